@@ -1,0 +1,3 @@
+module github.com/xfrmfw/xfrmfw
+
+go 1.24.0
