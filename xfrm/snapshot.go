@@ -1,0 +1,24 @@
+package xfrm
+
+// Snapshot is one reading of the kernel. The dumps behind it are not atomic:
+// whoever acts on a snapshot reads again afterwards, until nothing changed.
+type Snapshot struct {
+	// Schema is the version of the JSON form, at present 1.
+	Schema   int      `json:"schema"`
+	States   []State  `json:"states"`
+	Policies []Policy `json:"policies"`
+	Host     Host     `json:"host"`
+	// Skipped lists the messages that could not be understood, for status.
+	Skipped []Ignored `json:"skipped,omitempty"`
+	// Time is when the snapshot was taken, in seconds since the epoch.
+	Time int64 `json:"time,omitzero"`
+}
+
+// SchemaVersion is the version of a Snapshot's JSON form.
+const SchemaVersion = 1
+
+// Ignored is an object that no rule is made for, and why.
+type Ignored struct {
+	Object string `json:"object"`
+	Reason string `json:"reason"`
+}
