@@ -1,0 +1,199 @@
+package firewall
+
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Family selects iptables or ip6tables.
+type Family = xfrm.Family
+
+// Table is an iptables table.
+type Table string
+
+// The tables that xfrmfw writes to.
+const (
+	Mangle Table = "mangle"
+	Filter Table = "filter"
+	NAT    Table = "nat"
+)
+
+// Rule is one iptables rule. It is comparable; the zero value of each field
+// means that the field is not matched on, so Rule{} matches every packet and
+// does nothing but count.
+type Rule struct {
+	Src, Dst netip.Prefix
+	// In and Out are names of interfaces of this host.
+	In, Out string
+	Proto   xfrm.Proto
+	// SPorts and DPorts need Proto TCP, UDP or SCTP.
+	SPorts, DPorts Ports
+	// ICMP needs Proto ICMP or ICMPv6.
+	ICMP ICMPMatch
+	// SrcType and DstType match on the kind of address, e.g. Local.
+	SrcType, DstType AddrType
+	Mark             MarkMatch
+	Policy           PolicyMatch
+	Ct               CtMatch
+	// NotReverse matches a packet whose source would not be reached by the
+	// interface it came in by (rpfilter --invert); PREROUTING of mangle only.
+	NotReverse bool
+	// Limit bounds how often the rule matches.
+	Limit  Limit
+	Target Target
+	// Purpose says why the rule is there; Tunnel is the ID of the tunnel that
+	// it serves, empty for shared rules. Both are part of the comment.
+	Purpose Purpose
+	Tunnel  string
+}
+
+// Ports is an inclusive range of ports; the zero value is any port.
+type Ports struct{ Lo, Hi uint16 }
+
+// Port is the range of a single port.
+func Port(p uint16) Ports { return Ports{p, p} }
+
+// ICMPMatch is an ICMP type and, where HasCode is set, code.
+type ICMPMatch struct {
+	Set     bool
+	Type    uint8
+	HasCode bool
+	Code    uint8
+}
+
+// AddrType is a kind of address (addrtype match).
+type AddrType string
+
+// Local is an address of this host.
+const Local AddrType = "LOCAL"
+
+// MarkMatch matches if mark&Mask == Value, or the reverse under Not. A zero
+// Mask is no match at all.
+type MarkMatch struct {
+	Value, Mask uint32
+	Not         bool
+}
+
+// PolicyDir is the direction of a policy match.
+type PolicyDir uint8
+
+// The directions of a policy match. PolicyIn asks for the states that the
+// packet came out of, PolicyOut for the transforms that it will go through.
+const (
+	NoPolicy PolicyDir = iota
+	PolicyIn
+	PolicyOut
+)
+
+// PolicyMatch is a policy match, always non-strict: it holds if any one of the
+// packet's states fits all given fields (net/netfilter/xt_policy.c).
+type PolicyMatch struct {
+	Dir PolicyDir
+	// None matches packets without any transform; the other fields are then zero.
+	None bool
+	// Proto is ESP or AH; 0 is any.
+	Proto xfrm.Proto
+	// Reqid is matched where HasReqid is set: 0 is a valid one (manual keying).
+	Reqid    uint32
+	HasReqid bool
+	// TunnelSrc and TunnelDst compare outer addresses in the inner packet's
+	// family, so they are only valid where inner and outer family agree.
+	TunnelSrc, TunnelDst netip.Addr
+}
+
+// CtState is a set of conntrack states, for the conntrack match.
+type CtState uint8
+
+// The conntrack states that rules match on. CtSNAT and CtDNAT are the virtual
+// states of flows whose source or destination was rewritten.
+const (
+	CtRelated CtState = 1 << iota
+	CtEstablished
+	CtSNAT
+	CtDNAT
+)
+
+// CtDir is a direction within a conntrack flow.
+type CtDir uint8
+
+// The directions of a flow.
+const (
+	CtAnyDir CtDir = iota
+	CtOriginal
+	CtReply
+)
+
+// CtMatch is a conntrack match. NotState and so on invert their field.
+type CtMatch struct {
+	State    CtState
+	NotState bool
+	Dir      CtDir
+	// OrigSrc, OrigDst, ReplSrc and ReplDst match the flow's tuples.
+	OrigSrc, OrigDst, ReplSrc, ReplDst             netip.Prefix
+	NotOrigSrc, NotOrigDst, NotReplSrc, NotReplDst bool
+}
+
+// Limit is the rate of the limit match: PerSecond with a Burst. Zero is none.
+type Limit struct{ PerSecond, Burst uint16 }
+
+// Verb is what a target does.
+type Verb uint8
+
+// The verbs. Count does nothing: a rule without a target.
+const (
+	Count Verb = iota
+	Accept
+	Drop
+	Return
+	Jump
+	Goto
+	SetMark
+	Reject
+	ClampMSS
+	Log
+	NFLog
+)
+
+// Target is what happens to a packet that matches.
+type Target struct {
+	Verb Verb
+	// Chain is that of Jump and Goto.
+	Chain string
+	// Value and Mask are those of SetMark: mark = mark&^Mask | Value, rendered
+	// as --set-xmark, the only form that leaves other bits alone. Value must
+	// lie within Mask.
+	Value, Mask uint32
+	// Size is the maximum segment size of ClampMSS.
+	Size uint16
+	// Prefix is that of Log and NFLog, from the fixed alphabet of comments;
+	// Group is NFLog's.
+	Prefix string
+	Group  uint16
+}
+
+// Purpose says why a rule is there. The verdict cases are those of the README.
+type Purpose string
+
+// Chain is a chain of ours and its rules.
+type Chain struct {
+	Table Table
+	Name  string
+	Rules []Rule
+}
+
+// Hook is one of our jumps: it stands first in the builtin chain From and leads
+// to the chain To.
+type Hook struct {
+	Table Table
+	From  string
+	To    string
+}
+
+// Ruleset is all that xfrmfw wants to stand in one family. Chains are sorted by
+// table (mangle, filter, nat) and name, hooks by table and chain.
+type Ruleset struct {
+	Family Family
+	Chains []Chain
+	Hooks  []Hook
+}
