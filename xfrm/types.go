@@ -89,12 +89,12 @@ type Mode uint8
 
 // The modes of Linux 6.12, and IPTFS of 6.14.
 const (
-	Transport Mode = 0
-	Tunnel    Mode = 1
-	RouteOpt  Mode = 2
-	InTrigger Mode = 3
-	BEET      Mode = 4
-	IPTFS     Mode = 5
+	TransportMode Mode = 0
+	TunnelMode    Mode = 1
+	RouteOptMode  Mode = 2
+	InTriggerMode Mode = 3
+	BEETMode      Mode = 4
+	IPTFSMode     Mode = 5
 )
 
 var modeNames = [...]string{"transport", "tunnel", "route-opt", "in-trigger", "beet", "iptfs"}

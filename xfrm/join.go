@@ -1,0 +1,276 @@
+package xfrm
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Tunnels joins a snapshot's policies and states. Policies make a tunnel:
+// those with the same reqid, protocol, mode and outer addresses are one. States
+// then serve the tunnel whose reqid and addresses they have. What serves none
+// is listed in Ignored with the reason.
+//
+// The reqid is what the kernel itself ties a template to a state by
+// (xfrm_tmpl_resolve), so it is the join's key here too. Where it is 0, as with
+// manual keying, if_id and mark tell tunnels apart as well.
+func Tunnels(s Snapshot) Set {
+	j := joiner{snapshot: s, index: make(map[tunnelKey]int)}
+	for _, p := range s.Policies {
+		j.policy(p)
+	}
+	j.reqids = make(map[uint32][]int, len(j.tunnels))
+	for i, t := range j.tunnels {
+		j.reqids[t.Reqid] = append(j.reqids[t.Reqid], i)
+	}
+	for _, st := range s.States {
+		j.state(st)
+	}
+	return j.finish()
+}
+
+// tunnelKey is what policies of one tunnel have in common.
+type tunnelKey struct {
+	reqid         uint32
+	proto         Proto
+	mode          Mode
+	comp          bool
+	local, remote netip.Addr
+	// Only for reqid 0:
+	ifID uint32
+	mark Mark
+}
+
+type joiner struct {
+	snapshot   Snapshot
+	tunnels    []Tunnel
+	index      map[tunnelKey]int
+	reqids     map[uint32][]int
+	exceptions []Exception
+	ignored    []Ignored
+	sockets    int
+	larval     int
+}
+
+func (j *joiner) ignore(object, reason string) {
+	j.ignored = append(j.ignored, Ignored{Object: object, Reason: reason})
+}
+
+func (j *joiner) policy(p Policy) {
+	if p.Socket() {
+		j.sockets++
+		return
+	}
+	name := func() string { return fmt.Sprintf("policy %s dir %s priority %d", p.Selector, p.Dir, p.Priority) }
+	if p.Type != Main {
+		j.ignore(name(), "sub-policies (mobile IPv6) are not supported")
+		return
+	}
+	if p.Dir > Fwd {
+		j.ignore(name(), "unknown direction")
+		return
+	}
+	pair := pairOf(p)
+	if p.Action == Block || p.Bypass() {
+		j.exceptions = append(j.exceptions, Exception{Pair: pair, Action: p.Action, Priority: p.Priority})
+		return
+	}
+	if p.Action != Allow {
+		j.ignore(name(), "unknown action")
+		return
+	}
+	key, optional, ok := keyOf(p, pair)
+	if !ok {
+		j.ignore(name(), "no ESP or AH template, so nothing protects its traffic")
+		return
+	}
+	i, ok := j.index[key]
+	if !ok {
+		i = len(j.tunnels)
+		j.index[key] = i
+		j.tunnels = append(j.tunnels, Tunnel{
+			Reqid: key.reqid, Proto: key.proto, Mode: key.mode, Comp: key.comp,
+			Local: key.local, Remote: key.remote, Optional: true,
+		})
+	}
+	t := &j.tunnels[i]
+	t.Optional = t.Optional && optional
+	if p.Dir != Out || t.IfID == 0 {
+		t.IfID = p.IfID
+	}
+	t.addPair(pair)
+}
+
+// addPair merges the policies of several directions into one pair.
+func (t *Tunnel) addPair(pair Pair) {
+	for i := range t.Pairs {
+		if t.Pairs[i].Compare(pair) == 0 {
+			t.Pairs[i].Dirs |= pair.Dirs
+			t.Pairs[i].Priority = min(t.Pairs[i].Priority, pair.Priority)
+			return
+		}
+	}
+	t.Pairs = append(t.Pairs, pair)
+}
+
+func pairOf(p Policy) Pair {
+	s := p.Selector
+	pair := Pair{
+		Local: s.Dst, Remote: s.Src, Proto: s.Proto,
+		LocalPort: s.DPort, RemotePort: s.SPort,
+		IfID: p.IfID, Mark: p.Mark, Ifindex: s.Ifindex,
+		Dirs: 1 << p.Dir, Priority: p.Priority,
+	}
+	if p.Dir == Out {
+		pair.Local, pair.Remote = s.Src, s.Dst
+		pair.LocalPort, pair.RemotePort = s.SPort, s.DPort
+	}
+	if s.Proto == ICMP || s.Proto == ICMPv6 {
+		pair.LocalPort, pair.RemotePort = s.SPort, s.DPort
+	}
+	return pair
+}
+
+// keyOf finds the template that protects: the first of ESP or AH. With IPComp
+// it follows the compression, in transport mode and without addresses of its
+// own, so mode and addresses are the first template's.
+func keyOf(p Policy, pair Pair) (key tunnelKey, optional, ok bool) {
+	crypt := slices.IndexFunc(p.Templates, func(t Template) bool { return t.Proto == ESP || t.Proto == AH })
+	if crypt < 0 {
+		return tunnelKey{}, false, false
+	}
+	t := p.Templates[crypt]
+	first := p.Templates[0]
+	key = tunnelKey{reqid: t.Reqid, proto: t.Proto, mode: first.Mode, comp: first.Proto == Comp}
+	if key.reqid == 0 {
+		key.ifID, key.mark = p.IfID, p.Mark
+	}
+	for _, a := range p.Templates[:crypt+1] {
+		if specified(a.Src) && specified(a.Dst) {
+			key.local, key.remote = a.Dst, a.Src
+			if p.Dir == Out {
+				key.local, key.remote = a.Src, a.Dst
+			}
+			return key, t.Optional, true
+		}
+	}
+	// Transport mode: the endpoints are the selector's own hosts.
+	if key.mode == TransportMode && pair.Local.IsSingleIP() && pair.Remote.IsSingleIP() {
+		key.local, key.remote = pair.Local.Addr(), pair.Remote.Addr()
+	}
+	return key, t.Optional, true
+}
+
+func specified(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }
+
+func (j *joiner) state(s State) {
+	if s.Pseudo() || s.Proto == Comp {
+		return // parts of an IPComp bundle, whose ESP state stands for it
+	}
+	if s.Larval() {
+		j.larval++
+		return
+	}
+	name := func() string {
+		return fmt.Sprintf("state %s -> %s %s spi %#x reqid %d", s.Src, s.Dst, s.Proto, s.SPI, s.Reqid)
+	}
+	if s.Proto != ESP && s.Proto != AH {
+		j.ignore(name(), "neither ESP nor AH")
+		return
+	}
+	reason := "no policy asks for its reqid"
+	for _, i := range j.reqids[s.Reqid] {
+		t := &j.tunnels[i]
+		if t.Proto != s.Proto || !t.Comp && t.Mode != s.Mode {
+			reason = "the policies with its reqid ask for another protocol or mode"
+			continue
+		}
+		inbound, fits := j.direction(*t, s)
+		if !fits {
+			reason = "the policies with its reqid name other addresses"
+			continue
+		}
+		if !t.hasIfID(s.IfID) {
+			reason = "the policies with its reqid have another if_id"
+			continue
+		}
+		t.SAs = append(t.SAs, SA{State: s, Inbound: inbound})
+		return
+	}
+	j.ignore(name(), reason)
+}
+
+// direction tells which way a state goes for the tunnel. Where the policies
+// leave the addresses open, the daemon's word decides, or else which address is
+// this host's.
+func (j *joiner) direction(t Tunnel, s State) (inbound, fits bool) {
+	if specified(t.Local) && specified(t.Remote) {
+		if s.Src == t.Remote && s.Dst == t.Local {
+			return s.Dir != Outbound, true
+		}
+		return false, s.Src == t.Local && s.Dst == t.Remote
+	}
+	switch {
+	case s.Dir != Undeclared:
+		return s.Dir == Inbound, true
+	case j.snapshot.Host.Owns(s.Dst):
+		return true, true
+	}
+	return false, true
+}
+
+func (t Tunnel) hasIfID(id uint32) bool {
+	return slices.ContainsFunc(t.Pairs, func(p Pair) bool { return p.IfID == id })
+}
+
+func (j *joiner) finish() Set {
+	for i := range j.tunnels {
+		t := &j.tunnels[i]
+		slices.SortFunc(t.Pairs, Pair.Compare)
+		slices.SortFunc(t.SAs, func(a, b SA) int {
+			return cmp.Or(-cmpBool(a.Inbound, b.Inbound), cmp.Compare(a.SPI, b.SPI), a.Src.Compare(b.Src))
+		})
+		t.learnEndpoints()
+	}
+	nameTunnels(j.tunnels)
+	slices.SortFunc(j.tunnels, func(a, b Tunnel) int {
+		return cmp.Or(a.Pairs[0].Compare(b.Pairs[0]), cmp.Compare(a.ID, b.ID))
+	})
+	slices.SortStableFunc(j.exceptions, func(a, b Exception) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Pair.Dirs, b.Pair.Dirs), a.Pair.Compare(b.Pair))
+	})
+	if j.sockets > 0 {
+		j.ignore(fmt.Sprintf("%d socket policies", j.sockets), "they exempt an IKE daemon's own sockets")
+	}
+	if j.larval > 0 {
+		j.ignore(fmt.Sprintf("%d larval states", j.larval), "no keys yet: the IKE daemon is still negotiating")
+	}
+	j.ignored = append(j.ignored, j.snapshot.Skipped...)
+	slices.SortFunc(j.ignored, func(a, b Ignored) int {
+		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Reason, b.Reason))
+	})
+	return Set{Tunnels: j.tunnels, Exceptions: j.exceptions, Ignored: j.ignored}
+}
+
+// learnEndpoints fills addresses that the policies left open from the states.
+func (t *Tunnel) learnEndpoints() {
+	if specified(t.Local) && specified(t.Remote) || len(t.SAs) == 0 {
+		return
+	}
+	sa := t.SAs[0]
+	t.Local, t.Remote = sa.Src, sa.Dst
+	if sa.Inbound {
+		t.Local, t.Remote = sa.Dst, sa.Src
+	}
+}
+
+func cmpBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
