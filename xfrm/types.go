@@ -165,8 +165,10 @@ var policyTypeNames = [...]string{"main", "sub"}
 // String returns "main", "sub" or the number.
 func (t PolicyType) String() string { return nameOf(policyTypeNames[:], uint8(t)) }
 
-// Mark is a value under a mask. With a zero mask it matches everything (as a
-// lookup mark) or changes nothing (as an output mark).
+// Mark is a value under a mask. The zero Mark matches everything (as a lookup
+// mark) or changes nothing (as an output mark). The kernel keeps a value as it
+// was given: a lookup mark whose value has bits outside of its mask is never
+// matched, and an output mark sets only the bits within.
 type Mark struct {
 	Value uint32 `json:"value"`
 	Mask  uint32 `json:"mask"`

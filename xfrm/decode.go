@@ -1,0 +1,131 @@
+package xfrm
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Decoder turns the netlink messages of XFRM dumps into states and policies of
+// a Snapshot. It reads straight from the receive buffer and keeps no part of a
+// message; of an algorithm it takes the name and lengths, never the key.
+//
+// It remembers the names of algorithms and shares memory among the templates
+// that it makes, so a dump of any size costs few allocations besides the slices
+// of the Snapshot. The zero value is ready to use. A Decoder is not for
+// concurrent use.
+type Decoder struct {
+	names map[string]string
+	// templates is the unused rest of the current chunk.
+	templates []Template
+	chunk     int
+}
+
+const (
+	maxNames   = 256
+	maxSkipped = 1000
+	minChunk   = 64
+	maxChunk   = 4096
+)
+
+// ErrNotObject tells that a message is neither a state nor a policy.
+var ErrNotObject = errors.New("not a state or a policy")
+
+// Decode appends the state (XFRM_MSG_NEWSA, UPDSA) or policy (NEWPOLICY,
+// UPDPOLICY) that body describes to s. The body is the message without its
+// nlmsghdr.
+//
+// A message that is cut short, breaks the kernel's own rules or has a meaning
+// that this package does not know leaves an entry in s.Skipped instead, and no
+// error: whoever makes rules of s has to look there. Attributes of unknown type
+// are ignored. Any other message type gives ErrNotObject.
+//
+// Where s.Policies has room beyond its length, as after Reset, the memory of
+// the templates there is used again.
+func (d *Decoder) Decode(s *Snapshot, typ uint16, body []byte) error {
+	switch typ {
+	case msgNewSA, msgUpdSA:
+		s.States = append(s.States, State{})
+		last := len(s.States) - 1
+		if err := d.state(&s.States[last], body); err != nil {
+			s.States = s.States[:last]
+			s.Skip(stateName(body), err.Error())
+		}
+	case msgNewPolicy, msgUpdPolicy:
+		var old []Template
+		if n := len(s.Policies); n < cap(s.Policies) {
+			old = s.Policies[:n+1][n].Templates[:0]
+		}
+		s.Policies = append(s.Policies, Policy{})
+		last := len(s.Policies) - 1
+		if err := d.policy(&s.Policies[last], body, old); err != nil {
+			s.Policies = s.Policies[:last]
+			s.Skip(policyName(body), err.Error())
+		}
+	default:
+		return fmt.Errorf("decode message of type %#x: %w", typ, ErrNotObject)
+	}
+	return nil
+}
+
+// Reset empties the snapshot and keeps its memory for the next decoding, the
+// templates' included: nobody may use a copy of its policies any more.
+func (s *Snapshot) Reset() {
+	*s = Snapshot{
+		Schema:   SchemaVersion,
+		States:   s.States[:0],
+		Policies: s.Policies[:0],
+		Skipped:  s.Skipped[:0],
+		Host: Host{
+			Links:     s.Host.Links[:0],
+			Addresses: s.Host.Addresses[:0],
+			Routes:    s.Host.Routes[:0],
+		},
+	}
+}
+
+// Skip notes that an object is not in the snapshot. The list is bounded: after
+// a thousand entries one more says that there are others, and the rest is lost.
+func (s *Snapshot) Skip(object, reason string) {
+	switch n := len(s.Skipped); {
+	case n < maxSkipped:
+		s.Skipped = append(s.Skipped, Ignored{Object: object, Reason: reason})
+	case n == maxSkipped:
+		s.Skipped = append(s.Skipped, Ignored{Object: "others", Reason: "the list is full"})
+	}
+}
+
+// name interns an algorithm's name: alg_name is 64 bytes, closed by a zero. The
+// set is bounded, for a kernel has some dozens of algorithms.
+func (d *Decoder) name(b []byte) (string, error) {
+	b = b[:algNameSize]
+	n := 0
+	for n < len(b) && b[n] != 0 {
+		n++
+	}
+	if s, ok := d.names[string(b[:n])]; ok {
+		return s, nil
+	}
+	s := string(b[:n])
+	if err := checkAlgorithm(s); err != nil {
+		return "", err
+	}
+	if d.names == nil || len(d.names) >= maxNames {
+		d.names = make(map[string]string)
+	}
+	d.names[s] = s
+	return s, nil
+}
+
+// room returns n templates to fill, in the memory of old if that is enough.
+func (d *Decoder) room(n int, old []Template) []Template {
+	if n <= cap(old) {
+		return old[:n]
+	}
+	if n > len(d.templates) {
+		d.chunk = min(max(2*d.chunk, minChunk), maxChunk)
+		d.templates = make([]Template, d.chunk)
+	}
+	t := d.templates[:n:n]
+	d.templates = d.templates[n:]
+	return t
+}

@@ -1,0 +1,8 @@
+//go:build !386
+
+package xfrm
+
+const (
+	stateSize  = 224 // struct xfrm_usersa_info
+	policySize = 168 // struct xfrm_userpolicy_info
+)
