@@ -1,0 +1,264 @@
+package firewall
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Input is all that a rule set is made from.
+type Input struct {
+	Set    xfrm.Set
+	Host   xfrm.Host
+	Config Config
+	// Peers tells what the IKE daemon's hook said of each tunnel, by tunnel ID.
+	// It only ever selects among rules that the administrator wrote.
+	Peers map[string]Peer
+}
+
+// Peer is who is at a tunnel's other end, as far as the hook knows.
+type Peer struct {
+	Connection string
+	Identity   string
+}
+
+// Result is what Compile makes of an Input.
+type Result struct {
+	// Rulesets has one entry per family: IPv4, then IPv6.
+	Rulesets []Ruleset
+	// Tunnels has the verdicts on the tunnels, in the order of the set.
+	Tunnels []TunnelReport
+	// Ignored lists what no rule was made for, besides the set's own.
+	Ignored []xfrm.Ignored
+	// Warnings are sentences for a person.
+	Warnings []string
+}
+
+// TunnelReport says what Compile found out about one tunnel.
+type TunnelReport struct {
+	// Name is the configured name, the hook's connection name, or empty.
+	Name string
+	Witness
+	// SAs has the witness of each of the tunnel's states, in their order.
+	SAs []Witness
+	// Devices are the interfaces that only this tunnel's traffic uses.
+	Devices []string
+}
+
+// The chains. Those of dispatch trees have further names below them.
+const (
+	chainPre     = "XFRMFW-PRE"
+	chainIn      = "XFRMFW-IN"
+	chainFwd     = "XFRMFW-FWD"
+	chainOut     = "XFRMFW-OUT"
+	chainTag     = "XFRMFW-TAG"
+	chainPol     = "XFRMFW-POL"
+	chainSel     = "XFRMFW-SEL"
+	chainRelated = "XFRMFW-RELATED"
+	chainOwner   = "XFRMFW-OWNER"
+	chainStray   = "XFRMFW-STRAY"
+	chainNAT     = "XFRMFW-NAT"
+	// chainCarrier, and a tunnel's running number, names the chain of the
+	// packets that carry an overlay device's.
+	chainCarrier = "XFRMFW-CARRIER-"
+)
+
+// Compile says which rules the host should have. It is pure: the same input
+// gives the same rules in the same order.
+func Compile(in Input) Result {
+	c := newCompiler(in)
+	for _, family := range []Family{xfrm.IPv4, xfrm.IPv6} {
+		if family == xfrm.IPv6 && in.Host.NoIPv6 {
+			continue
+		}
+		b := builder{compiler: c, family: family}
+		b.mangle()
+		b.filter()
+		b.nat()
+		slices.SortFunc(b.set.Chains, func(x, y Chain) int {
+			return cmp.Or(cmp.Compare(tableOrder(x.Table), tableOrder(y.Table)), cmp.Compare(x.Name, y.Name))
+		})
+		b.set.Family = family
+		c.result.Rulesets = append(c.result.Rulesets, b.set)
+	}
+	slices.Sort(c.result.Warnings)
+	return c.result
+}
+
+func tableOrder(t Table) int {
+	return slices.Index([]Table{Mangle, Filter, NAT}, t)
+}
+
+// compiler holds what both families are made from.
+type compiler struct {
+	Input
+	result Result
+	// claims are the tunnels' pairs as they may be verified: capped by the
+	// configuration, and only those that a rule can express.
+	claims   []claim
+	overlays []overlay
+	// devices maps xfrm interfaces to their tunnel.
+	devices map[string]int
+	// shared tells of each reqid whether several tunnels have it.
+	shared map[uint32]bool
+}
+
+// claim is a pair of a tunnel that may be verified.
+type claim struct {
+	tunnel int
+	pair   xfrm.Pair
+	// policyOnly tells that packets of this pair may carry none of our bits.
+	policyOnly bool
+}
+
+func newCompiler(in Input) *compiler {
+	c := &compiler{
+		Input:    in,
+		overlays: overlays(in.Set, in.Host),
+		devices:  xfrmDevices(in.Set, in.Host),
+		shared:   make(map[uint32]bool, len(in.Set.Tunnels)),
+	}
+	c.result.Tunnels = make([]TunnelReport, len(in.Set.Tunnels))
+	for i, t := range in.Set.Tunnels {
+		_, again := c.shared[t.Reqid]
+		c.shared[t.Reqid] = again
+		c.report(i)
+		c.claim(i)
+	}
+	return c
+}
+
+// config returns the first entry of the configuration that matches a tunnel.
+func (c *compiler) config(t xfrm.Tunnel) (TunnelConfig, bool) {
+	for _, tc := range c.Config.Tunnels {
+		if tc.Match.fits(t, c.Peers[t.ID]) {
+			return tc, true
+		}
+	}
+	return TunnelConfig{}, false
+}
+
+func (m Match) fits(t xfrm.Tunnel, peer Peer) bool {
+	covers := func(p xfrm.Pair) bool {
+		return m.Remote.Bits() <= p.Remote.Bits() && m.Remote.Contains(p.Remote.Addr())
+	}
+	switch {
+	case m.Connection != "" && m.Connection != peer.Connection,
+		m.Identity != "" && m.Identity != peer.Identity,
+		m.Reqid != 0 && m.Reqid != t.Reqid,
+		m.Peer.IsValid() && !m.Peer.Contains(t.Remote),
+		m.Remote.IsValid() && !slices.ContainsFunc(t.Pairs, covers):
+		return false
+	}
+	return true
+}
+
+// report fills in what status shows of a tunnel.
+func (c *compiler) report(i int) {
+	t := c.Set.Tunnels[i]
+	r := &c.result.Tunnels[i]
+	r.Name = c.Peers[t.ID].Connection
+	if tc, ok := c.config(t); ok && tc.Name != "" {
+		r.Name = tc.Name
+	}
+	r.Witness = Witness{NoEvidence, "no inbound state: the tunnel is down"}
+	for _, sa := range t.SAs {
+		w := witness(sa, c.Host, c.Config.Marks)
+		r.SAs = append(r.SAs, w)
+		if sa.Inbound && (r.Evidence == NoEvidence || w.Evidence == PolicyOnly && r.Evidence == TagAndPolicy) {
+			r.Witness = w
+		}
+	}
+	for _, p := range t.Pairs {
+		if r.Evidence == TagAndPolicy && greedyPolicy(p, c.Host, c.Config.Marks) {
+			r.Witness = Witness{PolicyOnly, fmt.Sprintf("its policies are found by mark %s, which covers our bits", p.Mark)}
+		}
+	}
+	for _, o := range c.overlays {
+		if o.tunnel == i {
+			r.Devices = append(r.Devices, o.devices...)
+			if o.vti && r.Evidence != NoEvidence {
+				r.Witness = Witness{OverlayOnly, "the VTI device hides the policy from iptables"}
+			}
+		}
+	}
+	for name, at := range c.devices {
+		if at == i {
+			r.Devices = append(r.Devices, name)
+		}
+	}
+	slices.Sort(r.Devices)
+	r.Devices = slices.Compact(r.Devices)
+}
+
+// claim adds the tunnel's pairs to what may be verified.
+func (c *compiler) claim(i int) {
+	t := c.Set.Tunnels[i]
+	tc, _ := c.config(t)
+	for _, p := range t.Pairs {
+		for _, ports := range []xfrm.PortMatch{p.LocalPort, p.RemotePort} {
+			if _, _, ok := ports.Range(); !ok {
+				c.ignore(t, p, fmt.Sprintf("port mask %s is no range, which iptables can't match", ports))
+				continue
+			}
+		}
+		if t.Reqid == 0 && !c.distinct(t, p.Family()) {
+			c.ignore(t, p, "reqid 0 and no outer addresses to tell it by: give the states a reqid")
+			continue
+		}
+		remotes := within(p.Remote, tc.Remote)
+		if len(remotes) == 0 {
+			c.ignore(t, p, "the configuration's remote: leaves nothing of its remote selector")
+		}
+		for _, remote := range remotes {
+			p.Remote = remote
+			c.claims = append(c.claims, claim{tunnel: i, pair: p, policyOnly: greedyPolicy(p, c.Host, c.Config.Marks)})
+		}
+	}
+}
+
+func (c *compiler) ignore(t xfrm.Tunnel, p xfrm.Pair, reason string) {
+	c.result.Ignored = append(c.result.Ignored, xfrm.Ignored{
+		Object: fmt.Sprintf("tunnel %s: %s to %s", t.ID, p.Local, p.Remote), Reason: reason,
+	})
+}
+
+// distinct reports whether the tunnel's outer addresses can be part of a policy
+// match: xt_policy compares them in the inner packet's family.
+func (c *compiler) distinct(t xfrm.Tunnel, inner Family) bool {
+	return t.Mode == xfrm.TunnelMode && !t.Comp &&
+		t.Local.IsValid() && t.Remote.IsValid() && !t.Remote.IsUnspecified() &&
+		t.Remote.Is4() == (inner == xfrm.IPv4)
+}
+
+// within intersects a selector with the caps; without caps it stays as it is.
+func within(p netip.Prefix, caps []netip.Prefix) []netip.Prefix {
+	if len(caps) == 0 {
+		return []netip.Prefix{p}
+	}
+	var parts []netip.Prefix
+	for _, limit := range caps {
+		if limit.Overlaps(p) {
+			if limit.Bits() < p.Bits() {
+				limit = p
+			}
+			if !slices.Contains(parts, limit) {
+				parts = append(parts, limit)
+			}
+		}
+	}
+	return parts
+}
+
+// policyIn is the match for packets that came out of a tunnel's states. Where
+// several tunnels share a reqid, the outer addresses tell them apart.
+func (c *compiler) policyIn(t xfrm.Tunnel, inner Family) PolicyMatch {
+	m := PolicyMatch{Dir: PolicyIn, Proto: t.Proto, Reqid: t.Reqid, HasReqid: true}
+	if (t.Reqid == 0 || c.shared[t.Reqid]) && c.distinct(t, inner) {
+		m.TunnelSrc, m.TunnelDst = t.Remote, t.Local
+	}
+	return m
+}

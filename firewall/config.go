@@ -1,0 +1,58 @@
+package firewall
+
+import "net/netip"
+
+// Config is what the administrator decided. The zero value with DefaultMarks is
+// the configuration of a host without a file.
+type Config struct {
+	// WAN names the interfaces on which IKE, ESP and AH are let in and out.
+	// Empty is any.
+	WAN []string
+	// MarkOnly leaves the verdict on verified traffic to another firewall:
+	// rules only set VERIFIED, none accepts.
+	MarkOnly bool
+	Marks    Marks
+	Tunnels  []TunnelConfig
+}
+
+// TunnelConfig is what the administrator decided for the tunnels that Match
+// selects. The first entry that matches a tunnel holds.
+type TunnelConfig struct {
+	Match Match
+	// Name is shown in place of the tunnel's ID.
+	Name string
+	// Remote caps what the peer may claim: only sources within these prefixes
+	// are verified, however wide the negotiated selectors. Nil is no cap.
+	Remote []netip.Prefix
+	// KeepNAT lets other rules rewrite this tunnel's traffic.
+	KeepNAT bool
+}
+
+// Match selects tunnels. Every field that is set must fit.
+type Match struct {
+	Connection string
+	Identity   string
+	Reqid      uint32
+	Peer       netip.Prefix
+	Remote     netip.Prefix
+}
+
+// Marks are the two bits of the fwmark that carry the evidence, each a mask of
+// exactly one bit.
+//
+// The defaults are bits 28 and 29. No bit is free on every host: Docker's
+// encrypted overlays and Kubernetes use low ones, tailscale 16 to 23, Cilium
+// and Calico many from 8 up; 24 to 31 are the quietest, and 30 and 31 are left
+// to programs that count from the top.
+type Marks struct {
+	// Tag is set on outer packets and lives through decryption.
+	Tag uint32
+	// Verified records the verdict; other firewalls may match on it.
+	Verified uint32
+}
+
+// DefaultMarks are bits 28 and 29.
+func DefaultMarks() Marks { return Marks{Tag: 1 << 28, Verified: 1 << 29} }
+
+// Both is the mask of both bits.
+func (m Marks) Both() uint32 { return m.Tag | m.Verified }

@@ -1,0 +1,77 @@
+package firewall
+
+import (
+	"fmt"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Evidence is which of the two witnesses a state or tunnel can have.
+type Evidence string
+
+// The kinds of evidence, as status shows them.
+const (
+	// TagAndPolicy: the fwmark tag and the kernel's policy match, each
+	// confirming the other.
+	TagAndPolicy Evidence = "tag+policy"
+	// PolicyOnly: the outer packet can't be tagged; Reason says why.
+	PolicyOnly Evidence = "policy-only"
+	// OverlayOnly: the tunnel's traffic appears on a device that hides its policy.
+	OverlayOnly Evidence = "overlay"
+	// NoEvidence: nothing can be verified; Reason says why.
+	NoEvidence Evidence = "none"
+)
+
+// Witness is the evidence for a state or tunnel, with the reason where it is
+// less than both.
+type Witness struct {
+	Evidence Evidence
+	Reason   string
+}
+
+// witness tells what an inbound state's packets can show in PREROUTING.
+func witness(sa xfrm.SA, host xfrm.Host, marks Marks) Witness {
+	if !sa.Inbound {
+		return Witness{NoEvidence, "outbound: what leaves is matched by the policy it goes into"}
+	}
+	only := func(format string, args ...any) Witness {
+		return Witness{PolicyOnly, fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case sa.SetMark.Mask&marks.Tag != 0 && sa.SetMark.Value&marks.Tag != 0:
+		return Witness{TagAndPolicy, "the state's own output mark sets the tag"}
+	case sa.SetMark.Mask&marks.Tag != 0:
+		return only("the state's output mark %s overwrites the tag", sa.SetMark)
+	case greedy(sa.State, host, marks):
+		return only("the state is found by mark %s, which covers our bits, so its packets are not tagged", sa.Mark)
+	case sa.Offload.Ifindex != 0:
+		return only("the state is offloaded to the network card")
+	case sa.Family == xfrm.IPv4 && host.ESP4Offload:
+		return only("esp4_offload is loaded: ESP may be decrypted before netfilter sees it")
+	case sa.Family == xfrm.IPv6 && host.ESP6Offload:
+		return only("esp6_offload is loaded: ESP may be decrypted before netfilter sees it")
+	}
+	return Witness{Evidence: TagAndPolicy}
+}
+
+// greedy reports whether a tagged packet would no longer find the state, as its
+// lookup mark takes one of our bits. A VTI's states are found by the device's
+// key instead, so their mask does no harm.
+func greedy(s xfrm.State, host xfrm.Host, marks Marks) bool {
+	return s.Mark.Mask&marks.Both() != 0 && !vtiKey(host, s.Mark.Value)
+}
+
+func vtiKey(host xfrm.Host, mark uint32) bool {
+	for _, l := range host.Links {
+		if (l.Kind == "vti" || l.Kind == "vti6") && l.IKey == mark {
+			return true
+		}
+	}
+	return false
+}
+
+// greedyPolicy reports whether the kernel would not find a pair's policy for
+// packets that carry our bits.
+func greedyPolicy(p xfrm.Pair, host xfrm.Host, marks Marks) bool {
+	return p.Mark.Mask&marks.Both() != 0 && !vtiKey(host, p.Mark.Value)
+}

@@ -1,0 +1,170 @@
+package firewall
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// filter builds the accepts. It decides nothing: mangle has classified.
+func (b *builder) filter() {
+	var in, fwd, out []Rule
+	in = append(in, b.open(inBy, true)...)
+	out = append(out, b.open(outBy, false)...)
+
+	if !b.Config.MarkOnly {
+		accept := b.acceptIn()
+		in = append(in, accept...)
+		if b.packetOffload() {
+			fwd = append(fwd, Rule{
+				Mark: has(b.Config.Marks.Verified), Target: Target{Verb: Accept}, Purpose: PurposeAcceptIn,
+			})
+		}
+		fwd = append(fwd, accept...)
+		fwd = append(fwd, b.strangers()...)
+	}
+	fwd = append(fwd, b.acceptOut()...)
+	out = append(out, b.acceptOut()...)
+	b.chain(Filter, chainIn, in...)
+	b.chain(Filter, chainFwd, fwd...)
+	b.chain(Filter, chainOut, out...)
+	b.hook(Filter, "INPUT", chainIn)
+	b.hook(Filter, "FORWARD", chainFwd)
+	b.hook(Filter, "OUTPUT", chainOut)
+}
+
+// open lets IKE, ESP and AH in or out, tunnel up or not: the first road warrior
+// must get in. The local port decides, never the peer's.
+func (b *builder) open(by func(*Rule, string), inbound bool) []Rule {
+	accept := Target{Verb: Accept}
+	rules := []Rule{
+		{Proto: xfrm.ESP, Target: accept, Purpose: PurposeOpen},
+		{Proto: xfrm.AH, Target: accept, Purpose: PurposeOpen},
+	}
+	for _, port := range []uint16{ike, natT} {
+		r := Rule{Proto: xfrm.UDP, Target: accept, Purpose: PurposeOpen}
+		if inbound {
+			r.DPorts, r.DstType = Port(port), Local
+		} else {
+			r.SPorts, r.SrcType = Port(port), Local
+		}
+		rules = append(rules, r)
+	}
+	for _, at := range b.encapPorts() {
+		r := Rule{Proto: xfrm.UDP, Target: accept, Purpose: PurposeOpen}
+		if inbound {
+			r.Dst, r.DPorts = single(at.Addr()), Port(at.Port())
+		} else {
+			r.Src, r.SPorts = single(at.Addr()), Port(at.Port())
+		}
+		rules = append(rules, r)
+	}
+	var all []Rule
+	for _, r := range rules {
+		all = append(all, b.onWAN(r, by)...)
+	}
+	return all
+}
+
+// acceptIn lets verified traffic in: with the policy match beside the mark,
+// where the hook has one, and on the mark alone on overlay devices.
+func (b *builder) acceptIn() []Rule {
+	rules := []Rule{{
+		Mark: has(b.Config.Marks.Verified), Policy: PolicyMatch{Dir: PolicyIn},
+		Target: Target{Verb: Accept}, Purpose: PurposeAcceptIn,
+	}}
+	for _, o := range b.overlays {
+		for _, name := range o.devices {
+			rules = append(rules, Rule{
+				In: name, Mark: has(b.Config.Marks.Verified),
+				Target: Target{Verb: Accept}, Purpose: PurposeAcceptIn, Tunnel: b.Set.Tunnels[o.tunnel].ID,
+			})
+		}
+	}
+	for _, c := range b.claims {
+		if !c.policyOnly || c.pair.Family() != b.family {
+			continue
+		}
+		t := b.Set.Tunnels[c.tunnel]
+		r := selectors(c.pair)
+		r.Policy, r.Target = b.policyIn(t, b.family), Target{Verb: Accept}
+		r.Purpose, r.Tunnel = PurposeAcceptIn, t.ID
+		rules = append(rules, r)
+	}
+	return rules
+}
+
+// strangers keeps out new flows that come in where peers are, unverified, and
+// would go into a tunnel that takes any source: the kernel would encrypt them.
+func (b *builder) strangers() []Rule {
+	base := Rule{
+		Mark: lacks(b.Config.Marks.Verified), Ct: CtMatch{State: CtRelated | CtEstablished, NotState: true},
+		Target: Target{Verb: Return}, Purpose: PurposeStranger,
+	}
+	var rules []Rule
+	add := func(tunnel int, r Rule) {
+		t := b.Set.Tunnels[tunnel]
+		for _, name := range uplinks(t, b.Host, b.Config.WAN) {
+			r.In, r.Tunnel = name, t.ID
+			rules = append(rules, r)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.devices)) {
+		r := base
+		r.Out = name
+		add(b.devices[name], r)
+	}
+	for _, o := range b.overlays {
+		for _, name := range o.devices {
+			r := base
+			r.Out = name
+			add(o.tunnel, r)
+		}
+	}
+	for i, t := range b.Set.Tunnels {
+		for _, p := range t.Pairs {
+			if p.Local.Bits() == 0 && p.IfID == 0 && p.Has(xfrm.Out) && p.Family() == b.family {
+				r := base
+				r.Dst, r.Policy = p.Remote, PolicyMatch{Dir: PolicyOut}
+				add(i, r)
+			}
+		}
+	}
+	slices.SortFunc(rules, compareText(b.family))
+	return slices.Compact(rules)
+}
+
+// acceptOut lets traffic into tunnels: what will be encrypted, and what enters a
+// tunnel device, where the first pass shows no policy yet.
+func (b *builder) acceptOut() []Rule {
+	rules := []Rule{{Policy: PolicyMatch{Dir: PolicyOut}, Target: Target{Verb: Accept}, Purpose: PurposeAcceptOut}}
+	for _, name := range b.tunnelDevices() {
+		rules = append(rules, Rule{Out: name, Target: Target{Verb: Accept}, Purpose: PurposeAcceptOut})
+	}
+	return rules
+}
+
+// tunnelDevices are all interfaces into which only tunnel traffic goes. A bridge
+// or VRF above an overlay has other ports, so it is not among them.
+func (b *builder) tunnelDevices() []string {
+	names := slices.Collect(maps.Keys(b.devices))
+	for _, o := range b.overlays {
+		names = append(names, o.devices[0])
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func compareText(family Family) func(x, y Rule) int {
+	return func(x, y Rule) int {
+		tx, ty := x.Text(family)+x.Tunnel, y.Text(family)+y.Tunnel
+		switch {
+		case tx < ty:
+			return -1
+		case tx > ty:
+			return 1
+		}
+		return 0
+	}
+}

@@ -1,0 +1,157 @@
+package firewall
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// overlay is a device of this host that unwraps what a tunnel protects. Its
+// packets have lost the security path (skb_scrub_packet), so no policy match
+// holds on them; what remains is the mark of the packet that carried them.
+type overlay struct {
+	// tunnel is the index of the tunnel in the set.
+	tunnel int
+	// devices are the device itself, then the bridges and VRFs above it: on
+	// them its packets appear once more.
+	devices []string
+	// vti tells that the device is a VTI: its packets come straight out of ESP
+	// and carry TAG, where those of others carry the VERIFIED of their carrier.
+	vti bool
+	// The carrier packets, where vti is not set: proto from remote to local.
+	proto         xfrm.Proto
+	port          uint16
+	local, remote netip.Addr
+}
+
+// overlays finds the devices on which decapsulated tunnel traffic appears.
+func overlays(set xfrm.Set, host xfrm.Host) []overlay {
+	var found []overlay
+	for _, l := range host.Links {
+		switch l.Kind {
+		case "vti", "vti6":
+			if i := vtiTunnel(set, l); i >= 0 {
+				found = append(found, overlay{tunnel: i, devices: withMasters(host, l), vti: true})
+			}
+		default:
+			proto, port, ok := carrier(l)
+			if !ok || !l.Remote.IsValid() || l.Remote.IsUnspecified() {
+				continue
+			}
+			if i, local, ok := carrierTunnel(set, host, l, proto, port); ok {
+				found = append(found, overlay{
+					tunnel: i, devices: withMasters(host, l),
+					proto: proto, port: port, local: local, remote: l.Remote,
+				})
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b overlay) int { return cmp.Compare(a.devices[0], b.devices[0]) })
+	return found
+}
+
+// carrier tells which protocol, and which UDP port, carries a device's packets.
+func carrier(l xfrm.Link) (proto xfrm.Proto, port uint16, ok bool) {
+	switch l.Kind {
+	case "gre", "gretap", "erspan", "ip6gre", "ip6gretap", "ip6erspan":
+		return xfrm.GRE, 0, true
+	case "ipip":
+		return xfrm.IPIP, 0, true
+	case "sit":
+		return xfrm.IPv6in, 0, true
+	case "vxlan", "geneve":
+		return xfrm.UDP, l.Port, l.Port != 0
+	}
+	return 0, 0, false
+}
+
+// carrierTunnel finds the tunnel that protects a device's carrier packets.
+func carrierTunnel(set xfrm.Set, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port uint16) (int, netip.Addr, bool) {
+	for i, t := range set.Tunnels {
+		for _, p := range t.Pairs {
+			if p.Proto != 0 && p.Proto != proto || !p.Remote.Contains(l.Remote) {
+				continue
+			}
+			if lo, hi, ok := p.LocalPort.Range(); ok && !p.LocalPort.Any() && (port < lo || port > hi) {
+				continue
+			}
+			switch {
+			case l.Local.IsValid() && !l.Local.IsUnspecified():
+				if p.Local.Contains(l.Local) {
+					return i, l.Local, true
+				}
+			case p.Local.IsSingleIP() && host.Owns(p.Local.Addr()):
+				return i, p.Local.Addr(), true
+			}
+		}
+	}
+	return 0, netip.Addr{}, false
+}
+
+// vtiTunnel finds the tunnel whose policies a VTI's key selects.
+func vtiTunnel(set xfrm.Set, l xfrm.Link) int {
+	return slices.IndexFunc(set.Tunnels, func(t xfrm.Tunnel) bool {
+		return slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool {
+			return p.Mark.Mask != 0 && p.Mark.Value == l.IKey&p.Mark.Mask
+		})
+	})
+}
+
+// withMasters returns the link's name and those of its masters, lowest first.
+func withMasters(host xfrm.Host, l xfrm.Link) []string {
+	names := []string{l.Name}
+	for l.Master != 0 && len(names) < 8 {
+		above, ok := host.Link(l.Master)
+		if !ok {
+			break
+		}
+		names = append(names, above.Name)
+		l = above
+	}
+	return names
+}
+
+// xfrmDevices returns the xfrm interfaces whose if_id some pair has, and the
+// tunnel's index. Their packets keep the policy match on the way in; on the way
+// out they show none on the first pass, which is through the device.
+func xfrmDevices(set xfrm.Set, host xfrm.Host) map[string]int {
+	found := make(map[string]int)
+	for _, l := range host.Links {
+		if l.Kind != "xfrm" || l.IfID == 0 {
+			continue
+		}
+		for i, t := range set.Tunnels {
+			if slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return p.IfID == l.IfID }) {
+				found[l.Name] = i
+				break
+			}
+		}
+	}
+	return found
+}
+
+// uplinks names the interfaces by which a tunnel's peer is reached, where
+// strangers come in too: the configured ones, or those of the best route to the
+// peer, or of the default route where the peer's address is open.
+func uplinks(t xfrm.Tunnel, host xfrm.Host, wan []string) []string {
+	if len(wan) > 0 {
+		return wan
+	}
+	best, names := -1, []string(nil)
+	for _, r := range host.Routes {
+		known := t.Remote.IsValid() && !t.Remote.IsUnspecified()
+		switch {
+		case known && !r.Dst.Contains(t.Remote), !known && r.Dst.Bits() != 0, r.Dst.Bits() < best:
+			continue
+		case r.Dst.Bits() > best:
+			best, names = r.Dst.Bits(), nil
+		}
+		if l, ok := host.Link(r.Link); ok && l.Name != "lo" && !slices.Contains(names, l.Name) {
+			names = append(names, l.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,119 @@
+package firewall
+
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Packet is what a rule can see of a packet. It is a value for the evaluator;
+// nothing reads one from a wire.
+type Packet struct {
+	Src, Dst netip.Addr
+	In, Out  string
+	Proto    xfrm.Proto
+	// SPort and DPort are 0 where the protocol has none.
+	SPort, DPort uint16
+	// ICMPType and ICMPCode are those of ICMP and ICMPv6.
+	ICMPType, ICMPCode uint8
+	Mark               uint32
+	// Path are the states that the packet came out of, if any (--dir in).
+	Path []Transform
+	// Ahead are the states that it will go through, if any (--dir out).
+	Ahead []Transform
+	Ct    Conntrack
+	// SrcLocal and DstLocal tell whether the addresses are this host's.
+	SrcLocal, DstLocal bool
+	// Misrouted tells that its source is not reached by the interface In.
+	Misrouted bool
+}
+
+// Transform is one state on a packet's way.
+type Transform struct {
+	Proto    xfrm.Proto
+	Mode     xfrm.Mode
+	Reqid    uint32
+	Src, Dst netip.Addr
+}
+
+// Conntrack is what the kernel knows of a packet's flow.
+type Conntrack struct {
+	State                              CtState
+	Dir                                CtDir
+	OrigSrc, OrigDst, ReplSrc, ReplDst netip.Addr
+}
+
+// Family is the packet's own.
+func (p Packet) Family() Family {
+	if p.Src.Is4() {
+		return xfrm.IPv4
+	}
+	return xfrm.IPv6
+}
+
+// Matches reports whether all matches of the rule hold for the packet. A limit
+// match is taken to hold.
+func (r Rule) Matches(p Packet) bool {
+	return covers(r.Src, p.Src) && covers(r.Dst, p.Dst) &&
+		(r.In == "" || r.In == p.In) && (r.Out == "" || r.Out == p.Out) &&
+		(r.Proto == 0 || r.Proto == p.Proto) &&
+		r.SPorts.has(p.SPort) && r.DPorts.has(p.DPort) && r.ICMP.has(p) &&
+		(r.SrcType != Local || p.SrcLocal) && (r.DstType != Local || p.DstLocal) &&
+		r.Mark.has(p.Mark) && r.Policy.has(p) && r.Ct.has(p.Ct) &&
+		(!r.NotReverse || p.Misrouted)
+}
+
+func covers(p netip.Prefix, a netip.Addr) bool { return !p.IsValid() || p.Contains(a) }
+
+func (r Ports) has(port uint16) bool { return r == Ports{} || r.Lo <= port && port <= r.Hi }
+
+func (m ICMPMatch) has(p Packet) bool {
+	return !m.Set || m.Type == p.ICMPType && (!m.HasCode || m.Code == p.ICMPCode)
+}
+
+func (m MarkMatch) has(mark uint32) bool {
+	return m.Mask == 0 || (mark&m.Mask == m.Value) != m.Not
+}
+
+func (m PolicyMatch) has(p Packet) bool {
+	if m.Dir == NoPolicy {
+		return true
+	}
+	path := p.Path
+	if m.Dir == PolicyOut {
+		path = p.Ahead
+	}
+	if m.None {
+		return len(path) == 0
+	}
+	for _, t := range path {
+		if (m.Proto == 0 || m.Proto == t.Proto) && (!m.HasReqid || m.Reqid == t.Reqid) &&
+			(!m.TunnelSrc.IsValid() || t.Mode == xfrm.TunnelMode && m.TunnelSrc == t.Src) &&
+			(!m.TunnelDst.IsValid() || t.Mode == xfrm.TunnelMode && m.TunnelDst == t.Dst) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m CtMatch) has(c Conntrack) bool {
+	if m.State != 0 && (m.State&c.State != 0) == m.NotState {
+		return false
+	}
+	if m.Dir != CtAnyDir && m.Dir != c.Dir {
+		return false
+	}
+	for _, f := range [...]struct {
+		prefix netip.Prefix
+		not    bool
+		addr   netip.Addr
+	}{
+		{m.OrigSrc, m.NotOrigSrc, c.OrigSrc}, {m.OrigDst, m.NotOrigDst, c.OrigDst},
+		{m.ReplSrc, m.NotReplSrc, c.ReplSrc}, {m.ReplDst, m.NotReplDst, c.ReplDst},
+	} {
+		if f.prefix.IsValid() && f.prefix.Contains(f.addr) == f.not {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,31 @@
+package firewall
+
+// The purposes of our rules. They are part of each rule's comment, so they stay
+// within its alphabet, and status and metrics add up counters by them. The
+// numbers in brackets are the cases of the verdict table.
+const (
+	PurposeDispatch Purpose = "dispatch" // the way to a tunnel's rules
+	PurposeExempt   Purpose = "exempt"   // never judged: loopback and the like
+	PurposeDone     Purpose = "done"     // the verdict is found: leave the chain
+
+	PurposeOpen     Purpose = "open"     // IKE, ESP and AH may come and go
+	PurposeTag      Purpose = "tag"      // outer packet: set TAG
+	PurposeUntagged Purpose = "untagged" // outer packet of a state that TAG would hide
+
+	PurposeReset       Purpose = "reset"       // (5) every pass decides VERIFIED anew
+	PurposeStray       Purpose = "stray"       // (5) our bits on what is no evidence: cleared
+	PurposeVerified    Purpose = "verified"    // (1) policy, selectors and TAG
+	PurposePolicyOnly  Purpose = "policy-only" // (2) no TAG, and none could be had
+	PurposeUnconfirmed Purpose = "unconfirmed" // (3) no TAG, though it could be had
+	PurposeRelated     Purpose = "related"     // (1b) an ICMP error from inside a tunnel
+	PurposeForeign     Purpose = "foreign"     // (1b, 7b) another live tunnel owns the source
+	PurposeIPComp      Purpose = "ipcomp"      // (1c) the carrier of a small packet
+	PurposeOverlay     Purpose = "overlay"     // (4) out of a device inside a tunnel
+	PurposeUnknown     Purpose = "unknown"     // (7b) decrypted, but by no tunnel that we know
+
+	PurposeAcceptIn  Purpose = "accept-in"  // verified traffic is let in
+	PurposeAcceptOut Purpose = "accept-out" // traffic into tunnels is let out
+	PurposeStranger  Purpose = "stranger"   // (8e) a new flow from outside into a tunnel
+	PurposeNAT       Purpose = "nat-exempt" // tunnel traffic keeps its addresses
+	PurposeNATKeep   Purpose = "nat-keep"   // this tunnel's traffic may be rewritten
+)

@@ -1,0 +1,86 @@
+package firewall
+
+// Evaluator runs packets through a rule set as netfilter would. It knows only
+// our own rules: what other programs' rules do to a packet that we leave alone
+// is not its business.
+type Evaluator struct {
+	family Family
+	chains map[chainKey][]Rule
+	hooks  []Hook
+}
+
+type chainKey struct {
+	table Table
+	name  string
+}
+
+// TraceStep is one rule that a packet met and that matched.
+type TraceStep struct {
+	Table Table
+	Chain string
+	// Index is the rule's position in its chain, from 0.
+	Index int
+	Rule  Rule
+}
+
+// NewEvaluator prepares a rule set for tracing. The rule set must be valid.
+func NewEvaluator(rs Ruleset) Evaluator {
+	e := Evaluator{family: rs.Family, chains: make(map[chainKey][]Rule, len(rs.Chains)), hooks: rs.Hooks}
+	for _, c := range rs.Chains {
+		e.chains[chainKey{c.Table, c.Name}] = c.Rules
+	}
+	return e
+}
+
+// Trace runs the packet through our part of a table's builtin chain. It returns
+// the packet with its mark as the rules leave it, the verdict (Accept, Drop,
+// Reject, or Return where the rest of the chain decides), and the rules that
+// matched, in order.
+func (e Evaluator) Trace(table Table, hook string, p Packet) (Packet, Verb, []TraceStep) {
+	var steps []TraceStep
+	for _, h := range e.hooks {
+		if h.Table != table || h.From != hook {
+			continue
+		}
+		if v := e.run(chainKey{table, h.To}, &p, &steps); v != Return {
+			return p, v, steps
+		}
+	}
+	return p, Return, steps
+}
+
+func (e Evaluator) run(at chainKey, p *Packet, steps *[]TraceStep) Verb {
+	for i, r := range e.chains[at] {
+		if !r.Matches(*p) {
+			continue
+		}
+		*steps = append(*steps, TraceStep{at.table, at.name, i, r})
+		switch r.Target.Verb {
+		case Accept, Drop, Reject:
+			return r.Target.Verb
+		case Return:
+			return Return
+		case SetMark:
+			p.Mark = p.Mark&^r.Target.Mask ^ r.Target.Value
+		case Goto:
+			return e.run(chainKey{at.table, r.Target.Chain}, p, steps)
+		case Jump:
+			if v := e.run(chainKey{at.table, r.Target.Chain}, p, steps); v != Return {
+				return v
+			}
+		}
+	}
+	return Return
+}
+
+// Last returns the last step with one of the purposes, and whether there is one.
+func Last(steps []TraceStep, purposes ...Purpose) (TraceStep, bool) {
+	for i := len(steps) - 1; i >= 0; i-- {
+		for _, p := range purposes {
+			if steps[i].Rule.Purpose == p {
+				return steps[i], true
+			}
+		}
+	}
+	return TraceStep{}, false
+}
