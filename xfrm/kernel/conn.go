@@ -1,0 +1,201 @@
+package kernel
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// bufferSize is twice what the kernel puts in one datagram of a dump, and
+	// far more than any event.
+	bufferSize = 64 << 10
+	maxBuffer  = 16 << 20
+)
+
+var native = binary.NativeEndian
+
+// conn is a NETLINK_XFRM socket. Requests go through nl's socket. Receiving has
+// its own descriptor and buffer, as nl's Receive copies each datagram, and with
+// it the keys, to memory that nobody wipes.
+type conn struct {
+	socket *nl.NetlinkSocket
+	file   *os.File
+	raw    syscall.RawConn
+	port   uint32
+	buf    []byte
+}
+
+// dial opens a socket and joins the multicast groups. It receives into buf.
+func dial(buf []byte, groups ...int) (*conn, error) {
+	// nl could join groups by itself, but closes its descriptor twice when the
+	// kernel refuses them.
+	socket, err := nl.Subscribe(unix.NETLINK_XFRM)
+	if err != nil {
+		return nil, fmt.Errorf("open XFRM socket: %w", explain(err))
+	}
+	c := &conn{socket: socket, buf: buf}
+	if err := c.open(groups); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *conn) open(groups []int) error {
+	fd := c.socket.GetFd()
+	for _, g := range groups {
+		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g); err != nil {
+			return fmt.Errorf("join XFRM multicast group %d: %w", g, explain(err))
+		}
+	}
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("duplicate XFRM socket: %w", err)
+	}
+	c.file = os.NewFile(uintptr(own), "netlink")
+	if c.raw, err = c.file.SyscallConn(); err != nil {
+		return fmt.Errorf("open XFRM socket: %w", err)
+	}
+	if c.port, err = c.socket.GetPid(); err != nil {
+		return fmt.Errorf("name XFRM socket: %w", err)
+	}
+	return nil
+}
+
+func (c *conn) close() {
+	c.socket.Close()
+	if c.file != nil {
+		_ = c.file.Close()
+	}
+	clear(c.buf)
+}
+
+// until makes receiving fail with os.ErrDeadlineExceeded once ctx is done. The
+// caller calls the returned function when it has received what it wants.
+func (c *conn) until(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = c.file.SetReadDeadline(time.Unix(1, 0)) })
+}
+
+// message is one netlink message, in the receive buffer.
+type message struct {
+	typ, flags uint16
+	seq, port  uint32
+	body       []byte
+}
+
+// receive waits for one datagram of the kernel and calls each with every
+// message in it, in order, until each wants no more or fails. It wipes the
+// buffer afterwards.
+func (c *conn) receive(each func(message) (more bool, err error)) (more bool, err error) {
+	n, err := c.fill()
+	defer clear(c.buf[:min(max(n, 0), len(c.buf))])
+	if err != nil {
+		return false, err
+	}
+	more = true
+	for b := c.buf[:n]; len(b) > 0 && more; {
+		if len(b) < unix.NLMSG_HDRLEN {
+			return false, errors.New("netlink header is cut short")
+		}
+		size := int(native.Uint32(b))
+		if size < unix.NLMSG_HDRLEN || size > len(b) {
+			return false, errors.New("netlink message is cut short")
+		}
+		more, err = each(message{
+			typ:   native.Uint16(b[4:]),
+			flags: native.Uint16(b[6:]),
+			seq:   native.Uint32(b[8:]),
+			port:  native.Uint32(b[12:]),
+			body:  b[unix.NLMSG_HDRLEN:size],
+		})
+		if err != nil {
+			return false, err
+		}
+		b = b[min(len(b), (size+3)&^3):]
+	}
+	return more, nil
+}
+
+// fill receives one datagram of the kernel into the buffer.
+func (c *conn) fill() (n int, err error) {
+	var from unix.Sockaddr
+	read := func(fd uintptr) bool {
+		for {
+			// With MSG_TRUNC the length is that of the datagram, not of the part
+			// that fitted.
+			n, from, err = unix.Recvfrom(int(fd), c.buf, unix.MSG_TRUNC)
+			if !errors.Is(err, unix.EINTR) {
+				return !errors.Is(err, unix.EAGAIN)
+			}
+		}
+	}
+	for {
+		if e := c.raw.Read(read); e != nil {
+			return 0, e
+		}
+		switch sender, ok := from.(*unix.SockaddrNetlink); {
+		case errors.Is(err, unix.ENOBUFS):
+			return 0, fmt.Errorf("%w: %w", errLost, err)
+		case err != nil:
+			return 0, err
+		case ok && sender.Pid != 0:
+			// Not from the kernel: any process may send to our port.
+		case n > len(c.buf):
+			return len(c.buf), errTruncated{need: n}
+		default:
+			return n, nil
+		}
+	}
+}
+
+// request sends a request with NLM_F_DUMP or for a single answer, and calls
+// each with every answer until the last.
+func (c *conn) request(req *nl.NetlinkRequest, each func(typ uint16, body []byte) error) error {
+	if err := c.socket.Send(req); err != nil {
+		return err
+	}
+	for {
+		more, err := c.receive(func(m message) (bool, error) {
+			if m.seq != req.Seq || m.port != c.port {
+				return true, nil
+			}
+			return answer(m, each)
+		})
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// answer handles one message of an answer and reports whether more will come.
+func answer(m message, each func(typ uint16, body []byte) error) (more bool, err error) {
+	if m.flags&unix.NLM_F_DUMP_INTR != 0 {
+		return false, errInterrupted
+	}
+	switch m.typ {
+	case unix.NLMSG_NOOP:
+		return true, nil
+	case unix.NLMSG_OVERRUN:
+		return false, errLost
+	case unix.NLMSG_DONE, unix.NLMSG_ERROR:
+		if len(m.body) < 4 {
+			return false, nil
+		}
+		if code := int32(native.Uint32(m.body)); code != 0 {
+			return false, unix.Errno(-code)
+		}
+		return false, nil
+	}
+	if err := each(m.typ, m.body); err != nil {
+		return false, err
+	}
+	return m.flags&unix.NLM_F_MULTI != 0, nil
+}

@@ -1,0 +1,9 @@
+// Package kernel reads what package xfrm describes from the running Linux
+// kernel: states and policies over NETLINK_XFRM, links, addresses and routes
+// over NETLINK_ROUTE, and from /sys and /lib/modules whether ESP is decrypted
+// before iptables sees it. It always reads the network namespace that the
+// process runs in and never changes anything.
+//
+// Messages about states hold their keys. They stay in a receive buffer that is
+// wiped after every datagram; what leaves this package has none.
+package kernel

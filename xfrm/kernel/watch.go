@@ -1,0 +1,131 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// eventBuffer is the socket's receive buffer. An event with a key takes some
+// 1.3 KiB of it, so this holds the rekeying of several thousand states at once.
+const eventBuffer = 8 << 20
+
+// The multicast groups that are watched (XFRMNLGRP_*). AEVENTS and REPORT tell
+// nothing that a rule depends on.
+const (
+	groupAcquire = 1
+	groupExpire  = 2
+	groupSA      = 3
+	groupPolicy  = 4
+	groupMigrate = 7
+	groupMapping = 8
+)
+
+// Watcher tells when the kernel's states or policies may have changed. It says
+// no more than that: whoever is told reads the kernel again.
+type Watcher struct {
+	conn  *conn
+	dirty chan struct{}
+
+	mu     sync.Mutex
+	counts Counts
+}
+
+// Counts is what a Watcher has seen since it started.
+type Counts struct {
+	// Events counts the notifications of each kind.
+	Events [xfrm.Events]uint64 `json:"events"`
+	// Lost counts how often the kernel had to drop some, each time an unknown
+	// number of them.
+	Lost uint64 `json:"lost"`
+}
+
+// Watch subscribes to the kernel's notifications. Every change after its return
+// is reported, so a first Read has to come after it. The error is ErrPermission,
+// ErrNoXFRM or what the socket gave. Close releases the socket.
+func Watch() (*Watcher, error) {
+	c, err := dial(make([]byte, bufferSize),
+		groupAcquire, groupExpire, groupSA, groupPolicy, groupMigrate, groupMapping)
+	if err != nil {
+		return nil, fmt.Errorf("watch the kernel: %w", err)
+	}
+	// The force needs CAP_NET_ADMIN in the first user namespace. Without it the
+	// buffer is what net.core.rmem_max allows, and only more is Lost.
+	if c.socket.SetReceiveBufferSize(eventBuffer, true) != nil {
+		_ = c.socket.SetReceiveBufferSize(eventBuffer, false)
+	}
+	return &Watcher{conn: c, dirty: make(chan struct{}, 1)}, nil
+}
+
+// Dirty is ready when the kernel has to be read again. However much happens
+// until the channel is read, it is ready once.
+func (w *Watcher) Dirty() <-chan struct{} { return w.dirty }
+
+// Counts returns a copy of the counters. It may be called at any time.
+func (w *Watcher) Counts() Counts {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.counts
+}
+
+// Run receives notifications until ctx is done, and then returns nil. It never
+// waits for the reader of Dirty. Lost notifications make it dirty, and are no
+// error. After any other error of the socket, which it returns, the caller
+// opens a new Watcher and reads the kernel. Run can be called once.
+func (w *Watcher) Run(ctx context.Context) error {
+	defer w.conn.until(ctx)()
+	for {
+		_, err := w.conn.receive(w.event)
+		var short errTruncated
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, errLost), errors.As(err, &short):
+			w.lost()
+		default:
+			w.notify()
+			return fmt.Errorf("receive XFRM notifications: %w", err)
+		}
+	}
+}
+
+// Close releases the socket. It must not be called before Run has returned.
+func (w *Watcher) Close() { w.conn.close() }
+
+// event counts one notification.
+func (w *Watcher) event(m message) (more bool, err error) {
+	switch m.typ {
+	case unix.NLMSG_NOOP, unix.NLMSG_DONE, unix.NLMSG_ERROR:
+		return true, nil
+	case unix.NLMSG_OVERRUN:
+		return true, errLost
+	}
+	e := xfrm.Classify(m.typ, m.body)
+	w.mu.Lock()
+	w.counts.Events[e]++
+	w.mu.Unlock()
+	if e.Look() {
+		w.notify()
+	}
+	return true, nil
+}
+
+func (w *Watcher) lost() {
+	w.mu.Lock()
+	w.counts.Lost++
+	w.mu.Unlock()
+	w.notify()
+}
+
+func (w *Watcher) notify() {
+	select {
+	case w.dirty <- struct{}{}:
+	default:
+	}
+}
