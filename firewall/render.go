@@ -223,12 +223,14 @@ func appendTarget(b []byte, family Family, t Target) []byte {
 			b = append(b, " -j REJECT --reject-with icmp-admin-prohibited"...)
 		}
 	case ClampMSS:
-		b = strconv.AppendUint(append(b, " -j TCPMSS --set-mss "...), uint64(t.Size), 10)
+		// The kernel refuses the target in a rule that doesn't ask for SYN.
+		b = append(b, " -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss "...)
+		b = strconv.AppendUint(b, uint64(t.Size), 10)
 	case Log:
-		b = append(append(b, " -j LOG --log-prefix "...), t.Prefix...)
+		b = appendWord(append(b, " -j LOG"...), " --log-prefix ", t.Prefix)
 	case NFLog:
 		b = strconv.AppendUint(append(b, " -j NFLOG --nflog-group "...), uint64(t.Group), 10)
-		b = append(append(b, " --nflog-prefix "...), t.Prefix...)
+		b = appendWord(b, " --nflog-prefix ", t.Prefix)
 	}
 	return b
 }

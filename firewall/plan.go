@@ -1,0 +1,180 @@
+package firewall
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Change is what has to be done to the live rules of all families. The zero
+// value changes nothing.
+type Change struct {
+	// Steps are run in this order; each is one atomic commit.
+	Steps []Step
+	// Differences are what the steps mend, sorted by family, table and chain.
+	Differences []Difference
+	// Leftovers are what no step may mend, since it is not ours to touch.
+	Leftovers []Difference
+	// Former is what stood before, for Rollback.
+	Former map[Family]Save
+}
+
+// Empty reports whether nothing has to be done.
+func (c Change) Empty() bool { return len(c.Steps) == 0 }
+
+// Step is the text of one run of iptables-restore --noflush: one table of one
+// family, so it takes effect wholly or not at all.
+type Step struct {
+	Family Family
+	Table  Table
+	Text   string
+	// Counters says that the text carries counters and needs --counters.
+	Counters bool
+	Counts   Counts
+}
+
+// Counts says how much a step changes.
+type Counts struct {
+	// Written, Rules and Deleted count the chains that are rewritten or made,
+	// their rules, and the chains that are deleted.
+	Written, Rules, Deleted int
+	// Jumps counts those inserted or deleted.
+	Jumps int
+}
+
+// Plan returns what leads from the live rules to the wanted ones. A family that
+// stands in have only, or a rule set without chains, loses all that is ours.
+//
+// A chain is rewritten if and only if the list of its rules' IDs differs, and
+// then carries on the counters of the rules that stay. Builtin chains are never
+// declared, as that would set their policy, and nothing foreign is touched.
+func Plan(want []Ruleset, have map[Family]Save) (Change, error) {
+	wanted := make(map[Family]wantedFamily, len(have))
+	for _, rs := range want {
+		if err := Validate(rs); err != nil {
+			return Change{}, fmt.Errorf("plan rules: %w", err)
+		}
+		if _, ok := have[rs.Family]; !ok {
+			return Change{}, fmt.Errorf("plan rules: the live rules of %s have not been read", rs.Family)
+		}
+		if _, ok := wanted[rs.Family]; ok {
+			return Change{}, fmt.Errorf("plan rules: two rule sets for %s", rs.Family)
+		}
+		wanted[rs.Family] = wantRuleset(rs)
+	}
+	return plan(wanted, have)
+}
+
+// Clear plans the removal of all that is ours.
+func Clear(have map[Family]Save) (Change, error) { return Plan(nil, have) }
+
+// Rollback returns what leads from the live rules back to the former ones: our
+// chains and jumps as they were printed then, with the counters of today where
+// the rule still stands, in every family that both have.
+func Rollback(former, now map[Family]Save) (Change, error) {
+	wanted := make(map[Family]wantedFamily, len(former))
+	have := make(map[Family]Save, len(former))
+	for family, save := range former {
+		if s, ok := now[family]; ok {
+			wanted[family] = wantSaved(save)
+			// What could not be read then isn't known to have been absent.
+			s.Unreadable = append(slices.Clip(s.Unreadable), save.Unreadable...)
+			have[family] = s
+		}
+	}
+	return plan(wanted, have)
+}
+
+// UnreadableError says that a table that we write to can't be read.
+type UnreadableError struct {
+	Family Family
+	Table  Table
+}
+
+// Error names the table and what to do.
+func (e *UnreadableError) Error() string {
+	word := "ip"
+	if e.Family == xfrm.IPv6 {
+		word = "ip6"
+	}
+	return fmt.Sprintf("%s table %s holds nftables rules that iptables can't read: see \"nft list table %s %s\" and move the foreign ones to a table of their own",
+		e.Family, e.Table, word, e.Table)
+}
+
+// tables is the order of commits when growing.
+var tables = [...]Table{Mangle, NAT, Filter}
+
+func rank(t Table) int {
+	for i, name := range tables {
+		if t == name {
+			return i
+		}
+	}
+	return len(tables)
+}
+
+func plan(wanted map[Family]wantedFamily, have map[Family]Save) (Change, error) {
+	change := Change{Former: have}
+	var shrinking []Step
+	for _, family := range slices.Sorted(maps.Keys(have)) {
+		want, save := wanted[family], have[family]
+		var steps []Step
+		shrinks := false
+		for _, name := range tableNames(want, save) {
+			w := want[name]
+			if slices.Contains(save.Unreadable, name) {
+				err := &UnreadableError{family, name}
+				if len(w.chains) > 0 {
+					return Change{}, fmt.Errorf("plan rules: %w", err)
+				}
+				change.Leftovers = append(change.Leftovers,
+					Difference{Family: family, Table: name, Kind: TableUnreadable, Text: err.Error()})
+				continue
+			}
+			d := differ{family: family, want: w, have: save.Table(name), name: name}
+			d.compare()
+			if step, ok := d.step(); ok {
+				steps = append(steps, step)
+			}
+			change.Differences = append(change.Differences, d.differences...)
+			change.Leftovers = append(change.Leftovers, d.leftovers...)
+			shrinks = shrinks || name == Filter && d.losesJumps
+		}
+		if shrinks {
+			slices.Reverse(steps)
+			shrinking = append(shrinking, steps...)
+		} else {
+			change.Steps = append(change.Steps, steps...)
+		}
+	}
+	// What accepts on a verdict must not stand without what reaches it, and no
+	// tunnel traffic is let through before it is exempted from NAT. So mangle
+	// comes first, in every family before any other table, and goes last.
+	slices.SortStableFunc(shrinking, func(a, b Step) int { return rank(b.Table) - rank(a.Table) })
+	slices.SortStableFunc(change.Steps, func(a, b Step) int { return rank(a.Table) - rank(b.Table) })
+	change.Steps = append(shrinking, change.Steps...)
+	return change, nil
+}
+
+// tableNames are the tables to look at, in the order of commits.
+func tableNames(want wantedFamily, save Save) []Table {
+	var names []Table
+	for name := range want {
+		names = append(names, name)
+	}
+	for _, t := range save.Tables {
+		names = append(names, t.Name)
+	}
+	for _, t := range save.Unreadable {
+		if rank(t) < len(tables) {
+			names = append(names, t)
+		}
+	}
+	slices.SortFunc(names, func(a, b Table) int {
+		return cmp.Or(rank(a)-rank(b), cmp.Compare(a, b))
+	})
+	return slices.Compact(names)
+}

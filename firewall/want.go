@@ -1,0 +1,125 @@
+package firewall
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// wantedFamily is what shall stand in one family, whether it was compiled or
+// printed by iptables-save: lines of text, each with the key by which a live
+// rule is known to be the same.
+type wantedFamily map[Table]wantedTable
+
+type wantedTable struct {
+	chains []wantedChain
+	jumps  []wantedJump
+	// verbatim says that keys are the text of rules, not their ID.
+	verbatim bool
+}
+
+type wantedChain struct {
+	name  string
+	lines []line
+}
+
+type line struct {
+	key, text      string
+	packets, bytes uint64
+}
+
+// wantedJump is one of our jumps; it shall stand behind so many foreign rules.
+type wantedJump struct {
+	from  string
+	after int
+	line
+}
+
+// wantRuleset renders a rule set.
+func wantRuleset(rs Ruleset) wantedFamily {
+	want := make(wantedFamily)
+	var buf []byte
+	var ends []int
+	for _, c := range rs.Chains {
+		buf, ends = buf[:0], ends[:0]
+		for _, r := range c.Rules {
+			buf = AppendLine(buf, rs.Family, c.Table, c.Name, r)
+			ends = append(ends, len(buf))
+		}
+		text, start := string(buf), 0
+		lines := make([]line, len(ends))
+		for i, end := range ends {
+			lines[i] = newLine(text[start:end])
+			start = end
+		}
+		t := want[c.Table]
+		t.chains = append(t.chains, wantedChain{c.Name, lines})
+		want[c.Table] = t
+	}
+	for _, h := range rs.Hooks {
+		t := want[h.Table]
+		text := string(AppendLine(nil, rs.Family, h.Table, h.From, jumpRule(h)))
+		t.jumps = append(t.jumps, wantedJump{from: h.From, line: newLine(text)})
+		want[h.Table] = t
+	}
+	want.sort()
+	return want
+}
+
+// newLine finds the ID in a line made by AppendLine, where the comment is last.
+func newLine(text string) line {
+	i := strings.LastIndex(text, " "+commentPrefix) + 1 + len(commentPrefix)
+	return line{key: text[i : i+idLen], text: text}
+}
+
+// wantSaved takes what is ours from a save, as it was printed.
+func wantSaved(save Save) wantedFamily {
+	want := make(wantedFamily)
+	for _, t := range save.Tables {
+		w := wantedTable{verbatim: true}
+		for _, c := range t.Chains {
+			if c.Ours() {
+				w.chains = append(w.chains, wantedChain{c.Name, savedLines(c.Rules)})
+				continue
+			}
+			for i, r := range c.Rules {
+				if r.Jump() {
+					w.jumps = append(w.jumps, wantedJump{c.Name, i - countJumps(c.Rules[:i]), savedLine(r)})
+				}
+			}
+		}
+		want[t.Name] = w
+	}
+	want.sort()
+	return want
+}
+
+func savedLines(rules []SavedRule) []line {
+	lines := make([]line, 0, len(rules))
+	for _, r := range rules {
+		// A newline would end the rule and begin another. None of ours has one.
+		if !strings.Contains(r.Raw, "\n") {
+			lines = append(lines, savedLine(r))
+		}
+	}
+	return lines
+}
+
+func savedLine(r SavedRule) line { return line{r.Raw, r.Raw, r.Packets, r.Bytes} }
+
+func countJumps(rules []SavedRule) int {
+	n := 0
+	for _, r := range rules {
+		if r.Jump() {
+			n++
+		}
+	}
+	return n
+}
+
+func (w wantedFamily) sort() {
+	for _, t := range w {
+		slices.SortFunc(t.chains, func(a, b wantedChain) int { return cmp.Compare(a.name, b.name) })
+		slices.SortStableFunc(t.jumps, func(a, b wantedJump) int { return cmp.Compare(a.from, b.from) })
+	}
+}
