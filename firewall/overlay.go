@@ -67,27 +67,37 @@ func carrier(l xfrm.Link) (proto xfrm.Proto, port uint16, ok bool) {
 	return 0, 0, false
 }
 
-// carrierTunnel finds the tunnel that protects a device's carrier packets.
+// carrierTunnel finds the tunnel that protects a device's carrier packets: the
+// one whose policy the kernel would choose for them, or the most specific where
+// priorities are equal.
 func carrierTunnel(set xfrm.Set, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port uint16) (int, netip.Addr, bool) {
+	best, at, local := xfrm.Pair{}, -1, netip.Addr{}
 	for i, t := range set.Tunnels {
 		for _, p := range t.Pairs {
-			if p.Proto != 0 && p.Proto != proto || !p.Remote.Contains(l.Remote) {
+			own, ok := carries(p, host, l, proto, port)
+			if !ok || at >= 0 && cmp.Or(cmp.Compare(p.Priority, best.Priority),
+				cmp.Compare(best.Remote.Bits(), p.Remote.Bits()), cmp.Compare(best.Local.Bits(), p.Local.Bits())) >= 0 {
 				continue
 			}
-			if lo, hi, ok := p.LocalPort.Range(); ok && !p.LocalPort.Any() && (port < lo || port > hi) {
-				continue
-			}
-			switch {
-			case l.Local.IsValid() && !l.Local.IsUnspecified():
-				if p.Local.Contains(l.Local) {
-					return i, l.Local, true
-				}
-			case p.Local.IsSingleIP() && host.Owns(p.Local.Addr()):
-				return i, p.Local.Addr(), true
-			}
+			best, at, local = p, i, own
 		}
 	}
-	return 0, netip.Addr{}, false
+	return at, local, at >= 0
+}
+
+// carries reports whether a pair covers a device's carrier packets, and from
+// which address of this host they go. Pairs of an interface of their own don't.
+func carries(p xfrm.Pair, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port uint16) (netip.Addr, bool) {
+	if p.IfID != 0 || p.Mark.Mask != 0 || p.Proto != 0 && p.Proto != proto || !p.Remote.Contains(l.Remote) {
+		return netip.Addr{}, false
+	}
+	if lo, hi, ok := p.LocalPort.Range(); ok && !p.LocalPort.Any() && (port < lo || port > hi) {
+		return netip.Addr{}, false
+	}
+	if specified(l.Local) {
+		return l.Local, p.Local.Contains(l.Local)
+	}
+	return p.Local.Addr(), p.Local.IsSingleIP() && host.Owns(p.Local.Addr())
 }
 
 // vtiTunnel finds the tunnel whose policies a VTI's key selects.

@@ -1,0 +1,431 @@
+package firewall
+
+import (
+	"net/netip"
+	"reflect"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// The tests here ask what happens to a packet, case by case of the verdict table.
+
+func TestVerified(t *testing.T) {
+	six := site{reqid: 6, local: sunWAN, remote: moonWAN, mode: xfrm.TunnelMode, pairs: [][2]string{{sun6LAN, moon6LAN}}}
+	ports := site{reqid: 7, local: sunWAN, remote: moonWAN, mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.7.0.0/24"}}, proto: xfrm.TCP, port: 22}
+	w := compileWorld(t, snapshotOf(sunHost(), sunSite(), six, ports), Config{})
+	ssh := from(7, "10.7.0.9", "10.2.0.10")
+	ssh.DPort = 22
+	for _, tc := range []struct {
+		name   string
+		packet Packet
+		want   Verb
+		rule   Purpose
+	}{
+		{"policy, selectors and tag", tagged(from(1, "10.1.0.10", "10.2.0.10")), Accept, PurposeVerified},
+		{"without tag, which could have been had", from(1, "10.1.0.10", "10.2.0.10"), Accept, PurposeUnconfirmed},
+		{"v6 inside v4", tagged(from(6, "fd00:1::10", "fd00:2::10")), Accept, PurposeVerified},
+		{"source outside the remote selector", tagged(from(1, "10.9.0.10", "10.2.0.10")), Return, PurposeUnknown},
+		{"destination outside the local selector", tagged(from(1, "10.1.0.10", "10.3.0.10")), Return, PurposeUnknown},
+		{"another tunnel's reqid", tagged(from(6, "10.1.0.10", "10.2.0.10")), Return, PurposeUnknown},
+		{"a reqid not known yet", tagged(from(99, "10.1.0.10", "10.2.0.10")), Return, PurposeUnknown},
+		{"the right port", tagged(ssh), Accept, PurposeVerified},
+		{"the wrong port", tagged(from(7, "10.7.0.9", "10.2.0.10")), Return, PurposeUnknown},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, local := range []bool{false, true} {
+				tc.packet.DstLocal = local
+				got := w.arrive(tc.packet, nil)
+				if got.final != tc.want || !got.met(tc.rule) {
+					t.Errorf("local %v: verdict %d, want %d by a rule %q; met %v", local, got.final, tc.want, tc.rule, got.steps)
+				}
+				if isSet := got.mark&verified != 0; isSet != (tc.want == Accept) {
+					t.Errorf("local %v: VERIFIED is %v", local, isSet)
+				}
+			}
+		})
+	}
+}
+
+// Cleartext never becomes verified, whatever bits it carries (case 5).
+func TestCleartextNeverVerified(t *testing.T) {
+	w := compileWorld(t, snapshotOf(sunHost(), sunSite()), Config{})
+	restore := func(p *Packet) { p.Mark |= tag | verified }
+	for _, tc := range []struct {
+		name    string
+		packet  Packet
+		between func(*Packet)
+		stray   bool
+	}{
+		{"plain", clear4("10.1.0.10", "10.2.0.10"), nil, false},
+		{"with our bits on arrival", Packet{Src: addr("10.1.0.10"), Dst: addr("10.2.0.10"), In: "eth0", Mark: tag | verified}, nil, true},
+		{"with only the tag", Packet{Src: addr("10.1.0.10"), Dst: addr("10.2.0.10"), In: "eth0", Mark: tag}, nil, true},
+		{"bits restored by another program's rule", clear4("10.1.0.10", "10.2.0.10"), restore, true},
+		{"UDP 4500 in transit", Packet{Src: addr("10.1.0.10"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.UDP, SPort: 4500, DPort: 4500}, nil, false},
+		{"ESP in transit", Packet{Src: addr("10.1.0.10"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.ESP}, nil, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := w.arrive(tc.packet, tc.between)
+			if got.final != Return || got.mark&verified != 0 {
+				t.Errorf("verdict %d, mark %#x: want it left alone and not verified", got.final, got.mark)
+			}
+			if got.met(PurposeStray) != tc.stray {
+				t.Errorf("counted as stray: %v, want %v", !tc.stray, tc.stray)
+			}
+			if got.met(PurposeTag) {
+				t.Error("tagged, though in transit")
+			}
+		})
+	}
+}
+
+func TestTagging(t *testing.T) {
+	odd := sunSite()
+	odd.tune = func(s *xfrm.State) {
+		s.Encap = xfrm.Encap{Type: 2, SPort: 40000, DPort: 14500}
+		if s.Dst != addr(sunWAN) {
+			s.Encap.SPort, s.Encap.DPort = 14500, 40000
+		}
+	}
+	w := compileWorld(t, snapshotOf(sunHost(), odd), Config{})
+	local := Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", DstLocal: true}
+	outer := func(proto xfrm.Proto, sport, dport uint16) Packet {
+		p := local
+		p.Proto, p.SPort, p.DPort = proto, sport, dport
+		return p
+	}
+	for _, tc := range []struct {
+		name      string
+		packet    Packet
+		tag, open bool
+	}{
+		{"ESP", outer(xfrm.ESP, 0, 0), true, true},
+		{"AH", outer(xfrm.AH, 0, 0), true, true},
+		{"UDP 4500", outer(xfrm.UDP, 1, 4500), true, true},
+		{"the state's own local port", outer(xfrm.UDP, 40000, 14500), true, true},
+		{"the peer's port opens nothing", outer(xfrm.UDP, 14500, 40000), false, false},
+		{"IKE", outer(xfrm.UDP, 500, 500), false, true},
+		{"anything else", outer(xfrm.TCP, 500, 500), false, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := w.arrive(tc.packet, nil)
+			if hasTag := got.mark&tag != 0; hasTag != tc.tag {
+				t.Errorf("tagged %v, want %v", hasTag, tc.tag)
+			}
+			if open := got.final == Accept; open != tc.open {
+				t.Errorf("let in %v, want %v", open, tc.open)
+			}
+		})
+	}
+}
+
+func TestPolicyOnlyAndItsReasons(t *testing.T) {
+	tuned := func(f func(*xfrm.State)) site { s := sunSite(); s.tune = f; return s }
+	offloading := sunHost()
+	offloading.ESP4Offload = true
+	greedyMark := xfrm.Mark{Value: 0x2a, Mask: 0xffffffff}
+	for _, tc := range []struct {
+		name string
+		host xfrm.Host
+		site site
+		want Evidence
+	}{
+		{"plain", sunHost(), sunSite(), TagAndPolicy},
+		{"esp4_offload", offloading, sunSite(), PolicyOnly},
+		{"hardware offload", sunHost(), tuned(func(s *xfrm.State) { s.Offload.Ifindex = 2 }), PolicyOnly},
+		{"greedy lookup mark", sunHost(), tuned(func(s *xfrm.State) { s.Mark = greedyMark }), PolicyOnly},
+		{"harmless lookup mark", sunHost(), tuned(func(s *xfrm.State) { s.Mark = xfrm.Mark{Value: 0x2a, Mask: 0xff} }), TagAndPolicy},
+		{"output mark over the tag", sunHost(), tuned(func(s *xfrm.State) { s.SetMark = xfrm.Mark{Value: 1, Mask: 0xf0000001} }), PolicyOnly},
+		{"output mark that is the tag, offloading", offloading, tuned(func(s *xfrm.State) { s.SetMark = xfrm.Mark{Value: tag, Mask: tag} }), TagAndPolicy},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := compileWorld(t, snapshotOf(tc.host, tc.site), Config{})
+			report := w.result.Tunnels[0]
+			if report.Evidence != tc.want || tc.want == PolicyOnly && report.Reason == "" {
+				t.Errorf("evidence %+v, want %s with a reason", report.Witness, tc.want)
+			}
+			want := PurposeUnconfirmed
+			if tc.want == PolicyOnly {
+				want = PurposePolicyOnly
+			}
+			got := w.arrive(from(1, "10.1.0.10", "10.2.0.10"), nil)
+			if got.final != Accept || !got.met(want) {
+				t.Errorf("untagged packet: verdict %d, want accept by %q", got.final, want)
+			}
+		})
+	}
+}
+
+// A state whose lookup mark takes our bit must never see a tagged packet.
+func TestGreedyStateStaysUntagged(t *testing.T) {
+	s := sunSite()
+	s.tune = func(st *xfrm.State) { st.Mark = xfrm.Mark{Value: 0x2a, Mask: 0xffffffff} }
+	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
+	esp := Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", DstLocal: true, Proto: xfrm.ESP}
+	if got := w.arrive(esp, nil); got.mark != 0 || got.final != Accept {
+		t.Errorf("mark %#x, verdict %d: want no mark, and let in", got.mark, got.final)
+	}
+	esp.Src = addr("192.0.2.99")
+	if got := w.arrive(esp, nil); got.mark != tag {
+		t.Errorf("mark %#x: another peer's ESP is to be tagged", got.mark)
+	}
+}
+
+// Packets whose policy would not be found with our bits on them get neither,
+// and are accepted on the policy match alone.
+func TestGreedyPolicyAcceptedOnPolicyAlone(t *testing.T) {
+	s := sunSite()
+	s.mark = xfrm.Mark{Value: 0, Mask: 0xffffffff}
+	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
+	got := w.arrive(from(1, "10.1.0.10", "10.2.0.10"), nil)
+	if got.mark != 0 || got.final != Accept {
+		t.Errorf("mark %#x, verdict %d: want none, accepted", got.mark, got.final)
+	}
+	if got := w.arrive(from(1, "10.9.0.10", "10.2.0.10"), nil); got.final == Accept {
+		t.Error("accepted from outside its selectors")
+	}
+}
+
+func TestRelatedErrors(t *testing.T) {
+	other := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.5.0.0/24"}}}
+	wide := site{reqid: 3, local: sunWAN, remote: "198.51.100.2", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.0.0.0/8"}}}
+	asleep := site{reqid: 4, local: sunWAN, remote: "198.51.100.3", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.6.0.0/24"}}, down: true}
+	w := compileWorld(t, snapshotOf(sunHost(), sunSite(), other, wide, asleep), Config{})
+	icmp := func(reqid uint32, src, dst string, state CtState) Packet {
+		p := tagged(from(reqid, src, dst))
+		p.Proto, p.ICMPType, p.ICMPCode, p.Ct.State = xfrm.ICMP, 3, 4, state
+		return p
+	}
+	for _, tc := range []struct {
+		name   string
+		packet Packet
+		want   Verb
+	}{
+		{"from a router that nobody owns", icmp(1, "172.16.9.9", "10.2.0.10", CtRelated), Accept},
+		{"not related", icmp(1, "172.16.9.9", "10.2.0.10", 0), Return},
+		{"not to the local selector", icmp(1, "172.16.9.9", "10.3.0.10", CtRelated), Return},
+		{"from an address of another live tunnel", icmp(1, "10.5.0.1", "10.2.0.10", CtRelated), Return},
+		{"from that tunnel itself", icmp(2, "10.5.0.1", "10.2.0.10", CtRelated), Accept},
+		{"from the wide tunnel, in its own range", icmp(3, "10.77.0.1", "10.2.0.10", CtRelated), Accept},
+		{"from an address that only the wide tunnel owns", icmp(1, "10.77.0.1", "10.2.0.10", CtRelated), Return},
+		{"from an address of the wide tunnel, its owner being down", icmp(3, "10.6.0.1", "10.2.0.10", CtRelated), Accept},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := w.arrive(tc.packet, nil); got.final != tc.want {
+				t.Errorf("verdict %d, want %d; met %v", got.final, tc.want, got.steps)
+			}
+		})
+	}
+}
+
+func TestIPComp(t *testing.T) {
+	s := sunSite()
+	s.comp = true
+	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
+	small := tagged(from(1, moonWAN, sunWAN))
+	small.Proto, small.DstLocal = xfrm.IPIP, true
+	if got := w.arrive(small, nil); !got.met(PurposeIPComp) || got.final != Accept {
+		t.Errorf("the carrier of a small packet: verdict %d, met %v", got.final, got.steps)
+	}
+	small.Src = addr("192.0.2.66")
+	if got := w.arrive(small, nil); got.final == Accept {
+		t.Error("accepted protocol 4 from a stranger")
+	}
+	if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil); got.final != Accept {
+		t.Errorf("the payload: verdict %d", got.final)
+	}
+}
+
+func TestOverlayGRE(t *testing.T) {
+	host := sunHost()
+	host.Links = append(host.Links,
+		xfrm.Link{Index: 4, Name: "gre1", Kind: "gre", Local: addr(sunWAN), Remote: addr(moonWAN), Master: 5},
+		xfrm.Link{Index: 5, Name: "br0", Kind: "bridge"})
+	carried := site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, proto: xfrm.GRE,
+		pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
+	greedyPeer := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}}
+	w := compileWorld(t, snapshotOf(host, carried, greedyPeer), Config{})
+
+	carrier := tagged(from(1, moonWAN, sunWAN))
+	carrier.Proto, carrier.DstLocal, carrier.Path[0].Mode = xfrm.GRE, true, xfrm.TransportMode
+	got := w.arrive(carrier, nil)
+	if got.mark&verified == 0 || got.final != Accept {
+		t.Fatalf("carrier: mark %#x, verdict %d", got.mark, got.final)
+	}
+	for _, device := range []string{"gre1", "br0"} {
+		inner := Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: device, Proto: xfrm.TCP, Mark: got.mark}
+		if in := w.arrive(inner, nil); in.final != Accept || !in.met(PurposeOverlay) {
+			t.Errorf("payload on %s: verdict %d", device, in.final)
+		}
+		inner.Mark = tag
+		if in := w.arrive(inner, nil); in.final == Accept {
+			t.Errorf("payload on %s with the tag alone was accepted", device)
+		}
+	}
+	crossing := carrier
+	crossing.Path = []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 2}}
+	if got := w.arrive(crossing, nil); got.mark&verified != 0 {
+		t.Error("a carrier that came through another peer's tunnel was verified")
+	}
+	inClear := carrier
+	inClear.Path, inClear.Mark = nil, 0
+	if got := w.arrive(inClear, nil); got.mark&verified != 0 || got.final == Accept {
+		t.Error("GRE in clear was let in")
+	}
+}
+
+func TestOverlayVTI(t *testing.T) {
+	host := sunHost()
+	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "vti1", Kind: "vti", IKey: 42, OKey: 42, Local: addr(sunWAN), Remote: addr(moonWAN)})
+	s := sunSite()
+	s.pairs, s.mark = [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}, xfrm.Mark{Value: 42, Mask: 0xffffffff}
+	s.tune = func(st *xfrm.State) { st.Mark = xfrm.Mark{Value: 42, Mask: 0xffffffff} }
+	w := compileWorld(t, snapshotOf(host, s), Config{})
+	if e := w.result.Tunnels[0].Evidence; e != OverlayOnly {
+		t.Errorf("evidence %s", e)
+	}
+	esp := Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", DstLocal: true, Proto: xfrm.ESP}
+	if got := w.arrive(esp, nil); got.mark != tag {
+		t.Fatalf("outer packet: mark %#x", got.mark)
+	}
+	inner := Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: "vti1", Proto: xfrm.TCP, Mark: tag}
+	if got := w.arrive(inner, nil); got.final != Accept || !got.met(PurposeOverlay) {
+		t.Errorf("payload: verdict %d", got.final)
+	}
+	inner.Mark = 0
+	if got := w.arrive(inner, nil); got.final == Accept {
+		t.Error("payload without the tag was accepted")
+	}
+}
+
+func TestXfrmInterface(t *testing.T) {
+	host := sunHost()
+	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "ipsec0", Kind: "xfrm", IfID: 7})
+	s := sunSite()
+	s.ifID, s.pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
+	w := compileWorld(t, snapshotOf(host, s), Config{})
+	in := tagged(from(1, "10.1.0.10", "10.2.0.10"))
+	in.In = "ipsec0"
+	if got := w.arrive(in, nil); got.final != Accept || !got.met(PurposeVerified) {
+		t.Errorf("in: verdict %d", got.final)
+	}
+	toTunnel := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "ipsec0", Proto: xfrm.TCP}
+	if got := w.arrive(toTunnel, nil); got.final != Accept {
+		t.Errorf("from the LAN into the device: verdict %d", got.final)
+	}
+	stranger := toTunnel
+	stranger.Src, stranger.In = addr("192.0.2.66"), "eth0"
+	if got := w.arrive(stranger, nil); got.final != Return || !got.met(PurposeStranger) {
+		t.Errorf("a stranger into the device: verdict %d", got.final)
+	}
+	stranger.Ct.State = CtEstablished
+	if got := w.arrive(stranger, nil); got.final != Accept {
+		t.Errorf("a reply from outside into the device: verdict %d", got.final)
+	}
+	own := Packet{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "ipsec0", Proto: xfrm.TCP, SrcLocal: true}
+	if got := w.send(own); got.final != Accept || !got.met(PurposeNAT) {
+		t.Errorf("own packet into the device: verdict %d, met %v", got.final, got.steps)
+	}
+}
+
+func TestOutboundAndNAT(t *testing.T) {
+	w := compileWorld(t, snapshotOf(sunHost(), sunSite()), Config{})
+	ahead := []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}
+	out := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP, Ahead: ahead}
+	if got := w.arrive(out, nil); got.final != Accept {
+		t.Errorf("LAN to tunnel: verdict %d", got.final)
+	}
+	own := Packet{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Ahead: ahead}
+	if got := w.send(own); got.final != Accept || !got.met(PurposeNAT) {
+		t.Errorf("own packet: verdict %d", got.final)
+	}
+	own.Ahead = nil
+	if got := w.send(own); got.final != Return || got.met(PurposeNAT) {
+		t.Errorf("own packet that is not ours to judge: verdict %d", got.final)
+	}
+	config := Config{Tunnels: []TunnelConfig{{Match: Match{Reqid: 1}, KeepNAT: true}}}
+	w = compileWorld(t, snapshotOf(sunHost(), sunSite()), config)
+	own.Ahead = ahead
+	if got := w.send(own); got.met(PurposeNAT) || !got.met(PurposeNATKeep) {
+		t.Error("nat: keep was not kept")
+	}
+}
+
+// A full-tunnel client must not encrypt what strangers send it.
+func TestStrangerIntoWideTunnel(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{"0.0.0.0/0", moonLAN}}
+	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
+	p := Packet{Src: addr("192.0.2.66"), Dst: addr("10.1.0.10"), In: "eth0", Out: "eth0", Proto: xfrm.TCP,
+		Ahead: []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
+	if got := w.arrive(p, nil); got.final != Return || !got.met(PurposeStranger) {
+		t.Errorf("verdict %d", got.final)
+	}
+	p.In, p.Src = "eth1", addr("10.2.0.10")
+	if got := w.arrive(p, nil); got.final != Accept {
+		t.Errorf("from the LAN: verdict %d", got.final)
+	}
+}
+
+func TestSharedReqidIsToldByAddress(t *testing.T) {
+	one := site{reqid: 5, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.10.0.1/32"}}}
+	two := site{reqid: 5, local: sunWAN, remote: "198.51.100.2", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.10.0.2/32"}}}
+	w := compileWorld(t, snapshotOf(sunHost(), one, two), Config{})
+	p := tagged(from(5, "10.10.0.1", "10.2.0.10"))
+	p.Path[0].Src, p.Path[0].Dst = addr("198.51.100.1"), addr(sunWAN)
+	if got := w.arrive(p, nil); got.final != Accept {
+		t.Errorf("its own address: verdict %d", got.final)
+	}
+	p.Path[0].Src = addr("198.51.100.2")
+	if got := w.arrive(p, nil); got.final == Accept {
+		t.Error("a peer got in with the address of another that has the same reqid")
+	}
+}
+
+func TestRemoteCap(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
+	config := Config{Tunnels: []TunnelConfig{{Match: Match{Peer: netip.MustParsePrefix(moonWAN + "/32")}, Name: "office", Remote: []netip.Prefix{netip.MustParsePrefix(moonLAN)}}}}
+	w := compileWorld(t, snapshotOf(sunHost(), s), config)
+	if got := w.result.Tunnels[0].Name; got != "office" {
+		t.Errorf("name %q", got)
+	}
+	if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil); got.final != Accept {
+		t.Errorf("within the cap: verdict %d", got.final)
+	}
+	if got := w.arrive(tagged(from(1, "10.9.0.10", "10.2.0.10")), nil); got.final == Accept {
+		t.Error("accepted beyond the cap")
+	}
+}
+
+func TestWANAndMarkOnly(t *testing.T) {
+	w := compileWorld(t, snapshotOf(sunHost(), sunSite()), Config{WAN: []string{"eth0"}, MarkOnly: true})
+	esp := Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth1", DstLocal: true, Proto: xfrm.ESP}
+	if got := w.arrive(esp, nil); got.final == Accept {
+		t.Error("ESP let in by an interface that is not configured")
+	}
+	esp.In = "eth0"
+	if got := w.arrive(esp, nil); got.final != Accept {
+		t.Error("ESP not let in by the configured interface")
+	}
+	got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil)
+	if got.final != Return || got.mark&verified == 0 {
+		t.Errorf("verdict %d, mark %#x: want it marked and left to others", got.final, got.mark)
+	}
+}
+
+func TestCompileIsDeterministic(t *testing.T) {
+	s := snapshotOf(sunHost(), sunSite(), site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.5.0.0/24"}}})
+	a := compileWorld(t, s, Config{}).result
+	for range 5 {
+		if b := compileWorld(t, s, Config{}).result; !reflect.DeepEqual(a, b) {
+			t.Fatal("two compiles of one snapshot differ")
+		}
+	}
+	for i, j := 0, len(s.Policies)-1; i < j; i, j = i+1, j-1 {
+		s.Policies[i], s.Policies[j] = s.Policies[j], s.Policies[i]
+	}
+	if b := compileWorld(t, s, Config{}).result; !reflect.DeepEqual(a, b) {
+		t.Fatal("the order of the dump shows in the rules")
+	}
+}

@@ -1,0 +1,222 @@
+package firewall
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// world is a gateway under test: its snapshot and configuration, compiled.
+type world struct {
+	snapshot xfrm.Snapshot
+	config   Config
+	result   Result
+	eval     map[Family]Evaluator
+}
+
+const (
+	tag      = 1 << 28
+	verified = 1 << 29
+)
+
+func compileWorld(t *testing.T, s xfrm.Snapshot, config Config) world {
+	t.Helper()
+	if config.Marks == (Marks{}) {
+		config.Marks = DefaultMarks()
+	}
+	w := world{snapshot: s, config: config, eval: make(map[Family]Evaluator)}
+	w.result = Compile(Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: config})
+	for _, rs := range w.result.Rulesets {
+		if err := Validate(rs); err != nil {
+			t.Fatalf("compiled rules are not valid: %v", err)
+		}
+		w.eval[rs.Family] = NewEvaluator(rs)
+	}
+	return w
+}
+
+// passage is what became of a packet.
+type passage struct {
+	mark  uint32
+	final Verb // Accept, Drop, Reject, or Return: left to the rest of the firewall
+	steps []TraceStep
+}
+
+// met reports whether a rule of that purpose matched, for that tunnel if one is named.
+func (p passage) met(purpose Purpose) bool {
+	_, ok := Last(p.steps, purpose)
+	return ok
+}
+
+// arrive sends a packet through PREROUTING and then INPUT or FORWARD, as its
+// DstLocal says. between, if not nil, stands for other programs' rules that run
+// after our PREROUTING.
+func (w world) arrive(p Packet, between func(*Packet)) passage {
+	e := w.eval[p.Family()]
+	var out passage
+	step := func(table Table, hook string) bool {
+		var steps []TraceStep
+		p, out.final, steps = e.Trace(table, hook, p)
+		out.steps = append(out.steps, steps...)
+		return out.final == Return
+	}
+	if !step(Mangle, "PREROUTING") {
+		return out
+	}
+	if between != nil {
+		between(&p)
+	}
+	hook := "FORWARD"
+	if p.DstLocal {
+		hook = "INPUT"
+	}
+	_ = step(Mangle, hook) && step(Filter, hook)
+	out.mark = p.Mark
+	return out
+}
+
+// send sends a packet of the gateway's own through OUTPUT and POSTROUTING.
+func (w world) send(p Packet) passage {
+	e := w.eval[p.Family()]
+	var out passage
+	for _, at := range []struct {
+		table Table
+		hook  string
+	}{{Mangle, "OUTPUT"}, {Filter, "OUTPUT"}, {Mangle, "POSTROUTING"}, {NAT, "POSTROUTING"}} {
+		var steps []TraceStep
+		var v Verb
+		p, v, steps = e.Trace(at.table, at.hook, p)
+		out.steps = append(out.steps, steps...)
+		if at.table == Filter {
+			out.final = v
+		}
+		if v == Drop || v == Reject {
+			out.final = v
+			break
+		}
+	}
+	out.mark = p.Mark
+	return out
+}
+
+// The gateway of most tests: sun, with moon at the other end.
+const (
+	sunWAN, moonWAN   = "192.0.2.2", "192.0.2.1"
+	sunLAN, moonLAN   = "10.2.0.0/24", "10.1.0.0/24"
+	sun6WAN, moon6WAN = "2001:db8:ffff::2", "2001:db8:ffff::1"
+	sun6LAN, moon6LAN = "fd00:2::/64", "fd00:1::/64"
+)
+
+func sunHost() xfrm.Host {
+	return xfrm.Host{
+		Links: []xfrm.Link{{Index: 1, Name: "lo"}, {Index: 2, Name: "eth0", Up: true}, {Index: 3, Name: "eth1", Up: true}},
+		Addresses: []xfrm.Address{
+			{Link: 2, Prefix: netip.MustParsePrefix(sunWAN + "/24")}, {Link: 3, Prefix: netip.MustParsePrefix("10.2.0.1/24")},
+			{Link: 2, Prefix: netip.MustParsePrefix(sun6WAN + "/64")}, {Link: 3, Prefix: netip.MustParsePrefix("fd00:2::1/64")},
+		},
+		Routes: []xfrm.Route{
+			{Dst: netip.MustParsePrefix("192.0.2.0/24"), Link: 2, Connected: true},
+			{Dst: netip.MustParsePrefix("10.2.0.0/24"), Link: 3, Connected: true},
+			{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: 2, Via: addr("192.0.2.254")},
+		},
+	}
+}
+
+// site is a tunnel as strongSwan would install it: policies in, fwd and out
+// for each pair, and a state each way.
+type site struct {
+	reqid         uint32
+	local, remote string // outer
+	pairs         [][2]string
+	mode          xfrm.Mode
+	proto         xfrm.Proto // of the selectors
+	port          uint16     // local port of the selectors
+	ifID          uint32
+	mark          xfrm.Mark // of the policies
+	down          bool
+	comp          bool
+	tune          func(*xfrm.State)
+}
+
+func sunSite() site {
+	return site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, moonLAN}}}
+}
+
+func (s site) add(snap *xfrm.Snapshot) {
+	local, remote := addr(s.local), addr(s.remote)
+	tmpl := func(src, dst netip.Addr) []xfrm.Template {
+		list := []xfrm.Template{{Family: familyOf(src), Src: src, Dst: dst, Proto: xfrm.ESP, Mode: s.mode, Reqid: s.reqid}}
+		if s.mode == xfrm.TransportMode {
+			list[0].Src, list[0].Dst = netip.IPv4Unspecified(), netip.IPv4Unspecified()
+		}
+		if s.comp {
+			list = append([]xfrm.Template{{Family: familyOf(src), Src: src, Dst: dst, Proto: xfrm.Comp, Mode: s.mode, Reqid: s.reqid}}, list...)
+			list[1].Mode = xfrm.TransportMode
+			list[1].Src, list[1].Dst = netip.IPv4Unspecified(), netip.IPv4Unspecified()
+		}
+		return list
+	}
+	for _, pair := range s.pairs {
+		l, r := netip.MustParsePrefix(pair[0]), netip.MustParsePrefix(pair[1])
+		port := xfrm.PortMatch{}
+		if s.port != 0 {
+			port = xfrm.PortMatch{Port: s.port, Mask: 0xffff}
+		}
+		in := xfrm.Selector{Family: familyOf(l.Addr()), Src: r, Dst: l, Proto: s.proto, DPort: port}
+		out := xfrm.Selector{Family: familyOf(l.Addr()), Src: l, Dst: r, Proto: s.proto, SPort: port}
+		base := xfrm.Policy{Priority: 1000, IfID: s.ifID, Mark: s.mark}
+		for _, d := range []xfrm.Dir{xfrm.In, xfrm.Fwd, xfrm.Out} {
+			p := base
+			p.Dir, p.Selector, p.Templates = d, in, tmpl(remote, local)
+			if d == xfrm.Out {
+				p.Selector, p.Templates = out, tmpl(local, remote)
+			}
+			snap.Policies = append(snap.Policies, p)
+		}
+	}
+	if s.down {
+		return
+	}
+	for i, ends := range [][2]netip.Addr{{remote, local}, {local, remote}} {
+		st := xfrm.State{
+			Family: familyOf(local), Src: ends[0], Dst: ends[1], SPI: 0xc0000000 + s.reqid*2 + uint32(i),
+			Proto: xfrm.ESP, Mode: s.mode, Reqid: s.reqid, IfID: s.ifID, Algs: xfrm.Algs{AEAD: "rfc4106(gcm(aes))"},
+		}
+		if s.comp {
+			st.Mode = xfrm.TransportMode
+		}
+		if s.tune != nil {
+			s.tune(&st)
+		}
+		snap.States = append(snap.States, st)
+	}
+}
+
+func snapshotOf(host xfrm.Host, sites ...site) xfrm.Snapshot {
+	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion, Host: host}
+	for _, one := range sites {
+		one.add(&s)
+	}
+	return s
+}
+
+// from returns a decrypted packet of the tunnel with that reqid.
+func from(reqid uint32, src, dst string) Packet {
+	return Packet{
+		Src: addr(src), Dst: addr(dst), In: "eth0", Proto: xfrm.TCP, SPort: 1024, DPort: 80,
+		Path: []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid, Src: addr(moonWAN), Dst: addr(sunWAN)}},
+	}
+}
+
+// tagged is a decrypted packet whose outer packet netfilter saw.
+func tagged(p Packet) Packet {
+	p.Mark |= tag
+	return p
+}
+
+func clear4(src, dst string) Packet {
+	return Packet{Src: addr(src), Dst: addr(dst), In: "eth0", Proto: xfrm.TCP, SPort: 1024, DPort: 80}
+}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
