@@ -1,0 +1,27 @@
+package lab
+
+import (
+	"testing"
+	"time"
+)
+
+// Patience is how long a condition may take to come true: the lab is emulated, and some things are ten times slower.
+const Patience = 20 * time.Second
+
+// Eventually waits until the condition returns nil. When the time is over, the test fails with the last error.
+func Eventually(t testing.TB, limit time.Duration, condition func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	pause := 2 * time.Millisecond
+	for {
+		err := condition()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v: %v", limit, err)
+		}
+		time.Sleep(pause)
+		pause = min(2*pause, 200*time.Millisecond)
+	}
+}

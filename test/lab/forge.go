@@ -1,0 +1,159 @@
+package lab
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Protocol numbers of what an attacker forges.
+const (
+	protoICMP   = 1
+	protoTCP    = 6
+	protoUDP    = 17
+	protoESP    = 50
+	protoICMPv6 = 58
+)
+
+// A Packet is a whole IP packet, forged byte by byte: nothing in the sender's kernel corrects or refuses it.
+type Packet []byte
+
+// SendRaw puts packets on the wire as they are, each by the route to its destination.
+func (h *Host) SendRaw(t testing.TB, packets ...Packet) {
+	t.Helper()
+	err := h.Do(func() error {
+		for _, packet := range packets {
+			if err := sendRaw(packet); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("%s: send a forged packet: %v", h.Name, err)
+	}
+}
+
+func sendRaw(packet Packet) error {
+	if packet[0]>>4 == 4 {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Sendto(fd, packet, 0, &unix.SockaddrInet4{Addr: [4]byte(packet[16:20])})
+	}
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Sendto(fd, packet, 0, &unix.SockaddrInet6{Addr: [16]byte(packet[24:40])})
+}
+
+// Times is the packet n times.
+func (p Packet) Times(n int) []Packet {
+	packets := make([]Packet, n)
+	for i := range packets {
+		packets[i] = p
+	}
+	return packets
+}
+
+// UDPPacket is a UDP datagram.
+func UDPPacket(src, dst netip.AddrPort, payload string) Packet {
+	udp := make([]byte, 8, 8+len(payload))
+	binary.BigEndian.PutUint16(udp[0:], src.Port())
+	binary.BigEndian.PutUint16(udp[2:], dst.Port())
+	binary.BigEndian.PutUint16(udp[4:], uint16(8+len(payload)))
+	udp = append(udp, payload...)
+	sum := transportChecksum(src.Addr(), dst.Addr(), protoUDP, udp)
+	if sum == 0 {
+		sum = 0xffff
+	}
+	binary.BigEndian.PutUint16(udp[6:], sum)
+	return IPPacket(src.Addr(), dst.Addr(), protoUDP, udp)
+}
+
+// TCPSynPacket is the first segment of a TCP connection.
+func TCPSynPacket(src, dst netip.AddrPort) Packet {
+	tcp := make([]byte, 20)
+	binary.BigEndian.PutUint16(tcp[0:], src.Port())
+	binary.BigEndian.PutUint16(tcp[2:], dst.Port())
+	binary.BigEndian.PutUint32(tcp[4:], 0x1ab)
+	tcp[12], tcp[13] = 5<<4, 0x02
+	binary.BigEndian.PutUint16(tcp[14:], 65535)
+	binary.BigEndian.PutUint16(tcp[16:], transportChecksum(src.Addr(), dst.Addr(), protoTCP, tcp))
+	return IPPacket(src.Addr(), dst.Addr(), protoTCP, tcp)
+}
+
+// EchoPacket is a ping.
+func EchoPacket(src, dst netip.Addr, id uint16) Packet {
+	icmp := make([]byte, 16)
+	binary.BigEndian.PutUint16(icmp[4:], id)
+	binary.BigEndian.PutUint16(icmp[6:], 1)
+	if src.Is4() {
+		icmp[0] = 8
+		binary.BigEndian.PutUint16(icmp[2:], checksum(icmp, 0))
+		return IPPacket(src, dst, protoICMP, icmp)
+	}
+	icmp[0] = 128
+	binary.BigEndian.PutUint16(icmp[2:], transportChecksum(src, dst, protoICMPv6, icmp))
+	return IPPacket(src, dst, protoICMPv6, icmp)
+}
+
+// ESPPayload is what an ESP packet carries, with an SPI and a sequence number and no valid ciphertext. It is also what
+// ESP in UDP has as its payload.
+func ESPPayload(spi, sequence uint32) string {
+	esp := make([]byte, 64)
+	binary.BigEndian.PutUint32(esp[0:], spi)
+	binary.BigEndian.PutUint32(esp[4:], sequence)
+	return string(esp)
+}
+
+// ESPPacket is an ESP packet that no SA can decrypt.
+func ESPPacket(src, dst netip.Addr, spi, sequence uint32) Packet {
+	return IPPacket(src, dst, protoESP, []byte(ESPPayload(spi, sequence)))
+}
+
+// IPPacket is a packet of any protocol.
+func IPPacket(src, dst netip.Addr, proto byte, payload []byte) Packet {
+	if src.Is4() {
+		header := make([]byte, 20, 20+len(payload))
+		header[0], header[8], header[9] = 0x45, 64, proto
+		binary.BigEndian.PutUint16(header[2:], uint16(20+len(payload)))
+		copy(header[12:], src.AsSlice())
+		copy(header[16:], dst.AsSlice())
+		binary.BigEndian.PutUint16(header[10:], checksum(header, 0))
+		return append(header, payload...)
+	}
+	header := make([]byte, 40, 40+len(payload))
+	header[0], header[6], header[7] = 0x60, proto, 64
+	binary.BigEndian.PutUint16(header[4:], uint16(len(payload)))
+	copy(header[8:], src.AsSlice())
+	copy(header[24:], dst.AsSlice())
+	return append(header, payload...)
+}
+
+// transportChecksum is the checksum over the pseudo header and the segment, whose checksum field is zero.
+func transportChecksum(src, dst netip.Addr, proto byte, segment []byte) uint16 {
+	pseudo := append(src.AsSlice(), dst.AsSlice()...)
+	pseudo = append(pseudo, 0, proto, byte(len(segment)>>8), byte(len(segment)))
+	return checksum(segment, uint32(^checksum(pseudo, 0)))
+}
+
+// checksum is the Internet checksum (RFC 1071), begun with a sum.
+func checksum(data []byte, sum uint32) uint16 {
+	for ; len(data) >= 2; data = data[2:] {
+		sum += uint32(data[0])<<8 | uint32(data[1])
+	}
+	if len(data) == 1 {
+		sum += uint32(data[0]) << 8
+	}
+	for sum>>16 != 0 {
+		sum = sum&0xffff + sum>>16
+	}
+	return ^uint16(sum)
+}

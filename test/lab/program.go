@@ -1,0 +1,192 @@
+package lab
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// enter binds the folders of a host where programs look for them, in the mount namespace that ip netns exec makes, and
+// becomes the program.
+const enter = `
+for dir in /etc/xfrmfw:$0/etc /var/lib/xfrmfw:$0/lib /run/xfrmfw:$0/run; do
+	mkdir -p "${dir%%:*}" && mount --bind "${dir#*:}" "${dir%%:*}" || exit 125
+done
+exec "$@"
+`
+
+// Command is a program that will run on the host as a service does: in its network, with /sys of that network, and with
+// the host's folders as /etc/xfrmfw, /var/lib/xfrmfw and /run/xfrmfw. Entries of env are added to the environment.
+func (h *Host) Command(env []string, command string, args ...string) *exec.Cmd {
+	words := append([]string{"netns", "exec", h.netns, "sh", "-c", enter, h.dir, command}, args...)
+	cmd := exec.Command("ip", words...)
+	cmd.Env = append(os.Environ(), env...)
+	return cmd
+}
+
+// Binary is the path of the program under test, XFRMFW_BIN. Without it the test is skipped, or fails if XFRMFW_REQUIRE
+// asks for the lab.
+func Binary(t testing.TB) string {
+	t.Helper()
+	path := os.Getenv("XFRMFW_BIN")
+	if path == "" {
+		if Required("lab") {
+			t.Fatal("lab: XFRMFW_BIN is not set to the path of xfrmfw")
+		}
+		t.Skip("lab: XFRMFW_BIN is not set to the path of xfrmfw")
+	}
+	return path
+}
+
+// Xfrmfw runs the program under test on the host to its end.
+func (h *Host) Xfrmfw(t testing.TB, args ...string) Result {
+	t.Helper()
+	return h.XfrmfwWith(t, nil, "", args...)
+}
+
+// XfrmfwWith is Xfrmfw with additions to the environment, such as those of an updown script, and a stdin.
+func (h *Host) XfrmfwWith(t testing.TB, env []string, input string, args ...string) Result {
+	t.Helper()
+	cmd := h.Command(env, Binary(t), args...)
+	cmd.Stdin = strings.NewReader(input)
+	result, err := run(cmd)
+	if err != nil {
+		t.Fatalf("%s: xfrmfw %s: %v", h.Name, strings.Join(args, " "), err)
+	}
+	return result
+}
+
+// MustXfrmfw is Xfrmfw for what must succeed; it returns stdout.
+func (h *Host) MustXfrmfw(t testing.TB, args ...string) string {
+	t.Helper()
+	result := h.Xfrmfw(t, args...)
+	if result.Code != 0 {
+		t.Fatalf("%s: xfrmfw %s: exit status %d\n%s%s", h.Name, strings.Join(args, " "), result.Code,
+			indent("stdout", result.Stdout), indent("stderr", result.Stderr))
+	}
+	return result.Stdout
+}
+
+// A Process is a program that runs on a host beside the test.
+type Process struct {
+	name   string
+	cmd    *exec.Cmd
+	output lockedBuffer
+	done   chan struct{}
+}
+
+// StartXfrmfw starts the program under test, such as its daemon. It is terminated when the test ends, and its output is
+// logged if the test failed.
+func (h *Host) StartXfrmfw(t testing.TB, args ...string) *Process {
+	t.Helper()
+	return h.Start(t, nil, Binary(t), args...)
+}
+
+// Start starts a program as Command does and leaves it running until the test ends.
+func (h *Host) Start(t testing.TB, env []string, command string, args ...string) *Process {
+	t.Helper()
+	p := &Process{
+		name: fmt.Sprintf("%s: %s %s", h.Name, command, strings.Join(args, " ")),
+		cmd:  h.Command(env, command, args...),
+		done: make(chan struct{}),
+	}
+	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("%s: %v", p.name, err)
+	}
+	go func() {
+		p.cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.Stop(t)
+		if t.Failed() {
+			t.Logf("%s\n%s", p.name, indent("output", p.Output()))
+		}
+	})
+	return p
+}
+
+// Output is what the program has written so far, stdout and stderr together.
+func (p *Process) Output() string { return p.output.String() }
+
+// Signal sends a signal to the program.
+func (p *Process) Signal(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		t.Fatalf("%s: send %v: %v", p.name, signal, err)
+	}
+}
+
+// Running reports whether the program has not ended.
+func (p *Process) Running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// Wait waits for the end of the program and returns its exit status; -1 is death by a signal.
+func (p *Process) Wait(t testing.TB, limit time.Duration) int {
+	t.Helper()
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(limit):
+		t.Fatalf("%s: still runs after %v\n%s", p.name, limit, indent("output", p.Output()))
+		return 0
+	}
+}
+
+// Stop terminates the program, kills it if that does not help, and returns its exit status.
+func (p *Process) Stop(t testing.TB) int {
+	t.Helper()
+	if p.Running() {
+		p.cmd.Process.Signal(syscall.SIGTERM)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(Patience):
+		p.cmd.Process.Kill()
+		<-p.done
+		t.Errorf("%s: SIGTERM did not end it in %v", p.name, Patience)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// WaitOutput waits until the program has written a text.
+func (p *Process) WaitOutput(t testing.TB, text string) {
+	t.Helper()
+	Eventually(t, Patience, func() error {
+		if strings.Contains(p.Output(), text) {
+			return nil
+		}
+		return fmt.Errorf("%s: has not written %q\n%s", p.name, text, indent("output", p.Output()))
+	})
+}
+
+// lockedBuffer is a buffer that one goroutine writes and another reads.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}

@@ -1,0 +1,60 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// Missing names what this process lacks to be in the lab, or is empty. XFRMFW_LAB is set by scripts/lab in the guest;
+// who sets it elsewhere lets the tests load kernel modules on that machine.
+func Missing() string {
+	switch {
+	case os.Getenv("XFRMFW_LAB") != "1":
+		return `not in the lab VM (XFRMFW_LAB is not 1): run go test -exec "$PWD/scripts/lab" ./test/e2e`
+	case os.Geteuid() != 0:
+		return "not root"
+	}
+	for _, tool := range []string{"ip", "iptables", "ip6tables", "modprobe", "ethtool", "ping"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fmt.Sprintf("no %s in PATH: run scripts/fetch tools", tool)
+		}
+	}
+	return ""
+}
+
+// Required reports whether XFRMFW_REQUIRE, a list with commas, has the name: what it has must not be skipped.
+func Required(name string) bool {
+	for _, required := range strings.Split(os.Getenv("XFRMFW_REQUIRE"), ",") {
+		if strings.TrimSpace(required) == name {
+			return true
+		}
+	}
+	return false
+}
+
+// Require skips the test, or fails it if XFRMFW_REQUIRE asks for the lab, when it does not run in the lab.
+func Require(t testing.TB) {
+	t.Helper()
+	missing := Missing()
+	switch {
+	case missing == "":
+	case Required("lab"):
+		t.Fatalf("lab: %s", missing)
+	default:
+		t.Skipf("lab: %s", missing)
+	}
+}
+
+// Kernel is the series of the kernel that scripts/lab booted, such as 6.12, or empty elsewhere.
+func Kernel() string { return os.Getenv("XFRMFW_KERNEL") }
+
+// Variant is what iptables is in the lab: nft or legacy.
+func Variant() string {
+	if variant := os.Getenv("XFRMFW_VARIANT"); variant != "" {
+		return variant
+	}
+	return "nft"
+}
