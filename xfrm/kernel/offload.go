@@ -65,6 +65,7 @@ func linesEnd(path string, ends [len(offloads)]string) (f found, err error) {
 	}
 	defer file.Close()
 	lines := bufio.NewScanner(file)
+	lines.Buffer(make([]byte, 64<<10), 64<<10)
 	for lines.Scan() {
 		for i, end := range ends {
 			f[i] = f[i] || bytes.HasSuffix(lines.Bytes(), []byte(end))
