@@ -63,6 +63,9 @@ func jumpRule(h Hook) Rule {
 	return Rule{Target: Target{Verb: Jump, Chain: h.To}, Purpose: PurposeJump}
 }
 
+// ID is the identity of the hook's jump.
+func (h Hook) ID(family Family) string { return ID(family, h.Table, h.From, jumpRule(h)) }
+
 func hashRule(id *[idLen]byte, family Family, table Table, chain string, text []byte, r Rule) {
 	var stack [512]byte
 	b := append(stack[:0], byte(family))

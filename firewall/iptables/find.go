@@ -1,0 +1,193 @@
+package iptables
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	goiptables "github.com/coreos/go-iptables/iptables"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Variant is one of the two implementations of iptables. Their rules stand side
+// by side in the kernel, and neither lists those of the other.
+type Variant string
+
+// The variants.
+const (
+	NFT    Variant = "nft"
+	Legacy Variant = "legacy"
+)
+
+func (v Variant) other() Variant {
+	if v == NFT {
+		return Legacy
+	}
+	return NFT
+}
+
+// Options says which programs to use, and how. The zero value is the host's
+// default variant for both families.
+type Options struct {
+	// Variant forces one; empty is what the host's iptables is.
+	Variant Variant
+	// Families are those wanted; nil is both.
+	Families []xfrm.Family
+	// Wait is how long to wait for the lock that legacy programs share, 10 s by
+	// default; Timeout is when a program is killed, 2 minutes by default.
+	Wait, Timeout time.Duration
+	// Dirs is where programs are looked for. PATH is not asked: a hook runs
+	// with that of the IKE daemon.
+	Dirs []string
+}
+
+// Programs are the iptables programs of one variant.
+type Programs struct {
+	variant  Variant
+	version  string
+	families map[xfrm.Family]program
+	options  Options
+	run      runner
+}
+
+// program is what there is of one family: the command as go-iptables probed it,
+// and its siblings.
+type program struct {
+	command, save, restore string
+	probed                 *goiptables.IPTables
+}
+
+// minVersion is the first whose iptables-restore has -w (1.6.2).
+var minVersion = [3]int{1, 6, 2}
+
+// Find looks for the programs of all wanted families and probes them. The error
+// is a *NotFoundError if a program is missing; a caller that can do without IPv6
+// asks again without it.
+func Find(ctx context.Context, o Options) (*Programs, error) {
+	if len(o.Families) == 0 {
+		o.Families = []xfrm.Family{xfrm.IPv4, xfrm.IPv6}
+	}
+	if o.Wait <= 0 {
+		o.Wait = 10 * time.Second
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 2 * time.Minute
+	}
+	if o.Dirs == nil {
+		o.Dirs = []string{"/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin", "/run/current-system/sw/bin"}
+	}
+	p := &Programs{variant: o.Variant, families: make(map[xfrm.Family]program), options: o, run: runProgram}
+	for _, family := range o.Families {
+		found, err := p.find(ctx, family, p.variant)
+		if err != nil {
+			return nil, err
+		}
+		p.families[family] = found
+	}
+	return p, nil
+}
+
+// Variant is the variant in use.
+func (p *Programs) Variant() Variant { return p.variant }
+
+// Version is what the first program says of itself.
+func (p *Programs) Version() string { return p.version }
+
+// Families are those whose programs were found, IPv4 first.
+func (p *Programs) Families() []xfrm.Family {
+	var families []xfrm.Family
+	for _, f := range [...]xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
+		if _, ok := p.families[f]; ok {
+			families = append(families, f)
+		}
+	}
+	return families
+}
+
+// find looks for the programs of one family. The first family found decides on
+// the variant, so that no host is half in each: the alternatives of iptables and
+// ip6tables can be set apart.
+func (p *Programs) find(ctx context.Context, family xfrm.Family, variant Variant) (program, error) {
+	base := commandOf(family)
+	names := []string{base}
+	if variant != "" {
+		names = []string{base + "-" + string(variant), base}
+	}
+	var tried []string
+	for _, name := range names {
+		for _, dir := range p.options.Dirs {
+			path := filepath.Join(dir, name)
+			if !executable(path) || !executable(path+"-save") || !executable(path+"-restore") {
+				continue
+			}
+			version, err := p.askVersion(ctx, path)
+			if err != nil {
+				return program{}, err
+			}
+			if is := variantOf(version); variant != "" && is != variant {
+				tried = append(tried, path+" is of the "+string(is)+" variant")
+				continue
+			}
+			probed, err := probe(path, family, p.options.Wait)
+			if err != nil {
+				return program{}, err
+			}
+			if p.version == "" {
+				p.version, p.variant = version, variantOf(version)
+			}
+			return program{path, path + "-save", path + "-restore", probed}, nil
+		}
+	}
+	return program{}, &NotFoundError{Names: names, Dirs: p.options.Dirs, Tried: tried}
+}
+
+func commandOf(family xfrm.Family) string {
+	if family == xfrm.IPv6 {
+		return "ip6tables"
+	}
+	return "iptables"
+}
+
+func executable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+func (p *Programs) askVersion(ctx context.Context, path string) (string, error) {
+	out, stderr, err := p.run(ctx, p.options.Timeout, "", path, "--version")
+	if err != nil {
+		return "", fmt.Errorf("ask %s for its version: %w", path, classify(err, stderr))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// variantOf reads "iptables v1.8.9 (nf_tables)"; before 1.8 there was only legacy.
+func variantOf(version string) Variant {
+	if strings.Contains(version, "(nf_tables)") {
+		return NFT
+	}
+	return Legacy
+}
+
+func probe(path string, family xfrm.Family, wait time.Duration) (*goiptables.IPTables, error) {
+	proto := goiptables.ProtocolIPv4
+	if family == xfrm.IPv6 {
+		proto = goiptables.ProtocolIPv6
+	}
+	probed, err := goiptables.New(goiptables.IPFamily(proto), goiptables.Path(path), goiptables.Timeout(seconds(wait)))
+	if err != nil {
+		return nil, fmt.Errorf("probe %s: %w", path, err)
+	}
+	v1, v2, v3 := probed.GetIptablesVersion()
+	if have := [3]int{v1, v2, v3}; slices.Compare(have[:], minVersion[:]) < 0 {
+		return nil, fmt.Errorf("probe %s: version %d.%d.%d is older than 1.6.2, whose iptables-restore knows the lock: update iptables", path, v1, v2, v3)
+	}
+	return probed, nil
+}
+
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

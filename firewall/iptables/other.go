@@ -1,0 +1,85 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Rival is what stands in the variant that is not in use. The kernel runs the
+// rules of both.
+type Rival struct {
+	Variant Variant
+	// Chains are chains of ours ("ipv4 mangle XFRMFW-PRE"): a former apply used
+	// that variant, and clear has to be run there.
+	Chains []string
+	// Rules counts all rules; Marks are those that write the packet mark.
+	Rules int
+	Marks []string
+}
+
+// Other looks at the other variant. A host that hasn't got its programs shows
+// nothing.
+func (p *Programs) Other(ctx context.Context) (Rival, error) {
+	rival := Rival{Variant: p.variant.other()}
+	for _, family := range p.Families() {
+		var missing *NotFoundError
+		found, err := p.find(ctx, family, rival.Variant)
+		if errors.As(err, &missing) {
+			continue
+		}
+		if err != nil {
+			return rival, err
+		}
+		save, err := p.saveWith(ctx, family, found.save)
+		if err != nil {
+			return rival, fmt.Errorf("look at the %s variant: %w", rival.Variant, err)
+		}
+		rival.add(family, save)
+	}
+	return rival, nil
+}
+
+func (r *Rival) add(family xfrm.Family, save firewall.Save) {
+	for _, t := range save.Tables {
+		for _, c := range t.Chains {
+			where := fmt.Sprintf("%s %s %s", family, t.Name, c.Name)
+			if c.Ours() {
+				r.Chains = append(r.Chains, where)
+			}
+			r.Rules += len(c.Rules)
+			for _, rule := range c.Rules {
+				if rule.Target == "MARK" || rule.Target == "CONNMARK" && strings.Contains(rule.Raw, "--restore-mark") {
+					r.Marks = append(r.Marks, where+" "+rule.Raw)
+				}
+			}
+		}
+	}
+}
+
+// JumpsStand reports whether each hook of the rule set has its jump as the first
+// rule. It asks for the builtin chains alone, which on the nft variant costs a
+// millisecond whatever the size of the rule set, so it fits an audit between two
+// full ones. It has no context: go-iptables waits for the lock and no longer.
+func (p *Programs) JumpsStand(rs firewall.Ruleset) (bool, error) {
+	program, ok := p.families[rs.Family]
+	if !ok {
+		return false, fmt.Errorf("list jumps (%s): no programs of this family", rs.Family)
+	}
+	for _, h := range rs.Hooks {
+		lines, err := program.probed.List(string(h.Table), h.From)
+		if err != nil {
+			return false, fmt.Errorf("list jumps of %s %s (%s): %w", h.Table, h.From, rs.Family, err)
+		}
+		i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "-A ") })
+		if i < 0 || !strings.Contains(lines[i], "xfrmfw:"+h.ID(rs.Family)+"/") {
+			return false, nil
+		}
+	}
+	return true, nil
+}

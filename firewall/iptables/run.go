@@ -1,0 +1,53 @@
+package iptables
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// runner runs a program with stdin until the context or the timeout ends, and
+// returns what it printed.
+type runner func(ctx context.Context, timeout time.Duration, stdin, path string, args ...string) (stdout []byte, stderr string, err error)
+
+// errKilled says that a program was killed, so that what it was at may or may
+// not have been done.
+var errKilled = errors.New("killed")
+
+func runProgram(ctx context.Context, timeout time.Duration, stdin, path string, args ...string) ([]byte, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = environment()
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	// Its own process group: it doesn't die of the terminal's ^C in the midst of
+	// a commit, and dies with its children (modprobe) when its time is over.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if ctx.Err() != nil && err != nil {
+		err = errors.Join(errKilled, ctx.Err())
+	} else if errors.As(err, &exit) && !exit.Exited() {
+		err = errors.Join(errKilled, err)
+	}
+	return stdout.Bytes(), strings.TrimSpace(stderr.String()), err
+}
+
+// environment is all that a program is told: messages in English, where modprobe
+// is, and the lock file that the host's other programs use.
+func environment() []string {
+	env := []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	if file := os.Getenv("XTABLES_LOCKFILE"); file != "" {
+		env = append(env, "XTABLES_LOCKFILE="+file)
+	}
+	return env
+}
