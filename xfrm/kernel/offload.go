@@ -34,9 +34,7 @@ func (r *Reader) readOffloads(h *xfrm.Host) {
 		there[i] = there[i] || r.exists("/sys/module/"+o.module)
 	}
 	h.ESP4Offload, h.ESP6Offload = there[0], there[1]
-	// With ipv6.disable=1 or without the module there is no such file. The
-	// directory is looked at too, so that a missing /proc does not say "no IPv6".
-	h.NoIPv6 = r.exists("/proc/net") && !r.exists("/proc/net/if_inet6")
+	h.NoIPv6 = r.noIPv6()
 }
 
 // findBuiltin looks in the list of built-in modules, and where there is none, as
