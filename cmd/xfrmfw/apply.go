@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+func applyCommand(o *options) *cobra.Command {
+	var dryRun, diff bool
+	var file string
+	cmd := &cobra.Command{
+		Use:   "apply",
+		Short: "Make the rules those that the kernel's states and policies ask for",
+		Long: `apply reads the kernel's states and policies once and makes the live rules what
+they ask for. It changes chains of its own and its jumps, nothing else. Each
+table is committed as a whole; if one fails, the former rules are put back.
+With nothing to change it runs no iptables-restore and says so.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case diff && !dryRun:
+				return usageError("--diff goes with --dry-run")
+			case file != "" && !dryRun:
+				return usageError("--snapshot goes with --dry-run: rules are only ever applied from the kernel's own word")
+			case dryRun:
+				return dryRunApply(cmd.Context(), o, file, diff, cmd.OutOrStdout())
+			}
+			return apply(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would be fed to iptables-restore, and change nothing")
+	cmd.Flags().BoolVar(&diff, "diff", false, "with --dry-run: print what would change, rule by rule")
+	cmd.Flags().StringVar(&file, "snapshot", "", "with --dry-run: a `file` in place of the kernel, with no rules standing")
+	return cmd
+}
+
+func apply(ctx context.Context, o *options, stdout, stderr io.Writer) error {
+	g, err := openGateway(ctx, o, "")
+	if err != nil {
+		return err
+	}
+	unlock, err := lock(ctx, o, "apply")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	out, err := g.reconcile(ctx)
+	if err != nil {
+		return err
+	}
+	for _, warning := range out.wanted.result.Warnings {
+		_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+warning)
+	}
+	_, err = fmt.Fprintln(stdout, summary(out))
+	return err
+}
+
+// summary is the line that an apply ends with.
+func summary(out outcome) string {
+	up := 0
+	for _, t := range out.wanted.set.Tunnels {
+		if t.Up() {
+			up++
+		}
+	}
+	total := len(out.wanted.set.Tunnels)
+	tunnels := fmt.Sprintf("%s, %d up", plural(total, "tunnel"), up)
+	if out.steps == 0 {
+		return "nothing changed: " + tunnels + ", rules in sync"
+	}
+	c := out.counts
+	return fmt.Sprintf("applied: %s; %s in %s written, %s deleted, %s set, in %s",
+		tunnels, plural(c.Rules, "rule"), plural(c.Written, "chain"), plural(c.Deleted, "chain"),
+		plural(c.Jumps, "jump"), plural(out.steps, "commit"))
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func dryRunApply(ctx context.Context, o *options, file string, diff bool, stdout io.Writer) error {
+	g, err := openGateway(ctx, o, file)
+	if err != nil {
+		return err
+	}
+	w, err := g.want(ctx)
+	if err != nil {
+		return err
+	}
+	have, err := g.have(ctx)
+	if err != nil {
+		return fmt.Errorf("read live rules: %w", err)
+	}
+	change, err := firewall.Plan(w.result.Rulesets, have)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	switch {
+	case change.Empty():
+		b.WriteString("# nothing to change\n")
+	case diff:
+		for _, d := range change.Differences {
+			b.WriteString(d.String() + "\n")
+		}
+	default:
+		for _, s := range change.Steps {
+			fmt.Fprintf(&b, "# %s %s\n%s", s.Family, s.Table, s.Text)
+		}
+	}
+	_, err = io.WriteString(stdout, b.String())
+	return err
+}

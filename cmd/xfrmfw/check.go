@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+func checkCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Tell whether the live rules are those that apply would make",
+		Long: `check compares the live rules with what the kernel's states and policies ask
+for, names each difference, and exits with 3 if there is one. It changes nothing.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			g, err := openGateway(ctx, o, "")
+			if err != nil {
+				return err
+			}
+			w, err := g.want(ctx)
+			if err != nil {
+				return err
+			}
+			have, err := g.have(ctx)
+			if err != nil {
+				return fmt.Errorf("read live rules: %w", err)
+			}
+			change, err := firewall.Plan(w.result.Rulesets, have)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if change.Empty() {
+				_, err := fmt.Fprintf(out, "in sync: %s\n", plural(len(w.set.Tunnels), "tunnel"))
+				return err
+			}
+			for _, d := range change.Differences {
+				if _, err := fmt.Fprintln(out, d); err != nil {
+					return err
+				}
+			}
+			_, _ = fmt.Fprintf(out, "out of sync: %s; xfrmfw apply mends it\n", plural(len(change.Differences), "difference"))
+			return errFindings
+		},
+	}
+}

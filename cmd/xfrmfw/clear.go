@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+)
+
+func clearCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "clear",
+		Short: "Remove all of xfrmfw's rules",
+		Long: `clear removes xfrmfw's chains and jumps and leaves the rest as it is. Tunnel
+traffic is then what it was without xfrmfw: packets like any from the internet.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return clearRules(cmd.Context(), o, cmd.OutOrStdout())
+		},
+	}
+}
+
+func clearRules(ctx context.Context, o *options, stdout io.Writer) error {
+	g, err := openGateway(ctx, o, "")
+	if err != nil {
+		return err
+	}
+	unlock, err := lock(ctx, o, "apply")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var out outcome
+	for range attempts {
+		have, err := g.have(ctx)
+		if err != nil {
+			return fmt.Errorf("read live rules: %w", err)
+		}
+		change, err := firewall.Clear(have)
+		if err != nil {
+			return err
+		}
+		if change.Empty() {
+			return reportCleared(change, out, stdout)
+		}
+		switch err := g.programs.Apply(ctx, change); {
+		case errors.Is(err, iptables.ErrChanged):
+			continue
+		case err != nil:
+			return fmt.Errorf("clear rules: %w", err)
+		}
+		out.add(change)
+	}
+	return errors.New("clear rules: another program keeps changing them: stop it and run xfrmfw clear again")
+}
+
+// reportCleared says what was removed, and what could not be.
+func reportCleared(change firewall.Change, out outcome, stdout io.Writer) error {
+	for _, d := range change.Leftovers {
+		if _, err := fmt.Fprintln(stdout, d); err != nil {
+			return err
+		}
+	}
+	line := "nothing to clear"
+	if out.steps > 0 {
+		line = fmt.Sprintf("cleared: %s and %s removed", plural(out.counts.Deleted, "chain"), plural(out.counts.Jumps, "jump"))
+	}
+	if _, err := fmt.Fprintln(stdout, line); err != nil {
+		return err
+	}
+	if len(change.Leftovers) > 0 {
+		return errFindings
+	}
+	return nil
+}

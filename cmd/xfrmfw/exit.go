@@ -1,0 +1,39 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
+)
+
+// The exit statuses, as the README has them.
+const (
+	exitDone     = 0
+	exitFailed   = 1
+	exitUsage    = 2
+	exitFindings = 3
+)
+
+// errFindings ends a command that did its work and found something: rules out
+// of sync, say. What it found is on stdout already.
+var errFindings = errors.New("")
+
+// usageError is a command line that makes no sense.
+type usageError string
+
+// Error returns what is wrong with the command line.
+func (e usageError) Error() string { return string(e) }
+
+// exitStatus maps an error to the exit status. Before a command has started,
+// every error is one of the command line.
+func exitStatus(err error, started bool) int {
+	var usage usageError
+	var bad *config.Error
+	switch {
+	case errors.Is(err, errFindings):
+		return exitFindings
+	case !started, errors.As(err, &usage), errors.As(err, &bad):
+		return exitUsage
+	}
+	return exitFailed
+}

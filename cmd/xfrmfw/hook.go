@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/syslog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+func hookCommand(o *options) *cobra.Command {
+	var worker bool
+	cmd := &cobra.Command{
+		Use:   "hook",
+		Short: "Have the rules follow a change, from an IKE daemon's updown script",
+		Long: `hook starts one apply in the background and returns at once, since the IKE
+daemon waits for it. Any number of calls at once come to one or two applies. It
+always exits with 0: trouble is reported to syslog, and never fails the tunnel.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if worker {
+				hookWork(cmd.Context(), o)
+				return nil
+			}
+			if err := hook(o); err != nil {
+				complain(err)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&worker, "worker", false, "do the applies, as the background process")
+	cobra.CheckErr(cmd.Flags().MarkHidden("worker"))
+	return cmd
+}
+
+// hook leaves word that something changed, and sees to it that a worker runs.
+// The environment, much of which the peer wrote, is not looked at.
+func hook(o *options) error {
+	mark, err := hookMark(o)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(mark, os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("leave word for the worker: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("leave word for the worker: %w", err)
+	}
+	args := []string{"hook", "--worker", "--config", o.config, "--run-dir", o.runDir, "--state-dir", o.stateDir}
+	if o.variant != "" {
+		args = append(args, "--variant", o.variant)
+	}
+	// A process group of its own, and nothing of the caller's but its namespaces:
+	// the daemon may wait for the group, or for the end of its pipe.
+	work := exec.Command("/proc/self/exe", args...)
+	work.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	work.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := work.Start(); err != nil {
+		return fmt.Errorf("start worker: %w", err)
+	}
+	return work.Process.Release()
+}
+
+// hookMark names the file that says that there is work to do.
+func hookMark(o *options) (string, error) {
+	if err := os.MkdirAll(o.runDir, 0o700); err != nil {
+		return "", fmt.Errorf("make run directory: %w", err)
+	}
+	ns, err := namespace()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(o.runDir, fmt.Sprintf("hook-%d.pending", ns)), nil
+}
+
+// hookWork applies until no word is left. Of many workers one works; the others
+// leave, as it will find their word: it looks once more after giving back the
+// lock, for the one who came in between.
+func hookWork(ctx context.Context, o *options) {
+	mark, err := hookMark(o)
+	if err != nil {
+		complain(err)
+		return
+	}
+	for {
+		f, err := openLock(o, "hook")
+		if err != nil {
+			complain(err)
+			return
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			_ = f.Close()
+			return
+		}
+		for {
+			err := os.Remove(mark)
+			if errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+			if err == nil {
+				err = apply(ctx, o, io.Discard, io.Discard)
+			}
+			if err != nil {
+				complain(err)
+				break
+			}
+		}
+		_ = f.Close()
+		if _, err := os.Lstat(mark); err != nil || ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// complain tells syslog: a hook has nobody else to talk to.
+func complain(err error) {
+	w, dial := syslog.New(syslog.LOG_ERR|syslog.LOG_DAEMON, "xfrmfw")
+	if dial != nil {
+		return
+	}
+	_ = w.Err("hook: " + err.Error())
+	_ = w.Close()
+}

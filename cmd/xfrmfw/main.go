@@ -1,0 +1,41 @@
+// Command xfrmfw keeps an iptables rule set under which traffic that came out of
+// an IPsec tunnel is known for what it is. See the README for its commands.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main without the process: it executes the command line and returns the
+// exit status. Results go to stdout, everything else to stderr.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cmd, started := newRoot()
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	code := exitStatus(err, *started)
+	if text := err.Error(); text != "" {
+		_, _ = fmt.Fprintln(stderr, "xfrmfw: "+text)
+		if code == exitUsage && !*started {
+			_, _ = fmt.Fprintln(stderr, "xfrmfw: see xfrmfw --help")
+		}
+	}
+	return code
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+// options are the flags that all commands share.
+type options struct {
+	config   string
+	variant  string
+	runDir   string
+	stateDir string
+	// explicit tells that --config was given, so that the file has to exist.
+	explicit bool
+}
+
+const (
+	defaultConfig   = "/etc/xfrmfw/xfrmfw.yaml"
+	defaultRunDir   = "/run/xfrmfw"
+	defaultStateDir = "/var/lib/xfrmfw"
+)
+
+// newRoot returns the command tree, and a flag that is set once a command has
+// been entered with a command line that makes sense.
+func newRoot() (*cobra.Command, *bool) {
+	o := &options{}
+	started := new(bool)
+	root := &cobra.Command{
+		Use:   "xfrmfw",
+		Short: "Firewall rules for IPsec tunnels, from the kernel's live states and policies",
+		Long: `xfrmfw reads the kernel's IPsec states and policies and keeps iptables rules
+under which decrypted traffic is known for what it is, as it was on an ipsecN
+interface: tunnel traffic is let in and out, anything else is left to the rest
+of the firewall.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+			*started = true
+			o.explicit = cmd.Flags().Changed("config")
+		},
+	}
+	root.CompletionOptions.HiddenDefaultCmd = false
+	flags := root.PersistentFlags()
+	flags.StringVar(&o.config, "config", defaultConfig, "configuration `file`")
+	flags.StringVar(&o.variant, "variant", "", "iptables `variant`, nft or legacy (default: what the host's iptables is)")
+	flags.StringVar(&o.runDir, "run-dir", defaultRunDir, "`directory` of locks")
+	flags.StringVar(&o.stateDir, "state-dir", defaultStateDir, "`directory` of what is to outlive a reboot")
+	root.AddCommand(
+		applyCommand(o), statusCommand(o), checkCommand(o), clearCommand(o),
+		snapshotCommand(o), hookCommand(o), versionCommand(),
+	)
+	return root, started
+}
