@@ -2,7 +2,6 @@ package main
 
 import (
 	"github.com/spf13/cobra"
-	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
 
@@ -19,7 +18,7 @@ apply --dry-run and status by --snapshot, on any machine.`,
 			if err != nil {
 				return err
 			}
-			return xfrm.WriteJSON(cmd.OutOrStdout(), s)
+			return s.WriteJSON(cmd.OutOrStdout())
 		},
 	}
 }

@@ -1,0 +1,54 @@
+// Package test holds what is true of the tree as a whole.
+package test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/xfrmfw/xfrmfw"
+
+// The data flows one way: kernel, xfrm, firewall, iptables, and cmd wires. A
+// package may import these of ours and, where it is not marked, nothing from
+// outside the standard library.
+var allowed = map[string][]string{
+	"xfrm":                       {},
+	"firewall":                   {"xfrm"},
+	"xfrm/kernel":                {"xfrm", "github.com/vishvananda/netlink", "golang.org/x/sys"},
+	"firewall/iptables":          {"firewall", "xfrm", "github.com/coreos/go-iptables", "golang.org/x/sys"},
+	"cmd/xfrmfw/internal/config": {"firewall", "xfrm", "github.com/goccy/go-yaml"},
+	"cmd/xfrmfw/internal/status": {"firewall", "xfrm"},
+	"firewall/internal/fakesave": {"firewall", "xfrm"},
+	"cmd/xfrmfw":                 {"xfrm", "xfrm/kernel", "firewall", "firewall/iptables", "cmd/xfrmfw/internal", "github.com/spf13", "golang.org/x/sys"},
+	"test/lab":                   {"golang.org/x/sys"},
+	"test/e2e":                   {},
+	"test":                       {},
+}
+
+func TestImportsGoOneWay(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"/...").Output()
+	if err != nil {
+		t.Fatalf("list packages: %v", err)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		words := strings.Fields(line)
+		name := strings.TrimPrefix(strings.TrimPrefix(words[0], module), "/")
+		may, known := allowed[name]
+		if !known {
+			t.Errorf("%s: a new package: say here what it may import", name)
+		}
+		for _, imported := range words[1:] {
+			ours, isOurs := strings.CutPrefix(imported, module+"/")
+			if !isOurs && !strings.Contains(strings.Split(imported, "/")[0], ".") {
+				continue
+			}
+			if !slices.ContainsFunc(may, func(m string) bool {
+				return ours == m || strings.HasPrefix(ours, m+"/") && m != "firewall" && m != "xfrm"
+			}) {
+				t.Errorf("%s imports %s", name, ours)
+			}
+		}
+	}
+}
