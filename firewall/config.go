@@ -12,7 +12,10 @@ type Config struct {
 	// rules only set VERIFIED, none accepts.
 	MarkOnly bool
 	Marks    Marks
-	Tunnels  []TunnelConfig
+	// AutoMarks asks for a free pair of bits in place of Marks. Compile does
+	// not look at it: the caller puts the pair into Marks.
+	AutoMarks bool
+	Tunnels   []TunnelConfig
 }
 
 // TunnelConfig is what the administrator decided for the tunnels that Match

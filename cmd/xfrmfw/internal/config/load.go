@@ -1,0 +1,76 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+// DefaultPath is where the configuration is looked for.
+const DefaultPath = "/etc/xfrmfw/xfrmfw.yaml"
+
+// maxSize bounds a configuration file: some 10,000 tunnels.
+const maxSize = 4 << 20
+
+// An Error is a mistake in the configuration, or that an explicitly named file
+// does not exist. Errors of several mistakes are joined.
+type Error struct {
+	File string
+	// Line and Column count from 1, in characters; 0 is the file as a whole.
+	Line, Column int
+	// Text says what is wrong and what to write instead.
+	Text string
+}
+
+// Error returns "FILE:LINE:COLUMN: TEXT".
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return fmt.Sprintf("%s: %s", e.File, e.Text)
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Text)
+}
+
+// Default is the configuration of a host without a file.
+func Default() firewall.Config { return firewall.Config{Marks: firewall.DefaultMarks()} }
+
+// Load reads the file at path. A file that does not exist stands for the
+// defaults, unless it was named explicitly: then it is an error.
+//
+// Mistakes can be told from failures by errors.As with an *Error.
+func Load(path string, explicit bool) (firewall.Config, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if !explicit {
+			return Default(), nil
+		}
+		return firewall.Config{}, &Error{File: path, Text: "no such configuration file: create it, or leave the option out for the defaults"}
+	}
+	if err != nil {
+		return firewall.Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return firewall.Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(data, path)
+}
+
+// Parse reads the text of a configuration file. The name is for errors only.
+// Nothing of a text with a mistake is accepted.
+func Parse(data []byte, filename string) (firewall.Config, error) {
+	if len(data) > maxSize {
+		return firewall.Config{}, &Error{File: filename, Text: fmt.Sprintf("the file is larger than %d MiB", maxSize>>20)}
+	}
+	p := parser{file: filename, config: Default()}
+	p.document(bytes.TrimPrefix(data, []byte("\ufeff")))
+	if err := p.err(); err != nil {
+		return firewall.Config{}, err
+	}
+	return p.config, nil
+}

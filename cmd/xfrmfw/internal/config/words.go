@@ -1,0 +1,104 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+// The words of the configuration stand in the three maps of this file. A word
+// whose value is nil is one of a later version: it is known, so that it is not
+// taken for a slip, and refused.
+
+// topWords are the words of the file.
+func (p *parser) topWords() words {
+	return words{
+		"wan":      p.wan,
+		"verified": p.verified,
+		"marks":    p.marks,
+		"tunnels":  p.tunnels,
+
+		"cross_check": nil,
+		"guard":       nil,
+		"lockdown":    nil,
+		"log":         nil,
+	}
+}
+
+// tunnelWords are the words of one entry of tunnels.
+func (p *parser) tunnelWords(t *firewall.TunnelConfig) words {
+	return words{
+		"match":  func(n ast.Node) { p.match(n, &t.Match) },
+		"name":   func(n ast.Node) { t.Name = p.name(n) },
+		"remote": func(n ast.Node) { t.Remote = p.caps(n) },
+		"nat":    func(n ast.Node) { t.KeepNAT = p.choice(n, "nat", "exempt", "keep") == "keep" },
+
+		"in":  nil,
+		"out": nil,
+		"mss": nil,
+	}
+}
+
+// matchWords are the words of an entry's match.
+func (p *parser) matchWords(m *firewall.Match) words {
+	return words{
+		"connection": func(n ast.Node) { m.Connection = p.peerText(n, "connection") },
+		"identity":   func(n ast.Node) { m.Identity = p.peerText(n, "identity") },
+		"reqid":      func(n ast.Node) { m.Reqid = p.reqid(n) },
+		"peer":       func(n ast.Node) { m.Peer = p.prefix(n, "peer") },
+		"remote":     func(n ast.Node) { m.Remote = p.prefix(n, "remote") },
+	}
+}
+
+// String lists the words of this version, in order.
+func (w words) String() string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(w)) {
+		if w[name] != nil {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// suggest names the word that was probably meant, or all.
+func (w words) suggest(key string) string {
+	best, least := "", min(3, (len(key)+2)/2)
+	for _, name := range slices.Sorted(maps.Keys(w)) {
+		if d := distance(strings.ToLower(key), name); w[name] != nil && d < least {
+			best, least = name, d
+		}
+	}
+	if best != "" {
+		return "did you mean " + best + "?"
+	}
+	return "use one of " + w.String()
+}
+
+// distance is the number of letters to add, drop or change.
+func distance(a, b string) int {
+	if len(a) > 32 {
+		return len(a)
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			changed := diagonal
+			if a[i] != b[j] {
+				changed++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(changed, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
