@@ -116,11 +116,9 @@ func (b *builder) strangers() []Rule {
 		add(b.devices[name], r)
 	}
 	for _, o := range b.overlays {
-		for _, name := range o.devices {
-			r := base
-			r.Out = name
-			add(o.tunnel, r)
-		}
+		r := base
+		r.Out = o.devices[0]
+		add(o.tunnel, r)
 	}
 	for i, t := range b.Set.Tunnels {
 		for _, p := range t.Pairs {

@@ -234,9 +234,15 @@ func (b *builder) claimEntries() []entry {
 }
 
 // untaggedPurpose names the rule for packets without TAG: whether that is to be
-// expected, or worth a second look.
+// expected, or worth a second look. A tunnel that is down is judged by what its
+// states will meet, so that its rules need no change when it comes up.
 func (b *builder) untaggedPurpose(tunnel int) Purpose {
-	if b.result.Tunnels[tunnel].Evidence == PolicyOnly {
+	r, t := b.result.Tunnels[tunnel], b.Set.Tunnels[tunnel]
+	offloading := b.Host.ESP4Offload
+	if t.Remote.IsValid() && !t.Remote.Is4() {
+		offloading = b.Host.ESP6Offload
+	}
+	if r.Evidence == PolicyOnly || r.Evidence == NoEvidence && offloading {
 		return PurposePolicyOnly
 	}
 	return PurposeUnconfirmed

@@ -19,6 +19,7 @@ import (
 type gateway struct {
 	config   firewall.Config
 	programs *iptables.Programs
+	reader   kernel.Reader
 	// file is the snapshot that stands in for the kernel, if any.
 	file string
 }
@@ -63,7 +64,7 @@ func (g *gateway) want(ctx context.Context) (wanted, error) {
 	if g.file != "" {
 		w.snapshot, err = readSnapshotFile(g.file)
 	} else {
-		w.snapshot, err = kernel.Read(ctx)
+		w.snapshot, err = g.reader.Read(ctx)
 	}
 	if err != nil {
 		return wanted{}, err

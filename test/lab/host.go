@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -69,9 +70,26 @@ func NewHosts(t testing.TB, names ...string) []*Host {
 				t.Fatal(err)
 			}
 		}
-		h.IP(t, "link set lo up")
+		if err := h.Do(loopbackUp); err != nil {
+			t.Fatalf("%s: bring lo up: %v", h.Name, err)
+		}
 	}
 	return made
+}
+
+// loopbackUp is ip link set lo up, for the network of the calling thread.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request)
 }
 
 // EtcDir is the folder that programs of this host see as /etc/xfrmfw.
@@ -118,7 +136,7 @@ func (h *Host) Try(t testing.TB, input, command string, args ...string) Result {
 			cmd.Stdin = strings.NewReader(input)
 		}
 		var err error
-		result, err = run(cmd)
+		result, err = run(cmd, (*exec.Cmd).Start)
 		return err
 	})
 	if err != nil {
@@ -169,23 +187,25 @@ func (h *Host) Sysctl(t testing.TB, settings ...string) {
 	}
 }
 
-// run runs a command to its end; an exit status is no error.
-func run(cmd *exec.Cmd) (Result, error) {
+// run starts a command and waits for its end; an exit status is no error.
+func run(cmd *exec.Cmd, start func(*exec.Cmd) error) (Result, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	result := Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
-	if _, exited := err.(*exec.ExitError); exited {
+	if err := start(cmd); err != nil {
+		return Result{}, err
+	}
+	err := cmd.Wait()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		err = nil
 	}
-	return result, err
+	return Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}, err
 }
 
 // ipBatch runs lines of ip commands in one process.
 func ipBatch(lines string, options ...string) error {
 	cmd := exec.Command("ip", append(options, "-batch", "-")...)
 	cmd.Stdin = strings.NewReader(lines)
-	result, err := run(cmd)
+	result, err := run(cmd, (*exec.Cmd).Start)
 	if err != nil {
 		return fmt.Errorf("ip: %w", err)
 	}

@@ -10,24 +10,55 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// enter binds the folders of a host where programs look for them, in the mount namespace that ip netns exec makes, and
-// becomes the program.
-const enter = `
-for dir in /etc/xfrmfw:$0/etc /var/lib/xfrmfw:$0/lib /run/xfrmfw:$0/run; do
-	mkdir -p "${dir%%:*}" && mount --bind "${dir#*:}" "${dir%%:*}" || exit 125
-done
-exec "$@"
-`
+// folders are where programs look for theirs, and the folders of a host that are put there.
+func (h *Host) folders() map[string]string {
+	return map[string]string{
+		"/etc/xfrmfw": h.EtcDir(), "/var/lib/xfrmfw": h.StateDir(), "/run/xfrmfw": h.RunDir(),
+	}
+}
 
-// Command is a program that will run on the host as a service does: in its network, with /sys of that network, and with
-// the host's folders as /etc/xfrmfw, /var/lib/xfrmfw and /run/xfrmfw. Entries of env are added to the environment.
-func (h *Host) Command(env []string, command string, args ...string) *exec.Cmd {
-	words := append([]string{"netns", "exec", h.netns, "sh", "-c", enter, h.dir, command}, args...)
-	cmd := exec.Command("ip", words...)
+// start starts a program as a service of the host: in its network, and in a mount namespace of its own with /sys of that
+// network and the host's folders in their places. It is ip netns exec without its processes, each of which takes long in
+// an emulated machine.
+func (h *Host) start(cmd *exec.Cmd) error {
+	return h.Do(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("make a mount namespace: %w", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+			return fmt.Errorf("detach the mounts: %w", err)
+		}
+		if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
+			return fmt.Errorf("mount /sys: %w", err)
+		}
+		for place, folder := range h.folders() {
+			if err := os.MkdirAll(place, 0o755); err != nil {
+				return err
+			}
+			if err := unix.Mount(folder, place, "", unix.MS_BIND, ""); err != nil {
+				return fmt.Errorf("bind %s to %s: %w", folder, place, err)
+			}
+		}
+		return cmd.Start()
+	})
+}
+
+// Call runs a program on the host as a service does: in its network, with the host's folders as /etc/xfrmfw,
+// /var/lib/xfrmfw and /run/xfrmfw. Mounts that it makes are its own. Entries of env are added to the environment.
+func (h *Host) Call(t testing.TB, env []string, input, command string, args ...string) Result {
+	t.Helper()
+	cmd := exec.Command(command, args...)
 	cmd.Env = append(os.Environ(), env...)
-	return cmd
+	cmd.Stdin = strings.NewReader(input)
+	result, err := run(cmd, h.start)
+	if err != nil {
+		t.Fatalf("%s: %s %s: %v", h.Name, command, strings.Join(args, " "), err)
+	}
+	return result
 }
 
 // Binary is the path of the program under test, XFRMFW_BIN. Without it the test is skipped, or fails if XFRMFW_REQUIRE
@@ -53,13 +84,7 @@ func (h *Host) Xfrmfw(t testing.TB, args ...string) Result {
 // XfrmfwWith is Xfrmfw with additions to the environment, such as those of an updown script, and a stdin.
 func (h *Host) XfrmfwWith(t testing.TB, env []string, input string, args ...string) Result {
 	t.Helper()
-	cmd := h.Command(env, Binary(t), args...)
-	cmd.Stdin = strings.NewReader(input)
-	result, err := run(cmd)
-	if err != nil {
-		t.Fatalf("%s: xfrmfw %s: %v", h.Name, strings.Join(args, " "), err)
-	}
-	return result
+	return h.Call(t, env, input, Binary(t), args...)
 }
 
 // MustXfrmfw is Xfrmfw for what must succeed; it returns stdout.
@@ -88,16 +113,17 @@ func (h *Host) StartXfrmfw(t testing.TB, args ...string) *Process {
 	return h.Start(t, nil, Binary(t), args...)
 }
 
-// Start starts a program as Command does and leaves it running until the test ends.
+// Start starts a program as Call does and leaves it running until the test ends.
 func (h *Host) Start(t testing.TB, env []string, command string, args ...string) *Process {
 	t.Helper()
 	p := &Process{
 		name: fmt.Sprintf("%s: %s %s", h.Name, command, strings.Join(args, " ")),
-		cmd:  h.Command(env, command, args...),
+		cmd:  exec.Command(command, args...),
 		done: make(chan struct{}),
 	}
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
-	if err := p.cmd.Start(); err != nil {
+	if err := h.start(p.cmd); err != nil {
 		t.Fatalf("%s: %v", p.name, err)
 	}
 	go func() {

@@ -59,9 +59,12 @@ func (n *Network) Up(t testing.TB, c IPsec) {
 		if c.NATT {
 			gateway.HoldUDPEncap(t, c.Outer, 4500, c.NATTGRO)
 		}
-		gateway.AddSAs(t, n.SAs(gateway, c)...)
-		gateway.AddPolicies(t, n.Policies(gateway, c)...)
-		n.addCarrier(t, gateway, c)
+		gateway.IP(t, join(lines(n.SAs(gateway, c), SA.line), lines(n.Policies(gateway, c), Policy.line),
+			n.carrier(gateway, c))...)
+		if c.Carrier == VTI {
+			// The policies are for the packets inside, and were asked when these reached the interface.
+			gateway.Sysctl(t, "net/ipv4/conf/vti0/disable_policy=1")
+		}
 	}
 }
 
@@ -69,8 +72,7 @@ func (n *Network) Up(t testing.TB, c IPsec) {
 func (n *Network) Down(t testing.TB, c IPsec) {
 	t.Helper()
 	for _, gateway := range n.Gateways() {
-		gateway.DeletePolicies(t, n.Policies(gateway, c)...)
-		gateway.DeleteSAs(t, n.SAs(gateway, c)...)
+		gateway.IP(t, join(lines(n.Policies(gateway, c), Policy.deletion), lines(n.SAs(gateway, c), SA.deletion))...)
 	}
 }
 
@@ -206,15 +208,14 @@ func (n *Network) nets(gateway *Host, c IPsec) []netip.Prefix {
 	return []netip.Prefix{gateway.InnerNet(c.Inner)}
 }
 
-// addCarrier makes the interface of the connection and sends the peer's protected network into it.
-func (n *Network) addCarrier(t testing.TB, gateway *Host, c IPsec) {
-	t.Helper()
+// carrier are the ip commands that make the interface of the connection and send the peer's protected network into it.
+func (n *Network) carrier(gateway *Host, c IPsec) []string {
 	us, peer := gateway.Outer(c.Outer), n.Peer(gateway).Outer(c.Outer)
 	v6 := c.Outer == IPv6
 	var link, name string
 	switch c.Carrier {
 	case NoCarrier:
-		return
+		return nil
 	case XFRMInterface:
 		name = "ipsec0"
 		link = fmt.Sprintf("link add ipsec0 type xfrm dev wan0 if_id 0x%x", c.IfID)
@@ -225,11 +226,9 @@ func (n *Network) addCarrier(t testing.TB, gateway *Host, c IPsec) {
 		name = "gre1"
 		link = fmt.Sprintf("link add gre1 type %s local %s remote %s", pick(v6, "ip6gre", "gre"), us, peer)
 	}
-	gateway.IP(t, link, "link set "+name+" up",
-		fmt.Sprintf("route replace %s dev %s", n.Peer(gateway).InnerNet(c.Inner), name))
-	if c.Carrier == VTI {
-		// The policies' selectors are of the packets inside, and have been checked when these reach the interface.
-		gateway.Sysctl(t, "net/ipv4/conf/vti0/disable_policy=1")
+	return []string{
+		link, "link set " + name + " up",
+		fmt.Sprintf("route replace %s dev %s", n.Peer(gateway).InnerNet(c.Inner), name),
 	}
 }
 

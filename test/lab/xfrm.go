@@ -106,6 +106,9 @@ func (s SA) id() string {
 	return id + s.Mark.words()
 }
 
+// deletion is the ip command that deletes the SA.
+func (s SA) deletion() string { return "xfrm state delete " + s.id() }
+
 // A Template is one step of what a policy asks for. The zero Proto is esp, the zero Mode is tunnel, and a template
 // without addresses takes those of the packet.
 type Template struct {
@@ -163,48 +166,46 @@ func (p Policy) id() string {
 	return id + " dir " + p.Dir + p.Mark.words()
 }
 
+// deletion is the ip command that deletes the policy.
+func (p Policy) deletion() string {
+	line := "xfrm policy delete " + p.id()
+	if p.IfID != 0 {
+		line += fmt.Sprintf(" if_id 0x%x", p.IfID)
+	}
+	return line
+}
+
+// lines are the ip commands for each of a list.
+func lines[T any](list []T, line func(T) string) []string {
+	var all []string
+	for _, one := range list {
+		all = append(all, line(one))
+	}
+	return all
+}
+
 // AddSAs adds security associations to the host.
 func (h *Host) AddSAs(t testing.TB, sas ...SA) {
 	t.Helper()
-	var lines []string
-	for _, sa := range sas {
-		lines = append(lines, sa.line())
-	}
-	h.IP(t, lines...)
+	h.IP(t, lines(sas, SA.line)...)
 }
 
 // DeleteSAs deletes security associations from the host.
 func (h *Host) DeleteSAs(t testing.TB, sas ...SA) {
 	t.Helper()
-	var lines []string
-	for _, sa := range sas {
-		lines = append(lines, "xfrm state delete "+sa.id())
-	}
-	h.IP(t, lines...)
+	h.IP(t, lines(sas, SA.deletion)...)
 }
 
 // AddPolicies adds policies to the host.
 func (h *Host) AddPolicies(t testing.TB, policies ...Policy) {
 	t.Helper()
-	var lines []string
-	for _, policy := range policies {
-		lines = append(lines, policy.line())
-	}
-	h.IP(t, lines...)
+	h.IP(t, lines(policies, Policy.line)...)
 }
 
 // DeletePolicies deletes policies from the host.
 func (h *Host) DeletePolicies(t testing.TB, policies ...Policy) {
 	t.Helper()
-	var lines []string
-	for _, policy := range policies {
-		line := "xfrm policy delete " + policy.id()
-		if policy.IfID != 0 {
-			line += fmt.Sprintf(" if_id 0x%x", policy.IfID)
-		}
-		lines = append(lines, line)
-	}
-	h.IP(t, lines...)
+	h.IP(t, lines(policies, Policy.deletion)...)
 }
 
 // FlushXFRM removes all SAs and policies of the host: nothing of its tunnels is left in the kernel.
