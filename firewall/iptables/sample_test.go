@@ -1,0 +1,46 @@
+package iptables
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// TestSamples: iptables and the kernel take each kind of rule that we write, and
+// what comes back is known again.
+func TestSamples(t *testing.T) {
+	eachVariant(t, func(t *testing.T, p *Programs) {
+		for _, s := range fake.Samples() {
+			t.Run(s.Name, func(t *testing.T) {
+				rs := s.Ruleset()
+				mustApply(t, p, plan(t, p, rs))
+				if again := plan(t, p, rs); !again.Empty() {
+					t.Errorf("the second plan is not empty:\n%s", again.Steps[0].Text)
+				}
+			})
+		}
+	})
+}
+
+// TestDepth: as deep as Validate allows, nftables allows.
+func TestDepth(t *testing.T) {
+	each(t, func(t *testing.T, p *Programs, family xfrm.Family) {
+		rs := firewall.Ruleset{Family: family, Hooks: []firewall.Hook{{Table: firewall.Mangle, From: "FORWARD", To: "XFRMFW-0"}}}
+		for i := range 15 {
+			c := firewall.Chain{Table: firewall.Mangle, Name: fmt.Sprintf("XFRMFW-%d", i)}
+			if i < 14 {
+				c.Rules = []firewall.Rule{{Purpose: "x", Target: firewall.Target{Verb: firewall.Goto, Chain: fmt.Sprintf("XFRMFW-%d", i+1)}}}
+			}
+			rs.Chains = append(rs.Chains, c)
+		}
+		mustApply(t, p, plan(t, p, rs))
+		rs.Chains[14].Rules = []firewall.Rule{{Purpose: "x", Target: firewall.Target{Verb: firewall.Jump, Chain: "XFRMFW-15"}}}
+		rs.Chains = append(rs.Chains, firewall.Chain{Table: firewall.Mangle, Name: "XFRMFW-15"})
+		if err := firewall.Validate(rs); err == nil {
+			t.Error("Validate allows more")
+		}
+	})
+}

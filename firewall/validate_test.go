@@ -1,0 +1,138 @@
+package firewall_test
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+func TestValidateRule(t *testing.T) {
+	type (
+		rule   = firewall.Rule
+		target = firewall.Target
+		policy = firewall.PolicyMatch
+	)
+	p := netip.MustParsePrefix
+	for _, tt := range []struct {
+		name  string
+		table firewall.Table
+		from  string
+		rule  rule
+		want  string
+	}{
+		{"purpose missing", "mangle", "INPUT", rule{Purpose: ""}, "no purpose"},
+		{"purpose newline", "mangle", "INPUT", rule{Purpose: "a\nb"}, "alphabet"},
+		{"purpose slash", "mangle", "INPUT", rule{Purpose: "a/b"}, "slash"},
+		{"tunnel quote", "mangle", "INPUT", rule{Purpose: "x", Tunnel: `a"`}, "alphabet"},
+		{"tunnel long", "mangle", "INPUT", rule{Purpose: "x", Tunnel: strings.Repeat("a", 234)}, "longer than 255"},
+		{"tunnel long enough", "mangle", "INPUT", rule{Purpose: "x", Tunnel: strings.Repeat("a", 233)}, ""},
+		{"src of ipv6", "mangle", "INPUT", rule{Purpose: "x", Src: p("fd00::/8")}, "not of ipv4"},
+		{"ct of ipv6", "mangle", "INPUT", rule{Purpose: "x", Ct: firewall.CtMatch{ReplDst: p("fd00::/8")}}, "not of ipv4"},
+		{"ct empty", "mangle", "INPUT", rule{Purpose: "x", Ct: firewall.CtMatch{NotState: true}}, "asks for nothing"},
+		{"tunnel end of ipv6", "mangle", "INPUT", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyIn, TunnelSrc: netip.MustParseAddr("fd00::1")}}, "not of ipv4"},
+		{"interface long", "mangle", "INPUT", rule{Purpose: "x", In: "a123456789012345"}, "longer"},
+		{"interface quote", "mangle", "INPUT", rule{Purpose: "x", In: `eth"0`}, "can't be told"},
+		{"interface not", "mangle", "INPUT", rule{Purpose: "x", In: "!"}, "can't be told"},
+		{"interface option", "mangle", "INPUT", rule{Purpose: "x", In: "-j"}, "can't be told"},
+		{"in at output", "mangle", "OUTPUT", rule{Purpose: "x", In: "eth0"}, "come in"},
+		{"out at input", "mangle", "INPUT", rule{Purpose: "x", Out: "eth0"}, "goes out"},
+		{"ports without protocol", "mangle", "INPUT", rule{Purpose: "x", DPorts: firewall.Port(1)}, "ports need"},
+		{"ports of esp", "mangle", "INPUT", rule{Purpose: "x", Proto: xfrm.ESP, DPorts: firewall.Port(1)}, "ports need"},
+		{"ports reversed", "mangle", "INPUT", rule{Purpose: "x", Proto: xfrm.TCP, DPorts: firewall.Ports{Lo: 2, Hi: 1}}, "upside down"},
+		{"icmp without protocol", "mangle", "INPUT", rule{Purpose: "x", ICMP: firewall.ICMPMatch{Set: true}}, "ICMP of its family"},
+		{"icmpv6 in ipv4", "mangle", "INPUT", rule{Purpose: "x", Proto: xfrm.ICMPv6, ICMP: firewall.ICMPMatch{Set: true}}, "ICMP of its family"},
+		{"mark", "mangle", "INPUT", rule{Purpose: "x", Mark: firewall.MarkMatch{Value: 3, Mask: 1}}, "outside of its mask"},
+		{"set mark", "mangle", "INPUT", rule{Purpose: "x", Target: target{Verb: firewall.SetMark, Value: 3, Mask: 1}}, "within its mask"},
+		{"set mark in filter", "filter", "INPUT", rule{Purpose: "x", Target: target{Verb: firewall.SetMark, Value: 1, Mask: 1}}, "mangle only"},
+		{"out in prerouting", "mangle", "PREROUTING", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyOut}}, "--dir out"},
+		{"out in input", "mangle", "INPUT", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyOut, None: true}}, "--dir out"},
+		{"in in postrouting", "mangle", "POSTROUTING", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyIn}}, "--dir in"},
+		{"in in output", "nat", "OUTPUT", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyIn}}, "--dir in"},
+		{"both in forward", "mangle", "FORWARD", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyIn}}, ""},
+		{"policy none with more", "mangle", "INPUT", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyIn, None: true, HasReqid: true}}, "ignores"},
+		{"policy without direction", "mangle", "INPUT", rule{Purpose: "x", Policy: policy{HasReqid: true}}, "without direction"},
+		{"policy reqid unset", "mangle", "INPUT", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyIn, Reqid: 1}}, "not matched"},
+		{"policy proto", "mangle", "INPUT", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyIn, Proto: xfrm.TCP}}, "ESP and AH"},
+		{"rpfilter in input", "mangle", "INPUT", rule{Purpose: "x", NotReverse: true}, "PREROUTING"},
+		{"limit", "mangle", "INPUT", rule{Purpose: "x", Limit: firewall.Limit{PerSecond: 10001}}, "limit"},
+		{"reject in mangle", "mangle", "INPUT", rule{Purpose: "x", Target: target{Verb: firewall.Reject}}, "REJECT"},
+		{"drop in nat", "nat", "OUTPUT", rule{Purpose: "x", Target: target{Verb: firewall.Drop}}, "DROP in nat"},
+		{"clamp without tcp", "mangle", "FORWARD", rule{Purpose: "x", Target: target{Verb: firewall.ClampMSS, Size: 1}}, "clamping"},
+		{"log prefix", "mangle", "INPUT", rule{Purpose: "x", Target: target{Verb: firewall.Log, Prefix: strings.Repeat("x", 30)}}, "longer"},
+		{"nflog prefix", "mangle", "INPUT", rule{Purpose: "x", Target: target{Verb: firewall.NFLog, Prefix: "a b"}}, "alphabet"},
+		{"type", "mangle", "INPUT", rule{Purpose: "x", SrcType: "LOCAL -j ACCEPT"}, "type"},
+		{"target", "mangle", "INPUT", rule{Purpose: "x", Target: target{Verb: 99}}, "no such target"},
+		{"chain of no jump", "mangle", "INPUT", rule{Purpose: "x", Target: target{Chain: "XFRMFW-X"}}, "without jump"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			// The rule stands a jump away from its hook.
+			rs := firewall.Ruleset{Family: xfrm.IPv4,
+				Chains: []firewall.Chain{
+					{Table: tt.table, Name: "XFRMFW-A", Rules: []rule{jump("XFRMFW-B")}},
+					{Table: tt.table, Name: "XFRMFW-B", Rules: []rule{tt.rule}},
+				},
+				Hooks: []firewall.Hook{{Table: tt.table, From: tt.from, To: "XFRMFW-A"}},
+			}
+			expect(t, firewall.Validate(rs), tt.want)
+		})
+	}
+}
+
+func TestValidateChains(t *testing.T) {
+	chain := func(name string, to ...string) firewall.Chain {
+		c := firewall.Chain{Table: "mangle", Name: name}
+		for _, n := range to {
+			c.Rules = append(c.Rules, jump(n))
+		}
+		return c
+	}
+	var deep []firewall.Chain
+	for i := range 16 {
+		deep = append(deep, chain(fmt.Sprintf("XFRMFW-%d", i), fmt.Sprintf("XFRMFW-%d", i+1)))
+	}
+	deep[15].Rules = nil
+	at := func(to string) []firewall.Hook { return []firewall.Hook{{Table: "mangle", From: "FORWARD", To: to}} }
+	for _, tt := range []struct {
+		name   string
+		chains []firewall.Chain
+		hooks  []firewall.Hook
+		want   string
+	}{
+		{"good", []firewall.Chain{chain("XFRMFW-A", "XFRMFW-B", "XFRMFW-B"), chain("XFRMFW-B")}, at("XFRMFW-A"), ""},
+		{"name", []firewall.Chain{chain("OTHER")}, at("OTHER"), "does not begin"},
+		{"long name", []firewall.Chain{chain("XFRMFW-1234567890123456789012")}, nil, "longer than 28"},
+		{"odd name", []firewall.Chain{chain("XFRMFW- x")}, nil, "characters"},
+		{"table", []firewall.Chain{{Table: "raw", Name: "XFRMFW-A"}}, nil, "no such table"},
+		{"twice", []firewall.Chain{chain("XFRMFW-A"), chain("XFRMFW-A")}, at("XFRMFW-A"), "twice"},
+		{"unreachable", []firewall.Chain{chain("XFRMFW-A"), chain("XFRMFW-B")}, at("XFRMFW-A"), "XFRMFW-B: no hook"},
+		{"undeclared", []firewall.Chain{chain("XFRMFW-A", "XFRMFW-B")}, at("XFRMFW-A"), "not declared"},
+		{"undeclared hook", []firewall.Chain{chain("XFRMFW-A")}, at("XFRMFW-B"), "not declared"},
+		{"cycle", []firewall.Chain{chain("XFRMFW-A", "XFRMFW-B"), chain("XFRMFW-B", "XFRMFW-A")}, at("XFRMFW-A"), "back to itself"},
+		{"two hooks", []firewall.Chain{chain("XFRMFW-A")}, append(at("XFRMFW-A"), at("XFRMFW-A")...), "two hooks"},
+		{"no builtin", []firewall.Chain{chain("XFRMFW-A")}, []firewall.Hook{{Table: "filter", From: "PREROUTING", To: "XFRMFW-A"}}, "no such builtin"},
+		{"deep", deep, at("XFRMFW-0"), "16 jumps deep"},
+		{"not too deep", deep[1:], at("XFRMFW-1"), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			expect(t, firewall.Validate(firewall.Ruleset{Family: xfrm.IPv4, Chains: tt.chains, Hooks: tt.hooks}), tt.want)
+		})
+	}
+}
+
+func jump(to string) firewall.Rule {
+	return firewall.Rule{Target: firewall.Target{Verb: firewall.Jump, Chain: to}, Purpose: "x"}
+}
+
+func expect(t *testing.T, err error, want string) {
+	t.Helper()
+	switch {
+	case want == "" && err != nil:
+		t.Errorf("got %v, want none", err)
+	case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+		t.Errorf("got %v, want %q", err, want)
+	}
+}
