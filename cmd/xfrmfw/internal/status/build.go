@@ -1,0 +1,187 @@
+package status
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Input is what a report is made from.
+type Input struct {
+	// Snapshot gives the time to which ages refer.
+	Snapshot xfrm.Snapshot
+	Set      xfrm.Set
+	Marks    firewall.Marks
+	Result   firewall.Result
+	// Live are the saves of all families. Nil stands for a snapshot without
+	// live rules: the compiled ones are then shown, without counters.
+	Live map[firewall.Family]firewall.Save
+	// Differences are firewall.Plan's, one line each.
+	Differences []string
+	// Variant is "nft" or "legacy", empty for a snapshot.
+	Variant string
+	// Warnings come before those of the Result.
+	Warnings []string
+	Daemon   Daemon
+	// Peers are the hook's records by tunnel ID.
+	Peers map[string]Peer
+}
+
+// Peer is what the IKE daemon's hook recorded of a tunnel. Much of it was
+// chosen by the peer.
+type Peer struct {
+	Connection string
+	PeerID     string
+	User       string
+	VirtualIPs []string
+}
+
+// Build makes the report. It is pure, and its cost is linear in the number of
+// tunnels, states and rules.
+func Build(in Input) Report {
+	r := Report{
+		Schema:      Schema,
+		Variant:     in.Variant,
+		Marks:       Marks{Tag: in.Marks.Tag, Verified: in.Marks.Verified},
+		Daemon:      in.Daemon,
+		Tunnels:     make([]Tunnel, len(in.Set.Tunnels)),
+		SharedRules: []Rule{},
+		Guards:      []Guard{},
+		Ignored:     list(in.Set.Ignored, in.Result.Ignored),
+		Differences: list(in.Differences),
+		Warnings:    list(in.Warnings, in.Result.Warnings),
+		total:       len(in.Set.Tunnels),
+	}
+	if in.Snapshot.Time != 0 {
+		r.at = time.Unix(in.Snapshot.Time, 0).UTC()
+		r.Time = r.at.Format(time.RFC3339)
+	}
+	if in.Live != nil {
+		r.InSync = InSync
+		if len(in.Differences) > 0 {
+			r.InSync = OutOfSync
+		}
+	}
+	index := make(map[string]int, len(in.Set.Tunnels))
+	for i, t := range in.Set.Tunnels {
+		index[t.ID] = i
+		r.Tunnels[i] = tunnel(t, in.Peers[t.ID])
+	}
+	for row := range rows(in) {
+		r.count(row)
+		i, ok := index[row.tunnel]
+		if !ok {
+			r.SharedRules = append(r.SharedRules, row.Rule)
+			continue
+		}
+		t := &r.Tunnels[i]
+		t.Rules = append(t.Rules, row.Rule)
+		t.PacketsBy.count(row)
+	}
+	shared := indexShared(in.Result.Rulesets, r.SharedRules)
+	for i, t := range in.Set.Tunnels {
+		var report firewall.TunnelReport
+		if i < len(in.Result.Tunnels) {
+			report = in.Result.Tunnels[i]
+		}
+		r.Tunnels[i].judge(report)
+		r.Tunnels[i].states(t, report, shared, in.Snapshot.Time)
+	}
+	return r
+}
+
+// list joins lists to one that is never nil, and so never null in JSON.
+func list[T any](parts ...[]T) []T {
+	all := []T{}
+	for _, part := range parts {
+		all = append(all, part...)
+	}
+	return all
+}
+
+// tunnel fills in what the kernel and the hook say.
+func tunnel(t xfrm.Tunnel, peer Peer) Tunnel {
+	out := Tunnel{
+		ID:         t.ID,
+		Connection: peer.Connection,
+		PeerID:     peer.PeerID,
+		User:       peer.User,
+		VirtualIPs: list(peer.VirtualIPs),
+		State:      Down,
+		Reqid:      t.Reqid,
+		Mode:       t.Mode.String(),
+		IfID:       t.IfID,
+		Selectors:  make([]Selector, len(t.Pairs)),
+		SAs:        make([]SA, len(t.SAs)),
+		Rules:      []Rule{},
+	}
+	if t.Up() {
+		out.State = Up
+	}
+	if t.Local.IsValid() && !t.Local.IsUnspecified() {
+		out.Local = t.Local.String()
+	}
+	if t.Remote.IsValid() && !t.Remote.IsUnspecified() {
+		out.Remote = t.Remote.String()
+	}
+	for i, p := range t.Pairs {
+		out.Selectors[i] = Selector{
+			Local: p.Local.String(), Remote: p.Remote.String(), Proto: p.Proto.String(),
+			LocalPort: p.LocalPort.String(), RemotePort: p.RemotePort.String(),
+		}
+		if out.Mark == "" && !p.Mark.IsZero() {
+			out.Mark = p.Mark.String()
+		}
+	}
+	return out
+}
+
+// judge fills in what the compiler found out.
+func (t *Tunnel) judge(report firewall.TunnelReport) {
+	t.Name, t.Evidence, t.Reason = cmp.Or(report.Name, t.Connection), report.Evidence, report.Reason
+	if t.Evidence == "" {
+		t.Evidence = firewall.NoEvidence
+	}
+}
+
+// states fills in the SAs.
+func (t *Tunnel) states(of xfrm.Tunnel, report firewall.TunnelReport, shared shared, now int64) {
+	for i, sa := range of.SAs {
+		s := &t.SAs[i]
+		*s = SA{
+			SPI: fmt.Sprintf("0x%08x", sa.SPI), Dir: "out", Proto: sa.Proto.String(), Encap: encap(sa.Encap),
+			Bytes: sa.Bytes, Packets: sa.Packets, AgeSeconds: age(sa.AddTime, now), Evidence: firewall.NoEvidence,
+		}
+		if sa.Inbound {
+			s.Dir = "in"
+		}
+		if i < len(report.SAs) {
+			s.Evidence, s.Reason = report.SAs[i].Evidence, report.SAs[i].Reason
+		}
+		s.Rules = shared.serving(t.Rules, of, sa, report.Devices)
+	}
+}
+
+// age is how long ago a state was added; 0 where either time is not known.
+func age(added uint64, now int64) int64 {
+	if added == 0 || now <= 0 || added > uint64(now) {
+		return 0
+	}
+	return now - int64(added)
+}
+
+func encap(e xfrm.Encap) string {
+	word := "udp"
+	switch e.Type {
+	case 0:
+		return ""
+	case espInTCP:
+		word = "tcp"
+	}
+	return fmt.Sprintf("%s %d %d", word, e.SPort, e.DPort)
+}
+
+const espInTCP = 7 // TCP_ENCAP_ESPINTCP

@@ -1,0 +1,242 @@
+package status
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// With the real compiler, every state is served by rules of its own tunnel and
+// shared ones, all of which the report lists, with the counters that they have.
+func TestBuildCompiled(t *testing.T) {
+	t.Parallel()
+	in := small(t)
+	in.Result = firewall.Compile(firewall.Input{Set: in.Set, Host: in.Snapshot.Host, Config: firewall.Config{Marks: in.Marks}})
+	in.Live = liveOf(t, in.Result.Rulesets)
+	live := Build(in)
+	in.Live = nil
+	compiled := Build(in)
+
+	shared := make(map[string]Rule)
+	for _, r := range live.SharedRules {
+		shared[r.ID] = r
+	}
+	for i, tun := range live.Tunnels {
+		own := make(map[string]Rule)
+		for _, r := range tun.Rules {
+			own[r.ID] = r
+		}
+		for _, sa := range tun.SAs {
+			var purposes []string
+			for _, id := range sa.Rules {
+				r, isOwn := own[id]
+				if s, ok := shared[id]; ok {
+					r = s
+				} else if !isOwn {
+					t.Errorf("%s state %s: rule %s is not listed", tun.ID, sa.SPI, id)
+				}
+				purposes = append(purposes, string(r.Purpose))
+			}
+			want := []string{"accept-out", "nat-exempt", "open"}
+			if sa.Dir == "in" {
+				want = []string{"verified", "dispatch", "tag", "open", "accept-in"}
+			}
+			for _, p := range want {
+				if !slices.Contains(purposes, p) {
+					t.Errorf("%s state %s %s: no %s among its rules, but %q", tun.ID, sa.Dir, sa.SPI, p, purposes)
+				}
+			}
+		}
+		var sum PacketsBy
+		for _, r := range tun.Rules {
+			switch r.Purpose {
+			case "verified", "related", "ipcomp":
+				sum.Verified += r.Packets
+			case "unconfirmed":
+				sum.Unconfirmed += r.Packets
+			case "policy-only":
+				sum.PolicyOnly += r.Packets
+			}
+		}
+		if tun.PacketsBy != sum || sum.Total() == 0 {
+			t.Errorf("%s: packets_by %+v, want %+v", tun.ID, tun.PacketsBy, sum)
+		}
+		if diff := cmp.Diff(idsOf(compiled.Tunnels[i].Rules), idsOf(tun.Rules)); diff != "" {
+			t.Errorf("%s: rules of the snapshot and live ones (-snapshot +live):\n%s", tun.ID, diff)
+		}
+		if diff := cmp.Diff(compiled.Tunnels[i].SAs, tun.SAs); diff != "" {
+			t.Errorf("%s: states beside the snapshot and live ones (-snapshot +live):\n%s", tun.ID, diff)
+		}
+	}
+	checkWidth(t, textOf(t, live, TextOptions{Verbose: true}))
+}
+
+func idsOf(rules []Rule) []string {
+	var ids []string
+	for _, r := range rules {
+		ids = append(ids, r.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// A rule whose tunnel is gone, one that someone wrote into a chain of ours, and
+// one that does not stand.
+func TestBuildDrift(t *testing.T) {
+	t.Parallel()
+	in := small(t)
+	chains := in.Live[xfrm.IPv4].Tables[1].Chains
+	chains[1].Rules = append(chains[1].Rules,
+		firewall.SavedRule{Raw: "-j DROP", Target: "DROP", ID: "AAAAAAAAAAAA", Purpose: "leak", Tunnel: "t0000000000", Packets: 3, Bytes: 252},
+		firewall.SavedRule{Raw: "-j LOG", Target: "LOG", ID: "BBBBBBBBBBBB", Purpose: "leak", Packets: 5},
+		firewall.SavedRule{Raw: "-s 192.0.2.1/32 -j ACCEPT", Target: "ACCEPT"},
+	)
+	var lost string
+	for i, c := range chains {
+		if c.Name == "XFRMFW-TAG" {
+			lost, chains[i].Rules = c.Rules[0].ID, nil
+		}
+	}
+	r := Build(in)
+	if r.Drops.Leak != (Counter{3, 252}) {
+		t.Errorf("leak %+v, want the dropping rule's 3 packets only", r.Drops.Leak)
+	}
+	ids := idsOf(r.SharedRules)
+	for _, id := range []string{"AAAAAAAAAAAA", "BBBBBBBBBBBB", ""} {
+		if !slices.Contains(ids, id) {
+			t.Errorf("rule %q is not listed", id)
+		}
+	}
+	for _, tun := range r.Tunnels {
+		for _, sa := range tun.SAs {
+			if slices.Contains(sa.Rules, lost) || slices.Contains(sa.Rules, "") {
+				t.Errorf("state %s is served by rules that don't stand: %q", sa.SPI, sa.Rules)
+			}
+		}
+	}
+}
+
+func TestSelect(t *testing.T) {
+	t.Parallel()
+	r := Build(small(t))
+	tests := []struct {
+		words []string
+		want  string // reqids
+	}{
+		{nil, "3 1 2 4"},
+		{[]string{"office"}, "1"},
+		{[]string{"office-v4"}, "1"},
+		{[]string{"alice@example.org", "3"}, "3 2"},
+		{[]string{"203.0.113.0/24"}, "1 2"},
+		{[]string{"2001:DB8:ffff:4321:8765:cba9:0fed:2222"}, "4"},
+		{[]string{r.Tunnels[0].ID}, fmt.Sprint(r.Tunnels[0].Reqid)},
+		{[]string{"office", "nowhere"}, `no tunnel is named nowhere: give an ID, name, reqid or peer address that status without arguments lists`},
+		{[]string{""}, `no tunnel is named "": give an ID, name, reqid or peer address that status without arguments lists`},
+		{[]string{"0"}, `no tunnel is named 0: give an ID, name, reqid or peer address that status without arguments lists`},
+	}
+	for _, tt := range tests {
+		selected, err := r.Select(tt.words)
+		var got []string
+		for _, t := range selected.Tunnels {
+			got = append(got, fmt.Sprint(t.Reqid))
+		}
+		if err != nil {
+			got = []string{err.Error()}
+		}
+		want := strings.Fields(tt.want)
+		if err == nil && tt.words == nil {
+			slices.Sort(want)
+			slices.Sort(got)
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if err != nil {
+			want = []string{tt.want}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", tt.words, diff)
+		}
+	}
+}
+
+func TestUnits(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ got, want string }{
+		{size(0), "0 B"}, {size(1023), "1023 B"}, {size(1024), "1.0 KiB"}, {size(1023 * 1024), "1.0 MiB"}, {size(5 << 30), "5.0 GiB"}, {size(1<<64 - 1), "16.0 EiB"},
+		{count(0), "0"}, {count(99_999_999), "99999999"}, {count(100_000_000), "100.0M"}, {count(1<<64 - 1), "18446.7P"},
+		{duration(-5), "0s"}, {duration(59), "59s"}, {duration(61), "1m1s"}, {duration(3600), "1h0m"}, {duration(90061), "1d1h"},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("got %s, want %s", tt.got, tt.want)
+		}
+	}
+}
+
+func TestEscape(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		text string
+		most int
+		want string
+	}{
+		{"office", 10, "office"},
+		{"M\u00fcnchen \u6771\u4eac", 20, "M\u00fcnchen \u6771\u4eac"},
+		{"a\x1bb\n\x7f", 20, `a\x1bb\x0a\x7f`},
+		{"\xff\u009b\u202e", 30, `\xff\u{9b}\u{202e}`},
+		{`\x1b`, 10, `\\x1b`},
+		{"0123456789", 10, "0123456789"},
+		{"0123456789a", 10, "0123456..."},
+		{"012345\x1b", 10, `012345\x1b`},
+		{"0123456\x1b", 10, `0123456...`},
+		{"\u6771\u4eac\u6771\u4eac\u6771\u4eac", 10, "\u6771\u4eac\u6771..."},
+	} {
+		if got := escape(tt.text, tt.most); got != tt.want || columns(got) > tt.most {
+			t.Errorf("escape(%q, %d) = %s, want %s", tt.text, tt.most, got, tt.want)
+		}
+	}
+}
+
+func FuzzEscape(f *testing.F) {
+	f.Add("a\x1b\u202e\xff", 9)
+	f.Fuzz(func(t *testing.T, text string, most int) {
+		most = 5 + max(0, most)%200
+		for _, got := range []string{escape(text, most), label(text, most)} {
+			if strings.ContainsFunc(got, unseen) {
+				t.Errorf("%q holds what is not seen", got)
+			}
+		}
+		if got := escape(text, most); columns(got) > most {
+			t.Errorf("%q takes %d columns, want at most %d", got, columns(got), most)
+		}
+	})
+}
+
+func BenchmarkBuild(b *testing.B) {
+	for _, n := range []int{1000, 10000} {
+		in := large(b, n)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				Build(in)
+			}
+		})
+		r := Build(in)
+		b.Run(fmt.Sprint(n, "/text"), func(b *testing.B) {
+			for b.Loop() {
+				_ = r.WriteText(io.Discard, TextOptions{All: true})
+			}
+		})
+		b.Run(fmt.Sprint(n, "/json"), func(b *testing.B) {
+			for b.Loop() {
+				_ = r.WriteJSON(io.Discard)
+			}
+		})
+	}
+}

@@ -1,0 +1,175 @@
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+// details writes a paragraph for every tunnel.
+func (p *page) details() {
+	shared := make(map[string]int, len(p.SharedRules))
+	for i, r := range p.SharedRules {
+		shared[r.ID] = i
+	}
+	for _, t := range p.Tunnels {
+		p.line("")
+		p.detail(t, shared)
+	}
+}
+
+// maxText is how many columns are shown of what a peer chose.
+const maxText = 300
+
+func (p *page) detail(t Tunnel, shared map[string]int) {
+	title := t.ID
+	if t.Name != "" {
+		title = label(t.Name, 60) + " (" + t.ID + ")"
+	}
+	p.line(title + ": " + string(t.State))
+	p.field("connection", t.Connection)
+	p.field("identity", t.PeerID)
+	p.field("user", t.User)
+	if len(t.VirtualIPs) > 0 {
+		labels := make([]string, len(t.VirtualIPs))
+		for i, ip := range t.VirtualIPs {
+			labels[i] = label(ip, 50)
+		}
+		p.wrap("  virtual IP  ", strings.Join(labels, ", "))
+	}
+	p.wrap("  outer       ", t.outer())
+	for i, s := range t.Selectors {
+		word := "  selectors   "
+		if i > 0 {
+			word = "              "
+		}
+		if i == shortList && len(t.Selectors) > shortList+1 && !p.options.Verbose {
+			p.line(fmt.Sprintf("%sand %d more (--verbose)", word, len(t.Selectors)-i))
+			break
+		}
+		p.wrap(word, s.end(s.Remote, s.RemotePort)+" <-> "+s.end(s.Local, s.LocalPort))
+	}
+	evidence := string(t.Evidence)
+	if t.Reason != "" {
+		evidence += ": " + escape(t.Reason, maxText)
+	}
+	p.wrap("  evidence    ", evidence)
+	if p.live {
+		by := t.PacketsBy
+		p.wrap("  packets     ", fmt.Sprintf("verified %s, policy-only %s, unconfirmed %s, overlay %s",
+			count(by.Verified), count(by.PolicyOnly), count(by.Unconfirmed), count(by.Overlay)))
+	}
+	p.states(t, shared)
+}
+
+// field writes a labelled line of what may be a peer's own words.
+func (p *page) field(name, text string) {
+	if text != "" {
+		p.wrap(fmt.Sprintf("  %-12s", name), label(text, maxText))
+	}
+}
+
+// outer describes the tunnel from outside.
+func (t Tunnel) outer() string {
+	text := fmt.Sprintf("%s <-> %s, %s mode, reqid %d", open(t.Remote), open(t.Local), t.Mode, t.Reqid)
+	if t.IfID != 0 {
+		text += fmt.Sprintf(", if_id %d", t.IfID)
+	}
+	if t.Mark != "" {
+		text += ", mark " + t.Mark
+	}
+	return text
+}
+
+// states writes the SAs, each group with the rules that serve all of it: after
+// a rekey the old and the new one share theirs.
+func (p *page) states(t Tunnel, shared map[string]int) {
+	for i := 0; i < len(t.SAs); {
+		first := t.SAs[i]
+		for ; i < len(t.SAs) && t.SAs[i].Dir == first.Dir && slices.Equal(t.SAs[i].Rules, first.Rules); i++ {
+			p.sa(t.SAs[i], t.Reason)
+		}
+		p.rules(t, first.Rules, shared)
+	}
+	if len(t.SAs) == 0 && len(t.Rules) > 0 {
+		ids := make([]string, len(t.Rules))
+		for i, r := range t.Rules {
+			ids[i] = r.ID
+		}
+		p.line("  no states; its rules stand ready:")
+		p.rules(t, ids, shared)
+	}
+}
+
+func (p *page) sa(sa SA, reason string) {
+	proto := sa.Proto
+	if sa.Encap != "" {
+		proto += " in " + sa.Encap
+	}
+	evidence := string(sa.Evidence)
+	if sa.Dir == "out" {
+		evidence = ""
+	}
+	p.line(fmt.Sprintf("  %-3s %s  %-22s  age %-7s  %10s pkts  %9s  %s",
+		sa.Dir, sa.SPI, proto, duration(sa.AgeSeconds), count(sa.Packets), size(sa.Bytes), evidence))
+	if sa.Dir == "in" && sa.Reason != "" && sa.Reason != reason {
+		p.wrap("      ", escape(sa.Reason, maxText))
+	}
+}
+
+// rules writes the rules with the given IDs: the tunnel's, then the shared ones.
+// Many of one kind, as a wide selector has in a large tree, make one line.
+func (p *page) rules(t Tunnel, ids []string, shared map[string]int) {
+	wanted := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		wanted[id] = true
+	}
+	type kind struct {
+		family  string
+		table   firewall.Table
+		purpose firewall.Purpose
+	}
+	const most = 4
+	kinds := make(map[kind][]Rule)
+	for _, r := range t.Rules {
+		if wanted[r.ID] {
+			k := kind{r.Family, r.Table, r.Purpose}
+			kinds[k] = append(kinds[k], r)
+		}
+	}
+	for _, r := range t.Rules {
+		all := kinds[kind{r.Family, r.Table, r.Purpose}]
+		switch {
+		case !wanted[r.ID]:
+		case len(all) <= most || p.options.Verbose:
+			p.rule(r, "")
+		case all[0] == r:
+			sum := Rule{Family: r.Family, Table: r.Table, Purpose: r.Purpose, Chain: plural(len(all), "rule")}
+			for _, r := range all {
+				sum.Packets += r.Packets
+				sum.Bytes += r.Bytes
+			}
+			p.rule(sum, "")
+		}
+	}
+	for _, id := range ids {
+		if i, ok := shared[id]; ok {
+			p.rule(p.SharedRules[i], "*")
+		}
+	}
+}
+
+// rule writes one rule. The flag marks those that serve other tunnels as well.
+func (p *page) rule(r Rule, flag string) {
+	counters := ""
+	if p.live {
+		counters = fmt.Sprintf("%8s pkts %9s ", count(r.Packets), size(r.Bytes))
+	}
+	p.line(fmt.Sprintf("     %1s %s %-6s %-28s %-11s %s%s",
+		flag, r.Family, r.Table, escape(r.Chain, 28), escape(string(r.Purpose), 11), counters, r.ID))
+	if p.options.Verbose && r.Rule != "" {
+		p.wrap("         ", escape(r.Rule, 2000))
+	}
+}

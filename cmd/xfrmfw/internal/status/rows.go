@@ -1,0 +1,154 @@
+package status
+
+import (
+	"cmp"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+// row is a rule with what decides where it is shown and counted.
+type row struct {
+	Rule
+	tunnel string
+	drops  bool
+}
+
+// rows yields all rules of ours: the live ones, or those that were compiled.
+func rows(in Input) iter.Seq[row] {
+	if in.Live != nil {
+		return liveRows(in.Live)
+	}
+	return compiledRows(in.Result.Rulesets)
+}
+
+// liveRows yields the rules in our chains, and our jumps, by family, table and
+// chain. The programs print chains in the order in which they were made, so
+// they are sorted here.
+func liveRows(live map[firewall.Family]firewall.Save) iter.Seq[row] {
+	return func(yield func(row) bool) {
+		for _, family := range slices.Sorted(maps.Keys(live)) {
+			tables := slices.Clone(live[family].Tables)
+			slices.SortFunc(tables, func(a, b firewall.SavedTable) int {
+				return cmp.Or(cmp.Compare(tableRank(a.Name), tableRank(b.Name)), cmp.Compare(a.Name, b.Name))
+			})
+			for _, t := range tables {
+				chains := slices.Clone(t.Chains)
+				slices.SortFunc(chains, func(a, b firewall.SavedChain) int { return cmp.Compare(a.Name, b.Name) })
+				for _, c := range chains {
+					for _, r := range c.Rules {
+						if !c.Ours() && !r.Jump() {
+							continue
+						}
+						if !yield(liveRow(family, t.Name, c.Name, r)) {
+							return
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func liveRow(family firewall.Family, table firewall.Table, chain string, r firewall.SavedRule) row {
+	return row{
+		Rule: Rule{
+			ID: r.ID, Family: family.String(), Table: table, Chain: chain, Purpose: r.Purpose,
+			Rule: withoutComment(r.Raw), Packets: r.Packets, Bytes: r.Bytes,
+		},
+		tunnel: r.Tunnel,
+		drops:  r.Target == "DROP" || r.Target == "REJECT",
+	}
+}
+
+// compiledRows yields the rules of all rule sets, which are sorted already.
+func compiledRows(rulesets []firewall.Ruleset) iter.Seq[row] {
+	return func(yield func(row) bool) {
+		for _, rs := range rulesets {
+			for _, c := range rs.Chains {
+				for _, r := range c.Rules {
+					shown := Rule{
+						ID:     firewall.ID(rs.Family, c.Table, c.Name, r),
+						Family: rs.Family.String(), Table: c.Table, Chain: c.Name, Purpose: r.Purpose, Rule: r.Text(rs.Family),
+					}
+					if !yield(row{Rule: shown, tunnel: r.Tunnel}) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// tableRank orders tables as a rule set does; tables without rules of ours last.
+func tableRank(t firewall.Table) int {
+	tables := [...]firewall.Table{firewall.Mangle, firewall.Filter, firewall.NAT}
+	if i := slices.Index(tables[:], t); i >= 0 {
+		return i
+	}
+	return len(tables)
+}
+
+// withoutComment takes our comment out of a rule: what it says is shown beside
+// the rule.
+func withoutComment(raw string) string {
+	const option = "-m comment --comment "
+	before, after, ok := strings.Cut(raw, option)
+	if !ok {
+		return raw
+	}
+	comment, rest, _ := strings.Cut(after, " ")
+	if _, _, _, ours := firewall.ParseComment(strings.Trim(comment, `"`)); !ours {
+		return raw
+	}
+	return strings.TrimSuffix(before+rest, " ")
+}
+
+// count adds a rule's packets to its tunnel's.
+func (p *PacketsBy) count(r row) {
+	switch r.Purpose {
+	case firewall.PurposeVerified, firewall.PurposeRelated, firewall.PurposeIPComp:
+		p.Verified += r.Packets
+	case firewall.PurposePolicyOnly:
+		p.PolicyOnly += r.Packets
+	case firewall.PurposeUnconfirmed:
+		if !r.drops {
+			p.Unconfirmed += r.Packets
+		}
+	case firewall.PurposeOverlay:
+		p.Overlay += r.Packets
+	}
+}
+
+// count adds a rule's packets to the report's sums. Only what drops counts as
+// dropped, as a case may have rules that log it, too.
+func (r *Report) count(of row) {
+	var c *Counter
+	switch of.Purpose {
+	case firewall.PurposeStray:
+		r.Counts.StrayTag += of.Packets
+	case firewall.PurposeUnknown:
+		r.Counts.Unknown += of.Packets
+	case "spoof":
+		c = &r.Drops.Spoof
+	case "inject":
+		c = &r.Drops.Inject
+	case "crossed":
+		c = &r.Drops.Crossed
+	case "leak":
+		c = &r.Drops.Leak
+	case "restricted":
+		c = &r.Drops.Restricted
+	case "lockdown":
+		c = &r.Drops.Lockdown
+	case firewall.PurposeUnconfirmed:
+		c = &r.Drops.Unconfirmed
+	}
+	if c != nil && of.drops {
+		c.Packets += of.Packets
+		c.Bytes += of.Bytes
+	}
+}

@@ -1,0 +1,178 @@
+package status
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// shared tells which of the rules without a tunnel a state's packets pass.
+type shared struct {
+	// outer are those for encrypted packets, tags those that set TAG on them.
+	outer map[outerKey][]string
+	tags  map[xfrm.Family][]string
+	// inner are those that accept the packets inside, nat those that exempt
+	// them. Their keys have the tunnel device, or none.
+	inner, nat map[innerKey][]string
+}
+
+// outerKey is what the rules for encrypted packets tell them by. Port and addr
+// are this host's, zero for any.
+type outerKey struct {
+	family xfrm.Family
+	in     bool
+	proto  xfrm.Proto
+	addr   netip.Addr
+	port   uint16
+}
+
+type innerKey struct {
+	family xfrm.Family
+	in     bool
+	device string
+}
+
+const (
+	tagChain = firewall.ChainPrefix + "TAG"
+	outChain = firewall.ChainPrefix + "OUT"
+)
+
+// indexShared looks at the compiled rules, whose fields are known, and keeps
+// those that stand.
+func indexShared(rulesets []firewall.Ruleset, standing []Rule) shared {
+	s := shared{
+		outer: make(map[outerKey][]string), tags: make(map[xfrm.Family][]string),
+		inner: make(map[innerKey][]string), nat: make(map[innerKey][]string),
+	}
+	ids := make(map[string]bool, len(standing))
+	for _, r := range standing {
+		ids[r.ID] = true
+	}
+	for _, rs := range rulesets {
+		for _, c := range rs.Chains {
+			for _, r := range c.Rules {
+				if r.Tunnel == "" {
+					s.add(rs.Family, c, r, ids)
+				}
+			}
+		}
+	}
+	return s
+}
+
+func (s shared) add(family xfrm.Family, c firewall.Chain, r firewall.Rule, standing map[string]bool) {
+	id := func() []string {
+		id := firewall.ID(family, c.Table, c.Name, r)
+		if !standing[id] {
+			return nil
+		}
+		return []string{id}
+	}
+	switch r.Purpose {
+	case firewall.PurposeTag:
+		s.tags[family] = append(s.tags[family], id()...)
+	case firewall.PurposeOpen, firewall.PurposeDispatch:
+		if r.Purpose == firewall.PurposeDispatch && r.Target.Chain != tagChain {
+			return
+		}
+		key := outerKey{family: family, in: c.Name != outChain, proto: r.Proto, addr: r.Dst.Addr(), port: r.DPorts.Lo}
+		if !key.in {
+			key.addr, key.port = r.Src.Addr(), r.SPorts.Lo
+		}
+		s.outer[key] = append(s.outer[key], id()...)
+	case firewall.PurposeAcceptIn:
+		key := innerKey{family, true, r.In}
+		s.inner[key] = append(s.inner[key], id()...)
+	case firewall.PurposeAcceptOut:
+		key := innerKey{family, false, r.Out}
+		s.inner[key] = append(s.inner[key], id()...)
+	case firewall.PurposeNAT:
+		key := innerKey{family, false, r.Out}
+		s.nat[key] = append(s.nat[key], id()...)
+	}
+}
+
+// serving returns the IDs of the rules that serve a state: of the tunnel's own
+// rules those for its direction, then the shared ones.
+func (s shared) serving(own []Rule, t xfrm.Tunnel, sa xfrm.SA, devices []string) []string {
+	ids := make([]string, 0, len(own)+8)
+	untagged, keepsNAT := false, false
+	for _, r := range own {
+		in, out := directions(r.Purpose)
+		if r.ID != "" && (sa.Inbound && in || !sa.Inbound && out) {
+			ids = append(ids, r.ID)
+		}
+		untagged = untagged || r.Purpose == firewall.PurposeUntagged
+		keepsNAT = keepsNAT || r.Purpose == firewall.PurposeNATKeep
+	}
+	ids = s.appendOuter(ids, sa)
+	if sa.Inbound && !untagged {
+		ids = append(ids, s.tags[sa.Family]...)
+	}
+	for _, family := range families(t) {
+		for _, device := range append([]string{""}, devices...) {
+			key := innerKey{family, sa.Inbound, device}
+			ids = append(ids, s.inner[key]...)
+			if !keepsNAT {
+				ids = append(ids, s.nat[key]...)
+			}
+		}
+	}
+	return distinct(ids)
+}
+
+// appendOuter appends the rules that the state's encrypted packets pass.
+func (s shared) appendOuter(ids []string, sa xfrm.SA) []string {
+	key := outerKey{family: sa.Family, in: sa.Inbound, proto: sa.Proto}
+	local := sa.Src
+	if sa.Encap.Type != 0 {
+		key.proto, key.port = xfrm.UDP, sa.Encap.SPort
+	}
+	if sa.Encap.Type == espInTCP {
+		key.proto = xfrm.TCP
+	}
+	if sa.Inbound {
+		local = sa.Dst
+		if sa.Encap.Type != 0 {
+			key.port = sa.Encap.DPort
+		}
+	}
+	ids = append(ids, s.outer[key]...)
+	key.addr = local
+	return append(ids, s.outer[key]...)
+}
+
+// directions tells for which way a tunnel's own rules of a purpose are.
+func directions(p firewall.Purpose) (in, out bool) {
+	switch p {
+	case firewall.PurposeAcceptOut, firewall.PurposeStranger, firewall.PurposeNAT, firewall.PurposeNATKeep, "leak", "inject":
+		return false, true
+	case "restricted":
+		return true, true
+	}
+	return true, false
+}
+
+// families are those of the traffic inside a tunnel.
+func families(t xfrm.Tunnel) []xfrm.Family {
+	var found []xfrm.Family
+	for _, p := range t.Pairs {
+		if f := p.Family(); !slices.Contains(found, f) {
+			found = append(found, f)
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// distinct drops what is there twice and keeps the order.
+func distinct(ids []string) []string {
+	seen := make(map[string]bool, len(ids))
+	return slices.DeleteFunc(ids, func(id string) bool {
+		again := seen[id]
+		seen[id] = true
+		return again
+	})
+}

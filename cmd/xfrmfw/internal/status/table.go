@@ -1,0 +1,125 @@
+package status
+
+import (
+	"fmt"
+	"strings"
+)
+
+// The widest that a column of the table is made, as long as there are rows that
+// need it.
+const (
+	maxNameColumn = 20
+	maxPeerColumn = 21
+)
+
+// table writes one line per tunnel.
+func (p *page) table() {
+	if len(p.Tunnels) == 0 {
+		return
+	}
+	name, peer := len("TUNNEL"), len("PEER")
+	for _, t := range p.Tunnels {
+		name = max(name, min(maxNameColumn, columns(t.shown(maxNameColumn))))
+		peer = max(peer, min(maxPeerColumn, columns(open(t.Remote))))
+	}
+	const fixed = 5 + 11 + 8 + 5*2
+	widths := []int{5, name, peer, lineWidth - fixed - name - peer, 11, 8}
+	widest := len("REMOTE <-> LOCAL")
+	for _, t := range p.Tunnels {
+		widest = max(widest, columns(strings.Join(t.pair(), "")))
+	}
+	widths[3] = min(widths[3], widest)
+
+	p.line("")
+	p.row(widths, []string{"STATE"}, []string{"TUNNEL"}, []string{"PEER"}, []string{"REMOTE <-> LOCAL"}, []string{"EVIDENCE"}, []string{" PACKETS"})
+	for _, t := range p.Tunnels {
+		packets := "       -"
+		if p.live {
+			packets = fmt.Sprintf("%8s", count(t.PacketsBy.Total()))
+		}
+		p.row(widths, []string{string(t.State)}, []string{t.shown(maxNameColumn)}, []string{open(t.Remote)}, t.pair(),
+			[]string{string(t.Evidence)}, []string{packets})
+	}
+}
+
+// row writes cells in columns. A cell that is too wide for its column, even
+// when its parts are put on lines of their own, pushes the next cells to a new
+// line, so that nothing is cut.
+func (p *page) row(widths []int, cells ...[]string) {
+	var b strings.Builder
+	used, offset := 0, 0
+	emit := func(text string) {
+		if used > offset {
+			p.line(b.String())
+			b.Reset()
+			used = 0
+		}
+		b.WriteString(strings.Repeat(" ", offset-used))
+		b.WriteString(text)
+		used = offset + columns(text)
+	}
+	for i, parts := range cells {
+		whole := strings.Join(parts, "")
+		if columns(whole) <= widths[i] {
+			emit(whole)
+		} else {
+			for _, part := range parts {
+				emit(part)
+			}
+		}
+		// The gap belongs to the column, so a cell that fills both is too wide.
+		offset += widths[i] + 2
+		if used > offset-2 {
+			used = offset + 1
+		}
+	}
+	p.line(b.String())
+}
+
+// shown is what a tunnel is called: its name, or its ID.
+func (t Tunnel) shown(most int) string {
+	if t.Name == "" {
+		return t.ID
+	}
+	return label(t.Name, most)
+}
+
+// open is an address, or a word for one that is not known.
+func open(addr string) string {
+	if addr == "" {
+		return "any"
+	}
+	return addr
+}
+
+// pair is the first pair of selectors, in parts that may stand on two lines.
+func (t Tunnel) pair() []string {
+	if len(t.Selectors) == 0 {
+		return []string{""}
+	}
+	s := t.Selectors[0]
+	local := "<-> " + s.end(s.Local, s.LocalPort)
+	if n := len(t.Selectors) - 1; n > 0 {
+		local += fmt.Sprintf(" +%d", n)
+	}
+	return []string{s.end(s.Remote, s.RemotePort) + " ", local}
+}
+
+// end is one end of a pair: a prefix, or the address of a single host, and
+// protocol and port where there are any.
+func (s Selector) end(prefix, port string) string {
+	text := prefix
+	for _, single := range [...]string{"/32", "/128"} {
+		host, ok := strings.CutSuffix(prefix, single)
+		if ok && (single == "/128" || !strings.Contains(host, ":")) {
+			text = host
+		}
+	}
+	switch {
+	case s.Proto == "any" && port == "any":
+		return text
+	case port == "any":
+		return text + "[" + s.Proto + "]"
+	}
+	return text + "[" + s.Proto + "/" + port + "]"
+}

@@ -1,0 +1,238 @@
+package status
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// TextOptions say how much the text form shows.
+type TextOptions struct {
+	// All shows the details of every tunnel, and not only where there are few
+	// or some were selected.
+	All bool
+	// Verbose also shows the rules themselves, the shared ones too, and cuts
+	// no list short.
+	Verbose bool
+}
+
+const (
+	// lineWidth is what the text form keeps to, but for words that are longer.
+	lineWidth = 100
+	// fewTunnels is how many are shown in detail without being asked for.
+	fewTunnels = 10
+	// shortList is how many lines of a list are shown at most.
+	shortList = 10
+)
+
+// WriteText writes the report for a person to read.
+func (r Report) WriteText(w io.Writer, o TextOptions) error {
+	p := page{Report: r, options: o, live: r.InSync != SyncUnknown}
+	p.head()
+	p.table()
+	if o.All || o.Verbose || len(r.Tunnels) <= fewTunnels || len(r.Tunnels) < r.total {
+		p.details()
+	} else {
+		p.line("")
+		p.line("details: xfrmfw status TUNNEL (an ID, name, reqid or peer), or --all")
+	}
+	p.sums()
+	p.lists()
+	if _, err := w.Write(p.out.Bytes()); err != nil {
+		return fmt.Errorf("write status: %w", err)
+	}
+	return nil
+}
+
+// page collects the text.
+type page struct {
+	Report
+	options TextOptions
+	// live tells that there are counters.
+	live bool
+	out  bytes.Buffer
+}
+
+// line writes one line without spaces at its end.
+func (p *page) line(text string) {
+	p.out.WriteString(strings.TrimRight(text, " "))
+	p.out.WriteByte('\n')
+}
+
+// wrap writes text broken at spaces: prefix stands before the first line, and
+// as many spaces before the others.
+func (p *page) wrap(prefix, text string) {
+	indent := strings.Repeat(" ", columns(prefix))
+	current, used := prefix, columns(prefix)
+	empty := true
+	for _, w := range strings.Fields(text) {
+		wide := columns(w)
+		if !empty && used+1+wide > lineWidth {
+			p.line(current)
+			current, used, empty = indent, len(indent), true
+		}
+		if !empty {
+			current += " "
+			used++
+		}
+		// A word that fits no line is broken: a base64 identity, say.
+		for len(indent)+wide > lineWidth {
+			part := beginning(w, lineWidth-used)
+			p.line(current + part)
+			w = w[len(part):]
+			wide = columns(w)
+			current, used = indent, len(indent)
+		}
+		current += w
+		used += wide
+		empty = false
+	}
+	p.line(current)
+}
+
+// beginning is the longest one of a word that takes no more columns.
+func beginning(w string, most int) string {
+	n := 0
+	for i, r := range w {
+		n++
+		if wide(r) {
+			n++
+		}
+		if n > max(most, 2) {
+			return w[:i]
+		}
+	}
+	return w
+}
+
+// head writes what is true of the whole host.
+func (p *page) head() {
+	sync := "in sync"
+	switch p.InSync {
+	case OutOfSync:
+		sync = "OUT OF SYNC (" + plural(len(p.Differences), "difference") + ", below)"
+	case SyncUnknown:
+		sync = "from a snapshot, without live rules"
+	}
+	first := sync
+	if p.Variant != "" {
+		first += ", iptables-" + p.Variant
+	}
+	p.wrap("xfrmfw: ", first+fmt.Sprintf(", marks: tag %#x, verified %#x", p.Marks.Tag, p.Marks.Verified))
+
+	var second []string
+	if p.Time != "" {
+		second = append(second, p.at.Format("2006-01-02 15:04:05 MST"))
+	}
+	if p.live {
+		second = append(second, p.daemon())
+	}
+	if len(second) > 0 {
+		p.line("        " + strings.Join(second, ", "))
+	}
+	if p.Daemon.LastError != "" {
+		p.wrap("        last error: ", escape(p.Daemon.LastError, 1000))
+	}
+
+	states := map[State]int{}
+	for _, t := range p.Tunnels {
+		states[t.State]++
+	}
+	third := plural(len(p.Tunnels), "tunnel")
+	if len(p.Tunnels) < p.total {
+		third = fmt.Sprintf("%d of %s", len(p.Tunnels), plural(p.total, "tunnel"))
+	}
+	for _, s := range [...]State{Up, Down, Remembered} {
+		if states[s] > 0 {
+			third += fmt.Sprintf(", %d %s", states[s], s)
+		}
+	}
+	if n := len(p.Ignored); n > 0 {
+		third += fmt.Sprintf("; %d ignored", n)
+	}
+	if n := len(p.Warnings); n > 0 {
+		third += "; " + plural(n, "warning")
+	}
+	p.line("        " + third)
+}
+
+func (p *page) daemon() string {
+	if !p.Daemon.Running {
+		return "no daemon running"
+	}
+	at, err := time.Parse(time.RFC3339, p.Daemon.LastReconcile)
+	if err != nil || p.at.IsZero() {
+		return "daemon running"
+	}
+	return fmt.Sprintf("daemon running, last reconciled %s ago", duration(int64(p.at.Sub(at)/time.Second)))
+}
+
+// sums writes what was dropped and counted.
+func (p *page) sums() {
+	if !p.live {
+		return
+	}
+	p.line("")
+	var dropped []string
+	for _, d := range [...]struct {
+		name string
+		Counter
+	}{
+		{"spoof", p.Drops.Spoof}, {"inject", p.Drops.Inject}, {"crossed", p.Drops.Crossed}, {"leak", p.Drops.Leak},
+		{"restricted", p.Drops.Restricted}, {"lockdown", p.Drops.Lockdown}, {"unconfirmed", p.Drops.Unconfirmed},
+	} {
+		if d.Packets > 0 {
+			dropped = append(dropped, fmt.Sprintf("%s %s (%s)", d.name, count(d.Packets), size(d.Bytes)))
+		}
+	}
+	if len(dropped) == 0 {
+		dropped = []string{"nothing"}
+	}
+	p.wrap("dropped  ", strings.Join(dropped, ", "))
+	p.wrap("counted  ", fmt.Sprintf("packets with stray marks %s, out of unknown states %s", count(p.Counts.StrayTag), count(p.Counts.Unknown)))
+}
+
+// lists writes differences, shared rules, ignored objects and warnings.
+func (p *page) lists() {
+	if len(p.Differences) > 0 {
+		p.line("")
+		p.line("differences from what the kernel's states and policies ask for (xfrmfw apply mends them)")
+		p.items(p.Differences)
+	}
+	if p.options.Verbose && len(p.SharedRules) > 0 {
+		p.line("")
+		p.line("shared rules")
+		for _, r := range p.SharedRules {
+			p.rule(r, "")
+		}
+	}
+	if len(p.Ignored) > 0 {
+		p.line("")
+		p.line("ignored")
+		texts := make([]string, len(p.Ignored))
+		for i, o := range p.Ignored {
+			texts[i] = o.Object + ": " + o.Reason
+		}
+		p.items(texts)
+	}
+	if len(p.Warnings) > 0 {
+		p.line("")
+		p.line("warnings")
+		for _, w := range p.Warnings {
+			p.wrap("  ", escape(w, 2000))
+		}
+	}
+}
+
+// items writes the first lines of a list, or all.
+func (p *page) items(texts []string) {
+	for i, text := range texts {
+		if i == shortList && len(texts) > shortList+1 && !p.options.Verbose {
+			p.line(fmt.Sprintf("  and %d more (--verbose)", len(texts)-i))
+			return
+		}
+		p.wrap("  ", escape(text, 2000))
+	}
+}
