@@ -17,6 +17,11 @@ type Input struct {
 	// Peers tells what the IKE daemon's hook said of each tunnel, by tunnel ID.
 	// It only ever selects among rules that the administrator wrote.
 	Peers map[string]Peer
+	// Guards are remembered and configured ones; those of live policies follow
+	// from the set.
+	Guards []Guard
+	// NATSources are the addresses that other programs' SNAT rules map to.
+	NATSources []netip.Prefix
 }
 
 // Peer is who is at a tunnel's other end, as far as the hook knows.
@@ -31,6 +36,8 @@ type Result struct {
 	Rulesets []Ruleset
 	// Tunnels has the verdicts on the tunnels, in the order of the set.
 	Tunnels []TunnelReport
+	// Guards are all guards in force, live ones first.
+	Guards []Guard
 	// Ignored lists what no rule was made for, besides the set's own.
 	Ignored []xfrm.Ignored
 	// Warnings are sentences for a person.
@@ -82,6 +89,7 @@ func Compile(in Input) Result {
 			return cmp.Or(cmp.Compare(tableOrder(x.Table), tableOrder(y.Table)), cmp.Compare(x.Name, y.Name))
 		})
 		b.set.Family = family
+		prune(&b.set)
 		c.result.Rulesets = append(c.result.Rulesets, b.set)
 	}
 	slices.Sort(c.result.Warnings)
@@ -104,6 +112,17 @@ type compiler struct {
 	devices map[string]int
 	// shared tells of each reqid whether several tunnels have it.
 	shared map[uint32]bool
+	// all are all guards, in the order in which they decide; byRemote finds them
+	// by their remote selector.
+	all      []Guard
+	byRemote map[netip.Prefix][]int
+	// up tells which tunnels have their states.
+	up map[string]bool
+	// connected are this host's networks.
+	connected []lanSpot
+	// uncertain are the reqids of which not every packet that may come out of
+	// them is known.
+	uncertain map[uint32]bool
 }
 
 // claim is a pair of a tunnel that may be verified.
@@ -116,19 +135,35 @@ type claim struct {
 
 func newCompiler(in Input) *compiler {
 	c := &compiler{
-		Input:    in,
-		overlays: overlays(in.Set, in.Host),
-		devices:  xfrmDevices(in.Set, in.Host),
-		shared:   make(map[uint32]bool, len(in.Set.Tunnels)),
+		Input:     in,
+		overlays:  overlays(in.Set, in.Host),
+		devices:   xfrmDevices(in.Set, in.Host),
+		shared:    make(map[uint32]bool, len(in.Set.Tunnels)),
+		up:        make(map[string]bool, len(in.Set.Tunnels)),
+		byRemote:  make(map[netip.Prefix][]int),
+		uncertain: make(map[uint32]bool),
 	}
+	c.all = allGuards(LiveGuards(in.Set, in.Host), in.Guards)
+	for i, g := range c.all {
+		c.byRemote[g.Remote] = append(c.byRemote[g.Remote], i)
+	}
+	c.result.Guards = c.all
+	c.connected = connectedNetworks(in.Host, c.isTunnelDevice)
 	c.result.Tunnels = make([]TunnelReport, len(in.Set.Tunnels))
 	for i, t := range in.Set.Tunnels {
 		_, again := c.shared[t.Reqid]
 		c.shared[t.Reqid] = again
+		c.up[t.ID] = t.Up()
 		c.report(i)
 		c.claim(i)
 	}
 	return c
+}
+
+// isTunnelDevice reports whether a device carries nothing but tunnel traffic.
+func (c *compiler) isTunnelDevice(name string) bool {
+	_, ok := c.devices[name]
+	return ok || slices.ContainsFunc(c.overlays, func(o overlay) bool { return o.devices[0] == name })
 }
 
 // config returns the first entry of the configuration that matches a tunnel.
@@ -221,6 +256,7 @@ func (c *compiler) claim(i int) {
 }
 
 func (c *compiler) ignore(t xfrm.Tunnel, p xfrm.Pair, reason string) {
+	c.uncertain[t.Reqid] = true
 	c.result.Ignored = append(c.result.Ignored, xfrm.Ignored{
 		Object: fmt.Sprintf("tunnel %s: %s to %s", t.ID, p.Local, p.Remote), Reason: reason,
 	})

@@ -25,12 +25,13 @@ func TestVerified(t *testing.T) {
 		{"policy, selectors and tag", tagged(from(1, "10.1.0.10", "10.2.0.10")), Accept, PurposeVerified},
 		{"without tag, which could have been had", from(1, "10.1.0.10", "10.2.0.10"), Accept, PurposeUnconfirmed},
 		{"v6 inside v4", tagged(from(6, "fd00:1::10", "fd00:2::10")), Accept, PurposeVerified},
-		{"source outside the remote selector", tagged(from(1, "10.9.0.10", "10.2.0.10")), Return, PurposeUnknown},
-		{"destination outside the local selector", tagged(from(1, "10.1.0.10", "10.3.0.10")), Return, PurposeUnknown},
-		{"another tunnel's reqid", tagged(from(6, "10.1.0.10", "10.2.0.10")), Return, PurposeUnknown},
-		{"a reqid not known yet", tagged(from(99, "10.1.0.10", "10.2.0.10")), Return, PurposeUnknown},
+		{"source outside the remote selector", tagged(from(1, "10.9.0.10", "10.2.0.10")), Drop, PurposeCrossed},
+		{"destination outside the local selector", tagged(from(1, "10.1.0.10", "10.3.0.10")), Drop, PurposeCrossed},
+		{"another tunnel's reqid", tagged(from(6, "10.1.0.10", "10.2.0.10")), Drop, PurposeCrossed},
+		{"a reqid not known yet", tagged(from(99, "10.1.0.10", "10.2.0.10")), Drop, PurposeCrossed},
+		{"a reqid not known yet, from where nobody is", tagged(from(99, "10.66.0.10", "10.2.0.10")), Return, PurposeUnknown},
 		{"the right port", tagged(ssh), Accept, PurposeVerified},
-		{"the wrong port", tagged(from(7, "10.7.0.9", "10.2.0.10")), Return, PurposeUnknown},
+		{"the wrong port", tagged(from(7, "10.7.0.9", "10.2.0.10")), Drop, PurposeCrossed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			for _, local := range []bool{false, true} {
@@ -47,33 +48,53 @@ func TestVerified(t *testing.T) {
 	}
 }
 
-// Cleartext never becomes verified, whatever bits it carries (case 5).
+// Cleartext never becomes verified, whatever bits it carries (case 5); and from
+// a remote selector to its local one it is dropped (case 6).
 func TestCleartextNeverVerified(t *testing.T) {
 	w := compileWorld(t, snapshotOf(sunHost(), sunSite()), Config{})
 	restore := func(p *Packet) { p.Mark |= tag | verified }
+	bits := func(p Packet, mark uint32) Packet { p.Mark = mark; return p }
+	proto := func(p Packet, proto xfrm.Proto, port uint16) Packet { p.Proto, p.SPort, p.DPort = proto, port, port; return p }
+	spoofed, stranger := clear4("10.1.0.10", "10.2.0.10"), clear4("198.51.100.7", "10.2.0.10")
 	for _, tc := range []struct {
 		name    string
 		packet  Packet
 		between func(*Packet)
+		want    Verb
 		stray   bool
 	}{
-		{"plain", clear4("10.1.0.10", "10.2.0.10"), nil, false},
-		{"with our bits on arrival", Packet{Src: addr("10.1.0.10"), Dst: addr("10.2.0.10"), In: "eth0", Mark: tag | verified}, nil, true},
-		{"with only the tag", Packet{Src: addr("10.1.0.10"), Dst: addr("10.2.0.10"), In: "eth0", Mark: tag}, nil, true},
-		{"bits restored by another program's rule", clear4("10.1.0.10", "10.2.0.10"), restore, true},
-		{"UDP 4500 in transit", Packet{Src: addr("10.1.0.10"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.UDP, SPort: 4500, DPort: 4500}, nil, false},
-		{"ESP in transit", Packet{Src: addr("10.1.0.10"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.ESP}, nil, false},
+		{"a stranger's", stranger, nil, Return, false},
+		{"with our bits on arrival", bits(stranger, tag|verified), nil, Return, true},
+		{"with only the tag", bits(stranger, tag), nil, Return, true},
+		{"bits restored by another program's rule", stranger, restore, Return, true},
+		{"UDP 4500 in transit", proto(stranger, xfrm.UDP, 4500), nil, Return, false},
+		{"ESP in transit", proto(stranger, xfrm.ESP, 0), nil, Return, false},
+		{"with a tunnel's source", spoofed, nil, Drop, false},
+		{"with a tunnel's source and our bits", bits(spoofed, tag|verified), nil, Drop, true},
+		{"with a tunnel's source and bits restored", spoofed, restore, Drop, true},
+		{"ESP in transit with a tunnel's source", proto(spoofed, xfrm.ESP, 0), nil, Drop, false},
+		{"UDP 4500 in transit with a tunnel's source", proto(spoofed, xfrm.UDP, 4500), nil, Drop, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := w.arrive(tc.packet, tc.between)
-			if got.final != Return || got.mark&verified != 0 {
-				t.Errorf("verdict %d, mark %#x: want it left alone and not verified", got.final, got.mark)
-			}
-			if got.met(PurposeStray) != tc.stray {
-				t.Errorf("counted as stray: %v, want %v", !tc.stray, tc.stray)
-			}
-			if got.met(PurposeTag) {
-				t.Error("tagged, though in transit")
+			for _, local := range []bool{false, true} {
+				p := tc.packet
+				p.DstLocal = local
+				if local && p.Proto != xfrm.TCP {
+					continue // to the gateway itself it is IPsec, for the kernel to refuse
+				}
+				got := w.arrive(p, tc.between)
+				if got.final != tc.want || got.mark&verified != 0 {
+					t.Errorf("local %v: verdict %d, mark %#x: want %d and not verified", local, got.final, got.mark, tc.want)
+				}
+				if got.met(PurposeSpoof) != (tc.want == Drop) {
+					t.Errorf("local %v: counted as spoof: %v", local, tc.want != Drop)
+				}
+				if got.met(PurposeStray) != tc.stray {
+					t.Errorf("local %v: counted as stray: %v, want %v", local, !tc.stray, tc.stray)
+				}
+				if got.met(PurposeTag) {
+					t.Errorf("local %v: tagged, though it is no outer packet of ours", local)
+				}
 			}
 		})
 	}
@@ -202,12 +223,12 @@ func TestRelatedErrors(t *testing.T) {
 		want   Verb
 	}{
 		{"from a router that nobody owns", icmp(1, "172.16.9.9", "10.2.0.10", CtRelated), Accept},
-		{"not related", icmp(1, "172.16.9.9", "10.2.0.10", 0), Return},
-		{"not to the local selector", icmp(1, "172.16.9.9", "10.3.0.10", CtRelated), Return},
-		{"from an address of another live tunnel", icmp(1, "10.5.0.1", "10.2.0.10", CtRelated), Return},
+		{"not related", icmp(1, "172.16.9.9", "10.2.0.10", 0), Drop},
+		{"not to the local selector", icmp(1, "172.16.9.9", "10.3.0.10", CtRelated), Drop},
+		{"from an address of another live tunnel", icmp(1, "10.5.0.1", "10.2.0.10", CtRelated), Drop},
 		{"from that tunnel itself", icmp(2, "10.5.0.1", "10.2.0.10", CtRelated), Accept},
 		{"from the wide tunnel, in its own range", icmp(3, "10.77.0.1", "10.2.0.10", CtRelated), Accept},
-		{"from an address that only the wide tunnel owns", icmp(1, "10.77.0.1", "10.2.0.10", CtRelated), Return},
+		{"from an address that only the wide tunnel owns", icmp(1, "10.77.0.1", "10.2.0.10", CtRelated), Drop},
 		{"from an address of the wide tunnel, its owner being down", icmp(3, "10.6.0.1", "10.2.0.10", CtRelated), Accept},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -253,7 +274,7 @@ func TestOverlayGRE(t *testing.T) {
 		t.Fatalf("carrier: mark %#x, verdict %d", got.mark, got.final)
 	}
 	for _, device := range []string{"gre1", "br0"} {
-		inner := Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: device, Proto: xfrm.TCP, Mark: got.mark}
+		inner := Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: device, Out: "eth1", Proto: xfrm.TCP, Mark: got.mark}
 		if in := w.arrive(inner, nil); in.final != Accept || !in.met(PurposeOverlay) {
 			t.Errorf("payload on %s: verdict %d", device, in.final)
 		}
@@ -340,9 +361,14 @@ func TestOutboundAndNAT(t *testing.T) {
 		t.Errorf("own packet: verdict %d", got.final)
 	}
 	own.Ahead = nil
+	if got := w.send(own); got.final != Drop || !got.met(PurposeLeak) {
+		t.Errorf("own packet to the far side in clear: verdict %d", got.final)
+	}
+	own.Dst = addr("198.51.100.7")
 	if got := w.send(own); got.final != Return || got.met(PurposeNAT) {
 		t.Errorf("own packet that is not ours to judge: verdict %d", got.final)
 	}
+	own.Dst = addr("10.1.0.10")
 	config := Config{Tunnels: []TunnelConfig{{Match: Match{Reqid: 1}, KeepNAT: true}}}
 	w = compileWorld(t, snapshotOf(sunHost(), sunSite()), config)
 	own.Ahead = ahead

@@ -12,10 +12,32 @@ type Config struct {
 	// rules only set VERIFIED, none accepts.
 	MarkOnly bool
 	Marks    Marks
+	Log      LogConfig
 	// AutoMarks asks for a free pair of bits in place of Marks. Compile does
 	// not look at it: the caller puts the pair into Marks.
 	AutoMarks bool
 	Tunnels   []TunnelConfig
+}
+
+// LogConfig says where drops are written to, and how many a second at most. The zero
+// value is nowhere.
+type LogConfig struct {
+	// Kernel writes to the kernel's log, else Group is that of NFLOG.
+	Kernel    bool
+	Group     uint16
+	PerSecond uint16
+}
+
+// target returns the target that logs a case.
+func (l LogConfig) target(p Purpose) (Target, bool) {
+	prefix := "xfrmfw:" + string(p) + ":"
+	switch {
+	case l.PerSecond == 0:
+		return Target{}, false
+	case l.Kernel:
+		return Target{Verb: Log, Prefix: prefix}, true
+	}
+	return Target{Verb: NFLog, Prefix: prefix, Group: l.Group}, true
 }
 
 // TunnelConfig is what the administrator decided for the tunnels that Match

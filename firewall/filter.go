@@ -12,6 +12,9 @@ func (b *builder) filter() {
 	var in, fwd, out []Rule
 	in = append(in, b.open(inBy, true)...)
 	out = append(out, b.open(outBy, false)...)
+	fwd = append(fwd, b.tellLeaks(chainLeak, b.leakEntries(Filter))...)
+	out = append(out, Rule{Out: "lo", Target: Target{Verb: Return}, Purpose: PurposeExempt})
+	out = append(out, b.tellLeaks(chainDown, b.downEntries())...)
 
 	if !b.Config.MarkOnly {
 		accept := b.acceptIn()
@@ -32,6 +35,39 @@ func (b *builder) filter() {
 	b.hook(Filter, "INPUT", chainIn)
 	b.hook(Filter, "FORWARD", chainFwd)
 	b.hook(Filter, "OUTPUT", chainOut)
+}
+
+// tellLeaks sends what would leave in clear to a tree of rules that refuse it,
+// so that the sender need not wait for a timeout. mangle drops the rest.
+func (b *builder) tellLeaks(name string, entries []entry) []Rule {
+	if len(entries) == 0 {
+		return nil
+	}
+	rules := append(b.deviceExempt(), b.neverJudged()...)
+	rules = append(rules, Rule{Target: Target{Verb: Goto, Chain: name + "-T"}, Purpose: PurposeDispatch})
+	b.chain(Filter, name, rules...)
+	b.set.Chains = append(b.set.Chains, dispatch(Filter, name+"-T", false, entries)...)
+	return []Rule{{
+		Policy: PolicyMatch{Dir: PolicyOut, None: true}, Target: Target{Verb: Jump, Chain: name}, Purpose: PurposeDispatch,
+	}}
+}
+
+// downEntries are the leaks of this host's own. Where a live policy stands, a
+// packet that shows none is one that the kernel holds until the tunnel is up,
+// so only pairs without one are refused, and pierced as the policies have it.
+func (b *builder) downEntries() []entry {
+	all := b.all
+	defer func() { b.all = all }()
+	b.all = slices.Clone(all)
+	for i, g := range all {
+		if g.Source == LiveGuard && !g.Pierce && g.Dirs&(1<<xfrm.Out) != 0 {
+			b.all[i].Pierce = true
+		}
+	}
+	if !slices.ContainsFunc(b.all, func(g Guard) bool { return !g.Pierce && g.family() == b.family }) {
+		return nil
+	}
+	return b.leakEntriesNamed(Filter, "O")
 }
 
 // open lets IKE, ESP and AH in or out, tunnel up or not: the first road warrior

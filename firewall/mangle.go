@@ -3,6 +3,7 @@ package firewall
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -21,6 +22,7 @@ func (b *builder) mangle() {
 	pre = append(pre,
 		Rule{Policy: anyPolicy, Target: Target{Verb: Goto, Chain: chainPol}, Purpose: PurposeDispatch},
 		Rule{Mark: MarkMatch{Mask: m.Both(), Not: true}, Target: Target{Verb: Jump, Chain: chainStray}, Purpose: PurposeDispatch},
+		Rule{Target: Target{Verb: Goto, Chain: chainInject}, Purpose: PurposeDispatch},
 	)
 	b.chain(Mangle, chainPre, pre...)
 	b.chain(Mangle, chainStray, Rule{Target: setMark(0, m.Both()), Purpose: PurposeStray})
@@ -28,13 +30,18 @@ func (b *builder) mangle() {
 
 	in := []Rule{{In: "lo", Target: Target{Verb: Return}, Purpose: PurposeExempt}}
 	in = append(in, b.tagDispatch()...)
-	b.chain(Mangle, chainIn, append(in, b.recheck()...)...)
+	in = append(in, b.recheck()...)
+	in = append(in, b.ownIPsec(false)...)
+	toSpoof := Rule{Target: Target{Verb: Goto, Chain: chainSpoof}, Purpose: PurposeDispatch}
+	b.chain(Mangle, chainIn, append(in, toSpoof)...)
 	b.hook(Mangle, "INPUT", chainIn)
-	b.chain(Mangle, chainFwd, b.recheck()...)
+	b.chain(Mangle, chainFwd, append(b.recheck(), toSpoof)...)
 	b.hook(Mangle, "FORWARD", chainFwd)
 
 	b.tagging()
 	b.classification()
+	b.guards()
+	b.dropChains()
 }
 
 // overlayRules let the packets of tunnel devices keep the evidence of their
@@ -60,22 +67,25 @@ func (b *builder) overlayRules() []Rule {
 
 // recheck clears VERIFIED where the kernel knows of no state: another program's
 // CONNMARK restore, which runs after our PREROUTING, would bring it back to the
-// flow's cleartext packets.
+// flow's cleartext packets. What is verified is left alone by the guards.
 func (b *builder) recheck() []Rule {
-	var rules []Rule
+	verified := has(b.Config.Marks.Verified)
+	rules := []Rule{{Policy: PolicyMatch{Dir: PolicyIn}, Target: Target{Verb: Return}, Purpose: PurposeDone}}
 	for _, o := range b.overlays {
 		for _, name := range o.devices {
-			rules = append(rules, Rule{In: name, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+			rules = append(rules, Rule{In: name, Mark: verified, Target: Target{Verb: Return}, Purpose: PurposeDone})
 		}
 	}
 	if b.packetOffload() {
 		// Such states' packets lose the security path before FORWARD.
-		return rules
+		rules = append(rules, Rule{Mark: verified, Target: Target{Verb: Return}, Purpose: PurposeDone})
+	} else {
+		rules = append(rules, Rule{Mark: verified, Target: setMark(0, b.Config.Marks.Verified), Purpose: PurposeStray})
 	}
-	return append(rules,
-		Rule{Policy: PolicyMatch{Dir: PolicyIn}, Target: Target{Verb: Return}, Purpose: PurposeDone},
-		Rule{Mark: has(b.Config.Marks.Verified), Target: setMark(0, b.Config.Marks.Verified), Purpose: PurposeStray},
-	)
+	for _, name := range slices.Sorted(maps.Keys(b.devices)) {
+		rules = append(rules, Rule{In: name, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+	}
+	return rules
 }
 
 func (b *builder) packetOffload() bool {
@@ -181,9 +191,16 @@ func (b *builder) classification() {
 			Target: Target{Verb: Jump, Chain: chainRelated}, Purpose: PurposeDispatch,
 		},
 		verified,
-		Rule{Purpose: PurposeUnknown},
+		// A tunnel's own packets that none of its rules took: case 7.
+		Rule{Target: Target{Verb: Jump, Chain: chainKnown}, Purpose: PurposeDispatch},
+		// Case 7b, with VERIFIED for "no live tunnel owns the source" meanwhile.
+		Rule{Target: b.markVerified(), Purpose: PurposeDispatch},
+		Rule{Target: Target{Verb: Jump, Chain: chainOwner}, Purpose: PurposeDispatch},
+		Rule{Mark: lacks(m.Verified), Target: drop(PurposeCrossed), Purpose: PurposeDispatch},
+		Rule{Target: setMark(0, m.Verified), Purpose: PurposeUnknown},
 	)
 	b.chain(Mangle, chainPol, pol...)
+	b.known()
 	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainSel, true, b.claimEntries())...)
 	b.related()
 }
@@ -193,6 +210,38 @@ func (b *builder) icmp() xfrm.Proto {
 		return xfrm.ICMPv6
 	}
 	return xfrm.ICMP
+}
+
+// known drops what came out of a tunnel that we know and that none of its rules
+// verified. It is reached by such packets only, so it need not be a tree; it is
+// cut in pieces so that one tunnel more rewrites only a small chain.
+func (b *builder) known() {
+	const pieces = 64
+	var reqids [pieces][]uint32
+	for _, t := range b.Set.Tunnels {
+		if !b.uncertain[t.Reqid] {
+			at := t.Reqid % pieces
+			reqids[at] = append(reqids[at], t.Reqid)
+		}
+	}
+	var root []Rule
+	for i, list := range reqids {
+		if len(list) == 0 {
+			continue
+		}
+		slices.Sort(list)
+		name := fmt.Sprintf("%s-%d", chainKnown, i)
+		root = append(root, Rule{Target: Target{Verb: Jump, Chain: name}, Purpose: PurposeDispatch})
+		var rules []Rule
+		for _, reqid := range slices.Compact(list) {
+			rules = append(rules, Rule{
+				Policy: PolicyMatch{Dir: PolicyIn, Reqid: reqid, HasReqid: true},
+				Target: drop(PurposeCrossed), Purpose: PurposeDispatch,
+			})
+		}
+		b.chain(Mangle, name, rules...)
+	}
+	b.chain(Mangle, chainKnown, root...)
 }
 
 // policyOnlyRules leave alone what may carry none of our bits, since the kernel

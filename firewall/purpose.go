@@ -29,3 +29,15 @@ const (
 	PurposeNAT       Purpose = "nat-exempt" // tunnel traffic keeps its addresses
 	PurposeNATKeep   Purpose = "nat-keep"   // this tunnel's traffic may be rewritten
 )
+
+// The guards: what must not pass for tunnel traffic, or leave in its place.
+const (
+	PurposeSpoof   Purpose = "spoof"   // (6) from a remote selector, in clear
+	PurposeInject  Purpose = "inject"  // (6b) a stranger's, to be encrypted
+	PurposeCrossed Purpose = "crossed" // (7, 7b) out of a tunnel that does not own it
+	PurposeLeak    Purpose = "leak"    // (8 to 8d) to a remote selector, in clear
+	PurposeReject  Purpose = "reject"  // (8) tells the sender of a leak
+	PurposePierce  Purpose = "pierce"  // a bypass or block policy comes first
+	PurposeLAN     Purpose = "lan"     // a connected network under a wider selector
+	PurposeLog     Purpose = "log"     // writes about a drop, at a bounded rate
+)

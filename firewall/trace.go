@@ -1,5 +1,11 @@
 package firewall
 
+import (
+	"fmt"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
 // Evaluator runs packets through a rule set as netfilter would. It knows only
 // our own rules: what other programs' rules do to a packet that we leave alone
 // is not its business.
@@ -21,6 +27,15 @@ type TraceStep struct {
 	// Index is the rule's position in its chain, from 0.
 	Index int
 	Rule  Rule
+}
+
+// String is the rule as iptables-save would have it, and what it is for.
+func (s TraceStep) String() string {
+	family := Family(xfrm.IPv4)
+	if p := s.Rule.Src; p.IsValid() && !p.Addr().Is4() || s.Rule.Proto == xfrm.ICMPv6 {
+		family = xfrm.IPv6
+	}
+	return fmt.Sprintf("-t %s -A %s %s (%s)", s.Table, s.Chain, s.Rule.Text(family), s.Rule.Purpose)
 }
 
 // NewEvaluator prepares a rule set for tracing. The rule set must be valid.

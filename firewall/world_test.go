@@ -22,11 +22,19 @@ const (
 
 func compileWorld(t *testing.T, s xfrm.Snapshot, config Config) world {
 	t.Helper()
+	return compileInput(t, s, Input{Config: config})
+}
+
+// compileInput compiles a snapshot with more that the input has.
+func compileInput(t *testing.T, s xfrm.Snapshot, in Input) world {
+	t.Helper()
+	config := in.Config
 	if config.Marks == (Marks{}) {
 		config.Marks = DefaultMarks()
 	}
 	w := world{snapshot: s, config: config, eval: make(map[Family]Evaluator)}
-	w.result = Compile(Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: config})
+	in.Set, in.Host, in.Config = xfrm.Tunnels(s), s.Host, config
+	w.result = Compile(in)
 	for _, rs := range w.result.Rulesets {
 		if err := Validate(rs); err != nil {
 			t.Fatalf("compiled rules are not valid: %v", err)
@@ -77,13 +85,18 @@ func (w world) arrive(p Packet, between func(*Packet)) passage {
 }
 
 // send sends a packet of the gateway's own through OUTPUT and POSTROUTING.
-func (w world) send(p Packet) passage {
+func (w world) send(p Packet) passage { return w.leave(p, "OUTPUT") }
+
+// forward sends a packet that was let into FORWARD on through POSTROUTING.
+func (w world) forward(p Packet) passage { return w.leave(p, "FORWARD") }
+
+func (w world) leave(p Packet, hook string) passage {
 	e := w.eval[p.Family()]
 	var out passage
 	for _, at := range []struct {
 		table Table
 		hook  string
-	}{{Mangle, "OUTPUT"}, {Filter, "OUTPUT"}, {Mangle, "POSTROUTING"}, {NAT, "POSTROUTING"}} {
+	}{{Mangle, hook}, {Filter, hook}, {Mangle, "POSTROUTING"}, {NAT, "POSTROUTING"}} {
 		var steps []TraceStep
 		var v Verb
 		p, v, steps = e.Trace(at.table, at.hook, p)

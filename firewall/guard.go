@@ -1,0 +1,180 @@
+package firewall
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// GuardSource says why a pair of selectors is guarded.
+type GuardSource string
+
+// The sources of guards: a policy stands in the kernel, one stood there once,
+// or the administrator named the pair.
+const (
+	LiveGuard   GuardSource = "live"
+	MemoryGuard GuardSource = "memory"
+	ConfigGuard GuardSource = "config"
+)
+
+// Guard is a pair of selectors whose traffic may only pass inside a tunnel, or
+// (with Pierce set) an exception from such pairs.
+type Guard struct {
+	// Local is 0.0.0.0/0 or ::/0 where the destination alone decides.
+	Local, Remote         netip.Prefix
+	Proto                 xfrm.Proto
+	LocalPort, RemotePort xfrm.PortMatch
+	// Pierce lets the traffic pass: it stands for a bypass policy, or for a
+	// block policy, of whose traffic the kernel itself takes care.
+	Pierce bool
+	// Dirs has bit 1<<Dir set for the policies' directions, as in xfrm.Pair.
+	Dirs   uint8
+	Source GuardSource
+	// Peer is the outer address of the tunnel's other end, if known.
+	Peer netip.Addr
+	// Tunnel is the ID of the live tunnel, or of the one that is remembered.
+	Tunnel string
+	// Since and Expires are seconds since the epoch, 0 if unknown or never.
+	Since, Expires int64
+}
+
+// pair gives the guard's selectors the form that rules are made from.
+func (g Guard) pair() xfrm.Pair {
+	return xfrm.Pair{Local: g.Local, Remote: g.Remote, Proto: g.Proto, LocalPort: g.LocalPort, RemotePort: g.RemotePort}
+}
+
+func (g Guard) family() Family { return familyOf(g.Remote.Addr()) }
+
+// inbound and outbound report whether an exception holds in that direction. A
+// pair is guarded in both, whichever policies stand for it.
+func (g Guard) inbound() bool {
+	return !g.Pierce || g.Dirs&(1<<xfrm.In|1<<xfrm.Fwd) != 0
+}
+
+func (g Guard) outbound() bool { return !g.Pierce || g.Dirs&(1<<xfrm.Out) != 0 }
+
+// LiveGuards are the guards that the policies of a set call for, in the order
+// of the kernel's policy database: of two that cover a packet, the first decides.
+func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
+	type ranked struct {
+		Guard
+		priority uint32
+	}
+	var all []ranked
+	for _, t := range set.Tunnels {
+		for _, p := range t.Pairs {
+			if !expressible(p) {
+				continue
+			}
+			g := Guard{
+				Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
+				Dirs: p.Dirs, Source: LiveGuard, Peer: t.Remote, Tunnel: t.ID,
+			}
+			for _, g := range deviceGuards(g, p, host) {
+				all = append(all, ranked{g, p.Priority})
+			}
+		}
+	}
+	for _, e := range set.Exceptions {
+		p := e.Pair
+		if p.IfID != 0 || p.Mark.Mask != 0 || p.Ifindex != 0 || !expressible(p) {
+			continue
+		}
+		all = append(all, ranked{Guard{
+			Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
+			Pierce: true, Dirs: p.Dirs, Source: LiveGuard,
+		}, e.Priority})
+	}
+	slices.SortStableFunc(all, func(a, b ranked) int {
+		return cmp.Or(
+			cmp.Compare(a.priority, b.priority),
+			cmp.Compare(b.Remote.Bits(), a.Remote.Bits()),
+			cmp.Compare(b.Local.Bits(), a.Local.Bits()),
+			a.pair().Compare(b.pair()),
+			cmpBool(b.Pierce, a.Pierce),
+			cmp.Compare(a.Tunnel, b.Tunnel),
+		)
+	})
+	guards := make([]Guard, 0, len(all))
+	for _, r := range all {
+		guards = append(guards, r.Guard)
+	}
+	return guards
+}
+
+// deviceGuards returns the pair itself, or, where it belongs to a device that is
+// routed into (an xfrm interface or a VTI) and claims everything, what is routed
+// there: the pair of selectors says nothing then.
+func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
+	if p.IfID == 0 && p.Mark.Mask == 0 || p.Remote.Bits() != 0 {
+		return []Guard{g}
+	}
+	var guards []Guard
+	for _, l := range host.Links {
+		isXfrm := l.Kind == "xfrm" && p.IfID != 0 && l.IfID == p.IfID
+		isVTI := (l.Kind == "vti" || l.Kind == "vti6") && p.Mark.Mask != 0 && l.IKey&p.Mark.Mask == p.Mark.Value
+		if !isXfrm && !isVTI {
+			continue
+		}
+		for _, r := range host.Routes {
+			if r.Link == l.Index && familyOf(r.Dst.Addr()) == familyOf(p.Remote.Addr()) && r.Dst.Bits() != 0 && !neverJudged(r.Dst.Addr()) {
+				g.Remote = r.Dst
+				guards = append(guards, g)
+			}
+		}
+	}
+	return guards
+}
+
+// neverJudged reports whether an address is none that a tunnel's site could have.
+func neverJudged(a netip.Addr) bool {
+	return a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// expressible reports whether rules can match the pair's ports.
+func expressible(p xfrm.Pair) bool {
+	_, _, l := p.LocalPort.Range()
+	_, _, r := p.RemotePort.Range()
+	return l && r
+}
+
+// guardKey is what makes two guards the same.
+type guardKey struct {
+	local, remote         netip.Prefix
+	proto                 xfrm.Proto
+	localPort, remotePort xfrm.PortMatch
+	pierce                bool
+}
+
+func (g Guard) key() guardKey {
+	return guardKey{g.Local, g.Remote, g.Proto, g.LocalPort, g.RemotePort, g.Pierce}
+}
+
+// allGuards are all that the rules enforce: live ones first, since the kernel's
+// own order decides, then remembered and configured ones that no live one is.
+func allGuards(live, others []Guard) []Guard {
+	all := slices.Clone(live)
+	standing := make(map[guardKey]bool, len(live))
+	for _, g := range live {
+		standing[g.key()] = true
+	}
+	for _, g := range others {
+		if !standing[g.key()] {
+			standing[g.key()] = true
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+func cmpBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}

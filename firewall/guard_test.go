@@ -1,0 +1,325 @@
+package firewall
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// states returns the gateway in each state in which the guards have to hold.
+func states(t *testing.T, host xfrm.Host, s site) map[string]world {
+	t.Helper()
+	down := s
+	down.down = true
+	remembered := Input{Guards: LiveGuards(xfrm.Tunnels(snapshotOf(host, s)), host)}
+	for i := range remembered.Guards {
+		remembered.Guards[i].Source = MemoryGuard
+	}
+	return map[string]world{
+		"up":         compileWorld(t, snapshotOf(host, s), Config{}),
+		"trap":       compileWorld(t, snapshotOf(host, down), Config{}),
+		"remembered": compileInput(t, snapshotOf(host), remembered),
+	}
+}
+
+func TestSpoofInEveryState(t *testing.T) {
+	six := sunSite()
+	six.pairs = append(six.pairs, [2]string{sun6LAN, moon6LAN})
+	for name, w := range states(t, sunHost(), six) {
+		t.Run(name, func(t *testing.T) {
+			for _, p := range []Packet{clear4("10.1.0.10", "10.2.0.10"), clear4("fd00:1::10", "fd00:2::10")} {
+				for _, local := range []bool{false, true} {
+					p.DstLocal = local
+					if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeSpoof) {
+						t.Errorf("%s, local %v: verdict %d", p.Src, local, got.final)
+					}
+				}
+			}
+			for _, p := range []Packet{
+				clear4("198.51.100.7", "10.2.0.10"), clear4("10.1.0.10", "198.51.100.7"), clear4("10.1.0.10", "224.0.0.5"),
+				clear4("fe80::1", "fd00:2::10"), {Src: addr("10.1.0.10"), Dst: addr("10.2.0.10"), In: "lo", DstLocal: true},
+			} {
+				if got := w.arrive(p, nil); got.final == Drop {
+					t.Errorf("%s to %s was dropped: %v", p.Src, p.Dst, got.steps)
+				}
+			}
+			// The gateway's own IPsec with the peer, though it came from a selector.
+			esp := Packet{Src: addr("10.1.0.10"), Dst: addr("10.2.0.1"), In: "eth0", DstLocal: true, Proto: xfrm.ESP}
+			if got := w.arrive(esp, nil); got.final != Accept {
+				t.Errorf("ESP to the gateway itself: verdict %d", got.final)
+			}
+		})
+	}
+}
+
+func TestLeakInEveryState(t *testing.T) {
+	for name, w := range states(t, sunHost(), sunSite()) {
+		t.Run(name, func(t *testing.T) {
+			p := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP}
+			if got := w.forward(p); got.final != Reject || !got.met(PurposeReject) {
+				t.Errorf("forwarded: verdict %d", got.final)
+			}
+			if _, v, _ := w.eval[xfrm.IPv4].Trace(Mangle, "POSTROUTING", p); v != Drop {
+				t.Errorf("forwarded, where filter is not asked: verdict %d", v)
+			}
+			own := p
+			own.In, own.Src, own.SrcLocal = "", addr("10.2.0.1"), true
+			got := w.send(own)
+			if want := map[string]Verb{"up": Drop, "trap": Drop, "remembered": Reject}[name]; got.final != want {
+				t.Errorf("own: verdict %d, want %d", got.final, want)
+			}
+			for _, ok := range []Packet{
+				{Src: addr("10.2.0.10"), Dst: addr("198.51.100.7"), Out: "eth0"},
+				{Src: addr("192.168.7.7"), Dst: addr("10.1.0.10"), Out: "eth0"},
+				{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "lo", SrcLocal: true},
+				{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.UDP, SPort: 500, DPort: 500},
+				{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.ESP},
+			} {
+				if got := w.send(ok); got.final == Drop || got.final == Reject {
+					t.Errorf("%s to %s by %s was stopped: %v", ok.Src, ok.Dst, ok.Out, got.steps)
+				}
+			}
+		})
+	}
+}
+
+func TestInjectInEveryState(t *testing.T) {
+	for name, w := range states(t, sunHost(), sunSite()) {
+		t.Run(name, func(t *testing.T) {
+			p := clear4("10.2.0.66", "10.1.0.10")
+			p.Misrouted = true
+			if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeInject) {
+				t.Errorf("verdict %d", got.final)
+			}
+			p.In, p.Misrouted = "eth1", false
+			if got := w.arrive(p, nil); got.met(PurposeInject) {
+				t.Error("a LAN host's packet was taken for a stranger's")
+			}
+		})
+	}
+}
+
+// A flow that NAT took hold of before the tunnel came up would leave in clear
+// after every hook, although it shows the policy in all of them.
+func TestRewrittenFlows(t *testing.T) {
+	s := sunSite()
+	s.pairs = append(s.pairs, [2]string{"10.22.0.0/24", moonLAN})
+	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
+	p := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP,
+		Ahead: []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
+	for _, tc := range []struct {
+		name string
+		ct   Conntrack
+		want bool
+	}{
+		{"not NATed", Conntrack{}, false},
+		{"masqueraded", Conntrack{State: CtSNAT, Dir: CtOriginal, ReplDst: addr(sunWAN)}, true},
+		{"masqueraded, its replies", Conntrack{State: CtSNAT, Dir: CtReply, ReplDst: addr(sunWAN)}, false},
+		{"SNATed into its own selector", Conntrack{State: CtSNAT, Dir: CtOriginal, ReplDst: addr("10.2.0.9")}, false},
+		{"SNATed into the tunnel's other selector", Conntrack{State: CtSNAT, Dir: CtOriginal, ReplDst: addr("10.22.0.9")}, false},
+		{"replies of a port-forward", Conntrack{State: CtDNAT, Dir: CtReply, OrigDst: addr(sunWAN)}, true},
+		{"a port-forwarded flow's own direction", Conntrack{State: CtDNAT, Dir: CtOriginal, OrigDst: addr(sunWAN)}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p.Ct = tc.ct
+			if got := w.forward(p); got.met(PurposeLeak) != tc.want {
+				t.Errorf("stopped: %v, want %v", !tc.want, tc.want)
+			}
+		})
+	}
+}
+
+func TestErrorsThatQuote(t *testing.T) {
+	for name, w := range states(t, sunHost(), sunSite()) {
+		t.Run(name, func(t *testing.T) {
+			p := Packet{Src: addr(sunWAN), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.ICMP, ICMPType: 11}
+			for _, tc := range []struct {
+				name string
+				ct   Conntrack
+				want bool
+			}{
+				{"of no flow", Conntrack{}, true},
+				{"of a flow from the far side", Conntrack{State: CtRelated, OrigSrc: addr("10.1.0.10"), OrigDst: addr("10.2.0.10")}, true},
+				{"of a flow to the far side", Conntrack{State: CtRelated, OrigSrc: addr("10.2.0.10"), OrigDst: addr("10.1.0.10")}, true},
+				{"of a port-forwarded flow", Conntrack{State: CtRelated, OrigSrc: addr("10.1.0.10"), OrigDst: addr(sunWAN), ReplSrc: addr("10.2.0.10")}, true},
+				{"of another flow", Conntrack{State: CtRelated, OrigSrc: addr("10.1.0.10"), OrigDst: addr(sunWAN), ReplSrc: addr(sunWAN)}, false},
+			} {
+				p.Ct = tc.ct
+				if got := w.send(p); got.met(PurposeLeak) != tc.want {
+					t.Errorf("%s: stopped %v, want %v", tc.name, !tc.want, tc.want)
+				}
+			}
+			p.Ct, p.Ahead = Conntrack{}, []Transform{{Proto: xfrm.ESP, Reqid: 1}}
+			if got := w.send(p); got.met(PurposeLeak) {
+				t.Error("an error that goes through the tunnel was stopped")
+			}
+		})
+	}
+}
+
+// While the tunnel is down its virtual IP is gone, so the destination decides.
+func TestVirtualIPGone(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{"10.99.0.5/32", moonLAN}}
+	host := sunHost()
+	p := Packet{Src: addr(sunWAN), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.TCP}
+	for name, w := range states(t, host, s) {
+		got := w.send(p)
+		if stopped := got.final == Drop || got.final == Reject; stopped != (name != "up") {
+			t.Errorf("%s: verdict %d", name, got.final)
+		}
+	}
+	// What SNAT maps into a local selector has no such source in any hook.
+	mapped := Input{NATSources: []netip.Prefix{netip.MustParsePrefix("10.2.0.9/32")}}
+	trap := sunSite()
+	trap.down = true
+	w := compileInput(t, snapshotOf(host, trap), mapped)
+	p.Src = addr("192.168.7.5")
+	if got := w.forward(p); got.final != Reject {
+		t.Errorf("SNATed into the selector while down: verdict %d", got.final)
+	}
+	if got := compileInput(t, snapshotOf(host, sunSite()), mapped).forward(p); got.final == Reject || got.final == Drop {
+		t.Errorf("SNATed into the selector while up: verdict %d", got.final)
+	}
+}
+
+func bypass(src, dst string, dir xfrm.Dir, priority uint32) xfrm.Policy {
+	s, d := netip.MustParsePrefix(src), netip.MustParsePrefix(dst)
+	return xfrm.Policy{Selector: xfrm.Selector{Family: familyOf(s.Addr()), Src: s, Dst: d}, Dir: dir, Priority: priority}
+}
+
+func TestExceptionsInPolicyOrder(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		priority uint32
+		pierces  bool
+	}{{"before the tunnel", 10, true}, {"after the tunnel", 9000, false}} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := snapshotOf(sunHost(), sunSite())
+			s.Policies = append(s.Policies,
+				bypass("10.1.0.128/25", sunLAN, xfrm.In, tc.priority), bypass("10.1.0.128/25", sunLAN, xfrm.Fwd, tc.priority),
+				bypass(sunLAN, "10.1.0.128/25", xfrm.Out, tc.priority))
+			w := compileWorld(t, s, Config{})
+			if got := w.arrive(clear4("10.1.0.200", "10.2.0.10"), nil); (got.final != Drop) != tc.pierces {
+				t.Errorf("in: verdict %d", got.final)
+			}
+			if got := w.forward(Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.200"), Out: "eth0"}); (got.final == Return) != tc.pierces {
+				t.Errorf("out: verdict %d", got.final)
+			}
+			if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
+				t.Errorf("outside the exception: verdict %d", got.final)
+			}
+		})
+	}
+}
+
+// A remote selector over the gateway's own LAN must not cut the LAN from it.
+func TestWideRemoteOverLAN(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
+	for name, w := range states(t, sunHost(), s) {
+		t.Run(name, func(t *testing.T) {
+			lan := Packet{Src: addr("10.2.0.10"), Dst: addr("10.2.0.1"), In: "eth1", DstLocal: true, Proto: xfrm.TCP}
+			if got := w.arrive(lan, nil); got.final == Drop {
+				t.Error("a LAN host was cut from its gateway")
+			}
+			back := Packet{Src: addr("10.2.0.1"), Dst: addr("10.2.0.10"), Out: "eth1", SrcLocal: true, Proto: xfrm.TCP}
+			if got := w.send(back); got.final != Return {
+				t.Errorf("the gateway was cut from a LAN host: verdict %d", got.final)
+			}
+			lan.In = "eth0"
+			if got := w.arrive(lan, nil); got.final != Drop {
+				t.Error("a LAN address from the WAN came in")
+			}
+			if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
+				t.Error("a remote address came in")
+			}
+		})
+	}
+}
+
+// Host to host on one segment: the peer's own address is guarded, though it is
+// in a connected network; its IKE is not cut.
+func TestPeerOnConnectedNetwork(t *testing.T) {
+	s := site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
+	for name, w := range states(t, sunHost(), s) {
+		t.Run(name, func(t *testing.T) {
+			p := Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", DstLocal: true, Proto: xfrm.TCP}
+			if got := w.arrive(p, nil); got.final != Drop {
+				t.Errorf("cleartext of the peer: verdict %d", got.final)
+			}
+			p.Proto, p.SPort, p.DPort = xfrm.UDP, 500, 500
+			if got := w.arrive(p, nil); got.final != Accept {
+				t.Errorf("its IKE: verdict %d", got.final)
+			}
+			out := Packet{Src: addr(sunWAN), Dst: addr(moonWAN), Out: "eth0", SrcLocal: true, Proto: xfrm.TCP}
+			if got := w.send(out); got.final != Drop && got.final != Reject {
+				t.Errorf("cleartext to the peer: verdict %d", got.final)
+			}
+		})
+	}
+}
+
+func TestXfrmInterfaceGuards(t *testing.T) {
+	host := sunHost()
+	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "ipsec0", Kind: "xfrm", IfID: 7})
+	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix(moonLAN), Link: 4, Connected: true})
+	s := sunSite()
+	s.ifID, s.pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
+	for name, w := range states(t, host, s) {
+		t.Run(name, func(t *testing.T) {
+			if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
+				t.Errorf("spoof: verdict %d", got.final)
+			}
+			if got := w.arrive(clear4("198.51.100.7", "10.2.0.10"), nil); got.final == Drop {
+				t.Error("a 0/0 pair of an interface was taken for a guard")
+			}
+			p := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0"}
+			if got := w.forward(p); got.final != Reject {
+				t.Errorf("leak: verdict %d", got.final)
+			}
+			if name == "remembered" {
+				return
+			}
+			p.Out = "ipsec0"
+			if got := w.forward(p); got.final != Accept {
+				t.Errorf("into the device: verdict %d", got.final)
+			}
+		})
+	}
+}
+
+func TestCrossedLeavesOthersAlone(t *testing.T) {
+	s := snapshotOf(sunHost(), sunSite())
+	w := compileWorld(t, s, Config{})
+	p := tagged(from(1, "10.77.0.9", "10.2.0.10"))
+	if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeCrossed) {
+		t.Errorf("known reqid, foreign source: verdict %d", got.final)
+	}
+	p = tagged(from(9, "10.77.0.9", "10.2.0.10"))
+	if got := w.arrive(p, nil); got.final != Return || !got.met(PurposeUnknown) || got.mark&verified != 0 {
+		t.Errorf("unknown reqid, nobody's source: verdict %d, mark %#x", got.final, got.mark)
+	}
+	p = tagged(from(9, "10.1.0.9", "10.2.0.10"))
+	if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeCrossed) {
+		t.Errorf("unknown reqid, a live tunnel's source: verdict %d", got.final)
+	}
+}
+
+func TestFullTunnelClient(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{"10.99.0.5/32", "0.0.0.0/0"}}
+	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
+	if got := w.arrive(clear4("198.51.100.7", "10.99.0.5"), nil); got.final != Drop {
+		t.Errorf("to the virtual IP in clear: verdict %d", got.final)
+	}
+	out := Packet{Src: addr("10.99.0.5"), Dst: addr("198.51.100.7"), Out: "eth0", SrcLocal: true}
+	if got := w.send(out); got.final != Drop {
+		t.Errorf("from the virtual IP in clear: verdict %d", got.final)
+	}
+	ike := Packet{Src: addr(sunWAN), Dst: addr(moonWAN), Out: "eth0", SrcLocal: true, Proto: xfrm.UDP, SPort: 4500, DPort: 4500}
+	if got := w.send(ike); got.final != Accept {
+		t.Errorf("IKE: verdict %d", got.final)
+	}
+}
