@@ -61,11 +61,11 @@ type differ struct {
 	stale  []string
 	delete []string
 	// remove and insert are ready to be sent, but for the counters of the latter.
-	remove     []string
-	insert     []line
-	jumps      int
-	counters   bool
-	losesJumps bool
+	remove   []string
+	insert   []line
+	jumps    int
+	counters bool
+	hadJumps bool
 
 	differences, leftovers []Difference
 }
@@ -73,7 +73,6 @@ type differ struct {
 func (d *differ) compare() {
 	live := make(map[string]*SavedChain, len(d.have.Chains))
 	foreign := make(map[string]string)
-	hadJumps := false
 	for i := range d.have.Chains {
 		c := &d.have.Chains[i]
 		live[c.Name] = c
@@ -83,13 +82,12 @@ func (d *differ) compare() {
 		for _, r := range c.Rules {
 			switch {
 			case r.Jump():
-				hadJumps = true
+				d.hadJumps = true
 			case Ours(r.Target):
 				foreign[r.Target] = "-A " + c.Name + " " + r.Raw
 			}
 		}
 	}
-	d.losesJumps = hadJumps && len(d.want.jumps) == 0
 	wanted := make(map[string]bool, len(d.want.chains))
 	for i := range d.want.chains {
 		c := d.want.chains[i]

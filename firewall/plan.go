@@ -65,7 +65,7 @@ func Plan(want []Ruleset, have map[Family]Save) (Change, error) {
 		}
 		wanted[rs.Family] = wantRuleset(rs)
 	}
-	return plan(wanted, have)
+	return plan(wanted, have, false)
 }
 
 // Clear plans the removal of all that is ours.
@@ -85,7 +85,7 @@ func Rollback(former, now map[Family]Save) (Change, error) {
 			have[family] = s
 		}
 	}
-	return plan(wanted, have)
+	return plan(wanted, have, true)
 }
 
 // UnreadableError says that a table that we write to can't be read.
@@ -116,13 +116,15 @@ func rank(t Table) int {
 	return len(tables)
 }
 
-func plan(wanted map[Family]wantedFamily, have map[Family]Save) (Change, error) {
+// plan compares what is wanted with what there is. Back says that it is the way
+// back, which has to pass by the same states as the way there.
+func plan(wanted map[Family]wantedFamily, have map[Family]Save, back bool) (Change, error) {
 	change := Change{Former: have}
 	var shrinking []Step
 	for _, family := range slices.Sorted(maps.Keys(have)) {
 		want, save := wanted[family], have[family]
 		var steps []Step
-		shrinks := false
+		shrinks := back
 		for _, name := range tableNames(want, save) {
 			w := want[name]
 			if slices.Contains(save.Unreadable, name) {
@@ -141,7 +143,9 @@ func plan(wanted map[Family]wantedFamily, have map[Family]Save) (Change, error) 
 			}
 			change.Differences = append(change.Differences, d.differences...)
 			change.Leftovers = append(change.Leftovers, d.leftovers...)
-			shrinks = shrinks || name == Filter && d.losesJumps
+			if name == Filter && d.hadJumps != (len(w.jumps) > 0) {
+				shrinks = d.hadJumps
+			}
 		}
 		if shrinks {
 			slices.Reverse(steps)

@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -207,4 +208,30 @@ func printed(t *testing.T, p *Programs, family xfrm.Family) string {
 		}
 	}
 	return b.String()
+}
+
+// TestUnreadable: of a table with a rule that only nft can write, iptables-nft
+// shows nothing, though it would write to it. No plan is made on such a view.
+func TestUnreadable(t *testing.T) {
+	eachVariant(t, func(t *testing.T, p *Programs) {
+		if p.variant != NFT {
+			t.Skip("the legacy variant has tables of its own")
+		}
+		mustApply(t, p, plan(t, p, stack(xfrm.IPv4, "a")))
+		nft := func(args ...string) {
+			t.Helper()
+			if _, stderr, err := p.run(t.Context(), p.options.Timeout, "", "/usr/sbin/nft", args...); err != nil {
+				need(t, "nft", "nft: "+err.Error()+" "+stderr)
+			}
+		}
+		nft("add", "rule", "ip", "mangle", "FORWARD", "ct", "mark", "5", "counter", "accept")
+		defer nft("flush", "chain", "ip", "mangle", "FORWARD")
+		save := mustSave(t, p, xfrm.IPv4)
+		_, err := firewall.Plan([]firewall.Ruleset{stack(xfrm.IPv4, "a")}, map[xfrm.Family]firewall.Save{xfrm.IPv4: save})
+		t.Log(err)
+		var unreadable *firewall.UnreadableError
+		if !errors.As(err, &unreadable) || unreadable.Table != firewall.Mangle {
+			t.Errorf("got %v", err)
+		}
+	})
 }
