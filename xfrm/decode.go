@@ -38,9 +38,6 @@ var ErrNotObject = errors.New("not a state or a policy")
 // that this package does not know leaves an entry in s.Skipped instead, and no
 // error: whoever makes rules of s has to look there. Attributes of unknown type
 // are ignored. Any other message type gives ErrNotObject.
-//
-// Where s.Policies has room beyond its length, as after Reset, the memory of
-// the templates there is used again.
 func (d *Decoder) Decode(s *Snapshot, typ uint16, body []byte) error {
 	switch typ {
 	case msgNewSA, msgUpdSA:
@@ -51,13 +48,9 @@ func (d *Decoder) Decode(s *Snapshot, typ uint16, body []byte) error {
 			s.Skip(stateName(body), err.Error())
 		}
 	case msgNewPolicy, msgUpdPolicy:
-		var old []Template
-		if n := len(s.Policies); n < cap(s.Policies) {
-			old = s.Policies[:n+1][n].Templates[:0]
-		}
 		s.Policies = append(s.Policies, Policy{})
 		last := len(s.Policies) - 1
-		if err := d.policy(&s.Policies[last], body, old); err != nil {
+		if err := d.policy(&s.Policies[last], body); err != nil {
 			s.Policies = s.Policies[:last]
 			s.Skip(policyName(body), err.Error())
 		}
@@ -65,22 +58,6 @@ func (d *Decoder) Decode(s *Snapshot, typ uint16, body []byte) error {
 		return fmt.Errorf("decode message of type %#x: %w", typ, ErrNotObject)
 	}
 	return nil
-}
-
-// Reset empties the snapshot and keeps its memory for the next decoding, the
-// templates' included: nobody may use a copy of its policies any more.
-func (s *Snapshot) Reset() {
-	*s = Snapshot{
-		Schema:   SchemaVersion,
-		States:   s.States[:0],
-		Policies: s.Policies[:0],
-		Skipped:  s.Skipped[:0],
-		Host: Host{
-			Links:     s.Host.Links[:0],
-			Addresses: s.Host.Addresses[:0],
-			Routes:    s.Host.Routes[:0],
-		},
-	}
 }
 
 // Skip notes that an object is not in the snapshot. The list is bounded: after
@@ -116,11 +93,8 @@ func (d *Decoder) name(b []byte) (string, error) {
 	return s, nil
 }
 
-// room returns n templates to fill, in the memory of old if that is enough.
-func (d *Decoder) room(n int, old []Template) []Template {
-	if n <= cap(old) {
-		return old[:n]
-	}
+// room returns n zero templates to fill.
+func (d *Decoder) room(n int) []Template {
 	if n > len(d.templates) {
 		d.chunk = min(max(2*d.chunk, minChunk), maxChunk)
 		d.templates = make([]Template, d.chunk)

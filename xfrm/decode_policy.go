@@ -23,9 +23,8 @@ const (
 )
 
 // policy fills p, which must be zero, from a struct xfrm_userpolicy_info and
-// the attributes behind it. The templates go into the memory of old, if that
-// is enough.
-func (d *Decoder) policy(p *Policy, b []byte, old []Template) error {
+// the attributes behind it.
+func (d *Decoder) policy(p *Policy, b []byte) error {
 	if len(b) < policySize {
 		return errShort
 	}
@@ -50,7 +49,7 @@ func (d *Decoder) policy(p *Policy, b []byte, old []Template) error {
 		var err error
 		switch typ {
 		case attrTemplates:
-			return d.policyTemplates(p, v, old)
+			return d.policyTemplates(p, v)
 		case attrPolicyType:
 			p.Type = PolicyType(v[0])
 			if p.Type > Sub {
@@ -81,7 +80,7 @@ func policyAttrSize(typ uint16) int {
 }
 
 // policyTemplates reads an array of struct xfrm_user_tmpl.
-func (d *Decoder) policyTemplates(p *Policy, v []byte, old []Template) error {
+func (d *Decoder) policyTemplates(p *Policy, v []byte) error {
 	n := len(v) / templateSize
 	if len(v)%templateSize != 0 {
 		return errAttr
@@ -93,7 +92,7 @@ func (d *Decoder) policyTemplates(p *Policy, v []byte, old []Template) error {
 		p.Templates = nil
 		return nil
 	}
-	p.Templates = d.room(n, old)
+	p.Templates = d.room(n)
 	for i := range p.Templates {
 		if err := template(&p.Templates[i], v[i*templateSize:][:templateSize]); err != nil {
 			return fmt.Errorf("template %d: %w", i, err)

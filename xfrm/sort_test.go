@@ -44,8 +44,8 @@ func TestSortStates(t *testing.T) {
 		with(a, func(x *xfrm.State) { x.Src = netip.MustParseAddr("203.0.113.1") }),
 		with(a, func(x *xfrm.State) { x.SPI++ }),
 		with(a, func(x *xfrm.State) { x.Proto, x.SPI = xfrm.AH, 0 }),
-		with(a, func(x *xfrm.State) { x.Family, x.Dst = xfrm.IPv6, netip.MustParseAddr("::1") }),
 		with(a, func(x *xfrm.State) { x.Family, x.Dst = xfrm.IPv6, netip.MustParseAddr("2001:db8::1") }),
+		with(a, func(x *xfrm.State) { x.Family, x.Dst = xfrm.IPv6, netip.MustParseAddr("fd00::1") }),
 	}
 	checkSorted(t, want, func(s *xfrm.Snapshot) *[]xfrm.State { return &s.States }, func(a, b xfrm.State) bool { return a == b })
 }

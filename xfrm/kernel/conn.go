@@ -91,37 +91,34 @@ type message struct {
 	body       []byte
 }
 
-// receive waits for one datagram of the kernel and calls each with every
-// message in it, in order, until each wants no more or fails. It wipes the
+// next splits the first message off a datagram.
+func next(b []byte) (m message, rest []byte, err error) {
+	if len(b) < unix.NLMSG_HDRLEN {
+		return m, nil, errors.New("netlink header is cut short")
+	}
+	size := int(native.Uint32(b))
+	if size < unix.NLMSG_HDRLEN || size > len(b) {
+		return m, nil, errors.New("netlink message is cut short")
+	}
+	m = message{
+		typ:   native.Uint16(b[4:]),
+		flags: native.Uint16(b[6:]),
+		seq:   native.Uint32(b[8:]),
+		port:  native.Uint32(b[12:]),
+		body:  b[unix.NLMSG_HDRLEN:size],
+	}
+	return m, b[min(len(b), (size+3)&^3):], nil
+}
+
+// receive waits for one datagram of the kernel and has it handled. It wipes the
 // buffer afterwards.
-func (c *conn) receive(each func(message) (more bool, err error)) (more bool, err error) {
+func (c *conn) receive(handle func(datagram []byte) error) error {
 	n, err := c.fill()
-	defer clear(c.buf[:min(max(n, 0), len(c.buf))])
+	defer clear(c.buf[:n])
 	if err != nil {
-		return false, err
+		return err
 	}
-	more = true
-	for b := c.buf[:n]; len(b) > 0 && more; {
-		if len(b) < unix.NLMSG_HDRLEN {
-			return false, errors.New("netlink header is cut short")
-		}
-		size := int(native.Uint32(b))
-		if size < unix.NLMSG_HDRLEN || size > len(b) {
-			return false, errors.New("netlink message is cut short")
-		}
-		more, err = each(message{
-			typ:   native.Uint16(b[4:]),
-			flags: native.Uint16(b[6:]),
-			seq:   native.Uint32(b[8:]),
-			port:  native.Uint32(b[12:]),
-			body:  b[unix.NLMSG_HDRLEN:size],
-		})
-		if err != nil {
-			return false, err
-		}
-		b = b[min(len(b), (size+3)&^3):]
-	}
-	return more, nil
+	return handle(c.buf[:n])
 }
 
 // fill receives one datagram of the kernel into the buffer.
@@ -162,21 +159,33 @@ func (c *conn) request(req *nl.NetlinkRequest, each func(typ uint16, body []byte
 	if err := c.socket.Send(req); err != nil {
 		return err
 	}
-	for {
-		more, err := c.receive(func(m message) (bool, error) {
-			if m.seq != req.Seq || m.port != c.port {
-				return true, nil
+	more := true
+	handle := func(b []byte) error {
+		for len(b) > 0 && more {
+			m, rest, err := next(b)
+			if err != nil {
+				return err
 			}
-			return answer(m, each)
-		})
-		if err != nil || !more {
+			b = rest
+			if m.seq != req.Seq || m.port != c.port {
+				continue
+			}
+			if more, err = answer(&m, each); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for more {
+		if err := c.receive(handle); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // answer handles one message of an answer and reports whether more will come.
-func answer(m message, each func(typ uint16, body []byte) error) (more bool, err error) {
+func answer(m *message, each func(typ uint16, body []byte) error) (more bool, err error) {
 	if m.flags&unix.NLM_F_DUMP_INTR != 0 {
 		return false, errInterrupted
 	}

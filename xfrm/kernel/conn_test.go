@@ -60,9 +60,16 @@ func TestReceive(t *testing.T) {
 				t.Fatal(err)
 			}
 			var bodies strings.Builder
-			_, err := c.receive(func(m message) (bool, error) {
-				bodies.Write(m.body)
-				return true, nil
+			err := c.receive(func(b []byte) error {
+				for len(b) > 0 {
+					m, rest, err := next(b)
+					if err != nil {
+						return err
+					}
+					bodies.Write(m.body)
+					b = rest
+				}
+				return nil
 			})
 			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 				t.Errorf("got error %v, want %q", err, tt.err)
@@ -99,7 +106,7 @@ func TestAnswer(t *testing.T) {
 		{"refused by the caller", message{typ: 0x77, flags: unix.NLM_F_MULTI}, false, mine},
 	}
 	for _, tt := range tests {
-		more, err := answer(tt.m, func(typ uint16, _ []byte) error {
+		more, err := answer(&tt.m, func(typ uint16, _ []byte) error {
 			if typ == 0x77 {
 				return mine
 			}

@@ -47,26 +47,20 @@ type Reader struct {
 // reading is not atomic; the kernel has no means for that.
 //
 // The error is ErrPermission, ErrNoXFRM, that of ctx, or what the socket gave.
+//
+// Each snapshot has memory of its own. To overwrite that of an older one is no
+// faster, since it is in no cache any more, and somebody may still look at it.
 func (r *Reader) Read(ctx context.Context) (xfrm.Snapshot, error) {
 	var s xfrm.Snapshot
-	if err := r.ReadInto(ctx, &s); err != nil {
-		return xfrm.Snapshot{}, err
+	if err := r.readXFRM(ctx, &s); err != nil {
+		return xfrm.Snapshot{}, fmt.Errorf("read the kernel: %w", err)
 	}
-	return s, nil
-}
-
-// ReadInto is Read in the memory of an older snapshot: it overwrites s and all
-// that s, or a copy of it, refers to. After an error s holds nothing of use.
-func (r *Reader) ReadInto(ctx context.Context, s *xfrm.Snapshot) error {
-	if err := r.readXFRM(ctx, s); err != nil {
-		return fmt.Errorf("read the kernel: %w", err)
-	}
-	if err := r.readHost(ctx, s); err != nil {
-		return fmt.Errorf("read the kernel: %w", err)
+	if err := r.readHost(ctx, &s); err != nil {
+		return xfrm.Snapshot{}, fmt.Errorf("read the kernel: %w", err)
 	}
 	s.Time = time.Now().Unix()
 	s.Sort()
-	return nil
+	return s, nil
 }
 
 // readXFRM reads states and policies. An attempt that lost messages cannot be
@@ -80,7 +74,7 @@ func (r *Reader) readXFRM(ctx context.Context, s *xfrm.Snapshot) error {
 		if err = ctx.Err(); err != nil {
 			return err
 		}
-		s.Reset()
+		*s = xfrm.Snapshot{Schema: xfrm.SchemaVersion}
 		err = r.dump(ctx, s)
 		var short errTruncated
 		switch {

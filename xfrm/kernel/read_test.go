@@ -200,10 +200,10 @@ func TestReadAgain(t *testing.T) {
 	}
 	// A buffer too small for any message has to grow.
 	r := Reader{buf: make([]byte, 64)}
-	var s xfrm.Snapshot
 	var first []byte
 	for range 3 {
-		if err := r.ReadInto(t.Context(), &s); err != nil {
+		s, err := r.Read(t.Context())
+		if err != nil {
 			t.Fatal(err)
 		}
 		s.Time = 0

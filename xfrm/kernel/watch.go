@@ -80,7 +80,7 @@ func (w *Watcher) Counts() Counts {
 func (w *Watcher) Run(ctx context.Context) error {
 	defer w.conn.until(ctx)()
 	for {
-		_, err := w.conn.receive(w.event)
+		err := w.conn.receive(w.events)
 		var short errTruncated
 		switch {
 		case err == nil:
@@ -98,22 +98,29 @@ func (w *Watcher) Run(ctx context.Context) error {
 // Close releases the socket. It must not be called before Run has returned.
 func (w *Watcher) Close() { w.conn.close() }
 
-// event counts one notification.
-func (w *Watcher) event(m message) (more bool, err error) {
-	switch m.typ {
-	case unix.NLMSG_NOOP, unix.NLMSG_DONE, unix.NLMSG_ERROR:
-		return true, nil
-	case unix.NLMSG_OVERRUN:
-		return true, errLost
+// events counts the notifications of one datagram.
+func (w *Watcher) events(b []byte) error {
+	for len(b) > 0 {
+		m, rest, err := next(b)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errLost, err)
+		}
+		b = rest
+		switch m.typ {
+		case unix.NLMSG_NOOP, unix.NLMSG_DONE, unix.NLMSG_ERROR:
+			continue
+		case unix.NLMSG_OVERRUN:
+			return errLost
+		}
+		e := xfrm.Classify(m.typ, m.body)
+		w.mu.Lock()
+		w.counts.Events[e]++
+		w.mu.Unlock()
+		if e.Look() {
+			w.notify()
+		}
 	}
-	e := xfrm.Classify(m.typ, m.body)
-	w.mu.Lock()
-	w.counts.Events[e]++
-	w.mu.Unlock()
-	if e.Look() {
-		w.notify()
-	}
-	return true, nil
+	return nil
 }
 
 func (w *Watcher) lost() {
