@@ -227,7 +227,7 @@ func (b *builder) spoofEntries() []entry {
 			continue
 		}
 		match := r
-		r.Target, r.Purpose = drop(PurposeSpoof), PurposeDispatch
+		r.Target, r.Purpose = drop(PurposeSpoof), PurposeSpoofGuard
 		name := fmt.Sprintf("%sS%d", chainLAN, n)
 		entries = append(entries, entry{g.Remote, b.guarded(Mangle, name, g, true, match, []Rule{r})})
 	}
@@ -247,7 +247,7 @@ func (b *builder) injectEntries() []entry {
 			entries = append(entries, entry{g.Remote, pierced(r)})
 			continue
 		}
-		r.NotReverse, r.Target, r.Purpose = true, drop(PurposeInject), PurposeDispatch
+		r.NotReverse, r.Target, r.Purpose = true, drop(PurposeInject), PurposeInjectGuard
 		entries = append(entries, entry{g.Remote, []Rule{r}})
 	}
 	return entries
@@ -311,7 +311,7 @@ func (b *builder) leakEntriesNamed(table Table, letter string) []entry {
 		}
 		match := r
 		r.Policy = PolicyMatch{Dir: PolicyOut, None: true}
-		r.Target, r.Purpose = drop(PurposeLeak), PurposeDispatch
+		r.Target, r.Purpose = drop(PurposeLeak), PurposeLeakGuard
 		name := fmt.Sprintf("%s%s%d", chainLAN, letter, n)
 		if table == Filter {
 			r.Target, r.Purpose = Target{Verb: Reject}, PurposeReject
@@ -346,7 +346,7 @@ func (b *builder) rewritten(g Guard) []Rule {
 		}
 	}
 	for _, r := range natted(base, g.Local, true) {
-		r.Target, r.Purpose = drop(PurposeLeak), PurposeDispatch
+		r.Target, r.Purpose = drop(PurposeLeak), PurposeLeakGuard
 		rules = append(rules, r)
 	}
 	return rules
@@ -388,7 +388,7 @@ func (b *builder) errorEntries() []entry {
 			entries = append(entries, entry{g.Remote, pierced(Rule{Src: g.Local, Dst: g.Remote, Tunnel: g.Tunnel})})
 			continue
 		}
-		base := Rule{Dst: g.Remote, Target: drop(PurposeLeak), Purpose: PurposeDispatch, Tunnel: g.Tunnel}
+		base := Rule{Dst: g.Remote, Target: drop(PurposeLeak), Purpose: PurposeLeakGuard, Tunnel: g.Tunnel}
 		var final []Rule
 		for _, ct := range []CtMatch{
 			{State: CtRelated, NotState: true},

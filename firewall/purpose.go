@@ -37,7 +37,11 @@ const (
 	PurposeCrossed Purpose = "crossed" // (7, 7b) out of a tunnel that does not own it
 	PurposeLeak    Purpose = "leak"    // (8 to 8d) to a remote selector, in clear
 	PurposeReject  Purpose = "reject"  // (8) tells the sender of a leak
-	PurposePierce  Purpose = "pierce"  // a bypass or block policy comes first
-	PurposeLAN     Purpose = "lan"     // a connected network under a wider selector
-	PurposeLog     Purpose = "log"     // writes about a drop, at a bounded rate
+	// The rules of single pairs that lead to those drops.
+	PurposeSpoofGuard  Purpose = "guard-spoof"
+	PurposeInjectGuard Purpose = "guard-inject"
+	PurposeLeakGuard   Purpose = "guard-leak"
+	PurposePierce      Purpose = "pierce" // a bypass or block policy comes first
+	PurposeLAN         Purpose = "lan"    // a connected network under a wider selector
+	PurposeLog         Purpose = "log"    // writes about a drop, at a bounded rate
 )

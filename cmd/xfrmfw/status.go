@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+func statusCommand(o *options) *cobra.Command {
+	var asJSON, all, verbose bool
+	var file string
+	cmd := &cobra.Command{
+		Use:   "status [TUNNEL...]",
+		Short: "Show the tunnels, their states and the rules that serve them",
+		Long: `status shows every tunnel with its states and the rules that serve each of them,
+with packets and bytes; then what was dropped, what is guarded, and what is
+amiss. With many tunnels it shows a line for each, and the details of those that
+are named: by ID, name, connection, reqid, or the peer's identity or address.`,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			r, err := report(cmd.Context(), o, file)
+			if err != nil {
+				return err
+			}
+			if len(names) > 0 {
+				if r, err = r.Select(names); err != nil {
+					return usageError(err.Error())
+				}
+			}
+			if asJSON {
+				return r.WriteJSON(cmd.OutOrStdout())
+			}
+			return r.WriteText(cmd.OutOrStdout(), status.TextOptions{All: all, Verbose: verbose})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cmd.Flags().BoolVar(&all, "all", false, "show the details of all tunnels, however many")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "show the text of the rules, and the shared ones")
+	cmd.Flags().StringVar(&file, "snapshot", "", "a `file` in place of the kernel; live rules are then not read")
+	return cmd
+}
+
+// report reads the kernel and the live rules and makes one report of both.
+func report(ctx context.Context, o *options, file string) (status.Report, error) {
+	g, err := openGateway(ctx, o, file)
+	if err != nil {
+		return status.Report{}, err
+	}
+	w, err := g.want(ctx)
+	if err != nil {
+		return status.Report{}, err
+	}
+	in := status.Input{Snapshot: w.snapshot, Set: w.set, Marks: g.config.Marks, Result: w.result}
+	if file != "" {
+		return status.Build(in), nil
+	}
+	in.Live, err = g.have(ctx)
+	if err != nil {
+		return status.Report{}, fmt.Errorf("read live rules: %w", err)
+	}
+	change, err := firewall.Plan(w.result.Rulesets, in.Live)
+	if err != nil {
+		return status.Report{}, err
+	}
+	for _, d := range change.Differences {
+		in.Differences = append(in.Differences, d.String())
+	}
+	in.Variant = string(g.programs.Variant())
+	in.Warnings, err = g.rival(ctx)
+	return status.Build(in), err
+}
+
+// rival warns of rules of the other iptables variant, which the kernel runs too.
+func (g *gateway) rival(ctx context.Context) ([]string, error) {
+	r, err := g.programs.Other(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look at the other iptables variant: %w", err)
+	}
+	var warnings []string
+	if len(r.Chains) > 0 {
+		warnings = append(warnings, fmt.Sprintf("iptables-%s holds rules of xfrmfw too: run xfrmfw clear --variant %s", r.Variant, r.Variant))
+	}
+	for _, m := range r.Marks {
+		warnings = append(warnings, fmt.Sprintf("iptables-%s writes the packet mark as well: %s", r.Variant, m))
+	}
+	return warnings, nil
+}
