@@ -44,20 +44,20 @@ type Peer struct {
 func Build(in Input) Report {
 	r := Report{
 		Schema:      Schema,
+		Time:        moment(in.Snapshot.Time),
 		Variant:     in.Variant,
 		Marks:       Marks{Tag: in.Marks.Tag, Verified: in.Marks.Verified},
 		Daemon:      in.Daemon,
 		Tunnels:     make([]Tunnel, len(in.Set.Tunnels)),
 		SharedRules: []Rule{},
-		Guards:      []Guard{},
+		Guards:      guardsOf(in.Result.Guards),
 		Ignored:     list(in.Set.Ignored, in.Result.Ignored),
 		Differences: list(in.Differences),
 		Warnings:    list(in.Warnings, in.Result.Warnings),
 		total:       len(in.Set.Tunnels),
 	}
 	if in.Snapshot.Time != 0 {
-		r.at = time.Unix(in.Snapshot.Time, 0).UTC()
-		r.Time = r.at.Format(time.RFC3339)
+		r.at = time.Unix(in.Snapshot.Time, 0)
 	}
 	if in.Live != nil {
 		r.InSync = InSync
@@ -185,3 +185,28 @@ func encap(e xfrm.Encap) string {
 }
 
 const espInTCP = 7 // TCP_ENCAP_ESPINTCP
+
+// guardsOf lists the guarded pairs; what pierces them is none.
+func guardsOf(all []firewall.Guard) []Guard {
+	out := make([]Guard, 0, len(all))
+	seen := make(map[Guard]bool, len(all))
+	for _, g := range all {
+		shown := Guard{
+			Local: g.Local.String(), Remote: g.Remote.String(), Source: string(g.Source),
+			Since: moment(g.Since), Expires: moment(g.Expires),
+		}
+		if !g.Pierce && !seen[shown] {
+			seen[shown] = true
+			out = append(out, shown)
+		}
+	}
+	return out
+}
+
+// moment renders seconds since the epoch; 0 is not known, or never.
+func moment(seconds int64) string {
+	if seconds == 0 {
+		return ""
+	}
+	return time.Unix(seconds, 0).UTC().Format(time.RFC3339)
+}

@@ -43,6 +43,9 @@ func TestBuildCompiled(t *testing.T) {
 					t.Errorf("%s state %s: rule %s is not listed", tun.ID, sa.SPI, id)
 				}
 				purposes = append(purposes, string(r.Purpose))
+				if strings.HasPrefix(string(r.Purpose), "guard-") || r.Purpose == "reject" {
+					t.Errorf("%s state %s: its traffic never meets rule %s: %s", tun.ID, sa.SPI, id, r.Rule)
+				}
 			}
 			want := []string{"accept-out", "nat-exempt", "open"}
 			if sa.Dir == "in" {

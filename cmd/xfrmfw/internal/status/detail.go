@@ -91,15 +91,23 @@ func (p *page) states(t Tunnel, shared map[string]int) {
 		for ; i < len(t.SAs) && t.SAs[i].Dir == first.Dir && slices.Equal(t.SAs[i].Rules, first.Rules); i++ {
 			p.sa(t.SAs[i], t.Reason)
 		}
-		p.rules(t, first.Rules, shared)
+		p.rules(t, first.Rules, shared, 4)
 	}
-	if len(t.SAs) == 0 && len(t.Rules) > 0 {
-		ids := make([]string, len(t.Rules))
-		for i, r := range t.Rules {
-			ids[i] = r.ID
+	var ready, guarding []string
+	for _, r := range t.Rules {
+		if roleOf(r) == guards {
+			guarding = append(guarding, r.ID)
+		} else {
+			ready = append(ready, r.ID)
 		}
-		p.line("  no states; its rules stand ready:")
-		p.rules(t, ids, shared)
+	}
+	if len(t.SAs) == 0 && len(ready) > 0 {
+		p.line("  no states; its rules stand ready")
+		p.rules(t, ready, shared, 4)
+	}
+	if len(guarding) > 0 {
+		p.line("  guard against what comes or goes outside of the tunnel")
+		p.rules(t, guarding, shared, 1)
 	}
 }
 
@@ -120,38 +128,28 @@ func (p *page) sa(sa SA, reason string) {
 }
 
 // rules writes the rules with the given IDs: the tunnel's, then the shared ones.
-// Many of one kind, as a wide selector has in a large tree, make one line.
-func (p *page) rules(t Tunnel, ids []string, shared map[string]int) {
+// More than most of one kind, as a wide selector has in a large tree, make one line.
+func (p *page) rules(t Tunnel, ids []string, shared map[string]int, most int) {
 	wanted := make(map[string]bool, len(ids))
 	for _, id := range ids {
 		wanted[id] = true
 	}
-	type kind struct {
-		family  string
-		table   firewall.Table
-		purpose firewall.Purpose
-	}
-	const most = 4
 	kinds := make(map[kind][]Rule)
 	for _, r := range t.Rules {
 		if wanted[r.ID] {
-			k := kind{r.Family, r.Table, r.Purpose}
-			kinds[k] = append(kinds[k], r)
+			kinds[kindOf(r)] = append(kinds[kindOf(r)], r)
 		}
 	}
 	for _, r := range t.Rules {
-		all := kinds[kind{r.Family, r.Table, r.Purpose}]
+		all := kinds[kindOf(r)]
 		switch {
 		case !wanted[r.ID]:
-		case len(all) <= most || p.options.Verbose:
+		case len(all) == 0: // shown already
+		case p.options.Verbose || len(all) <= most:
 			p.rule(r, "")
-		case all[0] == r:
-			sum := Rule{Family: r.Family, Table: r.Table, Purpose: r.Purpose, Chain: plural(len(all), "rule")}
-			for _, r := range all {
-				sum.Packets += r.Packets
-				sum.Bytes += r.Bytes
-			}
-			p.rule(sum, "")
+		default:
+			p.rule(sum(all), "")
+			delete(kinds, kindOf(r))
 		}
 	}
 	for _, id := range ids {
@@ -161,14 +159,38 @@ func (p *page) rules(t Tunnel, ids []string, shared map[string]int) {
 	}
 }
 
+// kind is what rules have in common that are shown as one.
+type kind struct {
+	family  string
+	table   firewall.Table
+	root    string
+	purpose firewall.Purpose
+}
+
+func kindOf(r Rule) kind { return kind{r.Family, r.Table, rootOf(r.Chain), r.Purpose} }
+
+// sum makes one line of rules of one kind.
+func sum(rules []Rule) Rule {
+	s := rules[0]
+	s.ID = plural(len(rules), "rule")
+	for _, r := range rules[1:] {
+		s.Packets += r.Packets
+		s.Bytes += r.Bytes
+		if r.Chain != s.Chain {
+			s.Chain = firewall.ChainPrefix + rootOf(r.Chain) + "..."
+		}
+	}
+	return s
+}
+
 // rule writes one rule. The flag marks those that serve other tunnels as well.
 func (p *page) rule(r Rule, flag string) {
 	counters := ""
 	if p.live {
 		counters = fmt.Sprintf("%8s pkts %9s ", count(r.Packets), size(r.Bytes))
 	}
-	p.line(fmt.Sprintf("     %1s %s %-6s %-28s %-11s %s%s",
-		flag, r.Family, r.Table, escape(r.Chain, 28), escape(string(r.Purpose), 11), counters, r.ID))
+	p.line(fmt.Sprintf("     %1s %s %-6s %-28s %-12s %s%s",
+		flag, r.Family, r.Table, escape(r.Chain, 28), escape(string(r.Purpose), 12), counters, r.ID))
 	if p.options.Verbose && r.Rule != "" {
 		p.wrap("         ", escape(r.Rule, 2000))
 	}

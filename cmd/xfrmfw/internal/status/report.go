@@ -145,7 +145,8 @@ type Guard struct {
 	Local  string `json:"local"`
 	Remote string `json:"remote"`
 	// Source is "live", "memory" or "config".
-	Source  string `json:"source"`
+	Source string `json:"source"`
+	// Since and Expires are in RFC 3339, empty for not known and never.
 	Since   string `json:"since"`
 	Expires string `json:"expires"`
 }

@@ -132,13 +132,13 @@ func (r *Report) count(of row) {
 		r.Counts.StrayTag += of.Packets
 	case firewall.PurposeUnknown:
 		r.Counts.Unknown += of.Packets
-	case "spoof":
+	case firewall.PurposeSpoof:
 		c = &r.Drops.Spoof
-	case "inject":
+	case firewall.PurposeInject:
 		c = &r.Drops.Inject
-	case "crossed":
+	case firewall.PurposeCrossed:
 		c = &r.Drops.Crossed
-	case "leak":
+	case firewall.PurposeLeak:
 		c = &r.Drops.Leak
 	case "restricted":
 		c = &r.Drops.Restricted

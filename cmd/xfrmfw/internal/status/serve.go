@@ -3,6 +3,7 @@ package status
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -99,9 +100,12 @@ func (s shared) add(family xfrm.Family, c firewall.Chain, r firewall.Rule, stand
 func (s shared) serving(own []Rule, t xfrm.Tunnel, sa xfrm.SA, devices []string) []string {
 	ids := make([]string, 0, len(own)+8)
 	untagged, keepsNAT := false, false
+	want := servesOut
+	if sa.Inbound {
+		want = servesIn
+	}
 	for _, r := range own {
-		in, out := directions(r.Purpose)
-		if r.ID != "" && (sa.Inbound && in || !sa.Inbound && out) {
+		if r.ID != "" && roleOf(r)&want != 0 {
 			ids = append(ids, r.ID)
 		}
 		untagged = untagged || r.Purpose == firewall.PurposeUntagged
@@ -144,15 +148,43 @@ func (s shared) appendOuter(ids []string, sa xfrm.SA) []string {
 	return append(ids, s.outer[key]...)
 }
 
-// directions tells for which way a tunnel's own rules of a purpose are.
-func directions(p firewall.Purpose) (in, out bool) {
-	switch p {
-	case firewall.PurposeAcceptOut, firewall.PurposeStranger, firewall.PurposeNAT, firewall.PurposeNATKeep, "leak", "inject":
-		return false, true
+// role is what a tunnel's own rule is for.
+type role uint8
+
+// A rule serves inbound states, outbound ones or both, or it serves none and
+// guards the tunnel's pairs against what comes or goes outside of it.
+const (
+	guards    role = 0
+	servesIn  role = 1
+	servesOut role = 2
+)
+
+// roleOf tells a rule's role by its purpose, or where that says too little by
+// the tree of chains that it stands in.
+func roleOf(r Rule) role {
+	switch r.Purpose {
+	case firewall.PurposeAcceptOut, firewall.PurposeStranger, firewall.PurposeNAT, firewall.PurposeNATKeep:
+		return servesOut
 	case "restricted":
-		return true, true
+		return servesIn | servesOut
+	case firewall.PurposeSpoof, firewall.PurposeInject, firewall.PurposeCrossed, firewall.PurposeLeak,
+		firewall.PurposeSpoofGuard, firewall.PurposeInjectGuard, firewall.PurposeLeakGuard,
+		firewall.PurposeReject, firewall.PurposePierce, firewall.PurposeLAN, firewall.PurposeLog:
+		return guards
+	case firewall.PurposeDispatch, firewall.PurposeDone, firewall.PurposeExempt:
+		// These stand in all trees.
+		switch rootOf(r.Chain) {
+		case "SPOOF", "INJECT", "LEAK", "DOWN", "ERROR", "LAN", "KNOWN", "CROSSED", "DROP":
+			return guards
+		}
 	}
-	return true, false
+	return servesIn
+}
+
+// rootOf is the word by which all chains of one tree are called.
+func rootOf(chain string) string {
+	word, _, _ := strings.Cut(strings.TrimPrefix(chain, firewall.ChainPrefix), "-")
+	return word
 }
 
 // families are those of the traffic inside a tunnel.

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
 // TextOptions say how much the text form shows.
@@ -124,7 +126,7 @@ func (p *page) head() {
 
 	var second []string
 	if p.Time != "" {
-		second = append(second, p.at.Format("2006-01-02 15:04:05 MST"))
+		second = append(second, p.at.UTC().Format("2006-01-02 15:04:05 MST"))
 	}
 	if p.live {
 		second = append(second, p.daemon())
@@ -171,10 +173,14 @@ func (p *page) daemon() string {
 
 // sums writes what was dropped and counted.
 func (p *page) sums() {
-	if !p.live {
+	if !p.live && len(p.Guards) == 0 {
 		return
 	}
 	p.line("")
+	defer p.guards()
+	if !p.live {
+		return
+	}
 	var dropped []string
 	for _, d := range [...]struct {
 		name string
@@ -224,6 +230,33 @@ func (p *page) lists() {
 			p.wrap("  ", escape(w, 2000))
 		}
 	}
+}
+
+// guards tells how many pairs are guarded, and names those that outlive their
+// policies.
+func (p *page) guards() {
+	if len(p.Guards) == 0 {
+		return
+	}
+	by := make(map[string]int)
+	var texts []string
+	for _, g := range p.Guards {
+		by[g.Source]++
+		if g.Source == string(firewall.LiveGuard) && !p.options.Verbose {
+			continue
+		}
+		text := fmt.Sprintf("%s <-> %s, %s", g.Remote, g.Local, g.Source)
+		if g.Since != "" {
+			text += ", since " + g.Since
+		}
+		if g.Expires != "" {
+			text += ", until " + g.Expires
+		}
+		texts = append(texts, text)
+	}
+	p.line(fmt.Sprintf("guarded  %s: %d live, %d remembered, %d configured", plural(len(p.Guards), "pair"),
+		by[string(firewall.LiveGuard)], by[string(firewall.MemoryGuard)], by[string(firewall.ConfigGuard)]))
+	p.items(texts)
 }
 
 // items writes the first lines of a list, or all.

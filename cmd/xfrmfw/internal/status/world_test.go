@@ -94,7 +94,8 @@ func resultOf(set xfrm.Set) firewall.Result {
 		in, out := firewall.PolicyMatch{Dir: firewall.PolicyIn}, firewall.PolicyMatch{Dir: firewall.PolicyOut}
 		sel := firewall.Chain{Table: firewall.Mangle, Name: "XFRMFW-SEL"}
 		related := firewall.Chain{Table: firewall.Mangle, Name: "XFRMFW-RELATED-TO"}
-		guard := firewall.Chain{Table: firewall.Mangle, Name: "XFRMFW-FWD"}
+		guard := firewall.Chain{Table: firewall.Mangle, Name: "XFRMFW-SPOOF"}
+		drop := firewall.Target{Verb: firewall.Goto, Chain: "XFRMFW-DROP-SPOOF"}
 		for _, t := range set.Tunnels {
 			policy := firewall.PolicyMatch{Dir: firewall.PolicyIn, Proto: xfrm.ESP, Reqid: t.Reqid, HasReqid: true}
 			for _, p := range t.Pairs {
@@ -109,12 +110,17 @@ func resultOf(set xfrm.Set) firewall.Result {
 				related.Rules = append(related.Rules,
 					firewall.Rule{Dst: p.Local, Policy: policy, Target: mark, Tunnel: t.ID, Purpose: firewall.PurposeRelated})
 				guard.Rules = append(guard.Rules, firewall.Rule{
-					Src: p.Remote, Dst: p.Local, Target: firewall.Target{Verb: firewall.Drop}, Tunnel: t.ID, Purpose: "spoof",
+					Src: p.Remote, Dst: p.Local, Target: drop, Tunnel: t.ID, Purpose: firewall.PurposeSpoofGuard,
 				})
+			}
+			if family == xfrm.IPv4 {
+				r.Guards = append(r.Guards, firewall.Guard{Local: t.Pairs[0].Local, Remote: t.Pairs[0].Remote, Source: firewall.LiveGuard, Tunnel: t.ID})
 			}
 		}
 		r.Rulesets = append(r.Rulesets, firewall.Ruleset{Family: family, Chains: []firewall.Chain{
-			guard,
+			{Table: firewall.Mangle, Name: "XFRMFW-DROP-SPOOF", Rules: []firewall.Rule{
+				{Target: firewall.Target{Verb: firewall.Drop}, Purpose: firewall.PurposeSpoof},
+			}},
 			{Table: firewall.Mangle, Name: "XFRMFW-IN", Rules: []firewall.Rule{
 				{Proto: xfrm.ESP, Target: tag, Purpose: firewall.PurposeDispatch},
 				{Proto: xfrm.UDP, DPorts: firewall.Port(4500), DstType: firewall.Local, Target: tag, Purpose: firewall.PurposeDispatch},
@@ -123,7 +129,7 @@ func resultOf(set xfrm.Set) firewall.Result {
 				{Target: firewall.Target{Verb: firewall.SetMark, Mask: marks.Both()}, Purpose: firewall.PurposeStray},
 				{Purpose: firewall.PurposeUnknown},
 			}},
-			related, sel,
+			related, sel, guard,
 			{Table: firewall.Mangle, Name: "XFRMFW-TAG", Rules: []firewall.Rule{
 				{Target: firewall.Target{Verb: firewall.SetMark, Value: marks.Tag, Mask: marks.Tag}, Purpose: firewall.PurposeTag},
 			}},
@@ -225,6 +231,11 @@ func small(t testing.TB) Input {
 			in.Peers[tun.ID] = Peer{Connection: "roadwarriors", PeerID: "alice@example.org", User: "alice", VirtualIPs: []string{"10.99.0.5"}}
 		}
 	}
+	in.Result.Guards = append(in.Result.Guards,
+		firewall.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.7.0.0/16"), Source: firewall.MemoryGuard, Since: now - 86400, Expires: now + 86400},
+		firewall.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.8.0.0/16"), Source: firewall.ConfigGuard},
+		firewall.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.8.9.0/24"), Source: firewall.MemoryGuard, Pierce: true},
+	)
 	in.Live = liveOf(t, in.Result.Rulesets)
 	in.Daemon = Daemon{Running: true, LastReconcile: "2025-03-01T11:59:48Z"}
 	in.Warnings = []string{"interface eth0 has generic receive offload for UDP on, so the tag may be missing on ESP in UDP: turn it off with \"ethtool -K eth0 rx-udp-gro-forwarding off\""}
