@@ -114,7 +114,7 @@ func (p *page) head() {
 	sync := "in sync"
 	switch p.InSync {
 	case OutOfSync:
-		sync = "OUT OF SYNC (" + plural(len(p.Differences), "difference") + ", below)"
+		sync = "OUT OF SYNC (" + plural(len(p.Differences), "difference") + ")"
 	case SyncUnknown:
 		sync = "from a snapshot, without live rules"
 	}
@@ -122,7 +122,7 @@ func (p *page) head() {
 	if p.Variant != "" {
 		first += ", iptables-" + p.Variant
 	}
-	p.wrap("xfrmfw: ", first+fmt.Sprintf(", marks: tag %#x, verified %#x", p.Marks.Tag, p.Marks.Verified))
+	p.wrap("xfrmfw: ", first+fmt.Sprintf(", tag %#x, verified %#x", p.Marks.Tag, p.Marks.Verified))
 
 	var second []string
 	if p.Time != "" {
