@@ -3,6 +3,7 @@ package iptables
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ import (
 )
 
 // host is a fake host with both families. The restores in refuse, counted from
-// 1, fail, as do all saves once broken is set.
+// 1, fail, and so do all saves after as many restores as breaks says.
 type host struct {
 	kernels  map[string]*fake.Kernel
 	restores int
@@ -24,7 +25,8 @@ type host struct {
 }
 
 func newHost(refuse ...int) (*host, *Programs) {
-	h := &host{kernels: map[string]*fake.Kernel{"4": {}, "6": {}}, refuse: refuse}
+	h := &host{refuse: refuse}
+	h.kernels = map[string]*fake.Kernel{"4": {Fail: h.fail}, "6": {Fail: h.fail}}
 	return h, &Programs{
 		variant: NFT,
 		families: map[xfrm.Family]program{
@@ -46,16 +48,18 @@ func (h *host) run(_ context.Context, _ time.Duration, stdin, path string, args 
 		}
 		return k.Save(), "", nil
 	}
-	h.restores++
-	for _, n := range h.refuse {
-		if n == h.restores {
-			return nil, "iptables-restore: line 2 failed", exit
-		}
-	}
 	if err := k.Restore(stdin, strings.Contains(strings.Join(args, " "), "--counters")); err != nil {
 		return nil, err.Error(), exit
 	}
 	return nil, "", nil
+}
+
+func (h *host) fail(string) error {
+	h.restores++
+	if slices.Contains(h.refuse, h.restores) {
+		return errors.New("iptables-restore: line 2 failed")
+	}
+	return nil
 }
 
 func (h *host) print() string { return string(h.kernels["4"].Save()) + string(h.kernels["6"].Save()) }

@@ -17,9 +17,10 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// inNetns is set in the child that TestMain starts in a network namespace of its
-// own; without one, it says why.
+// The environment tells a test binary how far it has got: into a user namespace,
+// into a network namespace, or why it hasn't.
 const (
+	inUserns  = "XFRMFW_TEST_IN_USERNS"
 	inNetns   = "XFRMFW_TEST_IN_NETNS"
 	whyNetns  = "XFRMFW_TEST_NO_NETNS"
 	required  = "XFRMFW_REQUIRE"
@@ -27,7 +28,10 @@ const (
 )
 
 // TestMain runs the tests in a new network namespace, where they may write
-// rules: of a new user namespace, for an ordinary user, or of root's.
+// rules: below a new user namespace, so that it works for an ordinary user, or
+// else as root. The user namespace comes first and on its own: the kernel gives
+// /proc/net/ip_tables_names to the root of the namespace only if its IDs are
+// mapped by the time the network namespace is made.
 func TestMain(m *testing.M) {
 	if os.Getenv(inNetns) != "" || os.Getenv(whyNetns) != "" {
 		os.Exit(m.Run())
@@ -36,39 +40,54 @@ func TestMain(m *testing.M) {
 }
 
 func reexec() int {
-	lock, err := os.MkdirTemp("", "xfrmfw")
+	if os.Getenv(inUserns) != "" {
+		code, err := start(syscall.CLONE_NEWNET, inNetns+"=1")
+		if err != nil {
+			code, err = start(0, whyNetns+"=netns: "+err.Error())
+		}
+		return exitCode(code, err)
+	}
+	dir, err := os.MkdirTemp("", "xfrmfw")
+	if err != nil {
+		return exitCode(0, err)
+	}
+	defer os.RemoveAll(dir)
+	lock := "XTABLES_LOCKFILE=" + filepath.Join(dir, "lock")
+	code, err := start(syscall.CLONE_NEWUSER, inUserns+"=1", lock)
+	if err != nil && os.Geteuid() == 0 {
+		code, err = start(syscall.CLONE_NEWNET, inNetns+"=1", lock)
+	}
+	if err != nil {
+		code, err = start(0, whyNetns+"=netns: a user namespace can't be made: "+err.Error())
+	}
+	return exitCode(code, err)
+}
+
+// start runs this binary once more, in new namespaces; the error says that it
+// could not be started.
+func start(flags uintptr, env ...string) (int, error) {
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
+	if flags&syscall.CLONE_NEWUSER != 0 {
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+func exitCode(code int, err error) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(lock)
-	start := func(flags uintptr, env string) error {
-		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-		cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join(lock, "lock"), env)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
-		if flags&syscall.CLONE_NEWUSER != 0 {
-			cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-			cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-		}
-		return cmd.Run()
-	}
-	err = start(syscall.CLONE_NEWUSER|syscall.CLONE_NEWNET, inNetns+"=user")
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) && os.Geteuid() == 0 {
-		err = start(syscall.CLONE_NEWNET, inNetns+"=root")
-	}
-	if err != nil && !errors.As(err, &exit) {
-		err = start(0, fmt.Sprintf("%s=netns: a network namespace can't be made: %v", whyNetns, err))
-	}
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		return exit.ExitCode()
-	}
-	fmt.Fprintln(os.Stderr, err)
-	return 1
+	return code
 }
 
 // need skips the test for what is missing, or fails it where the environment

@@ -19,7 +19,11 @@ import (
 func TestAnyState(t *testing.T) {
 	each(t, func(t *testing.T, p *Programs, family xfrm.Family) {
 		rnd := rand.New(rand.NewPCG(1, uint64(family)))
-		for round := range 25 {
+		rounds := 25
+		if testing.Short() {
+			rounds = 5
+		}
+		for round := range rounds {
 			for range rnd.IntN(4) {
 				// Some of it is refused.
 				_ = p.Restore(t.Context(), family, fake.Mischief(rnd, mustSave(t, p, family)), false)

@@ -18,8 +18,6 @@ type Kernel struct {
 	state firewall.Save
 	// Fail is asked before each restore; an error is returned as is.
 	Fail func(text string) error
-	// Restores counts those that took effect.
-	Restores int
 }
 
 // Save prints the live rules as iptables-save -c does.
@@ -68,7 +66,6 @@ func (k *Kernel) Restore(text string, counters bool) error {
 		return errors.New("iptables-restore: COMMIT expected")
 	}
 	k.state = draft
-	k.Restores++
 	return nil
 }
 
