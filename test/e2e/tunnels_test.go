@@ -1,0 +1,142 @@
+package e2e
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/test/lab"
+)
+
+// closed gives a host a default policy of DROP: what passes then was let in by a rule. Neighbour discovery is not IPsec's
+// business and stays possible.
+func closed(t *testing.T, hosts ...*lab.Host) {
+	t.Helper()
+	for _, h := range hosts {
+		for _, f := range lab.Families {
+			h.Iptables(t, f, "-P", "INPUT", "DROP")
+			h.Iptables(t, f, "-P", "FORWARD", "DROP")
+		}
+		for _, kind := range []string{"133", "134", "135", "136"} {
+			h.Iptables(t, lab.IPv6, "-A", "INPUT", "-p", "ipv6-icmp", "--icmpv6-type", kind, "-j", "ACCEPT")
+		}
+	}
+}
+
+// report is what the tests read of status --json.
+type report struct {
+	Variant string `json:"variant"`
+	Tunnels []struct {
+		ID        string `json:"id"`
+		State     string `json:"state"`
+		Evidence  string `json:"evidence"`
+		Reason    string `json:"reason"`
+		PacketsBy struct {
+			Verified    int `json:"verified"`
+			PolicyOnly  int `json:"policy_only"`
+			Unconfirmed int `json:"unconfirmed"`
+			Overlay     int `json:"overlay"`
+		} `json:"packets_by"`
+		SAs []struct {
+			SPI   string   `json:"spi"`
+			Dir   string   `json:"dir"`
+			Rules []string `json:"rules"`
+		} `json:"sas"`
+	} `json:"tunnels"`
+	Drops map[string]struct {
+		Packets int `json:"packets"`
+	} `json:"drops"`
+	Counts struct {
+		StrayTag int `json:"stray_tag"`
+		Unknown  int `json:"unknown"`
+	} `json:"counts"`
+	InSync   *bool    `json:"in_sync"`
+	Warnings []string `json:"warnings"`
+}
+
+func status(t *testing.T, h *lab.Host) report {
+	t.Helper()
+	var r report
+	text := h.MustXfrmfw(t, "status", "--json")
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		t.Fatalf("%s: status --json: %v\n%s", h.Name, err, text)
+	}
+	return r
+}
+
+// TestTunnelsPass is what xfrmfw is for: with it and nothing else, traffic passes through every kind of tunnel between
+// two closed gateways; without it, none does.
+func TestTunnelsPass(t *testing.T) {
+	tests := []struct {
+		name     string
+		tunnel   lab.IPsec
+		evidence string
+	}{
+		{"v4", lab.IPsec{}, "tag+policy"},
+		{"v6", lab.IPsec{Inner: lab.IPv6}, "tag+policy"},
+		{"v6 in v4", lab.IPsec{Inner: lab.IPv6, Outer: lab.IPv4}, "tag+policy"},
+		{"v4 in v6", lab.IPsec{Inner: lab.IPv4, Outer: lab.IPv6}, "tag+policy"},
+		{"nat traversal", lab.IPsec{NATT: true}, "tag+policy"},
+		{"nat traversal v6", lab.IPsec{Inner: lab.IPv6, NATT: true}, "tag+policy"},
+		{"ipcomp", lab.IPsec{Compress: true}, "tag+policy"},
+		{"ipcomp v6", lab.IPsec{Inner: lab.IPv6, Compress: true}, "tag+policy"},
+		{"greedy output mark", lab.IPsec{InboundMark: lab.Mark{Value: 0x2000, Mask: 0xf000f000}}, "policy-only"},
+		{"xfrm interface", lab.IPsec{Carrier: lab.XFRMInterface}, "tag+policy"},
+		{"xfrm interface v6", lab.IPsec{Inner: lab.IPv6, Carrier: lab.XFRMInterface}, "tag+policy"},
+		{"vti", lab.IPsec{Carrier: lab.VTI}, "overlay"},
+		{"vti v6", lab.IPsec{Inner: lab.IPv6, Carrier: lab.VTI}, "overlay"},
+		{"gre", lab.IPsec{Carrier: lab.GRE}, "tag+policy"},
+		{"gre v6", lab.IPsec{Inner: lab.IPv6, Carrier: lab.GRE}, "tag+policy"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			n := lab.NewNetwork(t)
+			f := test.tunnel.Inner
+			if f == 0 {
+				f = lab.IPv4
+			}
+			closed(t, n.Gateways()...)
+			n.Up(t, test.tunnel)
+			n.Alice.MustNotPing(t, n.Bob.Inner(f), 1)
+			for _, g := range n.Gateways() {
+				g.MustXfrmfw(t, "apply")
+			}
+			n.Alice.MustPing(t, n.Bob.Inner(f), 3)
+			n.Bob.MustPing(t, n.Alice.Inner(f), 3, "-s", "1000")
+			n.Alice.MustPing(t, n.Sun.Inner(f), 1, "-s", "1000")
+
+			for _, g := range n.Gateways() {
+				r := status(t, g)
+				if len(r.Tunnels) != 1 || r.InSync == nil || !*r.InSync {
+					t.Fatalf("%s: status shows %+v", g.Name, r)
+				}
+				tunnel := r.Tunnels[0]
+				if tunnel.State != "up" || tunnel.Evidence != test.evidence {
+					t.Errorf("%s: state %s, evidence %s (%s), want up, %s", g.Name, tunnel.State, tunnel.Evidence, tunnel.Reason, test.evidence)
+				}
+				by := tunnel.PacketsBy
+				if by.Verified+by.PolicyOnly+by.Overlay < 7 || by.Unconfirmed != 0 {
+					t.Errorf("%s: packets by evidence %+v, want the 7 or more that came in", g.Name, by)
+				}
+				for name, d := range r.Drops {
+					if d.Packets != 0 {
+						t.Errorf("%s: %d dropped as %s", g.Name, d.Packets, name)
+					}
+				}
+				if r.Counts.Unknown != 0 {
+					t.Errorf("%s: %d packets out of unknown states", g.Name, r.Counts.Unknown)
+				}
+				for _, sa := range tunnel.SAs {
+					if len(sa.Rules) == 0 {
+						t.Errorf("%s: no rule serves state %s %s", g.Name, sa.SPI, sa.Dir)
+					}
+				}
+			}
+			for _, g := range n.Gateways() {
+				if out := g.MustXfrmfw(t, "apply"); !strings.Contains(out, "nothing changed") {
+					t.Errorf("%s: a second apply: %s", g.Name, out)
+				}
+			}
+		})
+	}
+}
