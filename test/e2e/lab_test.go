@@ -38,10 +38,7 @@ func TestLabTunnels(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			n := lab.NewNetwork(t)
-			f := test.tunnel.Inner
-			if f == 0 {
-				f = lab.IPv4
-			}
+			f := max(test.tunnel.Inner, lab.IPv4)
 			n.Up(t, test.tunnel)
 			wire := n.Wire(t)
 			n.Alice.MustPing(t, n.Bob.Inner(f), 3)
@@ -150,10 +147,7 @@ func TestLabOffload(t *testing.T) {
 		for _, tunnel := range []lab.IPsec{
 			{}, {Inner: lab.IPv6}, {NATT: true, NATTGRO: true},
 		} {
-			f := tunnel.Inner
-			if f == 0 {
-				f = lab.IPv4
-			}
+			f := max(tunnel.Inner, lab.IPv4)
 			t.Run(fmt.Sprintf("%v/natt=%v/offload=%v", f, tunnel.NATT, offload), func(t *testing.T) {
 				if offload {
 					lab.LoadESPOffload(t)
@@ -224,6 +218,20 @@ func TestLabProgram(t *testing.T) {
 		p.WaitOutput(t, host.Name)
 		if code := p.Stop(t); code != -1 {
 			t.Errorf("exit status %d of a terminated program, want -1", code)
+		}
+	}
+}
+
+// TestLabXfrmfw is that the program under test starts on a host, and sees the host's folders and no other host's.
+func TestLabXfrmfw(t *testing.T) {
+	for _, host := range lab.NewHosts(t, "moon", "sun") {
+		if out := host.MustXfrmfw(t, "--help"); !strings.Contains(out, "xfrmfw") {
+			t.Errorf("xfrmfw --help says %q", out)
+		}
+		if result := host.Call(t, []string{"WORD=" + host.Name}, "in", "sh", "-c",
+			`cat; echo " $WORD" $(ls /etc/xfrmfw); echo err >&2; touch /etc/xfrmfw/$WORD; exit 3`); result !=
+			(lab.Result{Stdout: "in " + host.Name + "\n", Stderr: "err\n", Code: 3}) {
+			t.Errorf("the program did %+v", result)
 		}
 	}
 }
