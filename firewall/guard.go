@@ -146,10 +146,16 @@ type guardKey struct {
 	proto                 xfrm.Proto
 	localPort, remotePort xfrm.PortMatch
 	pierce                bool
+	// dirs only counts for exceptions: pairs are guarded in both directions.
+	dirs uint8
 }
 
 func (g Guard) key() guardKey {
-	return guardKey{g.Local, g.Remote, g.Proto, g.LocalPort, g.RemotePort, g.Pierce}
+	k := guardKey{g.Local, g.Remote, g.Proto, g.LocalPort, g.RemotePort, g.Pierce, 0}
+	if g.Pierce {
+		k.dirs = g.Dirs
+	}
+	return k
 }
 
 // allGuards are all that the rules enforce: live ones first, since the kernel's
