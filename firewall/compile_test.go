@@ -54,7 +54,10 @@ func TestCleartextNeverVerified(t *testing.T) {
 	w := compileWorld(t, snapshotOf(sunHost(), sunSite()), Config{})
 	restore := func(p *Packet) { p.Mark |= tag | verified }
 	bits := func(p Packet, mark uint32) Packet { p.Mark = mark; return p }
-	proto := func(p Packet, proto xfrm.Proto, port uint16) Packet { p.Proto, p.SPort, p.DPort = proto, port, port; return p }
+	proto := func(p Packet, proto xfrm.Proto, port uint16) Packet {
+		p.Proto, p.SPort, p.DPort = proto, port, port
+		return p
+	}
 	spoofed, stranger := clear4("10.1.0.10", "10.2.0.10"), clear4("198.51.100.7", "10.2.0.10")
 	for _, tc := range []struct {
 		name    string

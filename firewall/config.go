@@ -13,6 +13,7 @@ type Config struct {
 	MarkOnly bool
 	Marks    Marks
 	Log      LogConfig
+	Guard    GuardConfig
 	// AutoMarks asks for a free pair of bits in place of Marks. Compile does
 	// not look at it: the caller puts the pair into Marks.
 	AutoMarks bool

@@ -29,7 +29,11 @@ func (b *builder) guards() {
 	})...)
 	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainSpoof+"-T", true, b.spoofEntries())...)
 
-	b.chain(Mangle, chainInject, append(slices.Clone(never), Rule{
+	inject := slices.Clone(never)
+	for _, name := range b.Config.Guard.Asymmetric {
+		inject = append(inject, Rule{In: name, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+	}
+	b.chain(Mangle, chainInject, append(inject, Rule{
 		Target: Target{Verb: Goto, Chain: chainInject + "-T"}, Purpose: PurposeDispatch,
 	})...)
 	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainInject+"-T", false, b.injectEntries())...)

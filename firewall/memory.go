@@ -34,14 +34,13 @@ const (
 
 // Remember returns the memory after a look at the kernel: what it held that has
 // not expired, and the pairs of live policies that may be remembered, with the
-// exceptions that come before them. now is in seconds since the epoch. resolvers
-// are the host's name servers.
-func Remember(memory []Guard, set xfrm.Set, host xfrm.Host, c GuardConfig, resolvers []netip.Addr, now int64) []Guard {
+// exceptions that come before them. now is in seconds since the epoch.
+func Remember(memory []Guard, set xfrm.Set, host xfrm.Host, c GuardConfig, now int64) []Guard {
 	if c.Forget {
 		return nil
 	}
 	m := memorizer{
-		set: set, host: host, resolvers: resolvers, now: now,
+		set: set, host: host, now: now,
 		expires: now + cmpOr(c.Remember, DefaultRemember),
 		since:   make(map[guardKey]int64, len(memory)),
 		counts:  make(map[netip.Addr]int),
@@ -81,16 +80,15 @@ func cmpOr(v, otherwise int64) int64 {
 }
 
 type memorizer struct {
-	set       xfrm.Set
-	host      xfrm.Host
-	resolvers []netip.Addr
-	now       int64
-	expires   int64
-	since     map[guardKey]int64
-	held      map[guardKey]bool
-	live      map[string]bool
-	counts    map[netip.Addr]int
-	total     int
+	set     xfrm.Set
+	host    xfrm.Host
+	now     int64
+	expires int64
+	since   map[guardKey]int64
+	held    map[guardKey]bool
+	live    map[string]bool
+	counts  map[netip.Addr]int
+	total   int
 }
 
 // fresh are the live guards that may be remembered, in the order in which they
@@ -164,7 +162,7 @@ func (m *memorizer) mayRemember(g Guard, t xfrm.Tunnel) bool {
 	}) {
 		return false
 	}
-	if slices.ContainsFunc(m.resolvers, g.Remote.Contains) {
+	if slices.ContainsFunc(m.host.Resolvers, g.Remote.Contains) {
 		return false
 	}
 	for _, a := range m.host.Addresses {

@@ -11,7 +11,8 @@ import (
 const day = 24 * 3600
 
 func remember(memory []Guard, s xfrm.Snapshot, now int64) []Guard {
-	return Remember(memory, xfrm.Tunnels(s), s.Host, GuardConfig{}, []netip.Addr{addr("9.9.9.9")}, now)
+	s.Host.Resolvers = []netip.Addr{addr("9.9.9.9")}
+	return Remember(memory, xfrm.Tunnels(s), s.Host, GuardConfig{}, now)
 }
 
 func TestWhatIsRemembered(t *testing.T) {

@@ -14,6 +14,8 @@ type Host struct {
 	// any iptables hook, so that no mark can be put on the outer packet.
 	ESP4Offload bool `json:"esp4_offload,omitzero"`
 	ESP6Offload bool `json:"esp6_offload,omitzero"`
+	// Resolvers are the name servers that the host asks.
+	Resolvers []netip.Addr `json:"resolvers,omitempty"`
 	// NoIPv6 tells that the kernel runs without IPv6.
 	NoIPv6 bool `json:"no_ipv6,omitzero"`
 }

@@ -33,6 +33,11 @@ func (h *Host) validate() error {
 			return fmt.Errorf("route %d: %w", i, err)
 		}
 	}
+	for i, a := range h.Resolvers {
+		if !a.IsValid() || a.Zone() != "" || a.Is4In6() {
+			return fmt.Errorf("resolver %d: no plain address", i)
+		}
+	}
 	return nil
 }
 

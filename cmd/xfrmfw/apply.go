@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
 func applyCommand(o *options) *cobra.Command {
@@ -53,7 +52,7 @@ func apply(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, warning := range out.wanted.result.Warnings {
+	for _, warning := range append(g.warnings, out.wanted.result.Warnings...) {
 		_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+warning)
 	}
 	_, err = fmt.Fprintln(stdout, summary(out))
@@ -91,15 +90,7 @@ func dryRunApply(ctx context.Context, o *options, file string, diff bool, stdout
 	if err != nil {
 		return err
 	}
-	w, err := g.want(ctx)
-	if err != nil {
-		return err
-	}
-	have, err := g.have(ctx)
-	if err != nil {
-		return fmt.Errorf("read live rules: %w", err)
-	}
-	change, err := firewall.Plan(w.result.Rulesets, have)
+	_, _, change, err := g.look(ctx)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
 func checkCommand(o *options) *cobra.Command {
@@ -20,15 +19,7 @@ for, names each difference, and exits with 3 if there is one. It changes nothing
 			if err != nil {
 				return err
 			}
-			w, err := g.want(ctx)
-			if err != nil {
-				return err
-			}
-			have, err := g.have(ctx)
-			if err != nil {
-				return fmt.Errorf("read live rules: %w", err)
-			}
-			change, err := firewall.Plan(w.result.Rulesets, have)
+			w, _, change, err := g.look(ctx)
 			if err != nil {
 				return err
 			}

@@ -38,7 +38,7 @@ func clearRules(ctx context.Context, o *options, stdout io.Writer) error {
 	for range attempts {
 		have, err := g.have(ctx)
 		if err != nil {
-			return fmt.Errorf("read live rules: %w", err)
+			return err
 		}
 		change, err := firewall.Clear(have)
 		if err != nil {

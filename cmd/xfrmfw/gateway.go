@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"reflect"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -21,7 +26,14 @@ type gateway struct {
 	programs *iptables.Programs
 	reader   kernel.Reader
 	// file is the snapshot that stands in for the kernel, if any.
-	file string
+	file  string
+	store memory.Store
+	// memory is what is guarded beyond its policies, as the store had it.
+	memory []firewall.Guard
+	// natSources are what the live rules of others map to.
+	natSources []netip.Prefix
+	// warnings are for the user, besides those of the compiler.
+	warnings []string
 }
 
 // wanted is one reading of the kernel and what follows from it.
@@ -42,9 +54,18 @@ func openGateway(ctx context.Context, o *options, file string) (*gateway, error)
 	if variant != "" && variant != iptables.NFT && variant != iptables.Legacy {
 		return nil, usageError(fmt.Sprintf("--variant %s: want nft or legacy", o.variant))
 	}
-	g := &gateway{config: c, file: file}
+	g := &gateway{config: c, file: file, store: memory.In(o.stateDir)}
 	if file != "" {
 		return g, nil
+	}
+	if !c.Guard.Forget {
+		var warning string
+		if g.memory, warning, err = g.store.Load(); err != nil {
+			return nil, fmt.Errorf("%w: see its permissions, or name another directory with --state-dir", err)
+		}
+		if warning != "" {
+			g.warnings = append(g.warnings, warning)
+		}
 	}
 	families := []xfrm.Family{xfrm.IPv4, xfrm.IPv6}
 	if kernel.NoIPv6() {
@@ -70,8 +91,34 @@ func (g *gateway) want(ctx context.Context) (wanted, error) {
 		return wanted{}, err
 	}
 	w.set = xfrm.Tunnels(w.snapshot)
-	w.result = firewall.Compile(firewall.Input{Set: w.set, Host: w.snapshot.Host, Config: g.config})
+	guards := slices.Clone(g.config.Guard.Pairs)
+	now := time.Now().Unix()
+	for _, remembered := range g.memory {
+		if remembered.Expires > now {
+			guards = append(guards, remembered)
+		}
+	}
+	w.result = firewall.Compile(firewall.Input{
+		Set: w.set, Host: w.snapshot.Host, Config: g.config, Guards: guards, NATSources: g.natSources,
+	})
 	return w, nil
+}
+
+// remember brings the memory up to date with what was seen. That it can't be
+// written is no reason to leave the rules as they are, but the user is told.
+func (g *gateway) remember(w wanted) {
+	if g.config.Guard.Forget {
+		return
+	}
+	fresh := firewall.Remember(g.memory, w.set, w.snapshot.Host, g.config.Guard, time.Now().Unix())
+	if !memory.Changed(g.memory, fresh) {
+		return
+	}
+	if err := g.store.Save(fresh); err != nil {
+		g.warnings = append(g.warnings, fmt.Sprintf("%v: guarded pairs will be forgotten with their policies", err))
+		return
+	}
+	g.memory = fresh
 }
 
 // have reads the live rules; with a snapshot file none are taken to be there.
@@ -79,7 +126,28 @@ func (g *gateway) have(ctx context.Context) (map[xfrm.Family]firewall.Save, erro
 	if g.file != "" {
 		return map[xfrm.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}, nil
 	}
-	return g.programs.SaveAll(ctx)
+	have, err := g.programs.SaveAll(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read live rules: %w", err)
+	}
+	return have, nil
+}
+
+// look reads the live rules and the kernel, and plans what leads from the one to
+// what the other asks for. The rules come first: what others' NAT does to
+// tunnel traffic is part of what is asked for.
+func (g *gateway) look(ctx context.Context) (wanted, map[xfrm.Family]firewall.Save, firewall.Change, error) {
+	have, err := g.have(ctx)
+	if err != nil {
+		return wanted{}, nil, firewall.Change{}, err
+	}
+	g.natSources = firewall.NATSources(have)
+	w, err := g.want(ctx)
+	if err != nil {
+		return wanted{}, nil, firewall.Change{}, err
+	}
+	change, err := firewall.Plan(w.result.Rulesets, have)
+	return w, have, change, err
 }
 
 // attempts bounds how often apply looks again, because the kernel or another
@@ -100,44 +168,66 @@ type outcome struct {
 func (g *gateway) reconcile(ctx context.Context) (outcome, error) {
 	var out outcome
 	var last error
-	w, err := g.want(ctx)
-	if err != nil {
-		return out, err
-	}
 	for range attempts {
-		out.wanted = w
-		have, err := g.have(ctx)
-		if err != nil {
-			return out, fmt.Errorf("read live rules: %w", err)
-		}
-		change, err := firewall.Plan(w.result.Rulesets, have)
+		w, have, change, err := g.look(ctx)
 		if err != nil {
 			return out, err
 		}
-		last = nil
+		out.wanted = w
 		if !change.Empty() {
-			if err := g.programs.Apply(ctx, change); err != nil {
-				if !errors.Is(err, iptables.ErrChanged) {
-					return out, fmt.Errorf("apply rules: %w", err)
-				}
-				last = err
-			} else {
-				out.add(change)
+			last = g.programs.Apply(ctx, change)
+			if errors.Is(last, iptables.ErrUnsupported) && g.config.Log.PerSecond > 0 && logs(last) {
+				g.config.Log = firewall.LogConfig{}
+				g.warnings = append(g.warnings, "this kernel can't log from iptables: drops are counted and not logged (set log: off)")
+				continue
 			}
+			if errors.Is(last, iptables.ErrChanged) {
+				continue
+			}
+			if last != nil {
+				return out, fmt.Errorf("apply rules: %w", last)
+			}
+			out.add(change)
+			g.forgetRewritten(w, have)
 		}
+		g.remember(w)
 		again, err := g.want(ctx)
 		if err != nil {
 			return out, fmt.Errorf("look again after the rules were written: %w", err)
 		}
-		if last == nil && reflect.DeepEqual(again.result.Rulesets, w.result.Rulesets) {
+		if reflect.DeepEqual(again.result.Rulesets, w.result.Rulesets) {
 			return out, nil
 		}
-		w = again
 	}
 	if last != nil {
 		return out, fmt.Errorf("apply rules: %w", last)
 	}
 	return out, errors.New("apply rules: the kernel's policies change faster than rules can be written; they follow its state of a moment ago: run xfrmfw apply again")
+}
+
+// logs reports whether a restore failed for a rule that logs.
+func logs(err error) bool {
+	var failed *iptables.RestoreError
+	return errors.As(err, &failed) && (strings.Contains(failed.Text, " LOG ") || strings.Contains(failed.Text, " NFLOG "))
+}
+
+// forgetRewritten deletes the conntrack entries of flows that NAT took hold of
+// before their tunnel had rules. The rules drop them in any case; without the
+// entry the flow starts anew and goes into the tunnel.
+func (g *gateway) forgetRewritten(w wanted, have map[xfrm.Family]firewall.Save) {
+	known := firewall.TunnelsIn(have)
+	var pairs []kernel.Pair
+	for _, guard := range w.result.Guards {
+		if guard.Source == firewall.LiveGuard && !guard.Pierce && !known[guard.Tunnel] && guard.Local.Bits() > 0 {
+			pairs = append(pairs, kernel.Pair{Local: guard.Local, Remote: guard.Remote})
+		}
+	}
+	if len(pairs) == 0 {
+		return
+	}
+	if _, err := kernel.ForgetRewritten(pairs); err != nil {
+		g.warnings = append(g.warnings, fmt.Sprintf("%v: flows that were NATed before their tunnel came up stay cut until they end", err))
+	}
 }
 
 func (o *outcome) add(change firewall.Change) {

@@ -55,7 +55,10 @@ func hook(o *options) error {
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("leave word for the worker: %w", err)
 	}
-	args := []string{"hook", "--worker", "--config", o.config, "--run-dir", o.runDir, "--state-dir", o.stateDir}
+	args := []string{"hook", "--worker", "--run-dir", o.runDir, "--state-dir", o.stateDir}
+	if o.explicit { // the default one may be missing, one that was named may not
+		args = append(args, "--config", o.config)
+	}
 	if o.variant != "" {
 		args = append(args, "--variant", o.variant)
 	}

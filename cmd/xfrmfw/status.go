@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
-	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
 func statusCommand(o *options) *cobra.Command {
@@ -48,27 +47,21 @@ func report(ctx context.Context, o *options, file string) (status.Report, error)
 	if err != nil {
 		return status.Report{}, err
 	}
-	w, err := g.want(ctx)
+	w, have, change, err := g.look(ctx)
 	if err != nil {
 		return status.Report{}, err
 	}
-	in := status.Input{Snapshot: w.snapshot, Set: w.set, Marks: g.config.Marks, Result: w.result}
+	in := status.Input{Snapshot: w.snapshot, Set: w.set, Marks: g.config.Marks, Result: w.result, Warnings: g.warnings}
 	if file != "" {
 		return status.Build(in), nil
 	}
-	in.Live, err = g.have(ctx)
-	if err != nil {
-		return status.Report{}, fmt.Errorf("read live rules: %w", err)
-	}
-	change, err := firewall.Plan(w.result.Rulesets, in.Live)
-	if err != nil {
-		return status.Report{}, err
-	}
+	in.Live = have
 	for _, d := range change.Differences {
 		in.Differences = append(in.Differences, d.String())
 	}
 	in.Variant = string(g.programs.Variant())
-	in.Warnings, err = g.rival(ctx)
+	warnings, err := g.rival(ctx)
+	in.Warnings = append(in.Warnings, warnings...)
 	return status.Build(in), err
 }
 

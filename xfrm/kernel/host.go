@@ -17,6 +17,7 @@ import (
 func (r *Reader) readHost(ctx context.Context, s *xfrm.Snapshot) error {
 	h := &s.Host
 	r.readOffloads(h)
+	h.Resolvers = r.resolvers(h.Resolvers[:0])
 	err := list(ctx, s, "links", func() error {
 		links, err := netlink.LinkList()
 		h.Links = h.Links[:0]

@@ -36,7 +36,12 @@ func (e *Error) Error() string {
 }
 
 // Default is the configuration of a host without a file.
-func Default() firewall.Config { return firewall.Config{Marks: firewall.DefaultMarks()} }
+func Default() firewall.Config {
+	return firewall.Config{
+		Marks: firewall.DefaultMarks(),
+		Log:   firewall.LogConfig{Kernel: true, PerSecond: defaultRate},
+	}
+}
 
 // Load reads the file at path. A file that does not exist stands for the
 // defaults, unless it was named explicitly: then it is an error.

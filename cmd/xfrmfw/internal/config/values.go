@@ -45,9 +45,13 @@ func (p *parser) verified(node ast.Node) {
 	p.config.MarkOnly = p.choice(node, "verified", "accept", "return") == "return"
 }
 
-func (p *parser) wan(node ast.Node) {
-	p.list(node, "wan", "wan: [eth0]", func(n ast.Node) {
-		name, ok := p.scalar(n, "an interface of wan")
+func (p *parser) wan(node ast.Node) { p.config.WAN = p.interfaces(node, "wan") }
+
+// interfaces reads a list of interface names.
+func (p *parser) interfaces(node ast.Node, key string) []string {
+	var names []string
+	p.list(node, key, key+": [eth0]", func(n ast.Node) {
+		name, ok := p.scalar(n, "an interface of "+key)
 		if !ok {
 			return
 		}
@@ -55,12 +59,13 @@ func (p *parser) wan(node ast.Node) {
 			p.fail(place(n), "interface %s: %s", quote(name), problem)
 			return
 		}
-		if slices.Contains(p.config.WAN, name) {
+		if slices.Contains(names, name) {
 			p.fail(place(n), "interface %s is named twice: keep one", name)
 			return
 		}
-		p.config.WAN = append(p.config.WAN, name)
+		names = append(names, name)
 	})
+	return names
 }
 
 // interfaceProblem says why a name can't be an interface's. The kernel's rules

@@ -21,11 +21,11 @@ func (p *parser) topWords() words {
 		"verified": p.verified,
 		"marks":    p.marks,
 		"tunnels":  p.tunnels,
+		"guard":    p.guard,
+		"log":      p.log,
 
 		"cross_check": nil,
-		"guard":       nil,
 		"lockdown":    nil,
-		"log":         nil,
 	}
 }
 

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+func forgetCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "forget TUNNEL|PREFIX",
+		Short: "End the guard of a tunnel that is gone for good",
+		Long: `forget takes pairs out of the memory, by the tunnel's ID or a prefix that their
+remote network lies in, and applies the rules. A pair whose policies still stand
+in the kernel stays guarded, and is remembered again.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError("forget wants one tunnel ID or prefix; xfrmfw status lists what is guarded")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return forget(cmd.Context(), o, args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+}
+
+func forget(ctx context.Context, o *options, word string, stdout, stderr io.Writer) error {
+	prefix, err := netip.ParsePrefix(word)
+	if err != nil {
+		if a, err := netip.ParseAddr(word); err == nil {
+			prefix = netip.PrefixFrom(a, a.BitLen())
+		}
+	}
+	if prefix != prefix.Masked() {
+		return usageError(fmt.Sprintf("%s has bits behind the prefix: write %s", word, prefix.Masked()))
+	}
+	unlock, err := lock(ctx, o, "apply")
+	if err != nil {
+		return err
+	}
+	store := memory.In(o.stateDir)
+	held, warning, err := store.Load()
+	if err != nil {
+		unlock()
+		return err
+	}
+	if warning != "" {
+		_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+warning)
+	}
+	kept := slices.DeleteFunc(slices.Clone(held), func(g firewall.Guard) bool {
+		return g.Tunnel == word || prefix.IsValid() && prefix.Bits() <= g.Remote.Bits() && prefix.Overlaps(g.Remote)
+	})
+	if len(kept) == len(held) {
+		unlock()
+		return fmt.Errorf("nothing is remembered of %q: xfrmfw status lists what is guarded, and from where", word)
+	}
+	err = store.Save(kept)
+	unlock()
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(stdout, "forgotten: %s\n", plural(len(held)-len(kept), "pair")); err != nil {
+		return err
+	}
+	return apply(ctx, o, stdout, stderr)
+}

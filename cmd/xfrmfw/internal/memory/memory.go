@@ -1,0 +1,240 @@
+// Package memory keeps the pairs of selectors that are guarded beyond their
+// policies on disk. What may be in it is for firewall.Remember to say; here it
+// is read, distrusting every byte, and written so that a reader finds the old
+// file or the new one, never a part.
+package memory
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Store is the memory's file in a state directory.
+type Store struct{ path string }
+
+// In returns the store of a state directory.
+func In(dir string) Store { return Store{filepath.Join(dir, "memory.json")} }
+
+const (
+	schema = 1
+	// maxSize and maxGuards bound what a file can make us do.
+	maxSize   = 16 << 20
+	maxGuards = 50000
+)
+
+// file is the file's form.
+type file struct {
+	Schema int      `json:"schema"`
+	Guards []record `json:"guards"`
+}
+
+// record is one guard in the file.
+type record struct {
+	Local      netip.Prefix   `json:"local"`
+	Remote     netip.Prefix   `json:"remote"`
+	Proto      xfrm.Proto     `json:"proto,omitzero"`
+	LocalPort  xfrm.PortMatch `json:"local_port,omitzero"`
+	RemotePort xfrm.PortMatch `json:"remote_port,omitzero"`
+	Pierce     bool           `json:"pierce,omitzero"`
+	Dirs       uint8          `json:"dirs,omitzero"`
+	Peer       netip.Addr     `json:"peer,omitzero"`
+	Tunnel     string         `json:"tunnel"`
+	Since      int64          `json:"since"`
+	Expires    int64          `json:"expires"`
+}
+
+// Load reads the memory. Without a file it is empty. A file that is damaged is
+// set aside under another name, and the warning says so; it is never trusted in
+// part, and never keeps xfrmfw from working. The error is one of reading.
+func (s Store) Load() (guards []firewall.Guard, warning string, err error) {
+	f, err := os.OpenFile(s.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", nil
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("read memory: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	var text bytes.Buffer
+	if _, err := text.ReadFrom(&limited{f, maxSize}); err != nil {
+		return nil, "", fmt.Errorf("read memory %s: %w", s.path, err)
+	}
+	guards, damage := Parse(text.Bytes())
+	if damage == nil {
+		return guards, "", nil
+	}
+	aside := fmt.Sprintf("%s.damaged-%d", s.path, time.Now().Unix())
+	if err := os.Rename(s.path, aside); err != nil {
+		return nil, "", fmt.Errorf("set damaged memory %s aside: %w", s.path, err)
+	}
+	return nil, fmt.Sprintf("the memory of guarded pairs is damaged (%v) and was set aside as %s: pairs are guarded again as their tunnels come up", damage, aside), nil
+}
+
+// limited is a file that ends with an error past its limit.
+type limited struct {
+	f    *os.File
+	left int
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	n, err := l.f.Read(p)
+	if l.left -= n; l.left < 0 {
+		return n, errors.New("the file is too large to be ours")
+	}
+	return n, err
+}
+
+// Parse reads the text of a memory file. All of it is right or there is an error.
+func Parse(text []byte) ([]firewall.Guard, error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	var f file
+	if err := d.Decode(&f); err != nil {
+		return nil, err
+	}
+	if d.More() {
+		return nil, errors.New("more after its end")
+	}
+	if f.Schema != schema {
+		return nil, fmt.Errorf("schema %d is not %d", f.Schema, schema)
+	}
+	if len(f.Guards) > maxGuards {
+		return nil, fmt.Errorf("%d guards are more than %d", len(f.Guards), maxGuards)
+	}
+	tunnel := regexp.MustCompile(`^t[0-9a-f]{10}(-[0-9a-f]{4})?$`)
+	guards := make([]firewall.Guard, 0, len(f.Guards))
+	for i, r := range f.Guards {
+		if problem := r.problem(); problem != "" {
+			return nil, fmt.Errorf("guard %d: %s", i+1, problem)
+		}
+		if !tunnel.MatchString(r.Tunnel) {
+			return nil, fmt.Errorf("guard %d: no tunnel's ID", i+1)
+		}
+		guards = append(guards, firewall.Guard{
+			Local: r.Local, Remote: r.Remote, Proto: r.Proto, LocalPort: r.LocalPort, RemotePort: r.RemotePort,
+			Pierce: r.Pierce, Dirs: r.Dirs, Source: firewall.MemoryGuard, Peer: r.Peer, Tunnel: r.Tunnel,
+			Since: r.Since, Expires: r.Expires,
+		})
+	}
+	return guards, nil
+}
+
+// problem says why a record can't be a guard, or nothing.
+func (r record) problem() string {
+	_, _, local := r.LocalPort.Range()
+	_, _, remote := r.RemotePort.Range()
+	switch {
+	case !r.Local.IsValid(), !r.Remote.IsValid():
+		return "a prefix is missing"
+	case r.Local != r.Local.Masked(), r.Remote != r.Remote.Masked():
+		return "a prefix has bits beyond its length"
+	case r.Local.Addr().Is4() != r.Remote.Addr().Is4():
+		return "its prefixes are of two families"
+	case r.Local.Addr().Is4In6(), r.Remote.Addr().Is4In6():
+		return "a prefix is of IPv4 in IPv6"
+	case r.Remote.Bits() == 0 && !r.Pierce:
+		return "its remote is everything"
+	case !local, !remote, (!r.LocalPort.Any() || !r.RemotePort.Any()) && !ported(r.Proto):
+		return "its ports are none"
+	case r.Dirs > 7, r.Peer.Zone() != "", r.Since < 0, r.Expires < r.Since:
+		return "its numbers make no sense"
+	}
+	return ""
+}
+
+func ported(p xfrm.Proto) bool {
+	switch p {
+	case xfrm.TCP, xfrm.UDP, xfrm.SCTP, xfrm.ICMP, xfrm.ICMPv6:
+		return true
+	}
+	return false
+}
+
+// Save replaces the memory. It makes the directory if there is none.
+func (s Store) Save(guards []firewall.Guard) error {
+	f := file{Schema: schema, Guards: make([]record, 0, len(guards))}
+	for _, g := range guards {
+		f.Guards = append(f.Guards, record{
+			Local: g.Local, Remote: g.Remote, Proto: g.Proto, LocalPort: g.LocalPort, RemotePort: g.RemotePort,
+			Pierce: g.Pierce, Dirs: g.Dirs, Peer: g.Peer, Tunnel: g.Tunnel, Since: g.Since, Expires: g.Expires,
+		})
+	}
+	text, err := json.MarshalIndent(f, "", " ")
+	if err != nil {
+		return fmt.Errorf("write memory: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w: run as root, or name another with --state-dir", err)
+	}
+	if err := replace(s.path, append(text, '\n')); err != nil {
+		return fmt.Errorf("write memory: %w", err)
+	}
+	return nil
+}
+
+// replace writes a file so that after a crash it is the old one or the new one.
+func replace(path string, text []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".memory-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if _, err := f.Write(text); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	return dir.Sync()
+}
+
+// fresher is how long an entry's end may lag behind, in seconds, so that the
+// file is not written at every look at the kernel.
+const fresher = 3600
+
+// Changed reports whether the file should be written again.
+func Changed(old, now []firewall.Guard) bool {
+	if len(old) != len(now) {
+		return true
+	}
+	for i := range old {
+		a, b := old[i], now[i]
+		if b.Expires-a.Expires > fresher || b.Expires < a.Expires {
+			return true
+		}
+		a.Expires, a.Since = b.Expires, b.Since
+		if a != b {
+			return true
+		}
+	}
+	return false
+}
