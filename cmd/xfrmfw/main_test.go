@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	inUserns = "XFRMFW_TEST_IN_USERNS"
+	required = "XFRMFW_REQUIRE"
+)
+
+// TestMain runs the tests below a user namespace, so that an ordinary user too
+// may write the rules of networks of his own, or else as root. Called by the
+// name of the program, the test binary is the program.
+func TestMain(m *testing.M) {
+	isProgram := filepath.Base(os.Args[0]) == "xfrmfw"
+	isWorker := len(os.Args) > 1 && os.Args[1] == "hook" // which the hook starts as /proc/self/exe
+	switch {
+	case isWorker:
+		main()
+	case !isProgram && os.Getenv(inUserns) == "":
+		if code, err := reexec(); err == nil {
+			os.Exit(code)
+		}
+	}
+	testscript.Main(m, map[string]func(){"xfrmfw": main})
+}
+
+// reexec runs this binary once more, as the root of a new user namespace; the
+// error says that it could not be started.
+func reexec() (int, error) {
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), inUserns+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// need skips the test for what is missing, or fails it where the environment
+// requires that.
+func need(t *testing.T, what, missing string) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv(required), ","), what) {
+		t.Fatal(missing)
+	}
+	t.Skip(missing)
+}
+
+// TestScripts runs the program as a user does, each script on a gateway of its
+// own: a network namespace with nothing in it, and folders in /run, /var/lib and
+// /etc/xfrmfw that are empty.
+func TestScripts(t *testing.T) {
+	for _, tool := range []string{"ip", "iptables", "ip6tables", "setpriv", "unshare", "mount", "flock"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			need(t, "netns", fmt.Sprintf("netns: %v: install iproute2, iptables and util-linux", err))
+		}
+	}
+	probe := make(chan error)
+	go func() { probe <- enter() }()
+	if err := <-probe; err != nil {
+		need(t, "netns", "netns: "+err.Error())
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(*testscript.Env) error {
+			// The script runs on this thread, and so does what it starts.
+			return enter()
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+	})
+}
+
+// enter takes the calling thread to a new gateway, for good: it ends with its
+// goroutine.
+func enter() error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("make a network and a mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("detach the mounts: %w", err)
+	}
+	dirs := []string{"/run", "/var/lib"}
+	if _, err := os.Stat("/etc/xfrmfw"); err == nil {
+		dirs = append(dirs, "/etc/xfrmfw")
+	}
+	for _, dir := range dirs {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// exits runs a program that is to end with an exit status:
+//
+//	exits STATUS PROGRAM [ARGUMENT...]
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	got := 0
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("%s: exit status %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
