@@ -1,0 +1,121 @@
+package e2e
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/test/lab"
+)
+
+// A standIn puts shell scripts in the place of some of the host's iptables programs, for the processes that are started
+// with it and nobody else.
+type standIn struct{ dir string }
+
+// newStandIn takes the scripts by what they stand in for, "-save" or "-restore". In them $real is the real program, and
+// /run/xfrmfw the host's own folder.
+func newStandIn(t *testing.T, scripts map[string]string) standIn {
+	t.Helper()
+	s := standIn{t.TempDir()}
+	for _, command := range []string{"iptables", "ip6tables"} {
+		for _, ending := range []string{"", "-save", "-restore"} {
+			real, path := "/usr/sbin/"+command+"-"+lab.Variant()+ending, filepath.Join(s.dir, command+ending)
+			err := os.Symlink(real, path)
+			if script, ok := scripts[ending]; ok {
+				err = os.WriteFile(path+".sh", []byte("#!/bin/sh\nreal="+real+"\n"+script), 0o755)
+				if err == nil {
+					err = os.Rename(path+".sh", path)
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return s
+}
+
+// args are the arguments of sh for xfrmfw with those of its own.
+func (s standIn) args(t *testing.T, args []string) []string {
+	t.Helper()
+	return append([]string{"-c", `mount --bind "$0" /etc/alternatives && exec "$@"`, s.dir, lab.Binary(t)}, args...)
+}
+
+// xfrmfw runs the program under test to its end.
+func (s standIn) xfrmfw(t *testing.T, h *lab.Host, args ...string) lab.Result {
+	t.Helper()
+	return h.Call(t, nil, "", "sh", s.args(t, args)...)
+}
+
+// start leaves it running.
+func (s standIn) start(t *testing.T, h *lab.Host, args ...string) *lab.Process {
+	t.Helper()
+	return h.Start(t, nil, "sh", s.args(t, args)...)
+}
+
+// logsRestores has each iptables-restore leave a line when it begins and one when it ends.
+const logsRestores = `echo begin >>/run/xfrmfw/restores
+"$real" "$@"
+code=$?
+echo end >>/run/xfrmfw/restores
+exit $code
+`
+
+// logged are the lines that stand-ins wrote into a file of the host's /run/xfrmfw; the file is then gone.
+func logged(t *testing.T, h *lab.Host, name string) []string {
+	t.Helper()
+	path := filepath.Join(h.RunDir(), name)
+	text, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(text))
+}
+
+// saves are all rules of both families, without counters.
+func saves(t *testing.T, h *lab.Host) string {
+	t.Helper()
+	return h.Save(t, lab.IPv4) + h.Save(t, lab.IPv6)
+}
+
+// inSync fails the test unless check finds the live rules to be those that the kernel's policies ask for.
+func inSync(t *testing.T, h *lab.Host) {
+	t.Helper()
+	if r := h.Xfrmfw(t, "check"); r.Code != 0 || !strings.HasPrefix(r.Stdout, "in sync") {
+		t.Fatalf("%s: check: exit status %d\n%s%s", h.Name, r.Code, r.Stdout, r.Stderr)
+	}
+}
+
+// outOfSync fails the test unless check finds differences.
+func outOfSync(t *testing.T, h *lab.Host) {
+	t.Helper()
+	if r := h.Xfrmfw(t, "check"); r.Code != 3 || !strings.Contains(r.Stdout, "out of sync") {
+		t.Fatalf("%s: check: exit status %d, want 3\n%s%s", h.Name, r.Code, r.Stdout, r.Stderr)
+	}
+}
+
+// forget removes what xfrmfw wrote down on a host: what it remembers of tunnels that are gone.
+func forget(t *testing.T, h *lab.Host) {
+	t.Helper()
+	entries, err := os.ReadDir(h.StateDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(h.StateDir(), e.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func prefixes(words ...string) (found []netip.Prefix) {
+	for _, word := range words {
+		found = append(found, netip.MustParsePrefix(word))
+	}
+	return found
+}
