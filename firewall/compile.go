@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -134,6 +135,8 @@ type claim struct {
 }
 
 func newCompiler(in Input) *compiler {
+	var warnings []string
+	in.Host, warnings = nameable(in.Host)
 	c := &compiler{
 		Input:     in,
 		overlays:  overlays(in.Set, in.Host),
@@ -147,7 +150,7 @@ func newCompiler(in Input) *compiler {
 	for i, g := range c.all {
 		c.byRemote[g.Remote] = append(c.byRemote[g.Remote], i)
 	}
-	c.result.Guards = c.all
+	c.result.Guards, c.result.Warnings = c.all, warnings
 	c.connected = connectedNetworks(in.Host, c.isTunnelDevice)
 	c.result.Tunnels = make([]TunnelReport, len(in.Set.Tunnels))
 	for i, t := range in.Set.Tunnels {
@@ -158,6 +161,23 @@ func newCompiler(in Input) *compiler {
 		c.claim(i)
 	}
 	return c
+}
+
+// nameable returns the host without the links that no rule can name: one odd
+// name must not keep all rules from being applied. A trailing "+" would make
+// iptables take the name for a pattern.
+func nameable(host xfrm.Host) (xfrm.Host, []string) {
+	var warnings []string
+	var links []xfrm.Link
+	for _, l := range host.Links {
+		if plainInterface(l.Name) && !strings.HasSuffix(l.Name, "+") {
+			links = append(links, l)
+			continue
+		}
+		warnings = append(warnings, fmt.Sprintf("interface %q has a name that iptables can't be told, so no rule names it: rename it with ip link set dev", l.Name))
+	}
+	host.Links = links
+	return host, warnings
 }
 
 // isTunnelDevice reports whether a device carries nothing but tunnel traffic.
@@ -236,11 +256,13 @@ func (c *compiler) claim(i int) {
 	for _, p := range t.Pairs {
 		for _, ports := range []xfrm.PortMatch{p.LocalPort, p.RemotePort} {
 			if _, _, ok := ports.Range(); !ok {
+				c.uncertain[t.Reqid] = true
 				c.ignore(t, p, fmt.Sprintf("port mask %s is no range, which iptables can't match", ports))
 				continue
 			}
 		}
 		if t.Reqid == 0 && !c.distinct(t, p.Family()) {
+			c.uncertain[t.Reqid] = true
 			c.ignore(t, p, "reqid 0 and no outer addresses to tell it by: give the states a reqid")
 			continue
 		}
@@ -256,7 +278,6 @@ func (c *compiler) claim(i int) {
 }
 
 func (c *compiler) ignore(t xfrm.Tunnel, p xfrm.Pair, reason string) {
-	c.uncertain[t.Reqid] = true
 	c.result.Ignored = append(c.result.Ignored, xfrm.Ignored{
 		Object: fmt.Sprintf("tunnel %s: %s to %s", t.ID, p.Local, p.Remote), Reason: reason,
 	})

@@ -12,10 +12,14 @@ func (b *builder) filter() {
 	var in, fwd, out []Rule
 	in = append(in, b.open(inBy, true)...)
 	out = append(out, b.open(outBy, false)...)
-	fwd = append(fwd, b.tellLeaks(chainLeak, b.leakEntries(Filter))...)
+	fwd = append(fwd, b.tellLeaks(chainLeak, nil, b.leakEntries(Filter))...)
 	out = append(out, Rule{Out: "lo", Target: Target{Verb: Return}, Purpose: PurposeExempt})
-	out = append(out, b.tellLeaks(chainDown, b.downEntries())...)
+	out = append(out, b.tellLeaks(chainDown, b.ownTraffic(true), b.downEntries())...)
 
+	restrictIn, restrictOut := b.restrictions()
+	in = append(in, restrictIn...)
+	fwd = append(append(fwd, restrictIn...), restrictOut...)
+	out = append(out, restrictOut...)
 	if !b.Config.MarkOnly {
 		accept := b.acceptIn()
 		in = append(in, accept...)
@@ -29,6 +33,9 @@ func (b *builder) filter() {
 	}
 	fwd = append(fwd, b.acceptOut()...)
 	out = append(out, b.acceptOut()...)
+	if toLockdown := b.lockdown(); toLockdown != nil {
+		in, fwd = append(in, toLockdown...), append(fwd, toLockdown...)
+	}
 	b.chain(Filter, chainIn, in...)
 	b.chain(Filter, chainFwd, fwd...)
 	b.chain(Filter, chainOut, out...)
@@ -43,7 +50,7 @@ func (b *builder) tellLeaks(name string, entries []entry) []Rule {
 	if len(entries) == 0 {
 		return nil
 	}
-	rules := append(b.deviceExempt(), b.neverJudged()...)
+	rules := append(b.deviceExempt(), b.neverJudged(true)...)
 	rules = append(rules, Rule{Target: Target{Verb: Goto, Chain: name + "-T"}, Purpose: PurposeDispatch})
 	b.chain(Filter, name, rules...)
 	b.set.Chains = append(b.set.Chains, dispatch(Filter, name+"-T", false, entries)...)

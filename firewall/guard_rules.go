@@ -23,7 +23,7 @@ const (
 
 // guards builds cases 6, 6b, 8, 8b, 8c and 8d in mangle, where every drop is.
 func (b *builder) guards() {
-	never := b.neverJudged()
+	never := b.neverJudged(false)
 	b.chain(Mangle, chainSpoof, append(slices.Clone(never), Rule{
 		Target: Target{Verb: Goto, Chain: chainSpoof + "-T"}, Purpose: PurposeDispatch,
 	})...)
@@ -38,15 +38,16 @@ func (b *builder) guards() {
 	})...)
 	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainInject+"-T", false, b.injectEntries())...)
 
-	b.chain(Mangle, chainPost, b.postrouting(never)...)
+	b.chain(Mangle, chainPost, b.postrouting(b.neverJudged(true))...)
 	b.hook(Mangle, "POSTROUTING", chainPost)
 	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainLeak, false, b.leakEntries(Mangle))...)
 	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainError, false, b.errorEntries())...)
 }
 
 // neverJudged returns what no guard looks at: what is not for a tunnel's sites,
-// or keeps the link itself alive.
-func (b *builder) neverJudged() []Rule {
+// or keeps the link itself alive. Neighbours are never asked through a router,
+// so of what passes through this host nothing is spared for its type.
+func (b *builder) neverJudged(outbound bool) []Rule {
 	var sources, destinations []string
 	if b.family == xfrm.IPv4 {
 		sources = []string{"0.0.0.0/32", "169.254.0.0/16"}
@@ -67,17 +68,22 @@ func (b *builder) neverJudged() []Rule {
 	if b.family == xfrm.IPv6 {
 		// A neighbour may be asked from and at its global address too.
 		for _, kind := range []uint8{133, 134, 135, 136} {
-			rules = append(rules, Rule{
-				Proto: xfrm.ICMPv6, ICMP: ICMPMatch{Set: true, Type: kind}, Target: Target{Verb: Return}, Purpose: PurposeExempt,
-			})
+			r := Rule{Proto: xfrm.ICMPv6, ICMP: ICMPMatch{Set: true, Type: kind}, Target: Target{Verb: Return}, Purpose: PurposeExempt}
+			if outbound {
+				r.SrcType = Local
+			} else {
+				r.DstType = Local
+			}
+			rules = append(rules, r)
 		}
 	}
 	return rules
 }
 
-// ownIPsec returns this host's own IKE, ESP and AH as it leaves or arrives: with
-// a selector that covers the peer's outer address they would be judged.
-func (b *builder) ownIPsec(outbound bool) []Rule {
+// ownTraffic returns what this host itself needs before there are tunnels: its
+// own IKE, ESP, AH and DHCP as they leave or arrive. With a selector that covers
+// the other end's address they would be judged.
+func (b *builder) ownTraffic(outbound bool) []Rule {
 	rules := []Rule{{Proto: xfrm.ESP}, {Proto: xfrm.AH}}
 	for _, port := range []uint16{ike, natT} {
 		rules = append(rules, Rule{Proto: xfrm.UDP, DPorts: Port(port)})
@@ -85,6 +91,11 @@ func (b *builder) ownIPsec(outbound bool) []Rule {
 	for _, at := range b.encapPorts() {
 		rules = append(rules, Rule{Dst: single(at.Addr()), Proto: xfrm.UDP, DPorts: Port(at.Port())})
 	}
+	dhcp := Rule{Proto: xfrm.UDP, SPorts: Port(67), DPorts: Port(68)}
+	if b.family == xfrm.IPv6 {
+		dhcp.SPorts, dhcp.DPorts = Port(547), Port(546)
+	}
+	rules = append(rules, dhcp)
 	for i := range rules {
 		r := &rules[i]
 		r.Target, r.Purpose, r.DstType = Target{Verb: Return}, PurposeExempt, Local
@@ -263,7 +274,7 @@ func (b *builder) postrouting(never []Rule) []Rule {
 	rules := []Rule{{Out: "lo", Target: Target{Verb: Return}, Purpose: PurposeExempt}}
 	rules = append(rules, b.deviceExempt()...)
 	rules = append(rules, never...)
-	rules = append(rules, b.ownIPsec(true)...)
+	rules = append(rules, b.ownTraffic(true)...)
 	clear := PolicyMatch{Dir: PolicyOut, None: true}
 	for _, kind := range b.errorTypes() {
 		rules = append(rules, Rule{

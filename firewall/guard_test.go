@@ -53,6 +53,35 @@ func TestSpoofInEveryState(t *testing.T) {
 	}
 }
 
+// Neighbour discovery is between neighbours: what is routed is none, whatever
+// its type says.
+func TestRoutedNeighbourDiscovery(t *testing.T) {
+	six := sunSite()
+	six.pairs = [][2]string{{sun6LAN, moon6LAN}}
+	for name, w := range states(t, sunHost(), six) {
+		t.Run(name, func(t *testing.T) {
+			for _, kind := range []uint8{133, 134, 135, 136} {
+				p := Packet{Src: addr("fd00:1::10"), Dst: addr("fd00:2::10"), In: "eth0", Proto: xfrm.ICMPv6, ICMPType: kind}
+				if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeSpoof) {
+					t.Errorf("type %d, forwarded in: verdict %d", kind, got.final)
+				}
+				p.DstLocal = true
+				if got := w.arrive(p, nil); got.final == Drop {
+					t.Errorf("type %d, to the gateway: verdict %d", kind, got.final)
+				}
+				p = Packet{Src: addr("fd00:2::10"), Dst: addr("fd00:1::10"), In: "eth1", Out: "eth0", Proto: xfrm.ICMPv6, ICMPType: kind}
+				if got := w.forward(p); got.final != Reject {
+					t.Errorf("type %d, forwarded out: verdict %d", kind, got.final)
+				}
+				p.In, p.SrcLocal = "", true
+				if got := w.send(p); got.final == Drop || got.final == Reject {
+					t.Errorf("type %d, of the gateway: verdict %d", kind, got.final)
+				}
+			}
+		})
+	}
+}
+
 func TestLeakInEveryState(t *testing.T) {
 	for name, w := range states(t, sunHost(), sunSite()) {
 		t.Run(name, func(t *testing.T) {
@@ -304,6 +333,22 @@ func TestCrossedLeavesOthersAlone(t *testing.T) {
 	p = tagged(from(9, "10.1.0.9", "10.2.0.10"))
 	if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeCrossed) {
 		t.Errorf("unknown reqid, a live tunnel's source: verdict %d", got.final)
+	}
+}
+
+// What the configuration's remote: takes from a peer is no packet of unknown
+// origin, and may not come in because nobody else owns it at the time.
+func TestCrossedByCap(t *testing.T) {
+	s := sunSite()
+	s.pairs = append(s.pairs, [2]string{sunLAN, "10.3.0.0/24"})
+	w := compileWorld(t, snapshotOf(sunHost(), s), Config{Tunnels: []TunnelConfig{
+		{Match: Match{Reqid: 1}, Remote: []netip.Prefix{netip.MustParsePrefix("10.3.0.0/24")}},
+	}})
+	if got := w.arrive(tagged(from(1, "10.3.0.9", "10.2.0.10")), nil); got.final != Accept {
+		t.Errorf("within the cap: verdict %d", got.final)
+	}
+	if got := w.arrive(tagged(from(1, "10.1.0.9", "10.2.0.10")), nil); got.final != Drop || !got.met(PurposeCrossed) {
+		t.Errorf("outside the cap: verdict %d", got.final)
 	}
 }
 
