@@ -42,6 +42,11 @@ func TestLink(t *testing.T) {
 			ends(x)
 			x.Kind, x.IKey, x.OKey = "gre", 1, 2
 		}},
+		// As the library reads "ikey 1 okey 2", see TestReadLinks.
+		{&netlink.Gretap{LinkAttrs: attrs, IKey: 2, OKey: 1, Local: local, Remote: remote}, func(x *xfrm.Link) {
+			ends(x)
+			x.Kind, x.IKey, x.OKey = "gretap", 1, 2
+		}},
 		{&netlink.Iptun{LinkAttrs: attrs, Local: local, Remote: remote}, func(x *xfrm.Link) { ends(x); x.Kind = "ipip" }},
 		{&netlink.Sittun{LinkAttrs: attrs, Local: local, Remote: remote}, func(x *xfrm.Link) { ends(x); x.Kind = "sit" }},
 		{&netlink.Ip6tnl{LinkAttrs: attrs, Local: local6, Remote: remote6}, func(x *xfrm.Link) { ends6(x); x.Kind = "ip6tnl" }},
