@@ -138,7 +138,7 @@ func (r *Report) count(of row) {
 		c = &r.Drops.Inject
 	case firewall.PurposeCrossed:
 		c = &r.Drops.Crossed
-	case firewall.PurposeLeak:
+	case firewall.PurposeLeak, firewall.PurposeReject:
 		c = &r.Drops.Leak
 	case "restricted":
 		c = &r.Drops.Restricted
