@@ -1,6 +1,10 @@
 package firewall
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
 
 // Config is what the administrator decided. The zero value with DefaultMarks is
 // the configuration of a host without a file.
@@ -14,6 +18,9 @@ type Config struct {
 	Marks    Marks
 	Log      LogConfig
 	Guard    GuardConfig
+	// Lockdown, if not nil, blocks everything else that comes in by the WAN
+	// interfaces; it needs WAN.
+	Lockdown *Lockdown
 	// AutoMarks asks for a free pair of bits in place of Marks. Compile does
 	// not look at it: the caller puts the pair into Marks.
 	AutoMarks bool
@@ -50,9 +57,23 @@ type TunnelConfig struct {
 	// Remote caps what the peer may claim: only sources within these prefixes
 	// are verified, however wide the negotiated selectors. Nil is no cap.
 	Remote []netip.Prefix
+	// In and Out, if not nil, restrict what may come out of the tunnel and go
+	// into it to these services; what belongs to an allowed flow goes both ways.
+	In, Out []Service
 	// KeepNAT lets other rules rewrite this tunnel's traffic.
 	KeepNAT bool
 }
+
+// Service is a protocol, with a range of destination ports where it has ports.
+// ICMP stands for ICMPv6 too.
+type Service struct {
+	Proto xfrm.Proto
+	Ports Ports
+}
+
+// Lockdown names what may come in by the WAN interfaces besides IPsec, replies,
+// ICMP errors, neighbour discovery and DHCP.
+type Lockdown struct{ Services []Service }
 
 // Match selects tunnels. Every field that is set must fit.
 type Match struct {

@@ -46,11 +46,12 @@ func (b *builder) filter() {
 
 // tellLeaks sends what would leave in clear to a tree of rules that refuse it,
 // so that the sender need not wait for a timeout. mangle drops the rest.
-func (b *builder) tellLeaks(name string, entries []entry) []Rule {
+func (b *builder) tellLeaks(name string, own []Rule, entries []entry) []Rule {
 	if len(entries) == 0 {
 		return nil
 	}
 	rules := append(b.deviceExempt(), b.neverJudged(true)...)
+	rules = append(rules, own...)
 	rules = append(rules, Rule{Target: Target{Verb: Goto, Chain: name + "-T"}, Purpose: PurposeDispatch})
 	b.chain(Filter, name, rules...)
 	b.set.Chains = append(b.set.Chains, dispatch(Filter, name+"-T", false, entries)...)

@@ -31,7 +31,7 @@ func (b *builder) mangle() {
 	in := []Rule{{In: "lo", Target: Target{Verb: Return}, Purpose: PurposeExempt}}
 	in = append(in, b.tagDispatch()...)
 	in = append(in, b.recheck()...)
-	in = append(in, b.ownIPsec(false)...)
+	in = append(in, b.ownTraffic(false)...)
 	toSpoof := Rule{Target: Target{Verb: Goto, Chain: chainSpoof}, Purpose: PurposeDispatch}
 	b.chain(Mangle, chainIn, append(in, toSpoof)...)
 	b.hook(Mangle, "INPUT", chainIn)

@@ -24,13 +24,7 @@ func (b *builder) nat() {
 	}
 	exempt := []Rule{{Policy: PolicyMatch{Dir: PolicyOut}, Target: Target{Verb: Accept}, Purpose: PurposeNAT}}
 	for _, name := range b.tunnelDevices() {
-		tunnel, isXfrm := b.devices[name]
-		for _, o := range b.overlays {
-			if !isXfrm && o.devices[0] == name {
-				tunnel = o.tunnel
-			}
-		}
-		if !keep(tunnel, Rule{Out: name}) {
+		if !keep(b.deviceTunnel(name), Rule{Out: name}) {
 			exempt = append(exempt, Rule{Out: name, Target: Target{Verb: Accept}, Purpose: PurposeNAT})
 		}
 	}

@@ -44,4 +44,8 @@ const (
 	PurposePierce      Purpose = "pierce" // a bypass or block policy comes first
 	PurposeLAN         Purpose = "lan"    // a connected network under a wider selector
 	PurposeLog         Purpose = "log"    // writes about a drop, at a bounded rate
+
+	PurposeRestricted Purpose = "restricted" // what a tunnel's in: or out: does not name
+	PurposeLockdown   Purpose = "lockdown"   // from outside, and nothing that is let in
+	PurposeService    Purpose = "service"    // what the configuration lets through
 )

@@ -90,20 +90,25 @@ func fits(family Family, a netip.Addr) bool {
 	return a.Is6() && !a.Is4In6() && a.Zone() == ""
 }
 
+// plainInterface reports whether rules can name an interface. The kernel lets a
+// name hold quotes, which would end the word.
+func plainInterface(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if !plainByte(c) && (c != '@' && c != '+' || i == 0) || i == 0 && c == '-' || c == '/' {
+			return false
+		}
+	}
+	return name != "" && len(name) <= maxIfName
+}
+
 func validInterfaces(from hooks, r *Rule) error {
 	for _, name := range [...]string{r.In, r.Out} {
 		if name == "" {
 			continue
 		}
-		if len(name) > maxIfName {
-			return fmt.Errorf("interface %q is longer than %d bytes", name, maxIfName)
-		}
-		// The kernel lets a name hold quotes, which would end the word here.
-		for i := range len(name) {
-			c := name[i]
-			if !plainByte(c) && (c != '@' && c != '+' || i == 0) || i == 0 && c == '-' || c == '/' {
-				return fmt.Errorf("interface %q has a name that iptables can't be told", name)
-			}
+		if !plainInterface(name) {
+			return fmt.Errorf("interface %q has a name that iptables can't be told", name)
 		}
 	}
 	switch {

@@ -34,7 +34,7 @@ func TestValidateRule(t *testing.T) {
 		{"ct of ipv6", "mangle", "INPUT", rule{Purpose: "x", Ct: firewall.CtMatch{ReplDst: p("fd00::/8")}}, "not of ipv4"},
 		{"ct empty", "mangle", "INPUT", rule{Purpose: "x", Ct: firewall.CtMatch{NotState: true}}, "asks for nothing"},
 		{"tunnel end of ipv6", "mangle", "INPUT", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyIn, TunnelSrc: netip.MustParseAddr("fd00::1")}}, "not of ipv4"},
-		{"interface long", "mangle", "INPUT", rule{Purpose: "x", In: "a123456789012345"}, "longer"},
+		{"interface long", "mangle", "INPUT", rule{Purpose: "x", In: "a123456789012345"}, "can't be told"},
 		{"interface quote", "mangle", "INPUT", rule{Purpose: "x", In: `eth"0`}, "can't be told"},
 		{"interface not", "mangle", "INPUT", rule{Purpose: "x", In: "!"}, "can't be told"},
 		{"interface option", "mangle", "INPUT", rule{Purpose: "x", In: "-j"}, "can't be told"},
