@@ -26,6 +26,8 @@ type parser struct {
 	errs   []error
 	// more counts the mistakes beyond maxErrors.
 	more int
+	// later are checks that need the whole file.
+	later []func()
 }
 
 // fail notes a mistake at a token.
@@ -72,6 +74,9 @@ func (p *parser) document(data []byte) {
 		}
 		if doc.Body != nil {
 			p.walk(doc.Body, "the configuration", p.topWords())
+			for _, check := range p.later {
+				check()
+			}
 		}
 	}
 }

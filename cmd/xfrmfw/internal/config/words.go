@@ -23,9 +23,9 @@ func (p *parser) topWords() words {
 		"tunnels":  p.tunnels,
 		"guard":    p.guard,
 		"log":      p.log,
+		"lockdown": p.lockdown,
 
 		"cross_check": nil,
-		"lockdown":    nil,
 	}
 }
 
@@ -36,9 +36,9 @@ func (p *parser) tunnelWords(t *firewall.TunnelConfig) words {
 		"name":   func(n ast.Node) { t.Name = p.name(n) },
 		"remote": func(n ast.Node) { t.Remote = p.caps(n) },
 		"nat":    func(n ast.Node) { t.KeepNAT = p.choice(n, "nat", "exempt", "keep") == "keep" },
+		"in":     func(n ast.Node) { t.In = p.services(n, "in") },
+		"out":    func(n ast.Node) { t.Out = p.services(n, "out") },
 
-		"in":  nil,
-		"out": nil,
 		"mss": nil,
 	}
 }
