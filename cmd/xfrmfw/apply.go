@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -12,6 +13,7 @@ import (
 func applyCommand(o *options) *cobra.Command {
 	var dryRun, diff bool
 	var file string
+	var limit time.Duration
 	cmd := &cobra.Command{
 		Use:   "apply",
 		Short: "Make the rules those that the kernel's states and policies ask for",
@@ -22,18 +24,26 @@ With nothing to change it runs no iptables-restore and says so.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
+			case dryRun && cmd.Flags().Changed("confirm"):
+				return usageError("--dry-run changes nothing that could be confirmed")
 			case diff && !dryRun:
 				return usageError("--diff goes with --dry-run")
 			case file != "" && !dryRun:
 				return usageError("--snapshot goes with --dry-run: rules are only ever applied from the kernel's own word")
 			case dryRun:
 				return dryRunApply(cmd.Context(), o, file, diff, cmd.OutOrStdout())
+			case cmd.Flags().Changed("confirm"):
+				if limit < time.Second || limit > time.Hour {
+					return usageError("--confirm wants a time from 1s to 1h")
+				}
+				return applyUntilConfirmed(cmd.Context(), o, limit, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
 			return apply(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would be fed to iptables-restore, and change nothing")
 	cmd.Flags().BoolVar(&diff, "diff", false, "with --dry-run: print what would change, rule by rule")
+	cmd.Flags().DurationVar(&limit, "confirm", 0, "put the former rules back after this `time`, such as 60s, unless xfrmfw confirm is run")
 	cmd.Flags().StringVar(&file, "snapshot", "", "with --dry-run: a `file` in place of the kernel, with no rules standing")
 	return cmd
 }

@@ -8,9 +8,7 @@ import (
 	"io/fs"
 	"log/syslog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -55,22 +53,7 @@ func hook(o *options) error {
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("leave word for the worker: %w", err)
 	}
-	args := []string{"hook", "--worker", "--run-dir", o.runDir, "--state-dir", o.stateDir}
-	if o.explicit { // the default one may be missing, one that was named may not
-		args = append(args, "--config", o.config)
-	}
-	if o.variant != "" {
-		args = append(args, "--variant", o.variant)
-	}
-	// A process group of its own, and nothing of the caller's but its namespaces:
-	// the daemon may wait for the group, or for the end of its pipe.
-	work := exec.Command("/proc/self/exe", args...)
-	work.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	work.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := work.Start(); err != nil {
-		return fmt.Errorf("start worker: %w", err)
-	}
-	return work.Process.Release()
+	return background(o, "hook")
 }
 
 // hookMark names the file that says that there is work to do.

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// pending is a change that waits for a word from the user, as it lies in the
+// run directory, which does not outlive a reboot; nor do the rules.
+type pending struct {
+	// Deadline is in seconds since the epoch.
+	Deadline int64  `json:"deadline"`
+	Variant  string `json:"variant"`
+	// Former are the live rules from before, as iptables-save printed them.
+	Former map[xfrm.Family]string `json:"former"`
+}
+
+func confirmCommand(o *options) *cobra.Command {
+	var worker bool
+	cmd := &cobra.Command{
+		Use:   "confirm",
+		Short: "Keep the rules that apply --confirm put in force",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if worker {
+				if err := awaitConfirm(cmd.Context(), o); err != nil {
+					complain(fmt.Errorf("confirm: %w", err))
+				}
+				return nil
+			}
+			return confirm(cmd.Context(), o, cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().BoolVar(&worker, "worker", false, "wait for the deadline, as the background process")
+	cobra.CheckErr(cmd.Flags().MarkHidden("worker"))
+	return cmd
+}
+
+// pendingFile names the file of the change that waits, in this network namespace.
+func pendingFile(o *options) (string, error) {
+	ns, err := namespace()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(o.runDir, fmt.Sprintf("confirm-%d.json", ns)), nil
+}
+
+// applyUntilConfirmed applies, and starts the process that puts our former
+// chains and jumps back unless confirm comes in time. It starts before the
+// rules change, in a session of its own: the new rules may cut off the terminal.
+func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, stdout, stderr io.Writer) error {
+	file, err := pendingFile(o)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(file); err == nil {
+		return errors.New("an earlier apply --confirm still waits: run xfrmfw confirm first, or let it run out")
+	}
+	g, err := openGateway(ctx, o, "")
+	if err != nil {
+		return err
+	}
+	have, err := g.have(ctx)
+	if err != nil {
+		return err
+	}
+	p := pending{Deadline: time.Now().Add(limit).Unix(), Variant: string(g.programs.Variant()), Former: map[xfrm.Family]string{}}
+	for family, save := range have {
+		p.Former[family] = string(save.Append(nil))
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("keep the former rules: %w", err)
+	}
+	if err := os.MkdirAll(o.runDir, 0o700); err != nil {
+		return fmt.Errorf("make run directory: %w", err)
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("keep the former rules: %w", err)
+	}
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(file)
+		return fmt.Errorf("keep the former rules: %w", err)
+	}
+	if err := background(o, "confirm"); err != nil {
+		_ = os.Remove(file)
+		return err
+	}
+	if err := apply(ctx, o, stdout, stderr); err != nil {
+		_ = os.Remove(file)
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "run xfrmfw confirm within %s, or the former rules come back\n", limit)
+	return err
+}
+
+// confirm keeps the new rules. Whoever removes the file decides.
+func confirm(ctx context.Context, o *options, stdout io.Writer) error {
+	unlock, err := lock(ctx, o, "apply")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	file, err := pendingFile(o)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(file); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return errors.New("nothing waits to be confirmed: the time has run out, or apply was run without --confirm")
+		}
+		return fmt.Errorf("confirm: %w", err)
+	}
+	_, err = fmt.Fprintln(stdout, "confirmed: the rules stay")
+	return err
+}
+
+// awaitConfirm sleeps until the deadline and rolls back if the file is still
+// there. What others have written meanwhile stays.
+func awaitConfirm(ctx context.Context, o *options) error {
+	file, err := pendingFile(o)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read the former rules: %w", err)
+	}
+	var p pending
+	if err := json.Unmarshal(text, &p); err != nil {
+		return fmt.Errorf("read the former rules: %w", err)
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Until(time.Unix(p.Deadline, 0))):
+	}
+	unlock, err := lock(ctx, o, "apply")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if now, err := os.ReadFile(file); err != nil || string(now) != string(text) {
+		return nil // confirmed
+	}
+	if err := rollBack(ctx, p); err != nil {
+		return err
+	}
+	return os.Remove(file)
+}
+
+// rollBack puts our chains and jumps back to what they were.
+func rollBack(ctx context.Context, p pending) error {
+	former := make(map[xfrm.Family]firewall.Save, len(p.Former))
+	families := make([]xfrm.Family, 0, len(p.Former))
+	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
+		text, ok := p.Former[family]
+		if !ok {
+			continue
+		}
+		save, err := firewall.ParseSave([]byte(text))
+		if err != nil {
+			return fmt.Errorf("read the former rules: %w", err)
+		}
+		former[family] = save
+		families = append(families, family)
+	}
+	programs, err := iptables.Find(ctx, iptables.Options{Variant: iptables.Variant(p.Variant), Families: families})
+	if err != nil {
+		return fmt.Errorf("find iptables: %w", err)
+	}
+	for range attempts {
+		now, err := programs.SaveAll(ctx)
+		if err != nil {
+			return fmt.Errorf("read live rules: %w", err)
+		}
+		change, err := firewall.Rollback(former, now)
+		if err != nil {
+			return err
+		}
+		if change.Empty() {
+			return nil
+		}
+		if err := programs.Apply(ctx, change); err != nil && !errors.Is(err, iptables.ErrChanged) {
+			return fmt.Errorf("put the former rules back: %w", err)
+		}
+	}
+	return errors.New("put the former rules back: another program keeps changing the rules")
+}
