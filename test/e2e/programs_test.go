@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,23 +15,18 @@ import (
 // with it and nobody else.
 type standIn struct{ dir string }
 
-// newStandIn takes the scripts by what they stand in for, "-save" or "-restore". In them $real is the real program, and
-// /run/xfrmfw the host's own folder.
+// newStandIn takes the scripts by what they stand in for, "-save" or "-restore". In them real is the real program, $0 what
+// it was called, and /run/xfrmfw the host's own folder.
 func newStandIn(t *testing.T, scripts map[string]string) standIn {
 	t.Helper()
 	s := standIn{t.TempDir()}
 	for _, command := range []string{"iptables", "ip6tables"} {
-		for _, ending := range []string{"", "-save", "-restore"} {
-			real, path := "/usr/sbin/"+command+"-"+lab.Variant()+ending, filepath.Join(s.dir, command+ending)
-			err := os.Symlink(real, path)
-			if script, ok := scripts[ending]; ok {
-				err = os.WriteFile(path+".sh", []byte("#!/bin/sh\nreal="+real+"\n"+script), 0o755)
-				if err == nil {
-					err = os.Rename(path+".sh", path)
+		for ending, script := range scripts {
+			script = fmt.Sprintf("#!/bin/sh\nreal() { /usr/sbin/xtables-%s-multi %s \"$@\"; }\n%s", lab.Variant(), command+ending, script)
+			for _, name := range []string{command + ending, command + "-" + lab.Variant() + ending} {
+				if err := os.WriteFile(filepath.Join(s.dir, name), []byte(script), 0o755); err != nil {
+					t.Fatal(err)
 				}
-			}
-			if err != nil {
-				t.Fatal(err)
 			}
 		}
 	}
@@ -40,7 +36,7 @@ func newStandIn(t *testing.T, scripts map[string]string) standIn {
 // args are the arguments of sh for xfrmfw with those of its own.
 func (s standIn) args(t *testing.T, args []string) []string {
 	t.Helper()
-	return append([]string{"-c", `mount --bind "$0" /etc/alternatives && exec "$@"`, s.dir, lab.Binary(t)}, args...)
+	return append([]string{"-c", `mount -t overlay -o lowerdir="$0":/usr/sbin overlay /usr/sbin && exec "$@"`, s.dir, lab.Binary(t)}, args...)
 }
 
 // xfrmfw runs the program under test to its end.
@@ -57,7 +53,7 @@ func (s standIn) start(t *testing.T, h *lab.Host, args ...string) *lab.Process {
 
 // logsRestores has each iptables-restore leave a line when it begins and one when it ends.
 const logsRestores = `echo begin >>/run/xfrmfw/restores
-"$real" "$@"
+real "$@"
 code=$?
 echo end >>/run/xfrmfw/restores
 exit $code
