@@ -27,7 +27,7 @@ const (
 // name of the program, the test binary is the program.
 func TestMain(m *testing.M) {
 	isProgram := filepath.Base(os.Args[0]) == "xfrmfw"
-	isWorker := len(os.Args) > 1 && os.Args[1] == "hook" // which the hook starts as /proc/self/exe
+	isWorker := len(os.Args) > 2 && os.Args[2] == "--worker" // which is started as /proc/self/exe
 	switch {
 	case isWorker:
 		main()
