@@ -33,22 +33,29 @@ func newStandIn(t *testing.T, scripts map[string]string) standIn {
 	return s
 }
 
-// args are the arguments of sh for xfrmfw with those of its own.
-func (s standIn) args(t *testing.T, args []string) []string {
+// args are the arguments of sh for a command in which "$@" is xfrmfw with arguments of its own.
+func (s standIn) args(t *testing.T, command string, args []string) []string {
 	t.Helper()
-	return append([]string{"-c", `mount -t overlay -o lowerdir="$0":/usr/sbin overlay /usr/sbin && exec "$@"`, s.dir, lab.Binary(t)}, args...)
+	command = `mount -t overlay -o lowerdir="$0":/usr/sbin overlay /usr/sbin || exit; ` + command
+	return append([]string{"-c", command, s.dir, lab.Binary(t)}, args...)
 }
 
 // xfrmfw runs the program under test to its end.
 func (s standIn) xfrmfw(t *testing.T, h *lab.Host, args ...string) lab.Result {
 	t.Helper()
-	return h.Call(t, nil, "", "sh", s.args(t, args)...)
+	return h.Call(t, nil, "", "sh", s.args(t, `exec "$@"`, args)...)
+}
+
+// manyTimes runs it 49 times at once; each that fails is a word on stdout.
+func (s standIn) manyTimes(t *testing.T, h *lab.Host, args ...string) lab.Result {
+	t.Helper()
+	return h.Call(t, nil, "", "sh", s.args(t, `for i in $(seq 49); do { "$@" || echo failed; } & done; wait`, args)...)
 }
 
 // start leaves it running.
 func (s standIn) start(t *testing.T, h *lab.Host, args ...string) *lab.Process {
 	t.Helper()
-	return h.Start(t, nil, "sh", s.args(t, args)...)
+	return h.Start(t, nil, "sh", s.args(t, `exec "$@"`, args)...)
 }
 
 // logsRestores has each iptables-restore leave a line when it begins and one when it ends.
