@@ -60,6 +60,7 @@ type TunnelConfig struct {
 	// In and Out, if not nil, restrict what may come out of the tunnel and go
 	// into it to these services; what belongs to an allowed flow goes both ways.
 	In, Out []Service
+	MSS     MSS
 	// KeepNAT lets other rules rewrite this tunnel's traffic.
 	KeepNAT bool
 }

@@ -275,6 +275,9 @@ func (b *builder) postrouting(never []Rule) []Rule {
 	rules = append(rules, b.deviceExempt()...)
 	rules = append(rules, never...)
 	rules = append(rules, b.ownTraffic(true)...)
+	rules = append(rules, Rule{
+		Proto: xfrm.TCP, Policy: PolicyMatch{Dir: PolicyOut}, Target: Target{Verb: Jump, Chain: chainMSSOut}, Purpose: PurposeDispatch,
+	})
 	clear := PolicyMatch{Dir: PolicyOut, None: true}
 	for _, kind := range b.errorTypes() {
 		rules = append(rules, Rule{

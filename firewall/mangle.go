@@ -40,6 +40,7 @@ func (b *builder) mangle() {
 
 	b.tagging()
 	b.classification()
+	b.mss()
 	b.guards()
 	b.dropChains()
 }
@@ -185,6 +186,7 @@ func (b *builder) classification() {
 	pol = append(pol, b.policyOnlyRules()...)
 	pol = append(pol,
 		Rule{Target: Target{Verb: Jump, Chain: chainSel}, Purpose: PurposeDispatch},
+		Rule{Proto: xfrm.TCP, Mark: has(m.Verified), Target: Target{Verb: Jump, Chain: chainMSSIn}, Purpose: PurposeDispatch},
 		verified,
 		Rule{
 			Proto: b.icmp(), Ct: CtMatch{State: CtRelated},

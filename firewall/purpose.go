@@ -47,5 +47,6 @@ const (
 
 	PurposeRestricted Purpose = "restricted" // what a tunnel's in: or out: does not name
 	PurposeLockdown   Purpose = "lockdown"   // from outside, and nothing that is let in
+	PurposeMSS        Purpose = "mss"        // keeps TCP segments within the tunnel
 	PurposeService    Purpose = "service"    // what the configuration lets through
 )

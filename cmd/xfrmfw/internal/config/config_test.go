@@ -103,7 +103,7 @@ func TestParseMistakes(t *testing.T) {
 		{"service twice", "tunnels:\n  - match: {reqid: 1}\n    out: [tcp/22, tcp/22]\n", "3:19: service \"tcp/22\" stands twice: keep one"},
 		{"ports upside down", "tunnels:\n  - match: {reqid: 1}\n    out: [tcp/22-21]\n", "3:11: service \"tcp/22-21\": ports go from 1 to 65535, the lower one first"},
 		{"later word", "cross_check: enforce\n", "1:1: cross_check is not supported by this version: take it out"},
-		{"later word of a tunnel", "tunnels:\n  - match: {reqid: 1}\n    mss: auto\n", "3:5: mss is not supported by this version: take it out"},
+		{"mss too small", "tunnels:\n  - match: {reqid: 1}\n    mss: 100\n", "3:10: mss is 100: write auto, off, or 536 to 65000"},
 		{"no value", "wan:\n", "1:1: wan has no value: give it one, or take the line out"},
 		{"two documents", "wan: [eth0]\n---\nwan: [eth1]\n", `2:1: a second document: write everything into one, without "---"`},
 		{"directive", "%YAML 1.1\n---\nwan: [eth0]\n", "1:1: directives are not supported: take this line out"},

@@ -80,3 +80,15 @@ func service(text string) (firewall.Service, string) {
 	s.Ports = firewall.Ports{Lo: uint16(lo), Hi: uint16(hi)}
 	return s, ""
 }
+
+// mss reads auto, off or a segment size.
+func (p *parser) mss(node ast.Node) firewall.MSS {
+	if _, ok := node.(*ast.IntegerNode); !ok {
+		return firewall.MSS{Auto: p.choice(node, "mss", "auto", "off") == "auto"}
+	}
+	n, ok := p.number(node, "mss", "1360")
+	if ok && (n < 536 || n > 65000) {
+		p.fail(place(node), "mss is %d: write auto, off, or 536 to 65000", n)
+	}
+	return firewall.MSS{Size: uint16(n)}
+}

@@ -38,8 +38,7 @@ func (p *parser) tunnelWords(t *firewall.TunnelConfig) words {
 		"nat":    func(n ast.Node) { t.KeepNAT = p.choice(n, "nat", "exempt", "keep") == "keep" },
 		"in":     func(n ast.Node) { t.In = p.services(n, "in") },
 		"out":    func(n ast.Node) { t.Out = p.services(n, "out") },
-
-		"mss": nil,
+		"mss":    func(n ast.Node) { t.MSS = p.mss(n) },
 	}
 }
 

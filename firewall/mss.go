@@ -1,0 +1,130 @@
+package firewall
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// MSS says what becomes of the segment size that TCP connections through a
+// tunnel ask for. The zero value leaves it alone.
+type MSS struct {
+	// Auto computes it from the tunnel's states and the route to the peer.
+	Auto bool
+	// Size is the limit, where Auto is not set.
+	Size uint16
+}
+
+const (
+	chainMSSIn  = "XFRMFW-MSS-IN"
+	chainMSSOut = "XFRMFW-MSS-OUT"
+)
+
+// mss returns the trees that lower the segment size of connections through
+// tunnels, in both directions. TCPMSS never raises it.
+func (b *builder) mss() {
+	var in, out []entry
+	for i, t := range b.Set.Tunnels {
+		tc, _ := b.config(t)
+		size := tc.MSS.Size
+		if tc.MSS.Auto {
+			size = segmentSize(t, b.Host, b.family)
+		}
+		if size == 0 {
+			continue
+		}
+		clamp := Rule{Proto: xfrm.TCP, Target: Target{Verb: ClampMSS, Size: size}, Purpose: PurposeMSS, Tunnel: t.ID}
+		for _, c := range b.claims {
+			if c.tunnel == i && c.pair.Family() == b.family && (c.pair.Proto == 0 || c.pair.Proto == xfrm.TCP) {
+				r := clamp
+				r.Src, r.Policy = c.pair.Remote, b.policyIn(t, b.family)
+				in = append(in, entry{c.pair.Remote, []Rule{r}})
+				r.Src, r.Dst, r.Policy = netip.Prefix{}, c.pair.Remote, b.policyOut(t, b.family)
+				out = append(out, entry{c.pair.Remote, []Rule{r}})
+			}
+		}
+	}
+	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainMSSIn, true, in)...)
+	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainMSSOut, false, out)...)
+}
+
+// segmentSize computes the largest TCP segment that passes through a tunnel
+// without being fragmented, from its outbound state: RFC 4303 for the sizes of
+// ESP, the cipher's own RFC for IV and block. 0 is not known.
+func segmentSize(t xfrm.Tunnel, host xfrm.Host, inner Family) uint16 {
+	for _, sa := range t.SAs {
+		if sa.Inbound || sa.Proto != xfrm.ESP {
+			continue
+		}
+		room := uplinkMTU(t, host)
+		if sa.Family == xfrm.IPv6 {
+			room -= 40
+		} else {
+			room -= 20
+		}
+		if sa.Encap.Type == espInUDP {
+			room -= 8
+		}
+		iv, block, icv := cipher(sa.Algs)
+		room -= 8 + iv + icv // SPI and sequence number come before the IV
+		room = room / block * block
+		room -= 2 // pad length and next header
+		if t.Mode != xfrm.TransportMode {
+			room -= header(inner)
+		}
+		room -= 20 // TCP
+		if room < 536 {
+			return 0 // nonsense, or a link on which no one does TCP
+		}
+		return uint16(min(room, 65000))
+	}
+	return 0
+}
+
+func header(f Family) int {
+	if f == xfrm.IPv6 {
+		return 40
+	}
+	return 20
+}
+
+// uplinkMTU is the smallest MTU of the interfaces towards the peer.
+func uplinkMTU(t xfrm.Tunnel, host xfrm.Host) int {
+	mtu := 1500
+	for i, name := range uplinks(t, host, nil) {
+		for _, l := range host.Links {
+			if l.Name == name && l.MTU > 0 && (i == 0 || l.MTU < mtu) {
+				mtu = l.MTU
+			}
+		}
+	}
+	return mtu
+}
+
+// cipher returns the lengths of the IV, the block that the payload is padded to
+// and the integrity check value, in bytes. What is unknown is taken at its worst.
+func cipher(a xfrm.Algs) (iv, block, icv int) {
+	icv = int(a.ICVBits) / 8
+	name := a.AEAD
+	if name == "" {
+		name = a.Crypt
+	}
+	switch {
+	case strings.Contains(name, "gcm"), strings.Contains(name, "ccm"), strings.Contains(name, "ctr"),
+		strings.Contains(name, "poly1305"), strings.Contains(name, "gmac"):
+		return 8, 4, orWorst(icv, 16)
+	case strings.Contains(name, "null"), name == "":
+		return 0, 4, orWorst(icv, 32)
+	case strings.Contains(name, "des"), strings.Contains(name, "blowfish"), strings.Contains(name, "cast5"):
+		return 8, 8, orWorst(icv, 32)
+	}
+	return 16, 16, orWorst(icv, 32)
+}
+
+func orWorst(icv, worst int) int {
+	if icv > 0 {
+		return icv
+	}
+	return worst
+}
