@@ -9,15 +9,12 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // BenchmarkRead compares ways to read 10,000 larval states and 30,000 policies:
 //
 //	raw    receive the dumps and walk the headers, nothing else
-//	xfrm   Reader without the host's facts and without sorting
-//	read   Reader.Read
+//	read   Reader.Read, with the host's facts and sorting
 //	vish   XfrmStateList and XfrmPolicyList of vishvananda/netlink
 //	ip     ip xfrm state and ip xfrm policy
 //
@@ -44,11 +41,6 @@ func BenchmarkRead(b *testing.B) {
 		run  func() (objects int, err error)
 	}{
 		{"raw", rawDumps},
-		{"xfrm", func() (int, error) {
-			var s xfrm.Snapshot
-			err := reader.readXFRM(b.Context(), &s)
-			return len(s.States) + len(s.Policies), err
-		}},
 		{"read", func() (int, error) {
 			s, err := reader.Read(b.Context())
 			return len(s.States) + len(s.Policies), err

@@ -13,7 +13,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// readHost adds the host's facts to the snapshot.
+// readHost adds the host's facts to the snapshot, sorted.
 func (r *Reader) readHost(ctx context.Context, s *xfrm.Snapshot) error {
 	h := &s.Host
 	r.readOffloads(h)
@@ -46,7 +46,7 @@ func (r *Reader) readHost(ctx context.Context, s *xfrm.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	return list(ctx, s, "routes", func() error {
+	err = list(ctx, s, "routes", func() error {
 		h.Routes = h.Routes[:0]
 		for _, family := range [...]int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 			if err := addRoutes(h, family); err != nil {
@@ -55,6 +55,11 @@ func (r *Reader) readHost(ctx context.Context, s *xfrm.Snapshot) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	s.Sort()
+	return nil
 }
 
 // list runs a listing again while the kernel says that it changed meanwhile. On

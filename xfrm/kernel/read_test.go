@@ -199,7 +199,7 @@ func TestReadAgain(t *testing.T) {
 		ip(t, fmt.Sprintf("xfrm policy add src 10.0.%d.0/24 dst 10.1.0.0/24 dir in tmpl proto esp reqid %d", i, i+1))
 	}
 	// A buffer too small for any message has to grow.
-	r := Reader{buf: make([]byte, 64)}
+	r := Reader{policies: dumper{buf: make([]byte, 64)}}
 	var first []byte
 	for range 3 {
 		s, err := r.Read(t.Context())
@@ -220,7 +220,7 @@ func TestReadAgain(t *testing.T) {
 		if len(s.Policies) != 100 || s.Policies[99].Templates[0].Reqid != 100 {
 			t.Errorf("got %d policies", len(s.Policies))
 		}
-		if !bytes.Equal(r.buf, make([]byte, len(r.buf))) {
+		if !bytes.Equal(r.policies.buf, make([]byte, len(r.policies.buf))) {
 			t.Error("the receive buffer still holds messages")
 		}
 	}
