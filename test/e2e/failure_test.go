@@ -50,7 +50,6 @@ func TestApplyFails(t *testing.T) {
 	passes := func() {
 		t.Helper()
 		n.Alice.MustPing(t, n.Bob.Inner(v4), 1)
-		n.Bob.MustPing(t, n.Alice.Inner(v4), 1)
 	}
 	mended := func() {
 		t.Helper()
@@ -135,7 +134,7 @@ exit 1
 		start := time.Now()
 		sun.MustXfrmfw(t, "apply")
 		took := time.Since(start)
-		for range 3 {
+		for range 2 {
 			down()
 			wait := rand.N(took)
 			p := sun.StartXfrmfw(t, "apply")
