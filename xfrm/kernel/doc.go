@@ -2,7 +2,7 @@
 // kernel: states and policies over NETLINK_XFRM, links, addresses and routes
 // over NETLINK_ROUTE, and from /sys and /lib/modules whether ESP is decrypted
 // before iptables sees it. It always reads the network namespace that the
-// process runs in and never changes anything.
+// process runs in. It changes nothing but conntrack entries, in ForgetRewritten.
 //
 // Messages about states hold their keys. They stay in a receive buffer that is
 // wiped after every datagram; what leaves this package has none.
