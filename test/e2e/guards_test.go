@@ -324,6 +324,11 @@ func TestGuardsAgainstAttacks(t *testing.T) {
 						n.judgeNaked(t, state, got)
 					}
 				}
+				if offload {
+					for _, c := range n.tunnels {
+						n.Down(t, c)
+					}
+				}
 			}
 			n.logTable(t, states, arrived)
 		})

@@ -55,6 +55,8 @@ func newLeakSite(t *testing.T) *leakSite {
 		n.tunnels = append(n.tunnels, lab.IPsec{Inner: f, Reqid: uint32(f)},
 			lab.IPsec{Inner: f, Reqid: uint32(30 + f), SunNets: []netip.Prefix{host(a.virtual)}, MoonNets: []netip.Prefix{a.virtualNet}})
 		n.Bob.IP(t, fmt.Sprintf("addr add %s dev eth0", host(a.unprotected)), fmt.Sprintf("addr add %s dev eth0", host(a.narrow)))
+		// alice must go on sending large packets, whatever she hears.
+		n.Alice.IP(t, fmt.Sprintf("route add %s via %s mtu lock 1500", host(a.narrow), n.Moon.Inner(f)))
 		n.Sun.IP(t, fmt.Sprintf("route add %s dev lan0", host(a.unprotected)),
 			fmt.Sprintf("route add %s dev lan0 mtu lock 1300", host(a.narrow)),
 			fmt.Sprintf("route add %s via %s", a.virtualNet, n.Moon.Outer(f)))
