@@ -11,6 +11,8 @@ type builder struct {
 	*compiler
 	family Family
 	set    Ruleset
+	// made are the shared chains that were built already.
+	made map[string]bool
 }
 
 func (b *builder) chain(table Table, name string, rules ...Rule) {
@@ -30,6 +32,9 @@ func selectors(p xfrm.Pair) Rule {
 func withPorts(r Rule, p xfrm.Pair, source, destination xfrm.PortMatch) Rule {
 	switch p.Proto {
 	case xfrm.ICMP, xfrm.ICMPv6:
+		if (p.Proto == xfrm.ICMP) != (p.Family() == xfrm.IPv4) {
+			break // the other family's ICMP: a protocol without types here
+		}
 		// The kernel keeps type and code in place of ports, each byte-wide.
 		if !p.LocalPort.Any() {
 			r.ICMP = ICMPMatch{Set: true, Type: uint8(p.LocalPort.Port)}

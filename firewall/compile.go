@@ -23,6 +23,10 @@ type Input struct {
 	Guards []Guard
 	// NATSources are the addresses that other programs' SNAT rules map to.
 	NATSources []netip.Prefix
+	// MarksWritten tells that other programs' rules write our bits. What they
+	// wipe is then accepted on the policy match alone, which is sound as what
+	// came out of a tunnel and is not its own was dropped before they ran.
+	MarksWritten bool
 }
 
 // Peer is who is at a tunnel's other end, as far as the hook knows.
@@ -58,20 +62,24 @@ type TunnelReport struct {
 
 // The chains. Those of dispatch trees have further names below them.
 const (
-	chainPre     = "XFRMFW-PRE"
-	chainIn      = "XFRMFW-IN"
-	chainFwd     = "XFRMFW-FWD"
-	chainOut     = "XFRMFW-OUT"
-	chainTag     = "XFRMFW-TAG"
-	chainPol     = "XFRMFW-POL"
-	chainSel     = "XFRMFW-SEL"
-	chainRelated = "XFRMFW-RELATED"
-	chainOwner   = "XFRMFW-OWNER"
-	chainStray   = "XFRMFW-STRAY"
-	chainNAT     = "XFRMFW-NAT"
-	// chainCarrier, and a tunnel's running number, names the chain of the
-	// packets that carry an overlay device's.
-	chainCarrier = "XFRMFW-CARRIER-"
+	chainBare      = "XFRMFW-BARE"
+	chainPre       = "XFRMFW-PRE"
+	chainIn        = "XFRMFW-IN"
+	chainFwd       = "XFRMFW-FWD"
+	chainOut       = "XFRMFW-OUT"
+	chainTag       = "XFRMFW-TAG"
+	chainPol       = "XFRMFW-POL"
+	chainSel       = "XFRMFW-SEL"
+	chainRelated   = "XFRMFW-RELATED"
+	chainRelatedTo = "XFRMFW-RELTO"
+	chainOwner     = "XFRMFW-OWNER"
+	chainStray     = "XFRMFW-STRAY"
+	chainNAT       = "XFRMFW-NAT"
+	// chainCarrier begins the names of the chains for the packets that carry an
+	// overlay device's.
+	chainCarrier = "XFRMFW-CARRIER"
+	// chainCarried is the tree that leads to them.
+	chainCarried = "XFRMFW-CARRIED"
 )
 
 // Compile says which rules the host should have. It is pure: the same input
@@ -82,7 +90,7 @@ func Compile(in Input) Result {
 		if family == xfrm.IPv6 && in.Host.NoIPv6 {
 			continue
 		}
-		b := builder{compiler: c, family: family}
+		b := builder{compiler: c, family: family, made: make(map[string]bool)}
 		b.mangle()
 		b.filter()
 		b.nat()
@@ -146,7 +154,8 @@ func newCompiler(in Input) *compiler {
 		byRemote:  make(map[netip.Prefix][]int),
 		uncertain: make(map[uint32]bool),
 	}
-	c.all = allGuards(LiveGuards(in.Set, in.Host), in.Guards)
+	c.overlays = overlays(c.cappedSet(), in.Host)
+	c.all = allGuards(c.capped(LiveGuards(in.Set, in.Host)), in.Guards)
 	for i, g := range c.all {
 		c.byRemote[g.Remote] = append(c.byRemote[g.Remote], i)
 	}
@@ -161,6 +170,49 @@ func newCompiler(in Input) *compiler {
 		c.claim(i)
 	}
 	return c
+}
+
+// cappedSet is the set with the pairs as they may be claimed.
+func (c *compiler) cappedSet() xfrm.Set {
+	set := c.Set
+	set.Tunnels = slices.Clone(set.Tunnels)
+	for i, t := range set.Tunnels {
+		tc, ok := c.config(t)
+		if !ok || tc.Remote == nil {
+			continue
+		}
+		var pairs []xfrm.Pair
+		for _, p := range t.Pairs {
+			for _, remote := range within(p.Remote, tc.Remote) {
+				p.Remote = remote
+				pairs = append(pairs, p)
+			}
+		}
+		set.Tunnels[i].Pairs = pairs
+	}
+	return set
+}
+
+// capped takes from the guards what their tunnel's peer may not claim: it could
+// cut this host off from whatever it names.
+func (c *compiler) capped(guards []Guard) []Guard {
+	caps := make(map[string][]netip.Prefix)
+	for _, t := range c.Set.Tunnels {
+		if tc, ok := c.config(t); ok && tc.Remote != nil {
+			caps[t.ID] = tc.Remote
+		}
+	}
+	if len(caps) == 0 {
+		return guards
+	}
+	var kept []Guard
+	for _, g := range guards {
+		for _, remote := range within(g.Remote, caps[g.Tunnel]) {
+			g.Remote = remote
+			kept = append(kept, g)
+		}
+	}
+	return kept
 }
 
 // nameable returns the host without the links that no rule can name: one odd
@@ -197,15 +249,18 @@ func (c *compiler) config(t xfrm.Tunnel) (TunnelConfig, bool) {
 }
 
 func (m Match) fits(t xfrm.Tunnel, peer Peer) bool {
-	covers := func(p xfrm.Pair) bool {
-		return m.Remote.Bits() <= p.Remote.Bits() && m.Remote.Contains(p.Remote.Addr())
+	// A tunnel is of the remote network if all of it is: a peer must not slip
+	// into an entry for others by one small selector.
+	outside := func(p xfrm.Pair) bool {
+		return p.Family() == familyOf(m.Remote.Addr()) && (m.Remote.Bits() > p.Remote.Bits() || !m.Remote.Contains(p.Remote.Addr()))
 	}
+	of := func(p xfrm.Pair) bool { return p.Family() == familyOf(m.Remote.Addr()) }
 	switch {
 	case m.Connection != "" && m.Connection != peer.Connection,
 		m.Identity != "" && m.Identity != peer.Identity,
 		m.Reqid != 0 && m.Reqid != t.Reqid,
 		m.Peer.IsValid() && !m.Peer.Contains(t.Remote),
-		m.Remote.IsValid() && !slices.ContainsFunc(t.Pairs, covers):
+		m.Remote.IsValid() && (slices.ContainsFunc(t.Pairs, outside) || !slices.ContainsFunc(t.Pairs, of)):
 		return false
 	}
 	return true
@@ -254,12 +309,10 @@ func (c *compiler) claim(i int) {
 	t := c.Set.Tunnels[i]
 	tc, _ := c.config(t)
 	for _, p := range t.Pairs {
-		for _, ports := range []xfrm.PortMatch{p.LocalPort, p.RemotePort} {
-			if _, _, ok := ports.Range(); !ok {
-				c.uncertain[t.Reqid] = true
-				c.ignore(t, p, fmt.Sprintf("port mask %s is no range, which iptables can't match", ports))
-				continue
-			}
+		if reason := unfit(p); reason != "" {
+			c.uncertain[t.Reqid] = true
+			c.ignore(t, p, reason)
+			continue
 		}
 		if t.Reqid == 0 && !c.distinct(t, p.Family()) {
 			c.uncertain[t.Reqid] = true
@@ -275,6 +328,28 @@ func (c *compiler) claim(i int) {
 			c.claims = append(c.claims, claim{tunnel: i, pair: p, policyOnly: greedyPolicy(p, c.Host, c.Config.Marks)})
 		}
 	}
+}
+
+// unfit says why no rule can match a pair's traffic exactly, or nothing.
+func unfit(p xfrm.Pair) string {
+	for _, ports := range []xfrm.PortMatch{p.LocalPort, p.RemotePort} {
+		if _, _, ok := ports.Range(); !ok {
+			return fmt.Sprintf("port mask %s is no range, which iptables can't match", ports)
+		}
+		if !ports.Any() && !ported(p.Proto) {
+			return fmt.Sprintf("iptables knows no ports of protocol %s", p.Proto)
+		}
+	}
+	return ""
+}
+
+// ported reports whether rules can match a protocol's ports, or ICMP's types.
+func ported(p xfrm.Proto) bool {
+	switch p {
+	case xfrm.TCP, xfrm.UDP, xfrm.SCTP, xfrm.ICMP, xfrm.ICMPv6:
+		return true
+	}
+	return false
 }
 
 func (c *compiler) ignore(t xfrm.Tunnel, p xfrm.Pair, reason string) {

@@ -210,6 +210,12 @@ func TestGreedyPolicyAcceptedOnPolicyAlone(t *testing.T) {
 	}
 }
 
+// about makes an error one about a flow to somewhere else.
+func about(p Packet, far string) Packet {
+	p.Ct.OrigDst, p.Ct.ReplSrc = addr(far), addr(far)
+	return p
+}
+
 func TestRelatedErrors(t *testing.T) {
 	other := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.5.0.0/24"}}}
 	wide := site{reqid: 3, local: sunWAN, remote: "198.51.100.2", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.0.0.0/8"}}}
@@ -217,7 +223,9 @@ func TestRelatedErrors(t *testing.T) {
 	w := compileWorld(t, snapshotOf(sunHost(), sunSite(), other, wide, asleep), Config{})
 	icmp := func(reqid uint32, src, dst string, state CtState) Packet {
 		p := tagged(from(reqid, src, dst))
-		p.Proto, p.ICMPType, p.ICMPCode, p.Ct.State = xfrm.ICMP, 3, 4, state
+		p.Proto, p.ICMPType, p.ICMPCode = xfrm.ICMP, 3, 4
+		far := addr(map[uint32]string{1: "10.1.0.10", 2: "10.5.0.10", 3: "10.77.0.10"}[reqid])
+		p.Ct = Conntrack{State: state, OrigSrc: addr("10.2.0.10"), OrigDst: far, ReplSrc: far, ReplDst: addr("10.2.0.10")}
 		return p
 	}
 	for _, tc := range []struct {
@@ -226,6 +234,7 @@ func TestRelatedErrors(t *testing.T) {
 		want   Verb
 	}{
 		{"from a router that nobody owns", icmp(1, "172.16.9.9", "10.2.0.10", CtRelated), Accept},
+		{"about another tunnel's flow", about(icmp(1, "172.16.9.9", "10.2.0.10", CtRelated), "10.5.0.10"), Drop},
 		{"not related", icmp(1, "172.16.9.9", "10.2.0.10", 0), Drop},
 		{"not to the local selector", icmp(1, "172.16.9.9", "10.3.0.10", CtRelated), Drop},
 		{"from an address of another live tunnel", icmp(1, "10.5.0.1", "10.2.0.10", CtRelated), Drop},
@@ -456,5 +465,24 @@ func TestCompileIsDeterministic(t *testing.T) {
 	}
 	if b := compileWorld(t, s, Config{}).result; !reflect.DeepEqual(a, b) {
 		t.Fatal("the order of the dump shows in the rules")
+	}
+}
+
+// Another program's rules that wipe our bits don't cut tunnels off, and let
+// nothing else in.
+func TestMarksWrittenByOthers(t *testing.T) {
+	wipe := func(p *Packet) { p.Mark = 0 }
+	s := snapshotOf(sunHost(), sunSite())
+	if got := compileWorld(t, s, Config{}).arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), wipe); got.final == Accept {
+		t.Error("accepted without VERIFIED, though nobody is known to write our bits")
+	}
+	w := compileInput(t, s, Input{MarksWritten: true})
+	if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), wipe); got.final != Accept {
+		t.Errorf("verdict %d", got.final)
+	}
+	for _, p := range []Packet{clear4("10.1.0.10", "10.2.0.10"), clear4("198.51.100.7", "10.2.0.10"), tagged(from(1, "10.9.0.1", "10.2.0.10")), tagged(from(9, "10.77.0.1", "10.2.0.10"))} {
+		if got := w.arrive(p, wipe); got.final == Accept {
+			t.Errorf("from %s: accepted", p.Src)
+		}
 	}
 }

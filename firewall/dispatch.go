@@ -2,7 +2,7 @@ package firewall
 
 import (
 	"crypto/sha256"
-	"encoding/base32"
+	"encoding/base64"
 	"encoding/hex"
 	"math/bits"
 	"net/netip"
@@ -23,6 +23,10 @@ type entry struct {
 // load dearer, since iptables-nft's cost grows with the square of their number.
 const leafSize = 16
 
+// maxLevels bounds a tree's depth: nftables follows 15 jumps and gotos at most,
+// and whoever chooses prefixes to make one branch deep only slows that branch.
+const maxLevels = 7
+
 // dispatcher lays entries out as a tree of chains over the address space, so
 // that a packet meets the same few rules however many tunnels there are. Every
 // node is left by a goto: exactly one chain is evaluated to its end, and it
@@ -34,13 +38,26 @@ type dispatcher struct {
 	root  string
 	// bySource tells which address leads the way.
 	bySource bool
-	entries  []entry
-	chains   []Chain
+	// ordered tells that the order of the entries means something; otherwise
+	// those that overlap many parts stand once, in a chain of their own.
+	ordered bool
+	entries []entry
+	chains  []Chain
 }
 
 // dispatch returns the chains of a tree; the first is named root and always exists.
 func dispatch(table Table, root string, bySource bool, entries []entry) []Chain {
-	d := dispatcher{table: table, root: root, bySource: bySource, entries: entries}
+	return dispatcher{table: table, root: root, bySource: bySource, ordered: true, entries: entries}.tree()
+}
+
+// dispatchAnyOrder is dispatch for entries whose rules may be met in any order:
+// none of them ends the way. Each rule then stands once.
+func dispatchAnyOrder(table Table, root string, bySource bool, entries []entry) []Chain {
+	return dispatcher{table: table, root: root, bySource: bySource, entries: entries}.tree()
+}
+
+func (d dispatcher) tree() []Chain {
+	entries := d.entries
 	all := make([]int, len(entries))
 	for i := range all {
 		all[i] = i
@@ -49,31 +66,49 @@ func dispatch(table Table, root string, bySource bool, entries []entry) []Chain 
 	if len(entries) > 0 {
 		space = netip.PrefixFrom(entries[0].key.Addr(), 0).Masked()
 	}
-	d.node(root, space, all)
+	d.node(d.root, space, all, 0)
 	return d.chains
 }
 
 // node appends the chain for the part of the address space that p covers, with
 // the given entries, and the chains below it.
-func (d *dispatcher) node(name string, p netip.Prefix, members []int) {
+func (d *dispatcher) node(name string, p netip.Prefix, members []int, level int) {
 	at := len(d.chains)
 	d.chains = append(d.chains, Chain{Table: d.table, Name: name})
-	groups, rest := d.split(p, members)
+	var groups []group
+	rest := members
+	if level < maxLevels {
+		groups, rest = d.split(p, members)
+	}
 	var rules []Rule
+	if len(groups) > 0 && len(rest) > 0 && !d.ordered {
+		// A jump, so that the groups get the packet too.
+		wide := d.root + "-W"
+		if name != d.root {
+			wide = nodeName(d.root+"W", p)
+		}
+		rules = append(rules, Rule{Target: Target{Verb: Jump, Chain: wide}, Purpose: PurposeDispatch})
+		d.chains = append(d.chains, Chain{Table: d.table, Name: wide, Rules: d.rulesOf(rest)})
+		rest = nil
+	}
 	for _, g := range groups {
 		below := nodeName(d.root, g.prefix)
 		rules = append(rules, d.jump(g.prefix, below))
-		d.node(below, g.prefix, g.members)
+		d.node(below, g.prefix, g.members, level+1)
 	}
-	n := len(rules)
-	for _, i := range rest {
+	d.chains[at].Rules = append(rules, d.rulesOf(rest)...)
+}
+
+func (d *dispatcher) rulesOf(members []int) []Rule {
+	n := 0
+	for _, i := range members {
 		n += len(d.entries[i].rules)
 	}
-	rules = append(make([]Rule, 0, n), rules...)
-	for _, i := range rest {
+	rules := make([]Rule, 0, n)
+	for _, i := range members {
 		rules = append(rules, d.entries[i].rules...)
 	}
-	d.chains[at].Rules = rules
+	return rules
 }
 
 func (d *dispatcher) jump(p netip.Prefix, chain string) Rule {
@@ -118,7 +153,7 @@ func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
 	}
 	// Wide entries are copied into every group. Many of them overlap each other
 	// for one and the same packet, so that no tree could part them.
-	if len(wide) > leafSize {
+	if d.ordered && len(wide) > leafSize {
 		return nil, members
 	}
 	index := make(map[netip.Prefix]int, 1<<step)
@@ -148,6 +183,9 @@ func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
 			at, _ := key.Addr().Prefix(depth)
 			g := &groups[index[at]]
 			g.members = append(g.members, i)
+			continue
+		}
+		if !d.ordered {
 			continue
 		}
 		for g := range groups {
@@ -195,5 +233,6 @@ func nodeName(root string, p netip.Prefix) string {
 	}
 	a := p.Addr().As16()
 	sum := sha256.Sum256(append(a[:], byte(p.Bits())))
-	return root + "-" + base32.HexEncoding.EncodeToString(sum[:])[:12]
+	// 72 bits: a peer that chooses prefixes must not find two with one name.
+	return root + "-" + base64.RawURLEncoding.EncodeToString(sum[:])[:12]
 }

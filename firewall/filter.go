@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -22,6 +23,7 @@ func (b *builder) filter() {
 	out = append(out, restrictOut...)
 	if !b.Config.MarkOnly {
 		accept := b.acceptIn()
+		b.bare()
 		in = append(in, accept...)
 		if b.packetOffload() {
 			fwd = append(fwd, Rule{
@@ -29,8 +31,8 @@ func (b *builder) filter() {
 			})
 		}
 		fwd = append(fwd, accept...)
-		fwd = append(fwd, b.strangers()...)
 	}
+	fwd = append(fwd, b.strangers()...)
 	fwd = append(fwd, b.acceptOut()...)
 	out = append(out, b.acceptOut()...)
 	if toLockdown := b.lockdown(); toLockdown != nil {
@@ -126,17 +128,26 @@ func (b *builder) acceptIn() []Rule {
 			})
 		}
 	}
+	return append(rules, Rule{
+		Policy: PolicyMatch{Dir: PolicyIn}, Target: Target{Verb: Jump, Chain: chainBare}, Purpose: PurposeDispatch,
+	})
+}
+
+// bare builds the tree that accepts on the policy match alone: what may carry
+// none of our bits, or may have lost them to others' rules.
+func (b *builder) bare() {
+	var entries []entry
 	for _, c := range b.claims {
-		if !c.policyOnly || c.pair.Family() != b.family {
+		if c.pair.Family() != b.family || !c.policyOnly && !b.MarksWritten {
 			continue
 		}
 		t := b.Set.Tunnels[c.tunnel]
 		r := selectors(c.pair)
 		r.Policy, r.Target = b.policyIn(t, b.family), Target{Verb: Accept}
 		r.Purpose, r.Tunnel = PurposeAcceptIn, t.ID
-		rules = append(rules, r)
+		entries = append(entries, entry{c.pair.Remote, []Rule{r}})
 	}
-	return rules
+	b.set.Chains = append(b.set.Chains, dispatchAnyOrder(Filter, chainBare, true, entries)...)
 }
 
 // strangers keeps out new flows that come in where peers are, unverified, and
@@ -166,7 +177,7 @@ func (b *builder) strangers() []Rule {
 	}
 	for i, t := range b.Set.Tunnels {
 		for _, p := range t.Pairs {
-			if p.Local.Bits() == 0 && p.IfID == 0 && p.Has(xfrm.Out) && p.Family() == b.family {
+			if wide(p.Local) && p.IfID == 0 && p.Has(xfrm.Out) && p.Family() == b.family {
 				r := base
 				r.Dst, r.Policy = p.Remote, PolicyMatch{Dir: PolicyOut}
 				add(i, r)
@@ -176,6 +187,10 @@ func (b *builder) strangers() []Rule {
 	slices.SortFunc(rules, compareText(b.family))
 	return slices.Compact(rules)
 }
+
+// wide reports whether a local selector is no site's own network: the halves of
+// the whole do as well as the whole.
+func wide(p netip.Prefix) bool { return p.Bits() < 8 }
 
 // acceptOut lets traffic into tunnels: what will be encrypted, and what enters a
 // tunnel device, where the first pass shows no policy yet.

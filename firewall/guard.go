@@ -36,6 +36,13 @@ type Guard struct {
 	Peer netip.Addr
 	// Tunnel is the ID of the live tunnel, or of the one that is remembered.
 	Tunnel string
+	// Priority is the policy's: the lower number decides first.
+	Priority uint32
+	// Block tells of an exception that it is a block policy.
+	Block bool
+	// Routed tells that Remote is what is routed into a tunnel device, so that
+	// a more specific route to elsewhere takes from it.
+	Routed bool
 	// Since and Expires are seconds since the epoch, 0 if unknown or never.
 	Since, Expires int64
 }
@@ -65,12 +72,16 @@ func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
 	var all []ranked
 	for _, t := range set.Tunnels {
 		for _, p := range t.Pairs {
-			if !expressible(p) {
+			// With "level use" the administrator lets the traffic pass in clear.
+			if t.Optional || !expressible(p) {
 				continue
+			}
+			if !ported(p.Proto) {
+				p.LocalPort, p.RemotePort = xfrm.PortMatch{}, xfrm.PortMatch{}
 			}
 			g := Guard{
 				Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
-				Dirs: p.Dirs, Source: LiveGuard, Peer: t.Remote, Tunnel: t.ID,
+				Dirs: p.Dirs, Source: LiveGuard, Peer: t.Remote, Tunnel: t.ID, Priority: p.Priority,
 			}
 			for _, g := range deviceGuards(g, p, host) {
 				all = append(all, ranked{g, p.Priority})
@@ -79,12 +90,12 @@ func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
 	}
 	for _, e := range set.Exceptions {
 		p := e.Pair
-		if p.IfID != 0 || p.Mark.Mask != 0 || p.Ifindex != 0 || !expressible(p) {
+		if p.IfID != 0 || p.Mark.Mask != 0 || p.Ifindex != 0 || unfit(p) != "" {
 			continue
 		}
 		all = append(all, ranked{Guard{
 			Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
-			Pierce: true, Dirs: p.Dirs, Source: LiveGuard,
+			Pierce: true, Dirs: p.Dirs, Source: LiveGuard, Priority: e.Priority, Block: e.Action == xfrm.Block,
 		}, e.Priority})
 	}
 	slices.SortStableFunc(all, func(a, b ranked) int {
@@ -105,25 +116,33 @@ func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
 }
 
 // deviceGuards returns the pair itself, or, where it belongs to a device that is
-// routed into (an xfrm interface or a VTI) and claims everything, what is routed
-// there: the pair of selectors says nothing then.
+// routed into (an xfrm interface or a VTI), what of it is routed there: the
+// selectors say nothing then, and the peer may have chosen them.
 func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
-	if p.IfID == 0 && p.Mark.Mask == 0 || p.Remote.Bits() != 0 {
+	if p.IfID == 0 && p.Mark.Mask == 0 {
 		return []Guard{g}
 	}
 	var guards []Guard
+	isDevice := false
 	for _, l := range host.Links {
 		isXfrm := l.Kind == "xfrm" && p.IfID != 0 && l.IfID == p.IfID
 		isVTI := (l.Kind == "vti" || l.Kind == "vti6") && p.Mark.Mask != 0 && l.IKey&p.Mark.Mask == p.Mark.Value
 		if !isXfrm && !isVTI {
 			continue
 		}
+		isDevice = true
 		for _, r := range host.Routes {
-			if r.Link == l.Index && familyOf(r.Dst.Addr()) == familyOf(p.Remote.Addr()) && r.Dst.Bits() != 0 && !neverJudged(r.Dst.Addr()) {
-				g.Remote = r.Dst
+			if r.Link != l.Index || r.Dst.Bits() == 0 || neverJudged(r.Dst.Addr()) {
+				continue
+			}
+			for _, remote := range within(p.Remote, []netip.Prefix{r.Dst}) {
+				g.Remote, g.Routed = remote, true
 				guards = append(guards, g)
 			}
 		}
+	}
+	if !isDevice && p.IfID == 0 {
+		return []Guard{g} // a mark of the administrator's own, without a device
 	}
 	return guards
 }
@@ -158,8 +177,9 @@ func (g Guard) key() guardKey {
 	return k
 }
 
-// allGuards are all that the rules enforce: live ones first, since the kernel's
-// own order decides, then remembered and configured ones that no live one is.
+// allGuards are all that the rules enforce, in the order in which they decide:
+// live and remembered ones by priority, as the kernel would, a live one before
+// a remembered one; then configured ones. What is live is not repeated.
 func allGuards(live, others []Guard) []Guard {
 	all := slices.Clone(live)
 	standing := make(map[guardKey]bool, len(live))
@@ -172,6 +192,13 @@ func allGuards(live, others []Guard) []Guard {
 			all = append(all, g)
 		}
 	}
+	slices.SortStableFunc(all, func(a, b Guard) int {
+		return cmp.Or(
+			cmpBool(a.Source == ConfigGuard, b.Source == ConfigGuard),
+			cmp.Compare(a.Priority, b.Priority),
+			cmpBool(a.Source == MemoryGuard, b.Source == MemoryGuard),
+		)
+	})
 	return all
 }
 

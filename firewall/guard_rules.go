@@ -1,9 +1,12 @@
 package firewall
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -19,6 +22,8 @@ const (
 	chainKnown   = "XFRMFW-KNOWN"
 	chainCrossed = "XFRMFW-CROSSED"
 	chainLAN     = "XFRMFW-LAN-"
+	// chainRewritten and a letter name the chains of case 8b.
+	chainRewritten = "XFRMFW-NATED-"
 )
 
 // guards builds cases 6, 6b, 8, 8b, 8c and 8d in mangle, where every drop is.
@@ -142,7 +147,25 @@ func (b *builder) lanSpots(g Guard) []lanSpot {
 			spots = append(spots, s)
 		}
 	}
+	if !g.Routed {
+		return spots
+	}
+	// What is routed into a device gives way to a more specific route elsewhere.
+	for _, r := range b.Host.Routes {
+		l, ok := b.Host.Link(r.Link)
+		if !ok || l.Name == "lo" || b.isTunnelDevice(l.Name) || r.Dst.Bits() <= g.Remote.Bits() || !r.Dst.Overlaps(g.Remote) {
+			continue
+		}
+		if s := (lanSpot{r.Dst, l.Name}); !slices.Contains(spots, s) {
+			spots = append(spots, s)
+		}
+	}
 	return spots
+}
+
+// lanChain names the chain of a guard's connected networks.
+func lanChain(letter string, g Guard) string {
+	return stableName(chainLAN+letter, fmt.Sprint(g.key()), g.Tunnel)
 }
 
 // lanSpot is a network that an interface is connected to.
@@ -232,7 +255,7 @@ func outboundRule(g Guard) Rule {
 // its local one (case 6), in INPUT and FORWARD: after DNAT.
 func (b *builder) spoofEntries() []entry {
 	var entries []entry
-	for n, g := range b.all {
+	for _, g := range b.all {
 		if g.family() != b.family || !g.inbound() {
 			continue
 		}
@@ -243,7 +266,7 @@ func (b *builder) spoofEntries() []entry {
 		}
 		match := r
 		r.Target, r.Purpose = drop(PurposeSpoof), PurposeSpoofGuard
-		name := fmt.Sprintf("%sS%d", chainLAN, n)
+		name := lanChain("S", g)
 		entries = append(entries, entry{g.Remote, b.guarded(Mangle, name, g, true, match, []Rule{r})})
 	}
 	return entries
@@ -314,7 +337,7 @@ func (b *builder) leakEntries(table Table) []entry { return b.leakEntriesNamed(t
 // leakEntriesNamed is leakEntries with a letter for the chains that it makes.
 func (b *builder) leakEntriesNamed(table Table, letter string) []entry {
 	var entries []entry
-	for n, g := range b.all {
+	for _, g := range b.all {
 		if g.family() != b.family || !g.outbound() {
 			continue
 		}
@@ -330,7 +353,7 @@ func (b *builder) leakEntriesNamed(table Table, letter string) []entry {
 		match := r
 		r.Policy = PolicyMatch{Dir: PolicyOut, None: true}
 		r.Target, r.Purpose = drop(PurposeLeak), PurposeLeakGuard
-		name := fmt.Sprintf("%s%s%d", chainLAN, letter, n)
+		name := lanChain(letter, g)
 		if table == Filter {
 			r.Target, r.Purpose = Target{Verb: Reject}, PurposeReject
 			entries = append(entries, entry{g.Remote, b.guarded(table, name, g, false, match, []Rule{r})})
@@ -345,38 +368,65 @@ func (b *builder) leakEntriesNamed(table Table, letter string) []entry {
 // rewritten is case 8b: the flow was NATed before the tunnel came up. nat is not
 // asked again, and after every hook the source is rewritten to something that no
 // policy claims. Only the direction in which that happens is stopped: without
-// it, flows that are SNATed into the LAN would be cut.
+// it, flows that are SNATed into the LAN would be cut. Rewritten into another
+// local selector of the same tunnel and remote it still matches, so where there
+// are several the decision is a chain that they share.
 func (b *builder) rewritten(g Guard) []Rule {
 	if g.Local.Bits() == 0 {
 		return nil
 	}
-	base := outboundRule(g)
-	// Rewritten into another local selector of the same remote it still matches.
-	var rules []Rule
-	for _, i := range b.byRemote[g.Remote] {
-		other := b.all[i]
-		if other.Pierce || other.Local == g.Local || other.Local.Bits() == 0 || other.Tunnel != g.Tunnel {
+	locals := b.siblings(g)
+	snat, dnat := outboundRule(g), outboundRule(g)
+	snat.Ct = CtMatch{State: CtSNAT, Dir: CtOriginal}
+	dnat.Ct = CtMatch{State: CtDNAT, Dir: CtReply}
+	if len(locals) == 1 {
+		snat.Ct.ReplDst, snat.Ct.NotReplDst = g.Local, true
+		dnat.Ct.OrigDst, dnat.Ct.NotOrigDst = g.Local, true
+		for _, r := range []*Rule{&snat, &dnat} {
+			r.Target, r.Purpose = drop(PurposeLeak), PurposeLeakGuard
+		}
+		return []Rule{snat, dnat}
+	}
+	for _, at := range []struct {
+		rule *Rule
+		name string
+		ct   func(netip.Prefix) CtMatch
+	}{
+		{&snat, stableName(chainRewritten+"S", g.Tunnel, g.Remote.String()), func(l netip.Prefix) CtMatch { return CtMatch{ReplDst: l} }},
+		{&dnat, stableName(chainRewritten+"D", g.Tunnel, g.Remote.String()), func(l netip.Prefix) CtMatch { return CtMatch{OrigDst: l} }},
+	} {
+		at.rule.Target, at.rule.Purpose = Target{Verb: Goto, Chain: at.name}, PurposeDispatch
+		if b.made[at.name] {
 			continue
 		}
-		for _, r := range natted(base, other.Local, false) {
-			r.Target, r.Purpose = Target{Verb: Return}, PurposeDone
-			rules = append(rules, r)
+		b.made[at.name] = true
+		var rules []Rule
+		for _, l := range locals {
+			rules = append(rules, Rule{Ct: at.ct(l), Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: g.Tunnel})
 		}
+		b.chain(Mangle, at.name, append(rules, Rule{Target: drop(PurposeLeak), Purpose: PurposeLeakGuard, Tunnel: g.Tunnel})...)
 	}
-	for _, r := range natted(base, g.Local, true) {
-		r.Target, r.Purpose = drop(PurposeLeak), PurposeLeakGuard
-		rules = append(rules, r)
-	}
-	return rules
+	return []Rule{snat, dnat}
 }
 
-// natted matches flows whose source was, or whose reply's source will be,
-// rewritten to within local, or with not: to anything else.
-func natted(base Rule, local netip.Prefix, not bool) []Rule {
-	snat, dnat := base, base
-	snat.Ct = CtMatch{State: CtSNAT, Dir: CtOriginal, ReplDst: local, NotReplDst: not}
-	dnat.Ct = CtMatch{State: CtDNAT, Dir: CtReply, OrigDst: local, NotOrigDst: not}
-	return []Rule{snat, dnat}
+// siblings are the local selectors of a guard's tunnel with the same remote.
+func (b *builder) siblings(g Guard) []netip.Prefix {
+	var locals []netip.Prefix
+	seen := make(map[netip.Prefix]bool)
+	for _, i := range b.byRemote[g.Remote] {
+		if o := b.all[i]; !o.Pierce && o.Tunnel == g.Tunnel && !seen[o.Local] {
+			seen[o.Local] = true
+			locals = append(locals, o.Local)
+		}
+	}
+	return locals
+}
+
+// stableName names a chain by what it is for, so that nothing else's coming and
+// going renames it.
+func stableName(root string, words ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(words, " ")))
+	return root + "-" + base64.RawURLEncoding.EncodeToString(sum[:])[:11]
 }
 
 // byDestinationAlone is case 8d: while a tunnel is down its virtual IP is gone,
@@ -398,7 +448,7 @@ func (b *builder) byDestinationAlone(g Guard) bool {
 // it must not go to a remote selector in clear unless it belongs to another flow.
 func (b *builder) errorEntries() []entry {
 	var entries []entry
-	for n, g := range b.all {
+	for _, g := range b.all {
 		if g.family() != b.family || !g.outbound() {
 			continue
 		}
@@ -418,7 +468,7 @@ func (b *builder) errorEntries() []entry {
 			r.Ct = ct
 			final = append(final, r)
 		}
-		name := fmt.Sprintf("%sE%d", chainLAN, n)
+		name := lanChain("E", g)
 		match := Rule{Dst: g.Remote}
 		entries = append(entries, entry{g.Remote, b.guarded(Mangle, name, g, false, match, final)})
 	}

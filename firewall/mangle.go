@@ -30,12 +30,12 @@ func (b *builder) mangle() {
 
 	in := []Rule{{In: "lo", Target: Target{Verb: Return}, Purpose: PurposeExempt}}
 	in = append(in, b.tagDispatch()...)
-	in = append(in, b.recheck()...)
+	in = append(in, b.recheck(true)...)
 	in = append(in, b.ownTraffic(false)...)
 	toSpoof := Rule{Target: Target{Verb: Goto, Chain: chainSpoof}, Purpose: PurposeDispatch}
 	b.chain(Mangle, chainIn, append(in, toSpoof)...)
 	b.hook(Mangle, "INPUT", chainIn)
-	b.chain(Mangle, chainFwd, append(b.recheck(), toSpoof)...)
+	b.chain(Mangle, chainFwd, append(b.recheck(false), toSpoof)...)
 	b.hook(Mangle, "FORWARD", chainFwd)
 
 	b.tagging()
@@ -47,19 +47,22 @@ func (b *builder) mangle() {
 
 // overlayRules let the packets of tunnel devices keep the evidence of their
 // carrier. On a VTI that is TAG, set on the ESP packet, and becomes VERIFIED.
+// What shows a security path did not come out of the device: a VRF above it
+// carries policy tunnels' packets too, and they are judged as such.
 func (b *builder) overlayRules() []Rule {
 	m := b.Config.Marks
+	noPath := PolicyMatch{Dir: PolicyIn, None: true}
 	var rules []Rule
 	for _, o := range b.overlays {
 		id := b.Set.Tunnels[o.tunnel].ID
 		for _, name := range o.devices {
 			if o.vti {
 				rules = append(rules, Rule{
-					In: name, Mark: has(m.Tag), Target: b.markVerified(), Purpose: PurposeDispatch, Tunnel: id,
+					In: name, Mark: has(m.Tag), Policy: noPath, Target: b.markVerified(), Purpose: PurposeDispatch, Tunnel: id,
 				})
 			}
 			rules = append(rules, Rule{
-				In: name, Mark: has(m.Verified), Target: Target{Verb: Return}, Purpose: PurposeOverlay, Tunnel: id,
+				In: name, Mark: has(m.Verified), Policy: noPath, Target: Target{Verb: Return}, Purpose: PurposeOverlay, Tunnel: id,
 			})
 		}
 	}
@@ -69,7 +72,7 @@ func (b *builder) overlayRules() []Rule {
 // recheck clears VERIFIED where the kernel knows of no state: another program's
 // CONNMARK restore, which runs after our PREROUTING, would bring it back to the
 // flow's cleartext packets. What is verified is left alone by the guards.
-func (b *builder) recheck() []Rule {
+func (b *builder) recheck(input bool) []Rule {
 	verified := has(b.Config.Marks.Verified)
 	rules := []Rule{{Policy: PolicyMatch{Dir: PolicyIn}, Target: Target{Verb: Return}, Purpose: PurposeDone}}
 	for _, o := range b.overlays {
@@ -77,7 +80,7 @@ func (b *builder) recheck() []Rule {
 			rules = append(rules, Rule{In: name, Mark: verified, Target: Target{Verb: Return}, Purpose: PurposeDone})
 		}
 	}
-	if b.packetOffload() {
+	if b.packetOffload() && !input {
 		// Such states' packets lose the security path before FORWARD.
 		rules = append(rules, Rule{Mark: verified, Target: Target{Verb: Return}, Purpose: PurposeDone})
 	} else {
@@ -185,6 +188,7 @@ func (b *builder) classification() {
 	pol := []Rule{{Target: setMark(0, m.Verified), Purpose: PurposeReset}}
 	pol = append(pol, b.policyOnlyRules()...)
 	pol = append(pol,
+		Rule{Target: Target{Verb: Jump, Chain: chainCarried}, Purpose: PurposeDispatch},
 		Rule{Target: Target{Verb: Jump, Chain: chainSel}, Purpose: PurposeDispatch},
 		Rule{Proto: xfrm.TCP, Mark: has(m.Verified), Target: Target{Verb: Jump, Chain: chainMSSIn}, Purpose: PurposeDispatch},
 		verified,
@@ -203,7 +207,8 @@ func (b *builder) classification() {
 	)
 	b.chain(Mangle, chainPol, pol...)
 	b.known()
-	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainSel, true, b.claimEntries())...)
+	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainCarried, true, b.carrierEntries())...)
+	b.set.Chains = append(b.set.Chains, dispatchAnyOrder(Mangle, chainSel, true, b.claimEntries())...)
 	b.related()
 }
 
@@ -267,7 +272,7 @@ func (b *builder) policyOnlyRules() []Rule {
 
 // claimEntries are the rules of cases 1, 1c, 2 and 3, by the source they are for.
 func (b *builder) claimEntries() []entry {
-	entries := b.carrierEntries()
+	var entries []entry
 	m := b.Config.Marks
 	for _, c := range b.claims {
 		if c.policyOnly || c.pair.Family() != b.family {
@@ -328,22 +333,25 @@ func specified(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }
 
 // carrierEntries bind the packets that carry an overlay device's to the one
 // tunnel that protects them: no other tunnel may verify them, however wide its
-// selectors, as what they carry is accepted on the device's name alone. They
-// come first in their part of the tree.
+// selectors, as what they carry is accepted on the device's name alone. So what
+// their tunnel does not verify is dropped at once, as crossed.
 func (b *builder) carrierEntries() []entry {
 	var entries []entry
 	m := b.Config.Marks
-	for n, o := range b.overlays {
+	for _, o := range b.overlays {
 		if o.vti || familyOf(o.remote) != b.family {
 			continue
 		}
 		t := b.Set.Tunnels[o.tunnel]
-		name := fmt.Sprintf("%s%d", chainCarrier, n)
+		name := stableName(chainCarrier, o.devices[0])
 		rule := Rule{Policy: b.policyIn(t, b.family), Target: b.markVerified(), Tunnel: t.ID}
 		tagged, untagged := rule, rule
 		tagged.Mark, tagged.Purpose = has(m.Tag), PurposeVerified
 		untagged.Mark, untagged.Purpose = lacks(m.Tag), b.untaggedPurpose(o.tunnel)
-		b.chain(Mangle, name, tagged, untagged)
+		b.chain(Mangle, name, tagged, untagged,
+			Rule{Mark: has(m.Verified), Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: t.ID},
+			Rule{Target: drop(PurposeCrossed), Purpose: PurposeDispatch, Tunnel: t.ID},
+		)
 		to := Rule{
 			Src: single(o.remote), Dst: single(o.local), Proto: o.proto,
 			Target: Target{Verb: Goto, Chain: name}, Purpose: PurposeDispatch, Tunnel: t.ID,
@@ -367,21 +375,24 @@ func (b *builder) related() {
 		}
 		t := b.Set.Tunnels[c.tunnel]
 		policy := b.policyIn(t, b.family)
-		local = append(local, entry{c.pair.Local, []Rule{{
-			Dst: c.pair.Local, Policy: policy, Target: b.markVerified(), Purpose: PurposeRelated, Tunnel: t.ID,
-		}}})
+		// The flow that the error is about has to be the tunnel's own, whichever
+		// end began it: a peer has no say in other peers' flows.
+		about := Rule{Dst: c.pair.Local, Policy: policy, Target: b.markVerified(), Purpose: PurposeRelated, Tunnel: t.ID}
+		began, replied := about, about
+		began.Ct = CtMatch{State: CtRelated, OrigSrc: c.pair.Remote}
+		replied.Ct = CtMatch{State: CtRelated, ReplSrc: c.pair.Remote}
+		local = append(local, entry{c.pair.Local, []Rule{began, replied}})
 		if len(t.SAs) > 0 {
 			owner = append(owner, entry{c.pair.Remote, []Rule{
 				{Src: c.pair.Remote, Policy: policy, Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: t.ID},
 			}})
 		}
 	}
-	local = slices.CompactFunc(local, func(x, y entry) bool { return x.rules[0] == y.rules[0] })
 	b.chain(Mangle, chainRelated,
-		Rule{Target: Target{Verb: Jump, Chain: chainRelated + "-TO"}, Purpose: PurposeDispatch},
+		Rule{Target: Target{Verb: Jump, Chain: chainRelatedTo}, Purpose: PurposeDispatch},
 		Rule{Mark: has(b.Config.Marks.Verified), Target: Target{Verb: Goto, Chain: chainOwner}, Purpose: PurposeDispatch},
 	)
-	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainRelated+"-TO", false, local)...)
+	b.set.Chains = append(b.set.Chains, dispatchAnyOrder(Mangle, chainRelatedTo, false, local)...)
 	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainOwner, true, b.closeOwners(owner))...)
 }
 

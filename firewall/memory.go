@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -35,9 +36,12 @@ const (
 // Remember returns the memory after a look at the kernel: what it held that has
 // not expired, and the pairs of live policies that may be remembered, with the
 // exceptions that come before them. now is in seconds since the epoch.
-func Remember(memory []Guard, set xfrm.Set, host xfrm.Host, c GuardConfig, now int64) []Guard {
+//
+// live are the guards in force, of which those of live policies count, in their
+// order. refused is how many pairs the memory had no room for.
+func Remember(memory, live []Guard, set xfrm.Set, host xfrm.Host, c GuardConfig, now int64) (fresh []Guard, refused int) {
 	if c.Forget {
-		return nil
+		return nil, 0
 	}
 	m := memorizer{
 		set: set, host: host, now: now,
@@ -58,18 +62,20 @@ func Remember(memory []Guard, set xfrm.Set, host xfrm.Host, c GuardConfig, now i
 		}
 	}
 	m.total = len(m.held)
-	fresh := m.fresh()
+	fresh = m.fresh(live)
 	standing := make(map[guardKey]bool, len(fresh))
 	for _, g := range fresh {
 		standing[g.key()] = true
 	}
 	for _, g := range memory {
-		// A tunnel that stands is remembered as it stands now.
-		if g.Expires > now && !standing[g.key()] && !m.live[g.Tunnel] {
+		// An exception ends with its policy while the tunnel stands. A pair only
+		// ever ages: no peer's doing takes a guard away.
+		if g.Expires > now && !standing[g.key()] && !(g.Pierce && m.live[g.Tunnel]) {
 			fresh = append(fresh, g)
 		}
 	}
-	return fresh
+	slices.SortStableFunc(fresh, func(a, b Guard) int { return cmp.Compare(a.Priority, b.Priority) })
+	return fresh, m.refused
 }
 
 func cmpOr(v, otherwise int64) int64 {
@@ -89,12 +95,13 @@ type memorizer struct {
 	live    map[string]bool
 	counts  map[netip.Addr]int
 	total   int
+	refused int
 }
 
 // fresh are the live guards that may be remembered, in the order in which they
 // decide, each with the exceptions before it that overlap it.
-func (m *memorizer) fresh() []Guard {
-	live := LiveGuards(m.set, m.host)
+func (m *memorizer) fresh(all []Guard) []Guard {
+	live := slices.DeleteFunc(slices.Clone(all), func(g Guard) bool { return g.Source != LiveGuard || g.Block })
 	wanted := make([]bool, len(live))
 	tunnels := make(map[string]xfrm.Tunnel, len(m.set.Tunnels))
 	for _, t := range m.set.Tunnels {
@@ -106,7 +113,11 @@ func (m *memorizer) fresh() []Guard {
 			pierces = append(pierces, i)
 			continue
 		}
-		if !m.mayRemember(g, tunnels[g.Tunnel]) || !m.room(g) {
+		if !m.mayRemember(g, tunnels[g.Tunnel]) {
+			continue
+		}
+		if !m.room(g) {
+			m.refused++
 			continue
 		}
 		wanted[i] = true
@@ -149,7 +160,7 @@ func (m *memorizer) room(g Guard) bool {
 // host from its own networks, from its peers or from the internet when the
 // tunnel is gone.
 func (m *memorizer) mayRemember(g Guard, t xfrm.Tunnel) bool {
-	if g.Remote.Bits() == 0 {
+	if g.Remote.Bits() == 0 || unfit(g.pair()) != "" {
 		return false
 	}
 	// A single address inside a tunnel is a road warrior's lease, which somebody

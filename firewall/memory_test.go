@@ -12,7 +12,9 @@ const day = 24 * 3600
 
 func remember(memory []Guard, s xfrm.Snapshot, now int64) []Guard {
 	s.Host.Resolvers = []netip.Addr{addr("9.9.9.9")}
-	return Remember(memory, xfrm.Tunnels(s), s.Host, GuardConfig{}, now)
+	set := xfrm.Tunnels(s)
+	fresh, _ := Remember(memory, LiveGuards(set, s.Host), set, s.Host, GuardConfig{}, now)
+	return fresh
 }
 
 func TestWhatIsRemembered(t *testing.T) {

@@ -45,8 +45,8 @@ func (b *builder) mss() {
 			}
 		}
 	}
-	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainMSSIn, true, in)...)
-	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainMSSOut, false, out)...)
+	b.set.Chains = append(b.set.Chains, dispatchAnyOrder(Mangle, chainMSSIn, true, in)...)
+	b.set.Chains = append(b.set.Chains, dispatchAnyOrder(Mangle, chainMSSOut, false, out)...)
 }
 
 // segmentSize computes the largest TCP segment that passes through a tunnel

@@ -144,24 +144,27 @@ func xfrmDevices(set xfrm.Set, host xfrm.Host) map[string]int {
 
 // uplinks names the interfaces by which a tunnel's peer is reached, where
 // strangers come in too: the configured ones, or those of the best route to the
-// peer, or of the default route where the peer's address is open.
+// peer, and those of the default routes: a host with two uplinks has strangers
+// behind both.
 func uplinks(t xfrm.Tunnel, host xfrm.Host, wan []string) []string {
 	if len(wan) > 0 {
 		return wan
 	}
-	best, names := -1, []string(nil)
+	best := 0
 	for _, r := range host.Routes {
-		known := t.Remote.IsValid() && !t.Remote.IsUnspecified()
-		switch {
-		case known && !r.Dst.Contains(t.Remote), !known && r.Dst.Bits() != 0, r.Dst.Bits() < best:
-			continue
-		case r.Dst.Bits() > best:
-			best, names = r.Dst.Bits(), nil
+		if specified(t.Remote) && r.Dst.Contains(t.Remote) {
+			best = max(best, r.Dst.Bits())
 		}
-		if l, ok := host.Link(r.Link); ok && l.Name != "lo" && !slices.Contains(names, l.Name) {
+	}
+	var names []string
+	for _, r := range host.Routes {
+		if r.Dst.Bits() != 0 && (r.Dst.Bits() != best || !r.Dst.Contains(t.Remote)) {
+			continue
+		}
+		if l, ok := host.Link(r.Link); ok && l.Name != "lo" && l.Kind != "xfrm" && l.Kind != "vti" && l.Kind != "vti6" {
 			names = append(names, l.Name)
 		}
 	}
 	slices.Sort(names)
-	return names
+	return slices.Compact(names)
 }

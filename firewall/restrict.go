@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -28,6 +29,13 @@ func (b *builder) restrictions() (in, out []Rule) {
 			inTree = append(inTree, b.restrictedIn(i, name)...)
 			in = append(in, b.fromOverlay(i, name)...)
 			b.services(name, b.carriers(i, true), tc.In, Target{Verb: Drop}, t.ID)
+		}
+		if tc.Remote != nil {
+			// What the peer claims beyond the cap would draw traffic to it.
+			name := fmt.Sprintf("%sC%d", chainService, i)
+			outTree = append(outTree, b.restrictedOut(i, name)...)
+			out = append(out, b.intoDevice(i, name)...)
+			b.withinCap(name, tc.Remote, t.ID)
 		}
 		if tc.Out != nil {
 			name := fmt.Sprintf("%sO%d", chainService, i)
@@ -56,6 +64,17 @@ func (b *builder) services(name string, carriers []Rule, list []Service, end Tar
 		rules = append(rules, r)
 	}
 	b.chain(Filter, name, append(rules, Rule{Target: end, Purpose: PurposeRestricted, Tunnel: tunnel})...)
+}
+
+// withinCap builds the chain that keeps what goes into a tunnel within its cap.
+func (b *builder) withinCap(name string, limits []netip.Prefix, tunnel string) {
+	var rules []Rule
+	for _, p := range limits {
+		if familyOf(p.Addr()) == b.family {
+			rules = append(rules, Rule{Dst: p, Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: tunnel})
+		}
+	}
+	b.chain(Filter, name, append(rules, Rule{Target: Target{Verb: Reject}, Purpose: PurposeRestricted, Tunnel: tunnel})...)
 }
 
 // carriers pass the packets that carry an overlay device's: it is what they

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -155,5 +156,26 @@ func TestLockdown(t *testing.T) {
 	w = compileWorld(t, snapshotOf(sunHost(), sunSite()), config)
 	if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil); got.final != Return {
 		t.Errorf("tunnel traffic whose verdict is another's: %d", got.final)
+	}
+}
+
+// The cap holds in both directions.
+func TestCapOutbound(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{sunLAN, "10.0.0.0/8"}, {sunLAN, "140.82.0.0/16"}}
+	w := restricted(t, sunHost(), TunnelConfig{Remote: []netip.Prefix{netip.MustParsePrefix(moonLAN)}}, s)
+	p := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP,
+		Ahead: []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
+	if got := w.forward(p); got.final != Accept {
+		t.Errorf("within the cap: verdict %d", got.final)
+	}
+	for _, dst := range []string{"10.9.0.10", "140.82.1.1"} {
+		p.Dst = addr(dst)
+		if got := w.forward(p); got.final != Reject || !got.met(PurposeRestricted) {
+			t.Errorf("beyond the cap, to %s: verdict %d", dst, got.final)
+		}
+	}
+	if got := w.arrive(clear4("140.82.1.1", "10.2.0.10"), nil); got.final == Drop {
+		t.Error("a peer cut off a network beyond its cap")
 	}
 }

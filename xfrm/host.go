@@ -14,6 +14,8 @@ type Host struct {
 	// any iptables hook, so that no mark can be put on the outer packet.
 	ESP4Offload bool `json:"esp4_offload,omitzero"`
 	ESP6Offload bool `json:"esp6_offload,omitzero"`
+	// Rules are the routing rules that look at the packet mark.
+	Rules []RoutingRule `json:"rules,omitempty"`
 	// Resolvers are the name servers that the host asks.
 	Resolvers []netip.Addr `json:"resolvers,omitempty"`
 	// NoIPv6 tells that the kernel runs without IPv6.
@@ -61,6 +63,12 @@ type Route struct {
 	Table uint32       `json:"table,omitzero"`
 	// Connected is set where no gateway is needed.
 	Connected bool `json:"connected,omitzero"`
+}
+
+// RoutingRule is an "ip rule" that matches on the packet mark.
+type RoutingRule struct {
+	Priority uint32 `json:"priority"`
+	Mark     Mark   `json:"mark"`
 }
 
 // Link returns the link with that index.

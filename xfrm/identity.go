@@ -1,16 +1,16 @@
 package xfrm
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"hash"
-	"hash/fnv"
 	"net/netip"
 	"slices"
 )
 
 // nameTunnels gives every tunnel its ID: "t" and ten hexadecimal digits of a
-// hash over what it protects. Reqid and outer addresses are left out, so that
+// hash over what it protects, one that no peer can aim at another's. Reqid and outer addresses are left out, so that
 // the name survives a rekey, a restart of the IKE daemon and a peer that moves.
 // Only where two tunnels protect the very same do their addresses and reqid
 // count too.
@@ -43,7 +43,7 @@ func nameTunnels(tunnels []Tunnel) {
 }
 
 func (t Tunnel) hash(outer bool) string {
-	h := fnv.New64a()
+	h := sha256.New()
 	put(h, uint64(t.Proto), uint64(t.Mode))
 	for _, p := range t.Pairs {
 		putPrefix(h, p.Local)

@@ -16,7 +16,7 @@ import (
 // (xfrm_tmpl_resolve), so it is the join's key here too. Where it is 0, as with
 // manual keying, if_id and mark tell tunnels apart as well.
 func Tunnels(s Snapshot) Set {
-	j := joiner{snapshot: s, index: make(map[tunnelKey]int)}
+	j := joiner{snapshot: s, index: make(map[tunnelKey]int), pairs: make(map[pairKey]int)}
 	for _, p := range s.Policies {
 		j.policy(p)
 	}
@@ -46,6 +46,7 @@ type joiner struct {
 	snapshot   Snapshot
 	tunnels    []Tunnel
 	index      map[tunnelKey]int
+	pairs      map[pairKey]int
 	reqids     map[uint32][]int
 	exceptions []Exception
 	ignored    []Ignored
@@ -69,6 +70,10 @@ func (j *joiner) policy(p Policy) {
 	}
 	if p.Dir > Fwd {
 		j.ignore(name(), "unknown direction")
+		return
+	}
+	if p.Selector.Src.Addr().Is4In6() || p.Selector.Dst.Addr().Is4In6() {
+		j.ignore(name(), "IPv4-mapped addresses are on no wire, and in no rule")
 		return
 	}
 	pair := pairOf(p)
@@ -99,19 +104,24 @@ func (j *joiner) policy(p Policy) {
 	if p.Dir != Out || t.IfID == 0 {
 		t.IfID = p.IfID
 	}
-	t.addPair(pair)
+	// The policies of several directions are one pair.
+	same := pairKey{i, pair}
+	same.pair.Dirs, same.pair.Priority = 0, 0
+	if at, ok := j.pairs[same]; ok {
+		p := &t.Pairs[at]
+		p.Dirs |= pair.Dirs
+		p.Priority = min(p.Priority, pair.Priority)
+		return
+	}
+	j.pairs[same] = len(t.Pairs)
+	t.Pairs = append(t.Pairs, pair)
 }
 
-// addPair merges the policies of several directions into one pair.
-func (t *Tunnel) addPair(pair Pair) {
-	for i := range t.Pairs {
-		if t.Pairs[i].Compare(pair) == 0 {
-			t.Pairs[i].Dirs |= pair.Dirs
-			t.Pairs[i].Priority = min(t.Pairs[i].Priority, pair.Priority)
-			return
-		}
-	}
-	t.Pairs = append(t.Pairs, pair)
+// pairKey is what makes two policies' pairs the same: all but direction and
+// priority, within one tunnel.
+type pairKey struct {
+	tunnel int
+	pair   Pair
 }
 
 func pairOf(p Policy) Pair {

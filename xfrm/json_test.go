@@ -52,6 +52,7 @@ func fullSnapshot() xfrm.Snapshot {
 				},
 			},
 			Addresses:   []xfrm.Address{{Link: 1, Prefix: netip.MustParsePrefix("127.0.0.1/8")}, {Link: 1, Prefix: netip.MustParsePrefix("::1/128")}},
+			Rules:       []xfrm.RoutingRule{{Priority: 100, Mark: xfrm.Mark{Value: 1, Mask: 3}}},
 			Resolvers:   []netip.Addr{netip.MustParseAddr("2001:db8::53")},
 			Routes:      []xfrm.Route{{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: 4, Via: netip.MustParseAddr("fe80::1"), Table: 254}, {Dst: netip.MustParsePrefix("10.0.0.0/8"), Link: 1, Connected: true}},
 			ESP4Offload: true, ESP6Offload: true, NoIPv6: true,

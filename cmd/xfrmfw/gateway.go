@@ -30,6 +30,8 @@ type gateway struct {
 	store memory.Store
 	// memory is what is guarded beyond its policies, as the store had it.
 	memory []firewall.Guard
+	// live are the rules as they were read last, nil if they were not.
+	live map[xfrm.Family]firewall.Save
 	// natSources are what the live rules of others map to.
 	natSources []netip.Prefix
 	// warnings are for the user, besides those of the compiler.
@@ -58,15 +60,6 @@ func openGateway(ctx context.Context, o *options, file string) (*gateway, error)
 	if file != "" {
 		return g, nil
 	}
-	if !c.Guard.Forget {
-		var warning string
-		if g.memory, warning, err = g.store.Load(); err != nil {
-			return nil, fmt.Errorf("%w: see its permissions, or name another directory with --state-dir", err)
-		}
-		if warning != "" {
-			g.warnings = append(g.warnings, warning)
-		}
-	}
 	families := []xfrm.Family{xfrm.IPv4, xfrm.IPv6}
 	if kernel.NoIPv6() {
 		families = families[:1]
@@ -90,6 +83,9 @@ func (g *gateway) want(ctx context.Context) (wanted, error) {
 	if err != nil {
 		return wanted{}, err
 	}
+	if err := g.chooseMarks(w.snapshot); err != nil {
+		return wanted{}, err
+	}
 	w.set = xfrm.Tunnels(w.snapshot)
 	guards := slices.Clone(g.config.Guard.Pairs)
 	now := time.Now().Unix()
@@ -100,8 +96,55 @@ func (g *gateway) want(ctx context.Context) (wanted, error) {
 	}
 	w.result = firewall.Compile(firewall.Input{
 		Set: w.set, Host: w.snapshot.Host, Config: g.config, Guards: guards, NATSources: g.natSources,
+		MarksWritten: len(firewall.ForeignMarks(g.live, g.config.Marks)) > 0,
 	})
 	return w, nil
+}
+
+// chooseMarks picks the bits where the configuration leaves it to us, and makes
+// sure that no routing rule looks at them.
+func (g *gateway) chooseMarks(s xfrm.Snapshot) error {
+	if g.config.AutoMarks {
+		marks, ok := firewall.FreeMarks(firewall.UsedMarks(s, g.live))
+		if !ok {
+			return errors.New("choose marks: no two bits of the fwmark are free: narrow the masks that others use, or name a pair by marks: {tag: ..., verified: ...}")
+		}
+		g.config.Marks = marks
+	}
+	if err := firewall.CheckMarks(s, g.live, g.config.Marks); err != nil {
+		return fmt.Errorf("check marks: %w", err)
+	}
+	return nil
+}
+
+// markWarnings tell of rules of others that write our bits.
+func (g *gateway) markWarnings() []string {
+	var warnings []string
+	for _, m := range firewall.ForeignMarks(g.live, g.config.Marks) {
+		what := "clears our bits: traffic that it meets after our rules is no longer known as verified; narrow its mask"
+		if m.Sets {
+			what = "can set our bits: they are cleared again wherever the kernel knows of no state; narrow its mask"
+		}
+		warnings = append(warnings, m.String()+": "+what)
+	}
+	return warnings
+}
+
+// recall reads the memory. It is read at every look, under the caller's lock:
+// another xfrmfw may have written it while we waited.
+func (g *gateway) recall() error {
+	if g.config.Guard.Forget || g.file != "" {
+		return nil
+	}
+	held, warning, err := g.store.Load()
+	if err != nil {
+		return fmt.Errorf("%w: see its permissions, or name another directory with --state-dir", err)
+	}
+	if warning != "" {
+		g.warnings = append(g.warnings, warning)
+	}
+	g.memory = held
+	return nil
 }
 
 // remember brings the memory up to date with what was seen. That it can't be
@@ -110,7 +153,10 @@ func (g *gateway) remember(w wanted) {
 	if g.config.Guard.Forget {
 		return
 	}
-	fresh := firewall.Remember(g.memory, w.set, w.snapshot.Host, g.config.Guard, time.Now().Unix())
+	fresh, refused := firewall.Remember(g.memory, w.result.Guards, w.set, w.snapshot.Host, g.config.Guard, time.Now().Unix())
+	if refused > 0 {
+		g.warnings = append(g.warnings, fmt.Sprintf("the memory has no room for %s: name them under guard: pairs:", plural(refused, "pair")))
+	}
 	if !memory.Changed(g.memory, fresh) {
 		return
 	}
@@ -141,7 +187,10 @@ func (g *gateway) look(ctx context.Context) (wanted, map[xfrm.Family]firewall.Sa
 	if err != nil {
 		return wanted{}, nil, firewall.Change{}, err
 	}
-	g.natSources = firewall.NATSources(have)
+	g.natSources, g.live = firewall.NATSources(have), have
+	if err := g.recall(); err != nil {
+		return wanted{}, nil, firewall.Change{}, err
+	}
 	w, err := g.want(ctx)
 	if err != nil {
 		return wanted{}, nil, firewall.Change{}, err

@@ -61,7 +61,7 @@ func report(ctx context.Context, o *options, file string) (status.Report, error)
 	}
 	in.Variant = string(g.programs.Variant())
 	warnings, err := g.rival(ctx)
-	in.Warnings = append(in.Warnings, warnings...)
+	in.Warnings = append(append(in.Warnings, g.markWarnings()...), warnings...)
 	return status.Build(in), err
 }
 

@@ -46,6 +46,19 @@ func (r *Reader) readHost(ctx context.Context, s *xfrm.Snapshot) error {
 	if err != nil {
 		return err
 	}
+	err = list(ctx, s, "routing rules", func() error {
+		rules, err := netlink.RuleList(netlink.FAMILY_ALL)
+		h.Rules = h.Rules[:0]
+		for _, r := range rules {
+			if m := ruleMark(r); m.Mask != 0 {
+				h.Rules = append(h.Rules, xfrm.RoutingRule{Priority: uint32(r.Priority), Mark: m})
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	err = list(ctx, s, "routes", func() error {
 		h.Routes = h.Routes[:0]
 		for _, family := range [...]int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
@@ -60,6 +73,18 @@ func (r *Reader) readHost(ctx context.Context, s *xfrm.Snapshot) error {
 	}
 	s.Sort()
 	return nil
+}
+
+// ruleMark is what a routing rule asks of the mark. Without a mask in the
+// message all bits count, unless no mark is asked for at all.
+func ruleMark(r netlink.Rule) xfrm.Mark {
+	switch {
+	case r.Mask != nil:
+		return xfrm.Mark{Value: r.Mark, Mask: *r.Mask}
+	case r.Mark != 0:
+		return xfrm.Mark{Value: r.Mark, Mask: ^uint32(0)}
+	}
+	return xfrm.Mark{}
 }
 
 // list runs a listing again while the kernel says that it changed meanwhile. On

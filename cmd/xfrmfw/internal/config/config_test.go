@@ -38,7 +38,7 @@ func TestParse(t *testing.T) {
 		{
 			"tunnels", `
 tunnels:
-  - match: {connection: office, reqid: 7}
+  - match: {reqid: 7}
     name: office.main_1
     remote: [10.1.0.0/24, 10.3.0.9, 2001:db8:1::/48]
     nat: keep
@@ -46,15 +46,12 @@ tunnels:
       peer: 203.0.113.7
       remote: fd00::/8
     nat: exempt
-  - match: {identity: "C=CH, O=Example, CN=*"}
 `, with(func(c *firewall.Config) {
 				c.Tunnels = []firewall.TunnelConfig{{
-					Match: firewall.Match{Connection: "office", Reqid: 7}, Name: "office.main_1", KeepNAT: true,
+					Match: firewall.Match{Reqid: 7}, Name: "office.main_1", KeepNAT: true,
 					Remote: []netip.Prefix{mustPrefix("10.1.0.0/24"), mustPrefix("10.3.0.9/32"), mustPrefix("2001:db8:1::/48")},
 				}, {
 					Match: firewall.Match{Peer: mustPrefix("203.0.113.7/32"), Remote: mustPrefix("fd00::/8")},
-				}, {
-					Match: firewall.Match{Identity: "C=CH, O=Example, CN=*"},
 				}}
 			}),
 		},
@@ -149,14 +146,12 @@ func TestParseMistakes(t *testing.T) {
 
 		{"tunnels is a mapping", "tunnels: {match: {reqid: 1}}\n", `1:10: tunnels must be a list, not a mapping: write a list of entries, each "- match: ..."`},
 		{"tunnel is text", "tunnels: [office]\n", `1:11: an entry of tunnels must be a mapping (key: value), not text`},
-		{"no match", "tunnels:\n  - name: office\n", `2:5: the entry has no match: say which tunnels it is for, such as match: {connection: office}`},
-		{"empty match", "tunnels:\n  - match: {}\n", `2:12: match is empty and would fit every tunnel: use one of connection, identity, peer, remote, reqid`},
-		{"unknown match", "tunnels:\n  - match: {spi: 1}\n", `2:13: unknown key "spi": use one of connection, identity, peer, remote, reqid`},
+		{"no match", "tunnels:\n  - name: office\n", `2:5: the entry has no match: say which tunnels it is for, such as match: {peer: 203.0.113.7}`},
+		{"empty match", "tunnels:\n  - match: {}\n", `2:12: match is empty and would fit every tunnel: use one of peer, remote, reqid`},
+		{"unknown match", "tunnels:\n  - match: {spi: 1}\n", `2:13: unknown key "spi": use one of peer, remote, reqid`},
 		{"reqid zero", "tunnels: [{match: {reqid: 0}}]\n", `1:27: reqid 0 is that of every tunnel without one: match by peer or remote instead`},
 		{"reqid text", "tunnels: [{match: {reqid: a}}]\n", `1:27: reqid must be a number, not text: write it without quotes, such as 16385`},
-		{"connection empty", "tunnels: [{match: {connection: \"\"}}]\n", `1:32: connection is empty: write the text that status shows, or leave it out`},
-		{"connection number", "tunnels: [{match: {connection: 12}}]\n", `1:32: connection must be text, not a number: put it in quotes`},
-		{"identity control", "tunnels: [{match: {identity: \"a\\eb\"}}]\n", `1:30: identity "a\x1bb" holds a control character: write the text that status shows`},
+		{"connection", "tunnels: [{match: {connection: office}}]\n", `1:20: connection is not supported by this version: take it out`},
 		{"peer unmasked", "tunnels: [{match: {peer: 10.1.2.3/16}}]\n", `1:26: peer is 10.1.2.3/16, which has bits behind the prefix: write 10.1.0.0/16, or 10.1.2.3 for the one host`},
 		{"peer mapped", "tunnels: [{match: {peer: \"::ffff:10.1.2.3\"}}]\n", `1:26: peer is the IPv4-mapped ::ffff:10.1.2.3: write the IPv4 address or prefix`},
 		{"peer zone", "tunnels: [{match: {peer: \"fe80::1%eth0\"}}]\n", `1:26: peer is "fe80::1%eth0": write an address or prefix, such as 10.1.0.0/24 or 2001:db8::/32`},

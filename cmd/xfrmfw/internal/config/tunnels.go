@@ -3,7 +3,6 @@ package config
 import (
 	"net/netip"
 	"strings"
-	"unicode"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
@@ -21,7 +20,7 @@ func (p *parser) tunnels(node ast.Node) {
 		}
 		at := place(n)
 		if t.Match == (firewall.Match{}) {
-			p.fail(at, "the entry has no match: say which tunnels it is for, such as match: {connection: office}")
+			p.fail(at, "the entry has no match: say which tunnels it is for, such as match: {peer: 203.0.113.7}")
 			return
 		}
 		if i, ok := entries.covering(t.Match); ok {
@@ -61,25 +60,6 @@ func (p *parser) name(node ast.Node) string {
 	}
 	if text == "" || len(text) > maxName || strings.ContainsFunc(text, unfit) {
 		p.fail(place(node), "name %s: write 1 to %d of the characters A-Z a-z 0-9 _ . -", quote(text), maxName)
-	}
-	return text
-}
-
-// maxPeerText bounds what the hook may record of a peer, too.
-const maxPeerText = 1024
-
-// peerText reads what an IKE daemon's connection or a peer is called. It is
-// compared and never becomes part of a rule, so nearly anything goes.
-func (p *parser) peerText(node ast.Node, key string) string {
-	text, ok := p.scalar(node, key)
-	switch {
-	case !ok:
-	case text == "":
-		p.fail(place(node), "%s is empty: write the text that status shows, or leave it out", key)
-	case len(text) > maxPeerText:
-		p.fail(place(node), "%s is longer than %d bytes", key, maxPeerText)
-	case strings.ContainsFunc(text, unicode.IsControl):
-		p.fail(place(node), "%s %s holds a control character: write the text that status shows", key, quote(text))
 	}
 	return text
 }

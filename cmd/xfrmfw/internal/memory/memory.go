@@ -52,6 +52,8 @@ type record struct {
 	Dirs       uint8          `json:"dirs,omitzero"`
 	Peer       netip.Addr     `json:"peer,omitzero"`
 	Tunnel     string         `json:"tunnel"`
+	Priority   uint32         `json:"priority"`
+	Routed     bool           `json:"routed,omitzero"`
 	Since      int64          `json:"since"`
 	Expires    int64          `json:"expires"`
 }
@@ -126,7 +128,7 @@ func Parse(text []byte) ([]firewall.Guard, error) {
 		guards = append(guards, firewall.Guard{
 			Local: r.Local, Remote: r.Remote, Proto: r.Proto, LocalPort: r.LocalPort, RemotePort: r.RemotePort,
 			Pierce: r.Pierce, Dirs: r.Dirs, Source: firewall.MemoryGuard, Peer: r.Peer, Tunnel: r.Tunnel,
-			Since: r.Since, Expires: r.Expires,
+			Priority: r.Priority, Routed: r.Routed, Since: r.Since, Expires: r.Expires,
 		})
 	}
 	return guards, nil
@@ -169,7 +171,8 @@ func (s Store) Save(guards []firewall.Guard) error {
 	for _, g := range guards {
 		f.Guards = append(f.Guards, record{
 			Local: g.Local, Remote: g.Remote, Proto: g.Proto, LocalPort: g.LocalPort, RemotePort: g.RemotePort,
-			Pierce: g.Pierce, Dirs: g.Dirs, Peer: g.Peer, Tunnel: g.Tunnel, Since: g.Since, Expires: g.Expires,
+			Pierce: g.Pierce, Dirs: g.Dirs, Peer: g.Peer, Tunnel: g.Tunnel,
+			Priority: g.Priority, Routed: g.Routed, Since: g.Since, Expires: g.Expires,
 		})
 	}
 	text, err := json.MarshalIndent(f, "", " ")

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -118,6 +119,49 @@ func TestChanged(t *testing.T) {
 		if got := Changed(some(), tc.now); got != tc.want {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+}
+
+// Whatever a peer negotiates, what is written can be read again.
+func TestNothingRememberedDamagesTheFile(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	port := func() xfrm.PortMatch {
+		return xfrm.PortMatch{Port: uint16(r.Uint32()), Mask: []uint16{0, 0xffff, 0xfff0, 0xff}[r.IntN(4)]}
+	}
+	remembered := 0
+	for range 500 {
+		snapshot := xfrm.Snapshot{}
+		for n := range 4 {
+			sel := xfrm.Selector{Family: xfrm.IPv4, Proto: xfrm.Proto(r.IntN(256) * r.IntN(2)), SPort: port(), DPort: port(),
+				Src: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, byte(r.IntN(256)), 0}), 24-r.IntN(9)).Masked(),
+				Dst: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, byte(r.IntN(256)), 0}), 24).Masked()}
+			if r.IntN(4) == 0 {
+				sel.Family, sel.Src, sel.Dst = xfrm.IPv6, netip.MustParsePrefix("::ffff:10.1.0.0/112"), netip.MustParsePrefix("fd00:2::/64")
+			}
+			p := xfrm.Policy{Selector: sel, Dir: xfrm.Dir(r.IntN(3)), Priority: r.Uint32N(3)}
+			if r.IntN(4) > 0 {
+				p.Templates = []xfrm.Template{{Family: xfrm.IPv4, Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("192.0.2.2"),
+					Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: uint32(n)}}
+			}
+			snapshot.Policies = append(snapshot.Policies, p)
+		}
+		set := xfrm.Tunnels(snapshot)
+		fresh, _ := firewall.Remember(nil, firewall.LiveGuards(set, snapshot.Host), set, snapshot.Host, firewall.GuardConfig{}, 1000)
+		s := In(t.TempDir())
+		if err := s.Save(fresh); err != nil {
+			t.Fatal(err)
+		}
+		got, warning, err := s.Load()
+		if warning != "" || err != nil {
+			t.Fatalf("%+v: warning %q, error %v", fresh, warning, err)
+		}
+		if diff := cmp.Diff(fresh, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
+			t.Fatalf("(-want +got)\n%s", diff)
+		}
+		remembered += len(fresh)
+	}
+	if remembered < 500 {
+		t.Errorf("only %d guards were ever remembered: the test shows little", remembered)
 	}
 }
 
