@@ -129,7 +129,10 @@ func (n *leakSite) leaks(t *testing.T, f lab.Family) []leak {
 		return func(payload string) {
 			p := lab.UDPPacket(netip.AddrPortFrom(n.Alice.Inner(f), 7040), netip.AddrPortFrom(dst, 7041), payload+strings.Repeat(".", padding))
 			change(p)
-			n.Alice.SendRaw(t, p.Times(perAttack)...)
+			for range perAttack {
+				n.Alice.Run(t, "ip", "-6", "route", "flush", "cache") // and in IPv6 a locked MTU does not stop her learning
+				n.Alice.SendRaw(t, p)
+			}
 		}
 	}
 	hops := func(p lab.Packet) {
