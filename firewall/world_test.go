@@ -39,7 +39,7 @@ func compileInput(t *testing.T, s xfrm.Snapshot, in Input) world {
 		if err := Validate(rs); err != nil {
 			t.Fatalf("compiled rules are not valid: %v", err)
 		}
-		w.eval[rs.Family] = NewEvaluator(rs)
+		w.eval[rs.Family] = NewEvaluator(mutate(t, rs))
 	}
 	return w
 }
