@@ -60,16 +60,16 @@ func report(ctx context.Context, o *options, file string) (status.Report, error)
 		in.Differences = append(in.Differences, d.String())
 	}
 	in.Variant = string(g.programs.Variant())
-	warnings, err := g.rival(ctx)
-	in.Warnings = append(append(in.Warnings, g.markWarnings()...), warnings...)
-	return status.Build(in), err
+	in.Warnings = append(append(in.Warnings, g.markWarnings()...), g.rival(ctx)...)
+	return status.Build(in), nil
 }
 
 // rival warns of rules of the other iptables variant, which the kernel runs too.
-func (g *gateway) rival(ctx context.Context) ([]string, error) {
+func (g *gateway) rival(ctx context.Context) []string {
 	r, err := g.programs.Other(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("look at the other iptables variant: %w", err)
+		// Programs without a kernel that knows them, usually; no reason to show nothing.
+		return []string{fmt.Sprintf("look at the other iptables variant: %v", err)}
 	}
 	var warnings []string
 	if len(r.Chains) > 0 {
@@ -78,5 +78,5 @@ func (g *gateway) rival(ctx context.Context) ([]string, error) {
 	for _, m := range r.Marks {
 		warnings = append(warnings, fmt.Sprintf("iptables-%s writes the packet mark as well: %s", r.Variant, m))
 	}
-	return warnings, nil
+	return warnings
 }
