@@ -102,7 +102,7 @@ func need(t testing.TB, what, missing string) {
 
 // each runs a test against the real programs: both variants, both families, with
 // no rules of the test before.
-func each(t *testing.T, test func(t *testing.T, p *Programs, family xfrm.Family)) {
+func each(t *testing.T, test func(t *testing.T, p *Programs, family xfrm.Family), variants ...Variant) {
 	t.Helper()
 	eachVariant(t, func(t *testing.T, p *Programs) {
 		for _, family := range p.Families() {
@@ -111,15 +111,19 @@ func each(t *testing.T, test func(t *testing.T, p *Programs, family xfrm.Family)
 				test(t, p, family)
 			})
 		}
-	})
+	}, variants...)
 }
 
-func eachVariant(t *testing.T, test func(t *testing.T, p *Programs)) {
+// eachVariant runs a test with each variant, or only those that it is about.
+func eachVariant(t *testing.T, test func(t *testing.T, p *Programs), variants ...Variant) {
 	t.Helper()
 	if why := os.Getenv(whyNetns); why != "" {
 		need(t, "netns", why)
 	}
-	for _, variant := range []Variant{NFT, Legacy} {
+	if len(variants) == 0 {
+		variants = []Variant{NFT, Legacy}
+	}
+	for _, variant := range variants {
 		t.Run(string(variant), func(t *testing.T) {
 			p, err := Find(t.Context(), Options{Variant: variant, Wait: time.Second, Timeout: 20 * time.Second})
 			if err != nil {

@@ -98,9 +98,9 @@ func TestCounters(t *testing.T) {
 		}
 		mustRestore(t, p, family, "*mangle\n-I FORWARD -j ACCEPT\nCOMMIT\n")
 		want := counters(mustSave(t, p, family))
-		if p.variant == NFT && family == xfrm.IPv6 && want["a"] == "[0:0]" {
-			t.Skipf("%s: ip6tables-nft ignores the counters that it is given", p.version)
-		}
+		// ip6tables-nft 1.8.9 ignores the counters that it is given: what it does
+		// not set it can't carry over, and the comparison is one of zeros.
+		deaf := p.variant == NFT && family == xfrm.IPv6 && want["a"] == "[0:0]"
 		rs = stack(family, "c", "new", "a")
 		mustApply(t, p, plan(t, p, rs))
 		got := counters(mustSave(t, p, family))
@@ -109,7 +109,7 @@ func TestCounters(t *testing.T) {
 				t.Errorf("%s has %s, had %s", name, n, want[name])
 			}
 		}
-		if len(got) != 4 || got["c"] == "[0:0]" || got[""] == "[0:0]" {
+		if len(got) != 4 || !deaf && (got["c"] == "[0:0]" || got[""] == "[0:0]") {
 			t.Errorf("got %v", got)
 		}
 	})
@@ -218,9 +218,6 @@ func printed(t *testing.T, p *Programs, family xfrm.Family) string {
 // shows nothing, though it would write to it. No plan is made on such a view.
 func TestUnreadable(t *testing.T) {
 	eachVariant(t, func(t *testing.T, p *Programs) {
-		if p.variant != NFT {
-			t.Skip("the legacy variant has tables of its own")
-		}
 		mustApply(t, p, plan(t, p, stack(xfrm.IPv4, "a")))
 		nft := func(args ...string) {
 			t.Helper()
@@ -237,5 +234,5 @@ func TestUnreadable(t *testing.T) {
 		if !errors.As(err, &unreadable) || unreadable.Table != firewall.Mangle {
 			t.Errorf("got %v", err)
 		}
-	})
+	}, NFT) // the legacy variant has tables of its own
 }
