@@ -67,7 +67,7 @@ func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, s
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(file); err == nil {
+	if waiting(file) {
 		return errors.New("an earlier apply --confirm still waits: run xfrmfw confirm first, or let it run out")
 	}
 	g, err := openGateway(ctx, o, "")
@@ -108,6 +108,21 @@ func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, s
 	}
 	_, err = fmt.Fprintf(stdout, "run xfrmfw confirm within %s, or the former rules come back\n", limit)
 	return err
+}
+
+// waiting reports whether a change waits to be confirmed. One whose time has
+// long run out lost its worker, and waits no more.
+func waiting(file string) bool {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	var p pending
+	if json.Unmarshal(text, &p) == nil && time.Since(time.Unix(p.Deadline, 0)) < 2*lockWait {
+		return true
+	}
+	_ = os.Remove(file)
+	return false
 }
 
 // confirm keeps the new rules. Whoever removes the file decides.
