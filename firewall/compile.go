@@ -134,14 +134,6 @@ type compiler struct {
 	uncertain map[uint32]bool
 }
 
-// claim is a pair of a tunnel that may be verified.
-type claim struct {
-	tunnel int
-	pair   xfrm.Pair
-	// policyOnly tells that packets of this pair may carry none of our bits.
-	policyOnly bool
-}
-
 func newCompiler(in Input) *compiler {
 	var warnings []string
 	in.Host, warnings = nameable(in.Host)
@@ -170,49 +162,6 @@ func newCompiler(in Input) *compiler {
 		c.claim(i)
 	}
 	return c
-}
-
-// cappedSet is the set with the pairs as they may be claimed.
-func (c *compiler) cappedSet() xfrm.Set {
-	set := c.Set
-	set.Tunnels = slices.Clone(set.Tunnels)
-	for i, t := range set.Tunnels {
-		tc, ok := c.config(t)
-		if !ok || tc.Remote == nil {
-			continue
-		}
-		var pairs []xfrm.Pair
-		for _, p := range t.Pairs {
-			for _, remote := range within(p.Remote, tc.Remote) {
-				p.Remote = remote
-				pairs = append(pairs, p)
-			}
-		}
-		set.Tunnels[i].Pairs = pairs
-	}
-	return set
-}
-
-// capped takes from the guards what their tunnel's peer may not claim: it could
-// cut this host off from whatever it names.
-func (c *compiler) capped(guards []Guard) []Guard {
-	caps := make(map[string][]netip.Prefix)
-	for _, t := range c.Set.Tunnels {
-		if tc, ok := c.config(t); ok && tc.Remote != nil {
-			caps[t.ID] = tc.Remote
-		}
-	}
-	if len(caps) == 0 {
-		return guards
-	}
-	var kept []Guard
-	for _, g := range guards {
-		for _, remote := range within(g.Remote, caps[g.Tunnel]) {
-			g.Remote = remote
-			kept = append(kept, g)
-		}
-	}
-	return kept
 }
 
 // nameable returns the host without the links that no rule can name: one odd
@@ -302,95 +251,4 @@ func (c *compiler) report(i int) {
 	}
 	slices.Sort(r.Devices)
 	r.Devices = slices.Compact(r.Devices)
-}
-
-// claim adds the tunnel's pairs to what may be verified.
-func (c *compiler) claim(i int) {
-	t := c.Set.Tunnels[i]
-	tc, _ := c.config(t)
-	for _, p := range t.Pairs {
-		if reason := unfit(p); reason != "" {
-			c.uncertain[t.Reqid] = true
-			c.ignore(t, p, reason)
-			continue
-		}
-		if t.Reqid == 0 && !c.distinct(t, p.Family()) {
-			c.uncertain[t.Reqid] = true
-			c.ignore(t, p, "reqid 0 and no outer addresses to tell it by: give the states a reqid")
-			continue
-		}
-		remotes := within(p.Remote, tc.Remote)
-		if len(remotes) == 0 {
-			c.ignore(t, p, "the configuration's remote: leaves nothing of its remote selector")
-		}
-		for _, remote := range remotes {
-			p.Remote = remote
-			c.claims = append(c.claims, claim{tunnel: i, pair: p, policyOnly: greedyPolicy(p, c.Host, c.Config.Marks)})
-		}
-	}
-}
-
-// unfit says why no rule can match a pair's traffic exactly, or nothing.
-func unfit(p xfrm.Pair) string {
-	for _, ports := range []xfrm.PortMatch{p.LocalPort, p.RemotePort} {
-		if _, _, ok := ports.Range(); !ok {
-			return fmt.Sprintf("port mask %s is no range, which iptables can't match", ports)
-		}
-		if !ports.Any() && !ported(p.Proto) {
-			return fmt.Sprintf("iptables knows no ports of protocol %s", p.Proto)
-		}
-	}
-	return ""
-}
-
-// ported reports whether rules can match a protocol's ports, or ICMP's types.
-func ported(p xfrm.Proto) bool {
-	switch p {
-	case xfrm.TCP, xfrm.UDP, xfrm.SCTP, xfrm.ICMP, xfrm.ICMPv6:
-		return true
-	}
-	return false
-}
-
-func (c *compiler) ignore(t xfrm.Tunnel, p xfrm.Pair, reason string) {
-	c.result.Ignored = append(c.result.Ignored, xfrm.Ignored{
-		Object: fmt.Sprintf("tunnel %s: %s to %s", t.ID, p.Local, p.Remote), Reason: reason,
-	})
-}
-
-// distinct reports whether the tunnel's outer addresses can be part of a policy
-// match: xt_policy compares them in the inner packet's family.
-func (c *compiler) distinct(t xfrm.Tunnel, inner Family) bool {
-	return t.Mode == xfrm.TunnelMode && !t.Comp &&
-		t.Local.IsValid() && t.Remote.IsValid() && !t.Remote.IsUnspecified() &&
-		t.Remote.Is4() == (inner == xfrm.IPv4)
-}
-
-// within intersects a selector with the caps; without caps it stays as it is.
-func within(p netip.Prefix, caps []netip.Prefix) []netip.Prefix {
-	if len(caps) == 0 {
-		return []netip.Prefix{p}
-	}
-	var parts []netip.Prefix
-	for _, limit := range caps {
-		if limit.Overlaps(p) {
-			if limit.Bits() < p.Bits() {
-				limit = p
-			}
-			if !slices.Contains(parts, limit) {
-				parts = append(parts, limit)
-			}
-		}
-	}
-	return parts
-}
-
-// policyIn is the match for packets that came out of a tunnel's states. Where
-// several tunnels share a reqid, the outer addresses tell them apart.
-func (c *compiler) policyIn(t xfrm.Tunnel, inner Family) PolicyMatch {
-	m := PolicyMatch{Dir: PolicyIn, Proto: t.Proto, Reqid: t.Reqid, HasReqid: true}
-	if (t.Reqid == 0 || c.shared[t.Reqid]) && c.distinct(t, inner) {
-		m.TunnelSrc, m.TunnelDst = t.Remote, t.Local
-	}
-	return m
 }

@@ -1,0 +1,70 @@
+package firewall
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// cappedSet is the set with the pairs as they may be claimed.
+func (c *compiler) cappedSet() xfrm.Set {
+	set := c.Set
+	set.Tunnels = slices.Clone(set.Tunnels)
+	for i, t := range set.Tunnels {
+		tc, ok := c.config(t)
+		if !ok || tc.Remote == nil {
+			continue
+		}
+		var pairs []xfrm.Pair
+		for _, p := range t.Pairs {
+			for _, remote := range within(p.Remote, tc.Remote) {
+				p.Remote = remote
+				pairs = append(pairs, p)
+			}
+		}
+		set.Tunnels[i].Pairs = pairs
+	}
+	return set
+}
+
+// capped takes from the guards what their tunnel's peer may not claim: it could
+// cut this host off from whatever it names.
+func (c *compiler) capped(guards []Guard) []Guard {
+	caps := make(map[string][]netip.Prefix)
+	for _, t := range c.Set.Tunnels {
+		if tc, ok := c.config(t); ok && tc.Remote != nil {
+			caps[t.ID] = tc.Remote
+		}
+	}
+	if len(caps) == 0 {
+		return guards
+	}
+	var kept []Guard
+	for _, g := range guards {
+		for _, remote := range within(g.Remote, caps[g.Tunnel]) {
+			g.Remote = remote
+			kept = append(kept, g)
+		}
+	}
+	return kept
+}
+
+// within intersects a selector with the caps; without caps it stays as it is.
+func within(p netip.Prefix, caps []netip.Prefix) []netip.Prefix {
+	if len(caps) == 0 {
+		return []netip.Prefix{p}
+	}
+	var parts []netip.Prefix
+	for _, limit := range caps {
+		if limit.Overlaps(p) {
+			if limit.Bits() < p.Bits() {
+				limit = p
+			}
+			if !slices.Contains(parts, limit) {
+				parts = append(parts, limit)
+			}
+		}
+	}
+	return parts
+}

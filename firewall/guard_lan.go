@@ -1,0 +1,102 @@
+package firewall
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// lanSpots are the connected networks under a guard's remote selector, each on
+// its own interface. A LAN is never cut from its own gateway.
+func (b *builder) lanSpots(g Guard) []lanSpot {
+	var spots []lanSpot
+	for _, s := range b.connected {
+		if s.network.Overlaps(g.Remote) {
+			spots = append(spots, s)
+		}
+	}
+	if !g.Routed {
+		return spots
+	}
+	// What is routed into a device gives way to a more specific route elsewhere.
+	for _, r := range b.Host.Routes {
+		l, ok := b.Host.Link(r.Link)
+		if !ok || l.Name == "lo" || b.isTunnelDevice(l.Name) || r.Dst.Bits() <= g.Remote.Bits() || !r.Dst.Overlaps(g.Remote) {
+			continue
+		}
+		if s := (lanSpot{r.Dst, l.Name}); !slices.Contains(spots, s) {
+			spots = append(spots, s)
+		}
+	}
+	return spots
+}
+
+// lanChain names the chain of a guard's connected networks.
+func lanChain(letter string, g Guard) string {
+	return stableName(chainLAN+letter, fmt.Sprint(g.key()), g.Tunnel)
+}
+
+// lanSpot is a network that an interface is connected to.
+type lanSpot struct {
+	network netip.Prefix
+	device  string
+}
+
+// connectedNetworks lists the networks of this host's interfaces, without the
+// tunnel devices and without its single addresses.
+func connectedNetworks(host xfrm.Host, tunnelDevice func(string) bool) []lanSpot {
+	var spots []lanSpot
+	for _, a := range host.Addresses {
+		l, ok := host.Link(a.Link)
+		if !ok || l.Name == "lo" || a.Prefix.IsSingleIP() || a.Prefix.Bits() == 0 || tunnelDevice(l.Name) || neverJudged(a.Prefix.Addr()) {
+			continue
+		}
+		s := lanSpot{a.Prefix.Masked(), l.Name}
+		if !slices.Contains(spots, s) {
+			spots = append(spots, s)
+		}
+	}
+	return spots
+}
+
+// guarded wraps a guard's final rules so that the connected networks below it
+// are spared, but not the tunnel's own peer: a chain of its own, left by RETURN
+// towards the guards that come after. toward tells which address is the remote.
+func (b *builder) guarded(table Table, name string, g Guard, source bool, jump Rule, final []Rule) []Rule {
+	spots := b.lanSpots(g)
+	if len(spots) == 0 {
+		return final
+	}
+	at := func(r Rule, p netip.Prefix) Rule {
+		if source {
+			r.Src = p
+		} else {
+			r.Dst = p
+		}
+		return r
+	}
+	var rules []Rule
+	if g.Peer.IsValid() && g.Remote.Contains(g.Peer) {
+		for _, r := range final {
+			rules = append(rules, at(r, single(g.Peer)))
+		}
+	}
+	for _, s := range spots {
+		network := s.network
+		if network.Bits() < g.Remote.Bits() {
+			network = g.Remote
+		}
+		r := at(Rule{Target: Target{Verb: Return}, Purpose: PurposeLAN, Tunnel: g.Tunnel}, network)
+		if source {
+			r.In = s.device
+		} else {
+			r.Out = s.device
+		}
+		rules = append(rules, r)
+	}
+	b.chain(table, name, append(rules, final...)...)
+	jump.Target, jump.Purpose, jump.Tunnel = Target{Verb: Jump, Chain: name}, PurposeDispatch, g.Tunnel
+	return []Rule{jump}
+}
