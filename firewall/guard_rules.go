@@ -13,6 +13,7 @@ const (
 	chainInject  = "XFRMFW-INJECT"
 	chainLeak    = "XFRMFW-LEAK"
 	chainDown    = "XFRMFW-DOWN"
+	chainRefuse  = "XFRMFW-REFUSE"
 	chainError   = "XFRMFW-ERROR"
 	chainPost    = "XFRMFW-POST"
 	chainKnown   = "XFRMFW-KNOWN"
@@ -61,14 +62,20 @@ func dropChain(purpose Purpose) string {
 // dropChains end the cases, each in a chain of its own, where it is counted.
 func (b *builder) dropChains() {
 	for _, p := range []Purpose{PurposeSpoof, PurposeInject, PurposeCrossed, PurposeLeak} {
-		var rules []Rule
-		if log, ok := b.Config.Log.target(p); ok {
-			rules = append(rules, Rule{
-				Limit: Limit{PerSecond: b.Config.Log.PerSecond, Burst: b.Config.Log.PerSecond}, Target: log, Purpose: PurposeLog,
-			})
-		}
-		b.chain(Mangle, dropChain(p), append(rules, Rule{Target: Target{Verb: Drop}, Purpose: p})...)
+		b.chain(Mangle, dropChain(p), append(b.logged(p), Rule{Target: Target{Verb: Drop}, Purpose: p})...)
 	}
+	b.chain(Filter, chainRefuse, append(b.logged(PurposeLeak), Rule{Target: Target{Verb: Reject}, Purpose: PurposeReject})...)
+}
+
+// logged writes about a case, at a bounded rate.
+func (b *builder) logged(p Purpose) []Rule {
+	log, ok := b.Config.Log.target(p)
+	if !ok {
+		return nil
+	}
+	return []Rule{{
+		Limit: Limit{PerSecond: b.Config.Log.PerSecond, Burst: b.Config.Log.PerSecond}, Target: log, Purpose: PurposeLog,
+	}}
 }
 
 // pierced is the rule of an exception.
@@ -185,7 +192,7 @@ func (b *builder) leakEntriesNamed(table Table, letter string) []entry {
 		r.Target, r.Purpose = drop(PurposeLeak), PurposeLeakGuard
 		name := lanChain(letter, g)
 		if table == Filter {
-			r.Target, r.Purpose = Target{Verb: Reject}, PurposeReject
+			r.Target, r.Purpose = Target{Verb: Goto, Chain: chainRefuse}, PurposeLeakGuard
 			entries = append(entries, entry{g.Remote, b.guarded(table, name, g, false, match, []Rule{r})})
 			continue
 		}
