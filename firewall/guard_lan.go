@@ -1,9 +1,9 @@
 package firewall
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -35,7 +35,8 @@ func (b *builder) lanSpots(g Guard) []lanSpot {
 
 // lanChain names the chain of a guard's connected networks.
 func lanChain(letter string, g Guard) string {
-	return stableName(chainLAN+letter, fmt.Sprint(g.key()), g.Tunnel)
+	return stableName(chainLAN+letter, g.Local.String(), g.Remote.String(), g.Proto.String(),
+		g.LocalPort.String(), g.RemotePort.String(), strconv.FormatBool(g.Routed), g.Tunnel)
 }
 
 // lanSpot is a network that an interface is connected to.
@@ -96,7 +97,11 @@ func (b *builder) guarded(table Table, name string, g Guard, source bool, jump R
 		}
 		rules = append(rules, r)
 	}
-	b.chain(table, name, append(rules, final...)...)
+	// One tunnel may have a pair twice, with and without a device.
+	if key := string(table) + name; !b.made[key] {
+		b.made[key] = true
+		b.chain(table, name, append(rules, final...)...)
+	}
 	jump.Target, jump.Purpose, jump.Tunnel = Target{Verb: Jump, Chain: name}, PurposeDispatch, g.Tunnel
 	return []Rule{jump}
 }

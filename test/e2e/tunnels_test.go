@@ -50,8 +50,9 @@ type report struct {
 		StrayTag int `json:"stray_tag"`
 		Unknown  int `json:"unknown"`
 	} `json:"counts"`
-	InSync   *bool    `json:"in_sync"`
-	Warnings []string `json:"warnings"`
+	InSync      *bool    `json:"in_sync"`
+	Differences []string `json:"differences"`
+	Warnings    []string `json:"warnings"`
 }
 
 func status(t *testing.T, h *lab.Host) report {
@@ -108,7 +109,7 @@ func TestTunnelsPass(t *testing.T) {
 			for _, g := range n.Gateways() {
 				r := status(t, g)
 				if len(r.Tunnels) != 1 || r.InSync == nil || !*r.InSync {
-					t.Fatalf("%s: status shows %+v", g.Name, r)
+					t.Fatalf("%s: status shows %d tunnels, in sync %v, differences %q", g.Name, len(r.Tunnels), r.InSync, r.Differences)
 				}
 				tunnel := r.Tunnels[0]
 				if tunnel.State != "up" || tunnel.Evidence != test.evidence {
