@@ -98,44 +98,44 @@ func outboundRule(g Guard) Rule {
 	return r
 }
 
+// guardEntries returns an entry for each guard of this family that counts in a
+// direction: what rules makes of the rule that matches the guard's traffic, or
+// for an exception the rule that leaves it alone.
+func (b *builder) guardEntries(inbound bool, rules func(Guard, Rule) []Rule) []entry {
+	counts, match := Guard.outbound, outboundRule
+	if inbound {
+		counts, match = Guard.inbound, inboundRule
+	}
+	var entries []entry
+	for _, g := range b.all {
+		switch {
+		case g.family() != b.family || !counts(g):
+		case g.Pierce:
+			entries = append(entries, entry{g.Remote, pierced(match(g))})
+		default:
+			entries = append(entries, entry{g.Remote, rules(g, match(g))})
+		}
+	}
+	return entries
+}
+
 // spoofEntries drop what is not verified and comes from a remote selector to
 // its local one (case 6), in INPUT and FORWARD: after DNAT.
 func (b *builder) spoofEntries() []entry {
-	var entries []entry
-	for _, g := range b.all {
-		if g.family() != b.family || !g.inbound() {
-			continue
-		}
-		r := inboundRule(g)
-		if g.Pierce {
-			entries = append(entries, entry{g.Remote, pierced(r)})
-			continue
-		}
-		match := r
+	return b.guardEntries(true, func(g Guard, match Rule) []Rule {
+		r := match
 		r.Target, r.Purpose = drop(PurposeSpoof), PurposeSpoofGuard
-		name := lanChain("S", g)
-		entries = append(entries, entry{g.Remote, b.guarded(Mangle, name, g, true, match, []Rule{r})})
-	}
-	return entries
+		return b.guarded(Mangle, lanChain("S", g), g, true, match, []Rule{r})
+	})
 }
 
 // injectEntries drop what claims to come from a local selector, but not by the
 // interface that it lives behind: the gateway would encrypt it (case 6b).
 func (b *builder) injectEntries() []entry {
-	var entries []entry
-	for _, g := range b.all {
-		if g.family() != b.family || !g.outbound() {
-			continue
-		}
-		r := outboundRule(g)
-		if g.Pierce {
-			entries = append(entries, entry{g.Remote, pierced(r)})
-			continue
-		}
+	return b.guardEntries(false, func(_ Guard, r Rule) []Rule {
 		r.NotReverse, r.Target, r.Purpose = true, drop(PurposeInject), PurposeInjectGuard
-		entries = append(entries, entry{g.Remote, []Rule{r}})
-	}
-	return entries
+		return []Rule{r}
+	})
 }
 
 // postrouting is the one choke point for what leaves: after DNAT, with the real
@@ -173,33 +173,21 @@ func (b *builder) leakEntries(table Table) []entry { return b.leakEntriesNamed(t
 
 // leakEntriesNamed is leakEntries with a letter for the chains that it makes.
 func (b *builder) leakEntriesNamed(table Table, letter string) []entry {
-	var entries []entry
-	for _, g := range b.all {
-		if g.family() != b.family || !g.outbound() {
-			continue
-		}
-		r := outboundRule(g)
-		if g.Pierce {
-			entries = append(entries, entry{g.Remote, pierced(r)})
-			continue
-		}
+	return b.guardEntries(false, func(g Guard, match Rule) []Rule {
 		if b.byDestinationAlone(g) {
-			r.Src = netip.PrefixFrom(g.Local.Addr(), 0).Masked()
-			r.SPorts = Ports{}
+			match.Src = netip.PrefixFrom(g.Local.Addr(), 0).Masked()
+			match.SPorts = Ports{}
 		}
-		match := r
+		r := match
 		r.Policy = PolicyMatch{Dir: PolicyOut, None: true}
-		r.Target, r.Purpose = drop(PurposeLeak), PurposeLeakGuard
-		name := lanChain(letter, g)
-		if table == Filter {
-			r.Target, r.Purpose = Target{Verb: Goto, Chain: chainRefuse}, PurposeLeakGuard
-			entries = append(entries, entry{g.Remote, b.guarded(table, name, g, false, match, []Rule{r})})
-			continue
+		r.Target, r.Purpose = Target{Verb: Goto, Chain: chainRefuse}, PurposeLeakGuard
+		final := []Rule{r}
+		if table == Mangle {
+			final[0].Target = drop(PurposeLeak)
+			final = append(final, b.rewritten(g)...)
 		}
-		final := append([]Rule{r}, b.rewritten(g)...)
-		entries = append(entries, entry{g.Remote, b.guarded(table, name, g, false, match, final)})
-	}
-	return entries
+		return b.guarded(table, lanChain(letter, g), g, false, match, final)
+	})
 }
 
 // errorEntries are case 8c: an ICMP error quotes the packet that it is about, so
