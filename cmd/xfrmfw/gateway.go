@@ -56,7 +56,7 @@ func openGateway(ctx context.Context, o *options, file string) (*gateway, error)
 	if variant != "" && variant != iptables.NFT && variant != iptables.Legacy {
 		return nil, usageError(fmt.Sprintf("--variant %s: want nft or legacy", o.variant))
 	}
-	g := &gateway{config: c, file: file, store: memory.In(o.stateDir)}
+	g := &gateway{config: c.Firewall, file: file, store: memory.In(o.stateDir)}
 	if file != "" {
 		return g, nil
 	}

@@ -18,7 +18,7 @@ import (
 func TestParse(t *testing.T) {
 	t.Parallel()
 	with := func(change func(*firewall.Config)) firewall.Config {
-		c := Default()
+		c := Default().Firewall
 		change(&c)
 		return c
 	}
@@ -26,13 +26,13 @@ func TestParse(t *testing.T) {
 		name, text string
 		want       firewall.Config
 	}{
-		{"empty", "", Default()},
-		{"comments only", "# nothing yet\n\n", Default()},
+		{"empty", "", Default().Firewall},
+		{"comments only", "# nothing yet\n\n", Default().Firewall},
 		{"document start", "---\nwan: [eth0]\n", with(func(c *firewall.Config) { c.WAN = []string{"eth0"} })},
 		{"byte order mark", "\ufeffwan: [eth0]\n", with(func(c *firewall.Config) { c.WAN = []string{"eth0"} })},
 		{"block list", "wan:\n  - eth0\n  - \"wan.100\"\n", with(func(c *firewall.Config) { c.WAN = []string{"eth0", "wan.100"} })},
 		{"carriage returns", "wan: [eth0]\r\nverified: return\r\n", with(func(c *firewall.Config) { c.WAN, c.MarkOnly = []string{"eth0"}, true })},
-		{"verified accept", "verified: accept\n", Default()},
+		{"verified accept", "verified: accept\n", Default().Firewall},
 		{"marks auto", "marks: auto\n", with(func(c *firewall.Config) { c.AutoMarks = true })},
 		{"marks", "marks: {tag: 0x1, verified: 256}\n", with(func(c *firewall.Config) { c.Marks = firewall.Marks{Tag: 1, Verified: 256} })},
 		{
@@ -71,7 +71,7 @@ tunnels:
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+			if diff := cmp.Diff(Config{Firewall: tt.want, Daemon: DefaultDaemon()}, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
@@ -86,7 +86,7 @@ func TestParseMistakes(t *testing.T) {
 		want string
 	}{
 		{"unknown key", "wan: [eth0]\nverifed: accept\n", `2:1: unknown key "verifed": did you mean verified?`},
-		{"unknown key, far", "zone: 1\n", `1:1: unknown key "zone": use one of guard, lockdown, log, marks, tunnels, verified, wan`},
+		{"unknown key, far", "zone: 1\n", `1:1: unknown key "zone": use one of daemon, guard, lockdown, log, marks, tunnels, verified, wan`},
 		{"duplicate key", "wan: [eth0]\nmarks: auto\nwan: [eth1]\n", "3:1: wan is given twice, first on line 1: keep one"},
 		{"guard off", "guard: {remember: 30}\n", "1:19: remember must be text, not a number: put it in quotes"},
 		{"guard age", "guard: {remember: 30m}\n", "1:19: remember is \"30m\": write off, or days or hours such as 30d or 12h"},
@@ -114,7 +114,7 @@ func TestParseMistakes(t *testing.T) {
 		{"long line", "# " + strings.Repeat("- ", 10000), "1:16385: the line is longer than 16384 bytes: break it"},
 		{"alias", "wan: &w [eth0]\n", "1:6: wan must be a list, not an anchor or alias, which are not supported: write wan: [eth0]"},
 		{"tag", "verified: !!str accept\n", "1:11: verified is a YAML tag, which are not supported: write the value itself"},
-		{"merge", "<<: {wan: [eth0]}\n", "1:1: a key must be a plain word: one of guard, lockdown, log, marks, tunnels, verified, wan"},
+		{"merge", "<<: {wan: [eth0]}\n", "1:1: a key must be a plain word: one of daemon, guard, lockdown, log, marks, tunnels, verified, wan"},
 
 		{"wan is text", "wan: eth0\n", "1:6: wan must be a list, not text: write wan: [eth0]"},
 		{"wan is empty", "wan: []\n", "1:6: wan is an empty list: name something, or leave wan out"},
@@ -167,7 +167,7 @@ func TestParseMistakes(t *testing.T) {
 		{"wider first", "tunnels:\n- match: {peer: 10.0.0.0/8}\n- match: {peer: 10.1.0.0/16, reqid: 1}\n", `3:3: no tunnel gets here: the entry on line 2 matches all that this one does: put the narrower one first`},
 
 		{"several", "wan: eth0\nverified: maybe\nfoo: 1\n", "1:6: wan must be a list, not text: write wan: [eth0]\n" +
-			"2:11: verified is \"maybe\": write accept or return\n3:1: unknown key \"foo\": use one of guard, lockdown, log, marks, tunnels, verified, wan"},
+			"2:11: verified is \"maybe\": write accept or return\n3:1: unknown key \"foo\": use one of daemon, guard, lockdown, log, marks, tunnels, verified, wan"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestParseMistakes(t *testing.T) {
 			if diff := cmp.Diff(tt.want, text); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
-			if diff := cmp.Diff(firewall.Config{}, got); diff != "" {
+			if diff := cmp.Diff(Config{}, got); diff != "" {
 				t.Errorf("part of it was accepted: %s", diff)
 			}
 		})
@@ -227,7 +227,7 @@ func TestLoad(t *testing.T) {
 	if err := os.WriteFile(file, []byte("verified: return\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := Load(file, false); err != nil || !got.MarkOnly {
+	if got, err := Load(file, false); err != nil || !got.Firewall.MarkOnly {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -238,7 +238,8 @@ func FuzzParse(f *testing.F) {
 		"    name: n\n    remote: [10.0.0.0/8]\n    nat: keep\n")
 	f.Add("marks: auto\nlog: kernel\n---\n? a\n: &b !!c *b\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := Parse([]byte(text), "f")
+		config, err := Parse([]byte(text), "f")
+		c := config.Firewall
 		if err != nil {
 			var mistake *Error
 			if !errors.As(err, &mistake) {

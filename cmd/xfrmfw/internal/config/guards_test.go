@@ -44,7 +44,7 @@ tunnels:
 			Out:   []firewall.Service{{Proto: xfrm.ESP}},
 		}},
 	}
-	if !reflect.DeepEqual(c, want) {
+	if !reflect.DeepEqual(c.Firewall, want) {
 		t.Errorf("got %+v\nwant %+v", c, want)
 	}
 	for text, check := range map[string]func(firewall.Config) bool{
@@ -54,7 +54,7 @@ tunnels:
 		"log: {rate: 9/s}":       func(c firewall.Config) bool { return c.Log == firewall.LogConfig{Kernel: true, PerSecond: 9} },
 		"wan: [eth0]":            func(c firewall.Config) bool { return c.Log == firewall.LogConfig{Kernel: true, PerSecond: 5} },
 	} {
-		if c, err := Parse([]byte(text), "x"); err != nil || !check(c) {
+		if c, err := Parse([]byte(text), "x"); err != nil || !check(c.Firewall) {
 			t.Errorf("%s: %+v, %v", text, c, err)
 		}
 	}

@@ -35,11 +35,21 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Text)
 }
 
+// Config is all that a configuration file says.
+type Config struct {
+	// Firewall is what the rules are to be.
+	Firewall firewall.Config
+	Daemon   Daemon
+}
+
 // Default is the configuration of a host without a file.
-func Default() firewall.Config {
-	return firewall.Config{
-		Marks: firewall.DefaultMarks(),
-		Log:   firewall.LogConfig{Kernel: true, PerSecond: defaultRate},
+func Default() Config {
+	return Config{
+		Firewall: firewall.Config{
+			Marks: firewall.DefaultMarks(),
+			Log:   firewall.LogConfig{Kernel: true, PerSecond: defaultRate},
+		},
+		Daemon: DefaultDaemon(),
 	}
 }
 
@@ -47,35 +57,36 @@ func Default() firewall.Config {
 // defaults, unless it was named explicitly: then it is an error.
 //
 // Mistakes can be told from failures by errors.As with an *Error.
-func Load(path string, explicit bool) (firewall.Config, error) {
+func Load(path string, explicit bool) (Config, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !explicit {
 			return Default(), nil
 		}
-		return firewall.Config{}, &Error{File: path, Text: "no such configuration file: create it, or leave the option out for the defaults"}
+		return Config{}, &Error{File: path, Text: "no such configuration file: create it, or leave the option out for the defaults"}
 	}
 	if err != nil {
-		return firewall.Config{}, fmt.Errorf("read configuration: %w", err)
+		return Config{}, fmt.Errorf("read configuration: %w", err)
 	}
 	defer func() { _ = f.Close() }()
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
-		return firewall.Config{}, fmt.Errorf("read configuration: %w", err)
+		return Config{}, fmt.Errorf("read configuration: %w", err)
 	}
 	return Parse(data, path)
 }
 
 // Parse reads the text of a configuration file. The name is for errors only.
 // Nothing of a text with a mistake is accepted.
-func Parse(data []byte, filename string) (firewall.Config, error) {
+func Parse(data []byte, filename string) (Config, error) {
 	if len(data) > maxSize {
-		return firewall.Config{}, &Error{File: filename, Text: fmt.Sprintf("the file is larger than %d MiB", maxSize>>20)}
+		return Config{}, &Error{File: filename, Text: fmt.Sprintf("the file is larger than %d MiB", maxSize>>20)}
 	}
-	p := parser{file: filename, config: Default()}
+	defaults := Default()
+	p := parser{file: filename, config: defaults.Firewall, service: defaults.Daemon}
 	p.document(bytes.TrimPrefix(data, []byte("\ufeff")))
 	if err := p.err(); err != nil {
-		return firewall.Config{}, err
+		return Config{}, err
 	}
-	return p.config, nil
+	return Config{Firewall: p.config, Daemon: p.service}, nil
 }

@@ -23,7 +23,9 @@ const maxErrors = 10
 type parser struct {
 	file   string
 	config firewall.Config
-	errs   []error
+	// service is what the file says of the daemon.
+	service Daemon
+	errs    []error
 	// more counts the mistakes beyond maxErrors.
 	more int
 	// later are checks that need the whole file.

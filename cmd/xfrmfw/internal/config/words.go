@@ -10,7 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
-// The words of the configuration stand in the three maps of this file. A word
+// The words of the rules stand in the three maps of this file. A word
 // whose value is nil is one of a later version: it is known, so that it is not
 // taken for a slip, and refused.
 
@@ -24,6 +24,7 @@ func (p *parser) topWords() words {
 		"guard":    p.guard,
 		"log":      p.log,
 		"lockdown": p.lockdown,
+		"daemon":   p.daemon,
 
 		"cross_check": nil,
 	}
