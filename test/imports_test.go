@@ -22,6 +22,7 @@ var allowed = map[string][]string{
 	"cmd/xfrmfw/internal/listen": {},
 	"cmd/xfrmfw/internal/status": {"firewall", "xfrm"},
 	"cmd/xfrmfw/internal/memory": {"firewall", "xfrm", "golang.org/x/sys"},
+	"cmd/xfrmfw/internal/nudge":  {"golang.org/x/sys"},
 	"firewall/internal/fake":     {"firewall", "xfrm"},
 	"cmd/xfrmfw":                 {"xfrm", "xfrm/kernel", "firewall", "firewall/iptables", "cmd/xfrmfw/internal", "github.com/spf13", "golang.org/x/sys"},
 	"test/lab":                   {"golang.org/x/sys"},

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 )
 
 func hookCommand(o *options) *cobra.Command {
@@ -19,9 +21,10 @@ func hookCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hook",
 		Short: "Have the rules follow a change, from an IKE daemon's updown script",
-		Long: `hook starts one apply in the background and returns at once, since the IKE
-daemon waits for it. Any number of calls at once come to one or two applies. It
-always exits with 0: trouble is reported to syslog, and never fails the tunnel.`,
+		Long: `hook nudges the daemon; where none runs, it starts one apply in the background.
+It returns at once, since the IKE daemon waits for it. Any number of calls at
+once come to one or two applies. It always exits with 0: trouble is reported to
+syslog, and never fails the tunnel.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if worker {
@@ -39,9 +42,25 @@ always exits with 0: trouble is reported to syslog, and never fails the tunnel.`
 	return cmd
 }
 
-// hook leaves word that something changed, and sees to it that a worker runs.
-// The environment, much of which the peer wrote, is not looked at.
+// hook nudges the daemon. If that does not take the nudge, a worker does its
+// work: the lock keeps the two from undoing each other.
 func hook(o *options) error {
+	socket, err := daemonSocket(o)
+	if err != nil {
+		return err
+	}
+	nudged := nudge.Send(socket)
+	if nudged == nil {
+		return nil
+	}
+	if errors.Is(nudged, nudge.ErrNobody) {
+		nudged = nil
+	}
+	return errors.Join(nudged, leaveWord(o))
+}
+
+// leaveWord says that something changed, and sees to it that a worker runs.
+func leaveWord(o *options) error {
 	mark, err := hookMark(o)
 	if err != nil {
 		return err

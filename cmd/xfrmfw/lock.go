@@ -59,6 +59,16 @@ func openLock(o *options, name string) (*os.File, error) {
 	return f, nil
 }
 
+// daemonSocket names the socket by which the daemon of this network namespace
+// is nudged.
+func daemonSocket(o *options) (string, error) {
+	ns, err := namespace()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(o.runDir, fmt.Sprintf("daemon-%d.sock", ns)), nil
+}
+
 // namespace returns the inode that names the network namespace.
 func namespace() (uint64, error) {
 	var st unix.Stat_t
