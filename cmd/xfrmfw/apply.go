@@ -38,7 +38,7 @@ With nothing to change it runs no iptables-restore and says so.`,
 				}
 				return applyUntilConfirmed(cmd.Context(), o, limit, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			return apply(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return apply(cmd.Context(), o, "apply", cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would be fed to iptables-restore, and change nothing")
@@ -48,7 +48,8 @@ With nothing to change it runs no iptables-restore and says so.`,
 	return cmd
 }
 
-func apply(ctx context.Context, o *options, stdout, stderr io.Writer) error {
+// apply reconciles once, for the command that is noted as by.
+func apply(ctx context.Context, o *options, by string, stdout, stderr io.Writer) (err error) {
 	g, err := openGateway(ctx, o, "")
 	if err != nil {
 		return err
@@ -58,6 +59,7 @@ func apply(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer unlock()
+	defer func() { note(o, by, err) }()
 	out, err := g.reconcile(ctx)
 	if err != nil {
 		return err

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,11 +51,7 @@ func confirmCommand(o *options) *cobra.Command {
 
 // pendingFile names the file of the change that waits, in this network namespace.
 func pendingFile(o *options) (string, error) {
-	ns, err := namespace()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(o.runDir, fmt.Sprintf("confirm-%d.json", ns)), nil
+	return runFile(o, "confirm", ".json")
 }
 
 // applyUntilConfirmed applies, and starts the process that puts our former
@@ -102,7 +97,7 @@ func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, s
 		_ = os.Remove(file)
 		return err
 	}
-	if err := apply(ctx, o, stdout, stderr); err != nil {
+	if err := apply(ctx, o, "apply", stdout, stderr); err != nil {
 		_ = os.Remove(file)
 		return err
 	}

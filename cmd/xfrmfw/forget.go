@@ -69,5 +69,5 @@ func forget(ctx context.Context, o *options, word string, stdout, stderr io.Writ
 	if _, err := fmt.Fprintf(stdout, "forgotten: %s\n", plural(len(held)-len(kept), "pair")); err != nil {
 		return err
 	}
-	return apply(ctx, o, stdout, stderr)
+	return apply(ctx, o, "apply", stdout, stderr)
 }

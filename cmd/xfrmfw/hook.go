@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/syslog"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -80,11 +79,7 @@ func hookMark(o *options) (string, error) {
 	if err := os.MkdirAll(o.runDir, 0o700); err != nil {
 		return "", fmt.Errorf("make run directory: %w", err)
 	}
-	ns, err := namespace()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(o.runDir, fmt.Sprintf("hook-%d.pending", ns)), nil
+	return runFile(o, "hook", ".pending")
 }
 
 // hookWork applies until no word is left. Of many workers one works; the others
@@ -112,7 +107,7 @@ func hookWork(ctx context.Context, o *options) {
 				break
 			}
 			if err == nil {
-				err = apply(ctx, o, io.Discard, io.Discard)
+				err = apply(ctx, o, "hook", io.Discard, io.Discard)
 			}
 			if err != nil {
 				complain(err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,11 +46,10 @@ func openLock(o *options, name string) (*os.File, error) {
 	if err := os.MkdirAll(o.runDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make run directory: %w: run as root, or name another with --run-dir", err)
 	}
-	ns, err := namespace()
+	path, err := runFile(o, name, ".lock")
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(o.runDir, fmt.Sprintf("%s-%d.lock", name, ns))
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w: run as root, or name another directory with --run-dir", err)

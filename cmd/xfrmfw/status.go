@@ -55,7 +55,7 @@ func report(ctx context.Context, o *options, file string) (status.Report, error)
 	if file != "" {
 		return status.Build(in), nil
 	}
-	in.Live = have
+	in.Live, in.Daemon = have, daemonState(o)
 	for _, d := range change.Differences {
 		in.Differences = append(in.Differences, d.String())
 	}

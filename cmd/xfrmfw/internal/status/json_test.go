@@ -26,6 +26,7 @@ type documented struct {
 	Daemon struct {
 		Running       bool   `json:"running"`
 		LastReconcile string `json:"last_reconcile"`
+		ReconciledBy  string `json:"reconciled_by"`
 		LastError     string `json:"last_error"`
 	} `json:"daemon"`
 	Tunnels []struct {

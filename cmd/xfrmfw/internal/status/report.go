@@ -46,10 +46,13 @@ type Marks struct {
 // Daemon is what is known of the daemon. The zero value is none.
 type Daemon struct {
 	Running bool `json:"running"`
-	// LastReconcile is when it last made the rules right, in RFC 3339; empty
-	// for never.
+	// LastReconcile is when the rules were last made or found right, in RFC
+	// 3339, by the daemon or by the command that ReconciledBy names; empty for
+	// never.
 	LastReconcile string `json:"last_reconcile"`
-	LastError     string `json:"last_error"`
+	ReconciledBy  string `json:"reconciled_by"`
+	// LastError is what the last attempt failed with, empty if it did not.
+	LastError string `json:"last_error"`
 }
 
 // Tunnel is one tunnel with all that belongs to it.

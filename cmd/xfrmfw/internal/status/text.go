@@ -161,14 +161,19 @@ func (p *page) head() {
 }
 
 func (p *page) daemon() string {
-	if !p.Daemon.Running {
-		return "no daemon running"
+	word := "no daemon running"
+	if p.Daemon.Running {
+		word = "daemon running"
 	}
 	at, err := time.Parse(time.RFC3339, p.Daemon.LastReconcile)
 	if err != nil || p.at.IsZero() {
-		return "daemon running"
+		return word
 	}
-	return fmt.Sprintf("daemon running, last reconciled %s ago", duration(int64(p.at.Sub(at)/time.Second)))
+	word += fmt.Sprintf(", last reconciled %s ago", duration(max(0, int64(p.at.Sub(at)/time.Second))))
+	if by := p.Daemon.ReconciledBy; by != "" && (by != "daemon" || !p.Daemon.Running) {
+		word += " by " + escape(by, 20)
+	}
+	return word
 }
 
 // sums writes what was dropped and counted.
