@@ -59,13 +59,7 @@ func openLock(o *options, name string) (*os.File, error) {
 
 // daemonSocket names the socket by which the daemon of this network namespace
 // is nudged.
-func daemonSocket(o *options) (string, error) {
-	ns, err := namespace()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(o.runDir, fmt.Sprintf("daemon-%d.sock", ns)), nil
-}
+func daemonSocket(o *options) (string, error) { return runFile(o, "daemon", ".sock") }
 
 // namespace returns the inode that names the network namespace.
 func namespace() (uint64, error) {
