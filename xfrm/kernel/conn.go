@@ -22,7 +22,7 @@ const (
 
 var native = binary.NativeEndian
 
-// conn is a NETLINK_XFRM socket. Requests go through nl's socket. Receiving has
+// conn is a netlink socket. Requests go through nl's socket. Receiving has
 // its own descriptor and buffer, as nl's Receive copies each datagram, and with
 // it the keys, to memory that nobody wipes.
 type conn struct {
@@ -33,13 +33,17 @@ type conn struct {
 	buf    []byte
 }
 
-// dial opens a socket and joins the multicast groups. It receives into buf.
-func dial(buf []byte, groups ...int) (*conn, error) {
+// dial opens a NETLINK_XFRM socket and joins the multicast groups. It receives
+// into buf.
+func dial(buf []byte, groups ...int) (*conn, error) { return dialTo(unix.NETLINK_XFRM, buf, groups...) }
+
+// dialTo is dial for any netlink protocol.
+func dialTo(protocol int, buf []byte, groups ...int) (*conn, error) {
 	// nl could join groups by itself, but closes its descriptor twice when the
 	// kernel refuses them.
-	socket, err := nl.Subscribe(unix.NETLINK_XFRM)
+	socket, err := nl.Subscribe(protocol)
 	if err != nil {
-		return nil, fmt.Errorf("open XFRM socket: %w", explain(err))
+		return nil, fmt.Errorf("open netlink socket: %w", explain(err))
 	}
 	c := &conn{socket: socket, buf: buf}
 	if err := c.open(groups); err != nil {
@@ -53,19 +57,19 @@ func (c *conn) open(groups []int) error {
 	fd := c.socket.GetFd()
 	for _, g := range groups {
 		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g); err != nil {
-			return fmt.Errorf("join XFRM multicast group %d: %w", g, explain(err))
+			return fmt.Errorf("join multicast group %d: %w", g, explain(err))
 		}
 	}
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("duplicate XFRM socket: %w", err)
+		return fmt.Errorf("duplicate netlink socket: %w", err)
 	}
 	c.file = os.NewFile(uintptr(own), "netlink")
 	if c.raw, err = c.file.SyscallConn(); err != nil {
-		return fmt.Errorf("open XFRM socket: %w", err)
+		return fmt.Errorf("open netlink socket: %w", err)
 	}
 	if c.port, err = c.socket.GetPid(); err != nil {
-		return fmt.Errorf("name XFRM socket: %w", err)
+		return fmt.Errorf("name netlink socket: %w", err)
 	}
 	return nil
 }

@@ -26,10 +26,14 @@ const (
 	groupMapping = 8
 )
 
-// Watcher tells when the kernel's states or policies may have changed. It says
+// Watcher tells when something in the kernel may have changed: its states and
+// policies, what Watch is for, or what WatchHost and WatchTables are for. It says
 // no more than that: whoever is told reads the kernel again.
 type Watcher struct {
-	conn  *conn
+	conn *conn
+	// look counts one notification and reports whether it asks for a look. It
+	// is called with mu held.
+	look  func(m message) bool
 	dirty chan struct{}
 
 	mu     sync.Mutex
@@ -38,8 +42,10 @@ type Watcher struct {
 
 // Counts is what a Watcher has seen since it started.
 type Counts struct {
-	// Events counts the notifications of each kind.
+	// Events counts the notifications of each kind that Watch knows.
 	Events [xfrm.Events]uint64 `json:"events"`
+	// Seen counts all that were looked at.
+	Seen uint64 `json:"seen"`
 	// Lost counts how often the kernel had to drop some, each time an unknown
 	// number of them.
 	Lost uint64 `json:"lost"`
@@ -54,13 +60,28 @@ func Watch() (*Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch the kernel: %w", err)
 	}
+	w := newWatcher(c)
+	w.look = func(m message) bool {
+		e := xfrm.Classify(m.typ, m.body)
+		w.counts.Events[e]++
+		return e.Look()
+	}
+	return w, nil
+}
+
+func newWatcher(c *conn) *Watcher {
 	// The force needs CAP_NET_ADMIN in the first user namespace. Without it the
 	// buffer is what net.core.rmem_max allows, and only more is Lost.
 	if c.socket.SetReceiveBufferSize(eventBuffer, true) != nil {
 		_ = c.socket.SetReceiveBufferSize(eventBuffer, false)
 	}
-	return &Watcher{conn: c, dirty: make(chan struct{}, 1)}, nil
+	return &Watcher{conn: c, dirty: make(chan struct{}, 1)}
 }
+
+// SetBuffer makes the receive buffer so many bytes large, or what the kernel
+// allows, in place of 8 MiB. With a small one notifications are lost in a storm,
+// which is what it is for: to show that nothing comes of it.
+func (w *Watcher) SetBuffer(bytes int) error { return w.conn.socket.SetReceiveBufferSize(bytes, false) }
 
 // Dirty is ready when the kernel has to be read again. However much happens
 // until the channel is read, it is ready once.
@@ -90,7 +111,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			w.lost()
 		default:
 			w.notify()
-			return fmt.Errorf("receive XFRM notifications: %w", err)
+			return fmt.Errorf("receive the kernel's notifications: %w", err)
 		}
 	}
 }
@@ -112,11 +133,11 @@ func (w *Watcher) events(b []byte) error {
 		case unix.NLMSG_OVERRUN:
 			return errLost
 		}
-		e := xfrm.Classify(m.typ, m.body)
 		w.mu.Lock()
-		w.counts.Events[e]++
+		w.counts.Seen++
+		look := w.look(m)
 		w.mu.Unlock()
-		if e.Look() {
+		if look {
 			w.notify()
 		}
 	}

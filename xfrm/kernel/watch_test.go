@@ -116,7 +116,7 @@ func TestWatchFails(t *testing.T) {
 	netns(t)
 	w := watch(t)
 	w.conn.file.Close()
-	if err := w.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "receive XFRM notifications") {
+	if err := w.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "receive the kernel's notifications") {
 		t.Errorf("got %v", err)
 	}
 	waitDirty(t, w)
