@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -118,9 +119,24 @@ func TestFind(t *testing.T) {
 func TestRunEnvironment(t *testing.T) {
 	t.Setenv("XTABLES_LOCKFILE", "/tmp/x.lock")
 	t.Setenv("PLUTO_PEER_ID", "$(reboot)")
-	out, _, err := runProgram(t.Context(), time.Minute, "", "/usr/bin/env")
+	out, _, err := new(processes).runProgram(t.Context(), time.Minute, "", "/usr/bin/env")
 	want := "LC_ALL=C\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nXTABLES_LOCKFILE=/tmp/x.lock\n"
 	if err != nil || string(out) != want {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestRan(t *testing.T) {
+	p := &Programs{started: new(processes)}
+	out, _, err := p.started.runProgram(t.Context(), time.Minute, "", "/bin/sh", "-c", "echo $$")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil || !p.Ran(pid) {
+		t.Errorf("process %d (%v) is not known", pid, err)
+	}
+	if p.Ran(os.Getpid()) || p.Ran(0) {
+		t.Error("a process is known that was never started")
 	}
 }

@@ -53,6 +53,7 @@ type Programs struct {
 	families map[xfrm.Family]program
 	options  Options
 	run      runner
+	started  *processes
 }
 
 // program is what there is of one family: the command as go-iptables probed it,
@@ -81,7 +82,8 @@ func Find(ctx context.Context, o Options) (*Programs, error) {
 	if o.Dirs == nil {
 		o.Dirs = []string{"/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin", "/run/current-system/sw/bin"}
 	}
-	p := &Programs{variant: o.Variant, families: make(map[xfrm.Family]program), options: o, run: runProgram}
+	started := new(processes)
+	p := &Programs{variant: o.Variant, families: make(map[xfrm.Family]program), options: o, run: started.runProgram, started: started}
 	for _, family := range o.Families {
 		found, err := p.find(ctx, family, p.variant)
 		if err != nil {
@@ -97,6 +99,10 @@ func (p *Programs) Variant() Variant { return p.variant }
 
 // Version is what the first program says of itself.
 func (p *Programs) Version() string { return p.version }
+
+// Ran reports whether a process was one of the last 64 that this value started,
+// for whoever is told that some process changed the rules.
+func (p *Programs) Ran(pid int) bool { return p.started.has(pid) }
 
 // Families are those whose programs were found, IPv4 first.
 func (p *Programs) Families() []xfrm.Family {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -19,7 +21,28 @@ type runner func(ctx context.Context, timeout time.Duration, stdin, path string,
 // not have been done.
 var errKilled = errors.New("killed")
 
-func runProgram(ctx context.Context, timeout time.Duration, stdin, path string, args ...string) ([]byte, string, error) {
+// processes are the last programs that were run, for Programs.Ran.
+type processes struct {
+	mu   sync.Mutex
+	last [64]int
+	next int
+}
+
+func (p *processes) add(pid int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last[p.next%len(p.last)] = pid
+	p.next++
+}
+
+func (p *processes) has(pid int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return pid > 0 && slices.Contains(p.last[:], pid)
+}
+
+// runProgram is a runner that notes which process it was.
+func (p *processes) runProgram(ctx context.Context, timeout time.Duration, stdin, path string, args ...string) ([]byte, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
@@ -32,7 +55,11 @@ func runProgram(ctx context.Context, timeout time.Duration, stdin, path string, 
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	err := cmd.Run()
+	err := cmd.Start()
+	if err == nil {
+		p.add(cmd.Process.Pid)
+		err = cmd.Wait()
+	}
 	var exit *exec.ExitError
 	if ctx.Err() != nil && err != nil {
 		err = errors.Join(errKilled, ctx.Err())
