@@ -141,6 +141,7 @@ func tunnel(t xfrm.Tunnel, peer Peer) Tunnel {
 
 // judge fills in what the compiler found out.
 func (t *Tunnel) judge(report firewall.TunnelReport) {
+	t.Configured = report.Name != ""
 	t.Name, t.Evidence, t.Reason = cmp.Or(report.Name, t.Connection), report.Evidence, report.Reason
 	if t.Evidence == "" {
 		t.Evidence = firewall.NoEvidence

@@ -70,6 +70,8 @@ type Tunnel struct {
 	Local  string `json:"local"`
 	Remote string `json:"remote"`
 	IfID   uint32 `json:"if_id"`
+	// Configured tells that Name is the configuration's.
+	Configured bool `json:"-"`
 	// Mark is the value and mask by which the policies are found; empty for none.
 	Mark      string            `json:"mark"`
 	Selectors []Selector        `json:"selectors"`
@@ -141,6 +143,8 @@ type Rule struct {
 	Rule    string           `json:"rule"`
 	Packets uint64           `json:"packets"`
 	Bytes   uint64           `json:"bytes"`
+	// Kind is what its packets are counted as.
+	Kind Kind `json:"-"`
 }
 
 // Guard is a pair of networks between which nothing passes in clear.

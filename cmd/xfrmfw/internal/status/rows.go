@@ -14,7 +14,6 @@ import (
 type row struct {
 	Rule
 	tunnel string
-	drops  bool
 }
 
 // rows yields all rules of ours: the live ones, or those that were compiled.
@@ -58,9 +57,9 @@ func liveRow(family firewall.Family, table firewall.Table, chain string, r firew
 		Rule: Rule{
 			ID: r.ID, Family: family.String(), Table: table, Chain: chain, Purpose: r.Purpose,
 			Rule: withoutComment(r.Raw), Packets: r.Packets, Bytes: r.Bytes,
+			Kind: countedAs(r.Purpose, r.Target == "DROP" || r.Target == "REJECT"),
 		},
 		tunnel: r.Tunnel,
-		drops:  r.Target == "DROP" || r.Target == "REJECT",
 	}
 }
 
@@ -105,50 +104,4 @@ func withoutComment(raw string) string {
 		return raw
 	}
 	return strings.TrimSuffix(before+rest, " ")
-}
-
-// count adds a rule's packets to its tunnel's.
-func (p *PacketsBy) count(r row) {
-	switch r.Purpose {
-	case firewall.PurposeVerified, firewall.PurposeRelated, firewall.PurposeIPComp:
-		p.Verified += r.Packets
-	case firewall.PurposePolicyOnly:
-		p.PolicyOnly += r.Packets
-	case firewall.PurposeUnconfirmed:
-		if !r.drops {
-			p.Unconfirmed += r.Packets
-		}
-	case firewall.PurposeOverlay:
-		p.Overlay += r.Packets
-	}
-}
-
-// count adds a rule's packets to the report's sums. Only what drops counts as
-// dropped, as a case may have rules that log it, too.
-func (r *Report) count(of row) {
-	var c *Counter
-	switch of.Purpose {
-	case firewall.PurposeStray:
-		r.Counts.StrayTag += of.Packets
-	case firewall.PurposeUnknown:
-		r.Counts.Unknown += of.Packets
-	case firewall.PurposeSpoof:
-		c = &r.Drops.Spoof
-	case firewall.PurposeInject:
-		c = &r.Drops.Inject
-	case firewall.PurposeCrossed:
-		c = &r.Drops.Crossed
-	case firewall.PurposeLeak, firewall.PurposeReject:
-		c = &r.Drops.Leak
-	case "restricted":
-		c = &r.Drops.Restricted
-	case "lockdown":
-		c = &r.Drops.Lockdown
-	case firewall.PurposeUnconfirmed:
-		c = &r.Drops.Unconfirmed
-	}
-	if c != nil && of.drops {
-		c.Packets += of.Packets
-		c.Bytes += of.Bytes
-	}
 }

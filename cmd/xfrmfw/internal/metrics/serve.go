@@ -1,0 +1,172 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/listen"
+)
+
+const (
+	// maxConnections bounds the descriptors that others can hold of the daemon,
+	// which needs some for its own work.
+	maxConnections = 16
+	maxScrapes     = 4
+	maxHeader      = 8 << 10
+)
+
+// Listen opens the address (see listen.Parse). A Unix socket may be used by the
+// owner and group of the daemon; one that a former daemon left is replaced.
+func Listen(address string) (net.Listener, error) {
+	at, err := listen.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for metrics on %q: %w", address, err)
+	}
+	if at.Network == "unix" {
+		return listenUnix(at.Path)
+	}
+	l, err := net.Listen(at.Network, at.Path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for metrics: %w", err)
+	}
+	return l, nil
+}
+
+// listenUnix makes the socket beside its place and moves it there, so that
+// nobody can connect before its mode is set.
+func listenUnix(path string) (net.Listener, error) {
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != os.ModeSocket {
+		return nil, fmt.Errorf("listen for metrics: %s is there and is no socket: remove it, or name another path", path)
+	}
+	beside := fmt.Sprintf("%s.%d", path, os.Getpid())
+	_ = os.Remove(beside)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: beside, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen for metrics: %w", err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(beside, 0o660), os.Rename(beside, path)); err != nil {
+		_, _ = l.Close(), os.Remove(beside)
+		return nil, fmt.Errorf("listen for metrics: %w", err)
+	}
+	return l, nil
+}
+
+// Serve answers GET /metrics on the listener until ctx is done, and then closes
+// it and returns nil.
+func Serve(ctx context.Context, l net.Listener, version string, r *Recorder, t *Tunnels) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	handler, err := handler(version, r, t)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		// What others send is no reason to write to the log.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+	running := make(chan struct{})
+	go func() {
+		defer close(running)
+		t.Run(ctx)
+	}()
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	err = server.Serve(newBounded(l, maxConnections))
+	cancel()
+	<-running
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve metrics: %w", err)
+}
+
+// handler serves everything under one path.
+func handler(version string, r *Recorder, t *Tunnels) (http.Handler, error) {
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "xfrmfw_build_info", Help: "Always 1; tells what runs.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	registry := prometheus.NewRegistry()
+	for _, c := range []prometheus.Collector{
+		build, r, t, newKernelErrors(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	} {
+		if err := registry.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		// A metric that can't be had is no reason to hide the others.
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: maxScrapes,
+		// Nothing leaves the host, and the daemon has better things to do.
+		DisableCompression: true,
+	}))
+	return mux, nil
+}
+
+// bounded is a listener with a bound for its open connections: further ones
+// wait in the kernel.
+type bounded struct {
+	net.Listener
+	slots  chan struct{}
+	closed chan struct{}
+	once   *sync.Once
+}
+
+func newBounded(l net.Listener, most int) bounded {
+	return bounded{l, make(chan struct{}, most), make(chan struct{}), new(sync.Once)}
+}
+
+// Accept waits for a connection, and for room for it.
+func (b bounded) Accept() (net.Conn, error) {
+	select {
+	case b.slots <- struct{}{}:
+	case <-b.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := b.Listener.Accept()
+	if err != nil {
+		<-b.slots
+		return nil, err
+	}
+	return &slot{Conn: c, leave: sync.OnceFunc(func() { <-b.slots })}, nil
+}
+
+// Close ends Accept too where it waits for room.
+func (b bounded) Close() error {
+	b.once.Do(func() { close(b.closed) })
+	return b.Listener.Close()
+}
+
+// slot gives its room back when it is closed.
+type slot struct {
+	net.Conn
+	leave func()
+}
+
+func (s *slot) Close() error {
+	defer s.leave()
+	return s.Conn.Close()
+}

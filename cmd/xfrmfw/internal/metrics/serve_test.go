@@ -1,0 +1,179 @@
+package metrics
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// serve serves no tunnels until the test ends, and returns how to end it before.
+func serve(t *testing.T, l net.Listener) func() {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- Serve(ctx, l, "v0", NewRecorder(), NewTunnels(still(State{}), 10)) }()
+	end := sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(end)
+	return end
+}
+
+// loopback listens on a free port, which Listen wants to be named.
+func loopback(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	if l, err = Listen(address); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+	l := loopback(t)
+	end := serve(t, l)
+	base := "http://" + l.Addr().String()
+	for _, tt := range []struct {
+		method, path string
+		want         int
+	}{
+		{http.MethodGet, "/metrics", 200}, {http.MethodGet, "/metrics?x=1", 200}, {http.MethodPost, "/metrics", 405}, {http.MethodDelete, "/metrics", 405},
+		{http.MethodGet, "/", 404}, {http.MethodGet, "/debug/pprof/", 404}, {http.MethodGet, "/metrics/x", 404},
+	} {
+		req, err := http.NewRequest(tt.method, base+tt.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if res.StatusCode != tt.want || (tt.want == 200) != strings.Contains(string(body), "xfrmfw_reads_total 1") {
+			t.Errorf("%s %s: %s, %.100s", tt.method, tt.path, res.Status, body)
+		}
+	}
+	req, _ := http.NewRequest(http.MethodGet, base+"/metrics", nil)
+	req.Header.Set("X", strings.Repeat("x", 64<<10))
+	if res, err := http.DefaultClient.Do(req); err == nil {
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("64 KiB of header: %s", res.Status)
+		}
+	}
+	end()
+	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		_ = c.Close()
+		t.Error("still listening")
+	}
+}
+
+// Someone who opens connections and says nothing takes no more of the daemon's
+// descriptors than there are slots, and is shut out in time.
+func TestServeHoldsFewConnections(t *testing.T) {
+	t.Parallel()
+	l := loopback(t)
+	serve(t, l)
+	var conns []net.Conn
+	for range 3 * maxConnections {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		conns = append(conns, c)
+	}
+	// The first are shut out after the time for a header, and the last then served.
+	last := conns[len(conns)-1]
+	_ = last.SetDeadline(time.Now().Add(90 * time.Second))
+	begun := time.Now()
+	if _, err := fmt.Fprint(last, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 12)
+	if _, err := io.ReadFull(last, answer); err != nil || string(answer) != "HTTP/1.1 200" {
+		t.Fatalf("%q, %v", answer, err)
+	}
+	if took := time.Since(begun); took < time.Second {
+		t.Errorf("served after %s, beside %d others", took, len(conns)-1)
+	}
+}
+
+func TestListenUnix(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "m.sock")
+	get := func() error {
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}}}
+		res, err := client.Get("http://x/metrics")
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		return err
+	}
+	for range 2 { // the second replaces the socket that the first left
+		l, err := Listen("unix:" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode() != os.ModeSocket|0o660 {
+			t.Fatalf("%v, %v", info.Mode(), err)
+		}
+		end := serve(t, l)
+		if err := get(); err != nil {
+			t.Error(err)
+		}
+		end()
+		if get() == nil {
+			t.Error("still served")
+		}
+	}
+	if left, _ := filepath.Glob(path + ".*"); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+func TestListenRefuses(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := loopback(t)
+	defer func() { _ = l.Close() }()
+	for address, want := range map[string]string{
+		"0.0.0.0:9863":      "is no loopback address",
+		"192.0.2.1:9863":    "is no loopback address",
+		"unix:" + file:      "is no socket",
+		"unix:/nowhere/m":   "no such file",
+		l.Addr().String():   "address already in use",
+		"unix:metrics.sock": "absolute",
+	} {
+		if l, err := Listen(address); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v; want %s", address, l, err, want)
+		}
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "precious" {
+		t.Errorf("%q, %v", text, err)
+	}
+}

@@ -1,0 +1,115 @@
+package status
+
+import "github.com/xfrmfw/xfrmfw/firewall"
+
+// Kind is what the packets of a rule are counted as; empty for the rules that
+// only lead to others.
+type Kind string
+
+// What came out of a tunnel, by the evidence that it had.
+const (
+	KindVerified    Kind = "verified"
+	KindPolicyOnly  Kind = "policy_only"
+	KindUnconfirmed Kind = "unconfirmed"
+	KindOverlay     Kind = "overlay"
+)
+
+// What was dropped, by the case of the verdict table.
+const (
+	DropSpoof       Kind = "spoof"
+	DropInject      Kind = "inject"
+	DropCrossed     Kind = "crossed"
+	DropLeak        Kind = "leak"
+	DropRestricted  Kind = "restricted"
+	DropLockdown    Kind = "lockdown"
+	DropUnconfirmed Kind = "dropped_unconfirmed"
+)
+
+// What is worth a look, and was not dropped.
+const (
+	NotedStrayTag Kind = "stray_tag"
+	NotedUnknown  Kind = "unknown"
+)
+
+// countedAs tells what a rule counts. Only what drops counts as dropped, as a case
+// may have rules that log it, too.
+func countedAs(p firewall.Purpose, drops bool) Kind {
+	switch p {
+	case firewall.PurposeVerified, firewall.PurposeRelated, firewall.PurposeIPComp:
+		return KindVerified
+	case firewall.PurposePolicyOnly:
+		return KindPolicyOnly
+	case firewall.PurposeOverlay:
+		return KindOverlay
+	case firewall.PurposeStray:
+		return NotedStrayTag
+	case firewall.PurposeUnknown:
+		return NotedUnknown
+	case firewall.PurposeUnconfirmed:
+		if drops {
+			return DropUnconfirmed
+		}
+		return KindUnconfirmed
+	}
+	if !drops {
+		return ""
+	}
+	switch p {
+	case firewall.PurposeSpoof:
+		return DropSpoof
+	case firewall.PurposeInject:
+		return DropInject
+	case firewall.PurposeCrossed:
+		return DropCrossed
+	case firewall.PurposeLeak, firewall.PurposeReject:
+		return DropLeak
+	case firewall.PurposeRestricted:
+		return DropRestricted
+	case firewall.PurposeLockdown:
+		return DropLockdown
+	}
+	return ""
+}
+
+// count adds a rule's packets to its tunnel's.
+func (p *PacketsBy) count(r row) {
+	switch r.Kind {
+	case KindVerified:
+		p.Verified += r.Packets
+	case KindPolicyOnly:
+		p.PolicyOnly += r.Packets
+	case KindUnconfirmed:
+		p.Unconfirmed += r.Packets
+	case KindOverlay:
+		p.Overlay += r.Packets
+	}
+}
+
+// count adds a rule's packets to the report's sums.
+func (r *Report) count(of row) {
+	switch of.Kind {
+	case NotedStrayTag:
+		r.Counts.StrayTag += of.Packets
+	case NotedUnknown:
+		r.Counts.Unknown += of.Packets
+	case DropSpoof:
+		r.Drops.Spoof.add(of)
+	case DropInject:
+		r.Drops.Inject.add(of)
+	case DropCrossed:
+		r.Drops.Crossed.add(of)
+	case DropLeak:
+		r.Drops.Leak.add(of)
+	case DropRestricted:
+		r.Drops.Restricted.add(of)
+	case DropLockdown:
+		r.Drops.Lockdown.add(of)
+	case DropUnconfirmed:
+		r.Drops.Unconfirmed.add(of)
+	}
+}
+
+func (c *Counter) add(of row) {
+	c.Packets += of.Packets
+	c.Bytes += of.Bytes
+}
