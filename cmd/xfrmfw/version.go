@@ -3,10 +3,15 @@ package main
 import (
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 )
+
+// What scripts/package has the linker write here. Empty in other builds, which
+// know of themselves what the Go toolchain recorded.
+var version, commit string
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
@@ -14,34 +19,48 @@ func versionCommand() *cobra.Command {
 		Short: "Print the version, commit and build settings",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
+			info, ok := debug.ReadBuildInfo()
+			if !ok {
+				info = &debug.BuildInfo{}
+			}
+			_, err := fmt.Fprint(cmd.OutOrStdout(), versionText(*info, version, commit))
 			return err
 		},
 	}
 }
 
-// versionLine says what this binary was built from, as far as the Go toolchain
-// recorded it.
-func versionLine() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "xfrmfw (built without module information)"
-	}
+// versionText says what a binary was built from. The version and the commit are
+// those that were given, else those that the Go toolchain recorded.
+func versionText(info debug.BuildInfo, version, commit string) string {
 	settings := map[string]string{}
+	var others []string
 	for _, s := range info.Settings {
 		settings[s.Key] = s.Value
-	}
-	words := []string{"xfrmfw", info.Main.Version}
-	if rev := settings["vcs.revision"]; rev != "" {
-		words = append(words, "commit", rev)
-		if settings["vcs.modified"] == "true" {
-			words = append(words, "(modified)")
+		switch {
+		case s.Value == "", strings.HasPrefix(s.Key, "vcs"), s.Key == "GOOS", s.Key == "GOARCH", s.Key == "DefaultGODEBUG":
+		default:
+			others = append(others, s.Key+"="+s.Value)
 		}
-		words = append(words, settings["vcs.time"])
 	}
-	words = append(words, info.GoVersion, settings["GOOS"]+"/"+settings["GOARCH"])
-	if settings["CGO_ENABLED"] == "0" {
-		words = append(words, "static")
+	if version == "" {
+		version = strings.Trim(info.Main.Version, "()")
 	}
-	return strings.Join(words, " ")
+	if commit == "" {
+		commit = settings["vcs.revision"]
+		if settings["vcs.modified"] == "true" {
+			commit += " (modified)"
+		}
+	}
+	var b strings.Builder
+	line := func(name, value string) {
+		if value = strings.TrimSpace(value); value != "" {
+			fmt.Fprintf(&b, "%-9s%s\n", name, value)
+		}
+	}
+	line("xfrmfw", version)
+	line("commit", commit)
+	line("go", strings.TrimSuffix(info.GoVersion+" "+settings["GOOS"]+"/"+settings["GOARCH"], " /"))
+	slices.Sort(others)
+	line("settings", strings.Join(others, " "))
+	return b.String()
 }
