@@ -15,6 +15,8 @@ const (
 	chainDown    = "XFRMFW-DOWN"
 	chainRefuse  = "XFRMFW-REFUSE"
 	chainError   = "XFRMFW-ERROR"
+	chainQuoted  = "XFRMFW-QUOTED"
+	chainMapped  = "XFRMFW-MAPPED"
 	chainPost    = "XFRMFW-POST"
 	chainKnown   = "XFRMFW-KNOWN"
 	chainCrossed = "XFRMFW-CROSSED"
@@ -39,6 +41,9 @@ func (b *builder) guards() {
 		Target: Target{Verb: Goto, Chain: chainInject + "-T"}, Purpose: PurposeDispatch,
 	})...)
 	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainInject+"-T", false, b.injectEntries())...)
+
+	b.mapped()
+	b.quoted()
 
 	b.chain(Mangle, chainPost, b.postrouting(b.neverJudged(true))...)
 	b.hook(Mangle, "POSTROUTING", chainPost)

@@ -19,6 +19,10 @@ func (b *builder) mangle() {
 	pre = append(pre,
 		Rule{Policy: anyPolicy, Target: Target{Verb: Goto, Chain: chainPol}, Purpose: PurposeDispatch},
 		Rule{Mark: MarkMatch{Mask: m.Both(), Not: true}, Target: Target{Verb: Jump, Chain: chainStray}, Purpose: PurposeDispatch},
+		Rule{
+			Proto: b.icmp(), Ct: CtMatch{State: CtRelated},
+			Target: Target{Verb: Jump, Chain: chainQuoted}, Purpose: PurposeDispatch,
+		},
 		Rule{Target: Target{Verb: Goto, Chain: chainInject}, Purpose: PurposeDispatch},
 	)
 	b.chain(Mangle, chainPre, pre...)
@@ -32,7 +36,7 @@ func (b *builder) mangle() {
 	toSpoof := Rule{Target: Target{Verb: Goto, Chain: chainSpoof}, Purpose: PurposeDispatch}
 	b.chain(Mangle, chainIn, append(in, toSpoof)...)
 	b.hook(Mangle, "INPUT", chainIn)
-	b.chain(Mangle, chainFwd, append(b.recheck(false), toSpoof)...)
+	b.chain(Mangle, chainFwd, append(b.recheck(false), b.toMapped(), toSpoof)...)
 	b.hook(Mangle, "FORWARD", chainFwd)
 
 	b.tagging()

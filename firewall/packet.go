@@ -41,6 +41,8 @@ type Conntrack struct {
 	State                              CtState
 	Dir                                CtDir
 	OrigSrc, OrigDst, ReplSrc, ReplDst netip.Addr
+	Proto                              xfrm.Proto
+	OrigSPort, OrigDPort               uint16
 }
 
 // Family is the packet's own.
@@ -101,6 +103,10 @@ func (m CtMatch) has(c Conntrack) bool {
 		return false
 	}
 	if m.Dir != CtAnyDir && m.Dir != c.Dir {
+		return false
+	}
+	if m.Proto != 0 && m.Proto != c.Proto || m.OrigSPort != 0 && m.OrigSPort != c.OrigSPort ||
+		m.OrigDPort != 0 && m.OrigDPort != c.OrigDPort {
 		return false
 	}
 	for _, f := range [...]struct {

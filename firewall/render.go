@@ -177,6 +177,9 @@ func appendCt(b []byte, c CtMatch) []byte {
 		}
 		b = b[:len(b)-1]
 	}
+	if c.Proto != 0 {
+		b = strconv.AppendUint(append(b, " --ctproto "...), uint64(c.Proto), 10)
+	}
 	for _, t := range [...]struct {
 		option string
 		prefix netip.Prefix
@@ -191,6 +194,12 @@ func appendCt(b []byte, c CtMatch) []byte {
 			b = appendNot(b, t.not)
 			b = t.prefix.AppendTo(append(b, t.option...))
 		}
+	}
+	if c.OrigSPort != 0 {
+		b = strconv.AppendUint(append(b, " --ctorigsrcport "...), uint64(c.OrigSPort), 10)
+	}
+	if c.OrigDPort != 0 {
+		b = strconv.AppendUint(append(b, " --ctorigdstport "...), uint64(c.OrigDPort), 10)
 	}
 	switch c.Dir {
 	case CtOriginal:

@@ -132,6 +132,10 @@ type CtMatch struct {
 	// OrigSrc, OrigDst, ReplSrc and ReplDst match the flow's tuples.
 	OrigSrc, OrigDst, ReplSrc, ReplDst             netip.Prefix
 	NotOrigSrc, NotOrigDst, NotReplSrc, NotReplDst bool
+	// Proto is the flow's protocol, which is not that of an ICMP error about it;
+	// OrigSPort and OrigDPort are ports of its original direction.
+	Proto                xfrm.Proto
+	OrigSPort, OrigDPort uint16
 }
 
 // Limit is the rate of the limit match: PerSecond with a Burst. Zero is none.

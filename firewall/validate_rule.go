@@ -39,7 +39,9 @@ func validRule(family Family, table Table, from hooks, r *Rule) error {
 		return errors.New("no such type of address")
 	case r.Ct.State >= 1<<4:
 		return errors.New("no such conntrack state")
-	case r.Ct != (CtMatch{}) && r.Ct.State == 0 && r.Ct.Dir == CtAnyDir && r.Ct.OrigSrc == noPrefix &&
+	case (r.Ct.OrigSPort != 0 || r.Ct.OrigDPort != 0) && r.Ct.Proto == 0:
+		return errors.New("the conntrack match asks for the port of any protocol")
+	case r.Ct != (CtMatch{}) && r.Ct.State == 0 && r.Ct.Proto == 0 && r.Ct.Dir == CtAnyDir && r.Ct.OrigSrc == noPrefix &&
 		r.Ct.OrigDst == noPrefix && r.Ct.ReplSrc == noPrefix && r.Ct.ReplDst == noPrefix:
 		return errors.New("the conntrack match asks for nothing")
 	case r.NotReverse && (table != Mangle || from != prerouting):

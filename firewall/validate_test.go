@@ -32,6 +32,7 @@ func TestValidateRule(t *testing.T) {
 		{"tunnel long enough", "mangle", "INPUT", rule{Purpose: "x", Tunnel: strings.Repeat("a", 233)}, ""},
 		{"src of ipv6", "mangle", "INPUT", rule{Purpose: "x", Src: p("fd00::/8")}, "not of ipv4"},
 		{"ct of ipv6", "mangle", "INPUT", rule{Purpose: "x", Ct: firewall.CtMatch{ReplDst: p("fd00::/8")}}, "not of ipv4"},
+		{"ct port", "mangle", "INPUT", rule{Purpose: "x", Ct: firewall.CtMatch{OrigSPort: 500}}, "port of any protocol"},
 		{"ct empty", "mangle", "INPUT", rule{Purpose: "x", Ct: firewall.CtMatch{NotState: true}}, "asks for nothing"},
 		{"tunnel end of ipv6", "mangle", "INPUT", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyIn, TunnelSrc: netip.MustParseAddr("fd00::1")}}, "not of ipv4"},
 		{"interface long", "mangle", "INPUT", rule{Purpose: "x", In: "a123456789012345"}, "can't be told"},

@@ -29,11 +29,10 @@ type attack struct {
 	name string
 	// naked are the states in which it arrives where nothing but the kernel protects.
 	naked []string
-	// drop is the counter for it, and seen are the states in which our rule meets it before the kernel's own check, which
-	// comes before FORWARD and after INPUT.
-	drop string
-	seen []string
-	send func(payload string)
+	// counted are the states, by counter, in which our rule meets it before the kernel's own check, which comes before
+	// FORWARD and after INPUT.
+	counted map[string][]string
+	send    func(payload string)
 }
 
 // battlefield is a network with an attacker, who is also a peer of sun's with a tunnel of his own, in both families.
@@ -92,6 +91,8 @@ func newBattlefield(t *testing.T) *battlefield {
 		// What another program's rules may look like: a port-forward, marks saved per flow, and replies accepted.
 		n.Sun.Iptables(t, f, "-t", "nat", "-A", "PREROUTING", "-d", s.wan.String(), "-p", "udp", "--dport", "7100",
 			"-j", "DNAT", "--to-destination", netip.AddrPortFrom(s.bob, 7000).String())
+		n.Sun.Iptables(t, f, "-t", "nat", "-A", "PREROUTING", "-d", s.wan.String(), "-p", "udp", "--dport", "7101",
+			"-j", "DNAT", "--to-destination", netip.AddrPortFrom(s.far, 7000).String())
 		n.Sun.Rules(t, f, "mangle", "-A PREROUTING -j CONNMARK --restore-mark", "-A POSTROUTING -j CONNMARK --save-mark")
 		n.Sun.Rules(t, f, "filter", "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
 	}
@@ -192,18 +193,28 @@ func (n *battlefield) attacks(t *testing.T, f lab.Family) []attack {
 			n.Mallory.SendRaw(t, lab.UDPPacket(netip.AddrPortFrom(src, srcPort), netip.AddrPortFrom(dst, dstPort), payload).Times(perAttack)...)
 		}
 	}
+	as := func(drop string, seen []string) map[string][]string { return map[string][]string{drop: seen} }
+	quoted := down
+	if lab.Kernel() == "6.1" { // later ones ask the policies about the packet that an error quotes
+		quoted = always
+	}
 	all := []attack{
-		{"spoofed source to a LAN host", down, "spoof", down, udp(s.alice, 7001+n.port, s.bob, 7000)},
-		{"spoofed source to the gateway", down, "spoof", always, udp(s.alice, 7001+n.port, s.sun, 7000)},
-		{"spoofed source through a port-forward", always, "spoof", always, udp(s.alice, 7002+n.port, s.wan, 7100)},
-		{"spoofed near source to the far LAN", append([]string{stateUp}, down...), "inject", always, udp(s.near, 7003+n.port, s.far, 7000)},
-		{"clear reply to an existing flow", down, "spoof", down, udp(s.alice, 7200+n.port, s.bob, 7300+n.port)},
-		{"flow whose mark is restored", down, "spoof", down, udp(s.alice, 7400+n.port, s.bob, 7300+n.port)},
-		{"UDP from port 4500 to a LAN host", down, "spoof", down, udp(s.alice, 4500, s.bob, 7000)},
-		{"a peer with another tunnel's addresses", down, "crossed", always, udp(s.claimed.Addr().Next(), 7006+n.port, s.own, 7000)},
+		{"spoofed source to a LAN host", down, as("spoof", down), udp(s.alice, 7001+n.port, s.bob, 7000)},
+		{"spoofed source to the gateway", down, as("spoof", always), udp(s.alice, 7001+n.port, s.sun, 7000)},
+		{"spoofed source through a port-forward", always, as("spoof", always), udp(s.alice, 7002+n.port, s.wan, 7100)},
+		{"spoofed near source to the far LAN", append([]string{stateUp}, down...), as("inject", always), udp(s.near, 7003+n.port, s.far, 7000)},
+		{"spoofed near source through a port-forward to the far LAN", append([]string{stateUp}, down...), map[string][]string{"inject": {stateUp}, "leak": down}, udp(s.near, 7007+n.port, s.wan, 7101)},
+		{"ICMP error about an existing flow, from anywhere", quoted, as("spoof", always), func(payload string) {
+			quoted := lab.UDPPacket(netip.AddrPortFrom(s.bob, 7300+n.port), netip.AddrPortFrom(s.alice, 7200+n.port), payload)
+			n.Mallory.SendRaw(t, lab.TooBigPacket(s.mallory, quoted).Times(perAttack)...)
+		}},
+		{"clear reply to an existing flow", down, as("spoof", down), udp(s.alice, 7200+n.port, s.bob, 7300+n.port)},
+		{"flow whose mark is restored", down, as("spoof", down), udp(s.alice, 7400+n.port, s.bob, 7300+n.port)},
+		{"UDP from port 4500 to a LAN host", down, as("spoof", down), udp(s.alice, 4500, s.bob, 7000)},
+		{"a peer with another tunnel's addresses", down, as("crossed", always), udp(s.claimed.Addr().Next(), 7006+n.port, s.own, 7000)},
 	}
 	if f == lab.IPv6 {
-		all = append(all, attack{"neighbour discovery to a LAN host", down, "spoof", down, func(payload string) {
+		all = append(all, attack{"neighbour discovery to a LAN host", down, as("spoof", down), func(payload string) {
 			body := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, payload...)
 			n.Mallory.SendRaw(t, lab.IPPacket(s.alice, s.bob, 58, body).Times(perAttack)...)
 		}})
@@ -219,7 +230,7 @@ func (n *battlefield) arrived(t *testing.T, payload string) int {
 		count += box.Count(payload)
 	}
 	return count + n.lan.Count(t, func(f lab.Frame) bool {
-		return !f.Outgoing && f.Proto == 58 && strings.HasSuffix(string(f.Payload), payload)
+		return !f.Outgoing && (f.Proto == 1 || f.Proto == 58) && strings.HasSuffix(string(f.Payload), payload)
 	})
 }
 
@@ -378,8 +389,10 @@ func (n *battlefield) judge(t *testing.T, state string, before, got map[string]i
 			if name := fmt.Sprintf("%v %s", f, a.name); got[name] != 0 {
 				t.Errorf("with xfrmfw, %s: %s: %d arrived", state, name, got[name])
 			}
-			if slices.Contains(a.seen, state) {
-				want[a.drop] += perAttack
+			for drop, seen := range a.counted {
+				if slices.Contains(seen, state) {
+					want[drop] += perAttack
+				}
 			}
 		}
 	}
@@ -395,14 +408,14 @@ func (n *battlefield) judge(t *testing.T, state string, before, got map[string]i
 func (n *battlefield) logTable(t *testing.T, states []string, arrived map[string]map[string]int) {
 	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "\narrived of %d, without → with xfrmfw\n%-46s", perAttack, "")
+	fmt.Fprintf(&b, "\narrived of %d, without → with xfrmfw\n%-64s", perAttack, "")
 	for _, state := range states {
 		fmt.Fprintf(&b, "%10s", state)
 	}
 	for _, f := range lab.Families {
 		for _, a := range n.attacks(t, f) {
 			name := fmt.Sprintf("%v %s", f, a.name)
-			fmt.Fprintf(&b, "\n%-46s", name)
+			fmt.Fprintf(&b, "\n%-64s", name)
 			for _, state := range states {
 				fmt.Fprintf(&b, "%10s", fmt.Sprintf("%d → %d", arrived["without "+state][name], arrived["with "+state][name]))
 			}

@@ -104,6 +104,25 @@ func EchoPacket(src, dst netip.Addr, id uint16) Packet {
 	return IPPacket(src, dst, protoICMPv6, icmp)
 }
 
+// TooBigPacket is the ICMP error of a router to the sender of a packet, that the packet is larger than the next link:
+// what path MTU discovery listens to, and what an attacker would like to be believed.
+func TooBigPacket(src netip.Addr, quoted Packet) Packet {
+	icmp := make([]byte, 8, 8+len(quoted))
+	if src.Is4() {
+		icmp[0], icmp[1] = 3, 4
+		binary.BigEndian.PutUint16(icmp[6:], 600)
+		icmp = append(icmp, quoted...)
+		binary.BigEndian.PutUint16(icmp[2:], checksum(icmp, 0))
+		return IPPacket(src, netip.AddrFrom4([4]byte(quoted[12:16])), protoICMP, icmp)
+	}
+	dst := netip.AddrFrom16([16]byte(quoted[8:24]))
+	icmp[0] = 2
+	binary.BigEndian.PutUint32(icmp[4:], 1280)
+	icmp = append(icmp, quoted...)
+	binary.BigEndian.PutUint16(icmp[2:], transportChecksum(src, dst, protoICMPv6, icmp))
+	return IPPacket(src, dst, protoICMPv6, icmp)
+}
+
 // ESPPayload is what an ESP packet carries, with an SPI and a sequence number and no valid ciphertext. It is also what
 // ESP in UDP has as its payload.
 func ESPPayload(spi, sequence uint32) string {

@@ -1,0 +1,201 @@
+package firewall
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// An ICMP error in clear about a tunnel's flow is nobody's but an attacker's,
+// whatever its source; conntrack ties it to the flow all the same.
+func TestForgedErrorsAboutTunnelFlows(t *testing.T) {
+	far, near, gateway := addr("10.1.0.10"), addr("10.2.0.10"), addr("10.2.0.1")
+	s := sunSite()
+	s.pairs = append(s.pairs, [2]string{sun6LAN, moon6LAN})
+	for name, w := range states(t, sunHost(), s) {
+		t.Run(name, func(t *testing.T) {
+			for _, tc := range []struct {
+				name string
+				p    Packet
+				want bool
+			}{
+				{"a flow that began here", Packet{Dst: near, Ct: Conntrack{OrigSrc: near, OrigDst: far, ReplSrc: far, ReplDst: near}}, true},
+				{"a flow that began there", Packet{Dst: near, Ct: Conntrack{OrigSrc: far, OrigDst: near, ReplSrc: near, ReplDst: far}}, true},
+				{"the gateway's own", Packet{Dst: gateway, DstLocal: true, Ct: Conntrack{OrigSrc: gateway, OrigDst: far, ReplSrc: far, ReplDst: gateway}}, true},
+				{"SNATed into the selector", Packet{Dst: addr("10.2.0.9"), Ct: Conntrack{OrigSrc: addr("192.168.7.5"), OrigDst: far, ReplSrc: far, ReplDst: addr("10.2.0.9")}}, true},
+				{"a flow to elsewhere", Packet{Dst: near, Ct: Conntrack{OrigSrc: near, OrigDst: addr("203.0.113.9"), ReplSrc: addr("203.0.113.9"), ReplDst: near}}, false},
+				{"from elsewhere", Packet{Dst: near, Ct: Conntrack{OrigSrc: addr("203.0.113.9"), OrigDst: near, ReplSrc: near, ReplDst: addr("203.0.113.9")}}, false},
+				{"IPv6", Packet{Dst: addr("fd00:2::10"), Src: addr("2001:db8::66"), Proto: xfrm.ICMPv6, ICMPType: 2,
+					Ct: Conntrack{OrigSrc: addr("fd00:2::10"), OrigDst: addr("fd00:1::10"), ReplSrc: addr("fd00:1::10"), ReplDst: addr("fd00:2::10")}}, true},
+			} {
+				p := tc.p
+				p.In, p.Ct.State = "eth0", CtRelated
+				if !p.Src.IsValid() {
+					p.Src, p.Proto, p.ICMPType = addr("192.0.2.66"), xfrm.ICMP, 3
+				}
+				if got := w.arrive(p, nil); got.met(PurposeSpoof) != tc.want {
+					t.Errorf("%s: stopped %v, want %v", tc.name, !tc.want, tc.want)
+				}
+			}
+		})
+	}
+	// What came out of the tunnel is judged by that.
+	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
+	p := tagged(from(1, "172.16.9.9", "10.2.0.10"))
+	p.Proto, p.ICMPType, p.Ct = xfrm.ICMP, 3, Conntrack{State: CtRelated, OrigSrc: near, OrigDst: far, ReplSrc: far, ReplDst: near}
+	if got := w.arrive(p, nil); got.final != Accept || got.met(PurposeSpoof) {
+		t.Errorf("out of the tunnel: verdict %d", got.final)
+	}
+}
+
+// Errors about the tunnel's own ESP and IKE tell its path MTU, and come in clear.
+func TestErrorsAboutOuterFlowsPass(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{sunWAN + "/32", moonWAN + "/32"}}
+	s.mode = xfrm.TransportMode
+	us, peer := addr(sunWAN), addr(moonWAN)
+	for name, w := range states(t, sunHost(), s) {
+		began := Conntrack{State: CtRelated, OrigSrc: us, OrigDst: peer, ReplSrc: peer, ReplDst: us}
+		met := Conntrack{State: CtRelated, OrigSrc: peer, OrigDst: us, ReplSrc: us, ReplDst: peer}
+		for _, tc := range []struct {
+			name     string
+			ct       Conntrack
+			proto    xfrm.Proto
+			from, to uint16
+			want     bool
+		}{
+			{"ESP", began, xfrm.ESP, 0, 0, false}, {"AH", began, xfrm.AH, 0, 0, false},
+			{"IKE", began, xfrm.UDP, 500, 500, false}, {"ESP in UDP", began, xfrm.UDP, 4500, 31000, false},
+			{"IKE of the peer", met, xfrm.UDP, 31000, 4500, false},
+			{"what is inside", began, xfrm.TCP, 31000, 22, true}, {"what is inside, of the peer", met, xfrm.TCP, 31000, 22, true},
+		} {
+			p := Packet{Src: addr("198.51.100.1"), Dst: us, DstLocal: true, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: tc.ct}
+			p.Ct.Proto, p.Ct.OrigSPort, p.Ct.OrigDPort = tc.proto, tc.from, tc.to
+			if got := w.arrive(p, nil); got.met(PurposeSpoof) != tc.want {
+				t.Errorf("%s: about %s: stopped %v, want %v", name, tc.name, !tc.want, tc.want)
+			}
+			if p.DstLocal, p.Dst = false, near(p.Dst); tc.want {
+				continue
+			}
+			if got := w.arrive(p, nil); got.met(PurposeSpoof) {
+				t.Errorf("%s: an error to another address was judged", name)
+			}
+		}
+	}
+}
+
+// near is the next address: some other host's.
+func near(a netip.Addr) netip.Addr { return a.Next() }
+
+// Exceptions and connected networks are spared as the packets themselves are,
+// and a pair with a protocol or a port claims its own flows only.
+func TestErrorsAboutOtherFlowsPass(t *testing.T) {
+	wide := sunSite()
+	wide.pairs = [][2]string{{"10.0.0.0/8", "10.0.0.0/8"}}
+	host := sunHost()
+	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "eth2", Up: true})
+	host.Addresses = append(host.Addresses, xfrm.Address{Link: 4, Prefix: netip.MustParsePrefix("10.3.0.1/24")})
+	about := func(a, b string) Conntrack {
+		return Conntrack{State: CtRelated, OrigSrc: addr(a), OrigDst: addr(b), ReplSrc: addr(b), ReplDst: addr(a)}
+	}
+	w := compileWorld(t, snapshotOf(host, wide), Config{})
+	for _, tc := range []struct {
+		in   string
+		ct   Conntrack
+		want bool
+	}{
+		{"eth2", about("10.2.0.10", "10.3.0.10"), false}, {"eth2", about("10.3.0.10", "10.2.0.10"), false},
+		{"eth0", about("10.2.0.10", "10.3.0.10"), true}, {"eth2", about("10.2.0.10", "10.1.0.10"), true},
+	} {
+		p := Packet{Src: addr("10.3.0.1"), Dst: addr("10.2.0.10"), In: tc.in, Proto: xfrm.ICMP, ICMPType: 3, Ct: tc.ct}
+		if tc.in == "eth0" {
+			p.Src = addr("198.51.100.1")
+		}
+		if got := w.arrive(p, nil); got.met(PurposeSpoof) != tc.want {
+			t.Errorf("in by %s about %v: stopped %v, want %v", tc.in, tc.ct, !tc.want, tc.want)
+		}
+	}
+
+	s := snapshotOf(sunHost(), sunSite())
+	s.Policies = append(s.Policies, bypass("10.1.0.128/25", sunLAN, xfrm.In, 10), bypass("10.1.0.128/25", sunLAN, xfrm.Fwd, 10), bypass(sunLAN, "10.1.0.128/25", xfrm.Out, 10))
+	w = compileWorld(t, s, Config{})
+	for _, ct := range []Conntrack{about("10.2.0.10", "10.1.0.200"), about("10.1.0.200", "10.2.0.10")} {
+		p := Packet{Src: addr("198.51.100.1"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+		if got := w.arrive(p, nil); got.met(PurposeSpoof) {
+			t.Errorf("what a bypass policy leaves alone was judged: %v", ct)
+		}
+	}
+
+	ported := sunSite()
+	ported.proto, ported.port = xfrm.TCP, 22
+	w = compileWorld(t, snapshotOf(sunHost(), ported), Config{})
+	for port, want := range map[uint16]bool{22: true, 80: false} {
+		for _, ct := range []Conntrack{about("10.1.0.10", "10.2.0.10"), about("10.2.0.10", "10.1.0.10")} {
+			ct.Proto, ct.OrigSPort, ct.OrigDPort = xfrm.TCP, 31000, port
+			if ct.OrigSrc == addr("10.2.0.10") {
+				ct.OrigSPort, ct.OrigDPort = port, 31000
+			}
+			p := Packet{Src: addr("198.51.100.1"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+			if got := w.arrive(p, nil); got.met(PurposeSpoof) != want {
+				t.Errorf("port %d, %v: stopped %v, want %v", port, ct, !want, want)
+			}
+		}
+	}
+}
+
+// A stranger with an address of the LAN, sent by a port-forward into the tunnel.
+func TestInjectThroughPortForward(t *testing.T) {
+	s := sunSite()
+	s.pairs = append(s.pairs, [2]string{"10.22.0.0/16", moonLAN}, [2]string{"10.9.0.0/24", moonLAN}, [2]string{sun6LAN, moon6LAN})
+	host := sunHost()
+	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "eth2", Up: true}, xfrm.Link{Index: 5, Name: "eth3", Up: true})
+	for _, r := range []xfrm.Route{
+		{Dst: netip.MustParsePrefix("10.22.0.0/16"), Link: 3}, {Dst: netip.MustParsePrefix("10.22.7.0/24"), Link: 4},
+		{Dst: netip.MustParsePrefix("10.8.0.0/14"), Link: 4}, {Dst: netip.MustParsePrefix("fd00:2::/64"), Link: 3},
+	} {
+		host.Routes = append(host.Routes, r)
+	}
+	for name, w := range states(t, host, s) {
+		if name == "remembered" { // nothing is encrypted then: it is a leak
+			continue
+		}
+		for _, tc := range []struct {
+			src, in string
+			want    bool
+		}{
+			{"10.2.0.66", "eth0", true}, {"10.2.0.66", "eth1", false}, {"10.2.0.66", "eth2", true},
+			{"10.22.1.1", "eth0", true}, {"10.22.1.1", "eth1", false},
+			{"10.22.7.1", "eth2", false}, {"10.22.7.1", "eth1", true}, {"10.22.7.1", "eth0", true},
+			{"10.9.0.1", "eth2", false}, {"10.9.0.1", "eth0", true},
+			{"192.0.2.66", "eth0", false}, {"fd00:2::66", "eth0", true}, {"fd00:2::66", "eth1", false},
+		} {
+			p := clear4(tc.src, sunWAN)
+			to := addr("10.1.0.10")
+			if !p.Src.Is4() {
+				p.Dst, to = addr(sun6WAN), addr("fd00:1::10")
+			}
+			p.In = tc.in
+			got := w.arrive(p, func(p *Packet) {
+				p.Dst, p.Ct = to, Conntrack{State: CtDNAT, Dir: CtOriginal}
+				p.Ahead = []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}
+			})
+			if got.met(PurposeInject) != tc.want {
+				t.Errorf("%s: %s in by %s: stopped %v, want %v", name, tc.src, tc.in, !tc.want, tc.want)
+			}
+			if tc.want && got.final != Drop {
+				t.Errorf("%s: %s in by %s: verdict %d", name, tc.src, tc.in, got.final)
+			}
+		}
+	}
+	w := compileWorld(t, snapshotOf(host, s), Config{Guard: GuardConfig{Asymmetric: []string{"eth2"}}})
+	p := clear4("10.2.0.66", "10.1.0.10")
+	p.In, p.Ct, p.Ahead = "eth2", Conntrack{State: CtDNAT, Dir: CtOriginal}, []Transform{{Proto: xfrm.ESP, Reqid: 1}}
+	if got := w.arrive(p, nil); got.met(PurposeInject) {
+		t.Error("what comes in by an asymmetric interface was judged")
+	}
+	p.In, p.Ct.Dir = "eth0", CtReply
+	if got := w.arrive(p, nil); got.met(PurposeInject) {
+		t.Error("a reply was judged")
+	}
+}

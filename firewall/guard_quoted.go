@@ -1,0 +1,116 @@
+package firewall
+
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// quoted builds the part of case 6 that no source tells: an ICMP error in clear
+// about a tunnel's flow. Its source may be anybody's, as it claims to be some
+// router's, but inside the tunnel there is no router who could send it in
+// clear. conntrack ties it to the flow all the same, so that the usual rule for
+// what is RELATED lets it in: it would lower the flow's path MTU or end it.
+//
+// conntrack drops an error that is not for the sender of what it quotes, and
+// before DNAT that is an address of the tunnel's local selector.
+func (b *builder) quoted() {
+	b.chain(Mangle, chainQuoted, append(b.ownErrors(), Rule{
+		Target: Target{Verb: Goto, Chain: chainQuoted + "-T"}, Purpose: PurposeDispatch,
+	})...)
+	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainQuoted+"-T", false, b.quotedEntries())...)
+}
+
+// ownErrors spares errors about this host's own IKE and ESP, which a selector
+// that covers the peer would claim: they tell the path MTU of the tunnel itself.
+func (b *builder) ownErrors() []Rule {
+	about := []CtMatch{{Proto: xfrm.ESP}, {Proto: xfrm.AH}}
+	ports := []uint16{ike, natT}
+	for _, at := range b.encapPorts() {
+		ports = append(ports, at.Port())
+	}
+	for _, port := range ports {
+		about = append(about, CtMatch{Proto: xfrm.UDP, OrigSPort: port}, CtMatch{Proto: xfrm.UDP, OrigDPort: port})
+	}
+	var rules []Rule
+	for _, ct := range about {
+		rules = append(rules, Rule{DstType: Local, Ct: ct, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+	}
+	return rules
+}
+
+// quotedEntries are the guards' rules, by the address that the error is for.
+func (b *builder) quotedEntries() []entry {
+	var entries []entry
+	for _, g := range b.all {
+		if g.family() != b.family || !g.inbound() {
+			continue
+		}
+		about, ok := flowsOf(g)
+		if !ok {
+			continue
+		}
+		final := Target{Verb: Return}
+		purpose := PurposePierce
+		if !g.Pierce {
+			final, purpose = drop(PurposeSpoof), PurposeSpoofGuard
+		}
+		rule := func(ct CtMatch) Rule {
+			return Rule{Dst: g.Local, Ct: ct, Target: final, Purpose: purpose, Tunnel: g.Tunnel}
+		}
+		var rules []Rule
+		for _, ct := range about {
+			rules = append(rules, rule(ct))
+		}
+		if spots := b.lanSpots(g); len(spots) > 0 && !g.Pierce {
+			rules = b.quotedBesideLAN(g, spots, rules)
+		}
+		entries = append(entries, entry{g.Local, rules})
+	}
+	return entries
+}
+
+// flowsOf matches the flows of a guard's pair: those that the far end began, and
+// those that it answers. Where the pair has a range of ports no rule can tell
+// its flows from others between the same hosts, and so none does.
+func flowsOf(g Guard) ([]CtMatch, bool) {
+	local, remote := portsOf(g.LocalPort), portsOf(g.RemotePort)
+	began, replied := CtMatch{Proto: g.Proto, OrigSrc: g.Remote}, CtMatch{Proto: g.Proto, ReplSrc: g.Remote}
+	if local != (Ports{}) || remote != (Ports{}) {
+		if local.Lo != local.Hi || remote.Lo != remote.Hi || g.Proto == xfrm.ICMP || g.Proto == xfrm.ICMPv6 {
+			return nil, false
+		}
+		began.OrigSPort, began.OrigDPort = remote.Lo, local.Lo
+		replied.OrigSPort, replied.OrigDPort = local.Lo, remote.Lo
+	}
+	return []CtMatch{began, replied}, true
+}
+
+// quotedBesideLAN spares the flows with connected networks below a wider remote
+// selector, as guarded does for the packets themselves.
+func (b *builder) quotedBesideLAN(g Guard, spots []lanSpot, final []Rule) []Rule {
+	with := func(p netip.Prefix, r Rule) []Rule {
+		began, replied := r, r
+		began.Ct, replied.Ct = CtMatch{OrigSrc: p}, CtMatch{ReplSrc: p}
+		return []Rule{began, replied}
+	}
+	var rules []Rule
+	if g.Peer.IsValid() && g.Remote.Contains(g.Peer) {
+		rules = with(single(g.Peer), Rule{Target: drop(PurposeSpoof), Purpose: PurposeSpoofGuard, Tunnel: g.Tunnel})
+	}
+	for _, s := range spots {
+		network := s.network
+		if network.Bits() < g.Remote.Bits() {
+			network = g.Remote
+		}
+		rules = append(rules, with(network, Rule{
+			In: s.device, Target: Target{Verb: Return}, Purpose: PurposeLAN, Tunnel: g.Tunnel,
+		})...)
+	}
+	name := lanChain("Q", g)
+	if key := string(Mangle) + name; !b.made[key] {
+		b.made[key] = true
+		b.chain(Mangle, name, append(rules, final...)...)
+	}
+	return []Rule{{Dst: g.Local, Target: Target{Verb: Jump, Chain: name}, Purpose: PurposeDispatch, Tunnel: g.Tunnel}}
+}
