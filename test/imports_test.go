@@ -22,6 +22,7 @@ firewall/iptables: firewall xfrm github.com/coreos/go-iptables golang.org/x/sys
 cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal github.com/spf13 golang.org/x/sys
 cmd/xfrmfw/internal/atomicfile:
 cmd/xfrmfw/internal/config: firewall xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml
+cmd/xfrmfw/internal/explain: firewall xfrm
 cmd/xfrmfw/internal/listen:
 cmd/xfrmfw/internal/memory: firewall xfrm cmd/xfrmfw/internal/atomicfile golang.org/x/sys
 cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang

@@ -46,7 +46,7 @@ of the firewall.`,
 	flags.StringVar(&o.runDir, "run-dir", defaultRunDir, "`directory` of locks")
 	flags.StringVar(&o.stateDir, "state-dir", defaultStateDir, "`directory` of what is to outlive a reboot")
 	root.AddCommand(
-		applyCommand(o), confirmCommand(o), statusCommand(o), checkCommand(o), clearCommand(o), forgetCommand(o),
+		applyCommand(o), confirmCommand(o), statusCommand(o), explainCommand(o), checkCommand(o), clearCommand(o), forgetCommand(o),
 		snapshotCommand(o), hookCommand(o), versionCommand(),
 	)
 	return root, started

@@ -1,0 +1,261 @@
+package explain
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Schema is the version of the JSON form. Keys may be added to it, never changed
+// or removed.
+const Schema = 1
+
+// Explanation is what becomes of a packet, in the shape of its JSON form. Lists
+// are never nil.
+type Explanation struct {
+	Schema int    `json:"schema"`
+	Packet Packet `json:"packet"`
+	// Policies are those that the kernel looks up, in the order in which it does.
+	Policies []Policy `json:"policies"`
+	// Tunnel is the one that the packet came out of or goes into, or whose rules
+	// decide; nil for none.
+	Tunnel *Tunnel `json:"tunnel"`
+	// Steps are the rules that the packet meets and that match, in order.
+	Steps   []Step  `json:"steps"`
+	Verdict Verdict `json:"verdict"`
+	// InSync tells whether the live rules are those that Steps and Verdict are
+	// about; nil with a snapshot.
+	InSync *bool `json:"in_sync"`
+	// Live is the verdict of the rules as they stand, where these differ; nil
+	// otherwise. LiveSteps are the wanted rules of them that the packet meets,
+	// OddRules those in chains on its way that are not wanted and can't be judged.
+	Live      *Verdict `json:"live"`
+	LiveSteps []Step   `json:"live_steps"`
+	OddRules  []string `json:"odd_rules"`
+	Warnings  []string `json:"warnings"`
+
+	marks firewall.Marks
+}
+
+// Packet is the packet as it was judged.
+type Packet struct {
+	Src      string `json:"src"`
+	Dst      string `json:"dst"`
+	Proto    string `json:"proto"`
+	SPort    uint16 `json:"sport"`
+	DPort    uint16 `json:"dport"`
+	ICMPType uint8  `json:"icmp_type"`
+	ICMPCode uint8  `json:"icmp_code"`
+	// Way is "input", "forward" or "output".
+	Way  string `json:"way"`
+	In   string `json:"in"`
+	Out  string `json:"out"`
+	Mark uint32 `json:"mark"`
+	// Reqid is that of the state that it came out of, nil for cleartext.
+	Reqid *uint32 `json:"reqid"`
+	// Ct is "new", "established" or "related".
+	Ct string `json:"ctstate"`
+	// Assumed lists what was not given.
+	Assumed []string `json:"assumed"`
+}
+
+// Tunnel names a tunnel.
+type Tunnel struct {
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	State string `json:"state"`
+	Reqid uint32 `json:"reqid"`
+}
+
+// Step is a rule that matched.
+type Step struct {
+	Hook    string           `json:"hook"`
+	Table   firewall.Table   `json:"table"`
+	Chain   string           `json:"chain"`
+	Place   int              `json:"place"` // in its chain, from 1
+	ID      string           `json:"id"`
+	Purpose firewall.Purpose `json:"purpose"`
+	Tunnel  string           `json:"tunnel"`
+	Rule    string           `json:"rule"`
+	// Unreached tells that the kernel had dropped the packet before.
+	Unreached bool `json:"unreached"`
+}
+
+// Action is what happens to the packet.
+type Action string
+
+// The actions. What is Returned is the rest of the firewall's to decide.
+const (
+	Accepted Action = "accept"
+	Dropped  Action = "drop"
+	Rejected Action = "reject"
+	Returned Action = "return"
+)
+
+// By is who does it.
+type By string
+
+// Who decides: our rules, the kernel by its policies, or the rest of the firewall.
+const (
+	Ours   By = "xfrmfw"
+	Kernel By = "kernel"
+	Rest   By = "rest"
+)
+
+// Verdict is how it ends.
+type Verdict struct {
+	Action Action `json:"action"`
+	By     By     `json:"by"`
+	// Case is the number of the README's table, empty for what has none, such as
+	// IKE; Name is the purpose of the rule that decided, empty for case 9.
+	Case string           `json:"case"`
+	Name firewall.Purpose `json:"name"`
+	// Rule is the ID of that rule.
+	Rule string `json:"rule"`
+	// Counter is where the kernel counts what it drops.
+	Counter string `json:"counter"`
+	Text    string `json:"text"`
+}
+
+// Explain tells what becomes of a packet. Its errors are slips of the query.
+func (w World) Explain(q Query) (Explanation, error) {
+	p, err := w.place(q)
+	if err != nil {
+		return Explanation{}, err
+	}
+	family := p.packet.Family()
+	i := slices.IndexFunc(w.Result.Rulesets, func(rs firewall.Ruleset) bool { return rs.Family == family })
+	if i < 0 {
+		return Explanation{}, fmt.Errorf("there are no rules for %s on this host", family)
+	}
+	k := w.walk(w.Result.Rulesets[i], p)
+	e := Explanation{
+		Schema: Schema, Packet: packetOf(q, p), Policies: list(k.policies), Steps: list(k.steps),
+		LiveSteps: []Step{}, OddRules: []string{}, Warnings: list(w.Warnings), marks: w.Marks,
+	}
+	e.Tunnel = w.tunnel(k, q)
+	e.Verdict = w.verdict(k, p, family)
+	if w.Live == nil {
+		return e, nil
+	}
+	inSync := true
+	for _, d := range w.Differences {
+		inSync = inSync && d.Family != family
+	}
+	e.InSync = &inSync
+	if !inSync {
+		standing := firewall.Stand(w.Result.Rulesets[i], w.Live[family])
+		live := w.walk(standing.Ruleset, p)
+		v := w.verdict(live, p, family)
+		e.Live, e.LiveSteps = &v, list(live.steps)
+		for _, odd := range standing.Odd {
+			if slices.Contains(live.entered, place{odd.Table, odd.Chain}) {
+				e.OddRules = append(e.OddRules, fmt.Sprintf("%s: -A %s %s", odd.Table, odd.Chain, odd.Text))
+			}
+		}
+	}
+	return e, nil
+}
+
+func list[T any](s []T) []T { return append([]T{}, s...) }
+
+func packetOf(q Query, p passage) Packet {
+	pk := p.packet
+	out := Packet{
+		Src: pk.Src.String(), Dst: pk.Dst.String(), Proto: pk.Proto.String(), SPort: pk.SPort, DPort: pk.DPort,
+		ICMPType: pk.ICMPType, ICMPCode: pk.ICMPCode, Way: string(p.way), In: pk.In, Out: pk.Out, Mark: pk.Mark,
+		Ct: cmp.Or(q.Ct, CtNew), Assumed: list(p.assumed),
+	}
+	if q.HasReqid {
+		out.Reqid = &q.Reqid
+	}
+	return out
+}
+
+// tunnel is the one that the packet is about: whose rule decided, whose policy
+// claims it, or whose state it came out of.
+func (w World) tunnel(k walker, q Query) *Tunnel {
+	_, decided := firewall.Case(k.trace)
+	id := decided.Rule.Tunnel
+	if id == "" {
+		// A drop is shared by all tunnels; the guard's rule before it is one's own.
+		for _, s := range k.trace {
+			switch s.Rule.Purpose {
+			case firewall.PurposeSpoofGuard, firewall.PurposeInjectGuard, firewall.PurposeLeakGuard:
+				id = s.Rule.Tunnel
+			}
+		}
+	}
+	if i, ok := w.tunnelOf(q.Reqid, k.packet); id == "" && q.HasReqid && ok {
+		id = w.Set.Tunnels[i].ID
+	}
+	for _, p := range k.policies {
+		id = cmp.Or(id, p.Tunnel)
+	}
+	for i, t := range w.Set.Tunnels {
+		if t.ID == id || id == "" && (w.uses(i, k.packet.In) || w.uses(i, k.packet.Out) || carries(t, k.packet)) {
+			return w.named(i)
+		}
+	}
+	if id == "" {
+		return nil
+	}
+	return &Tunnel{ID: id, State: "remembered"}
+}
+
+// uses reports whether a device carries nothing but a tunnel's traffic.
+func (w World) uses(i int, device string) bool {
+	return device != "" && i < len(w.Result.Tunnels) && slices.Contains(w.Result.Tunnels[i].Devices, device)
+}
+
+// carries reports whether a packet is one of a tunnel's outer ones.
+func carries(t xfrm.Tunnel, p firewall.Packet) bool {
+	return ipsec(p) && (t.Remote == p.Src && t.Local == p.Dst || t.Local == p.Src && t.Remote == p.Dst)
+}
+
+// ipsec reports whether a packet is one of IPsec's own: ESP, AH or, on their
+// usual ports, IKE and ESP in UDP.
+func ipsec(p firewall.Packet) bool {
+	return p.Proto == xfrm.ESP || p.Proto == xfrm.AH ||
+		p.Proto == xfrm.UDP && (p.SPort == 500 || p.SPort == 4500 || p.DPort == 500 || p.DPort == 4500)
+}
+
+func (w World) named(i int) *Tunnel {
+	t := w.Set.Tunnels[i]
+	out := &Tunnel{ID: t.ID, State: "down", Reqid: t.Reqid}
+	if t.Up() {
+		out.State = "up"
+	}
+	if i < len(w.Result.Tunnels) {
+		out.Name = w.Result.Tunnels[i].Name
+	}
+	return out
+}
+
+// verdict sums up a walk.
+func (w World) verdict(k walker, p passage, family firewall.Family) Verdict {
+	v := Verdict{Action: k.action, By: k.by, Counter: k.counter}
+	var decided firewall.TraceStep
+	v.Case, decided = firewall.Case(k.trace)
+	v.Name = decided.Rule.Purpose
+	if v.Name != "" {
+		v.Rule = firewall.ID(family, decided.Table, decided.Chain, decided.Rule)
+	}
+	if v.Case == "8" && w.byDestinationAlone(k.trace) {
+		v.Case = "8d"
+	}
+	v.Text = v.words(k, p, w.Live[family], w.Live != nil)
+	return v
+}
+
+// byDestinationAlone reports whether a leak was judged by a rule that leaves out
+// the source although its guard names one.
+func (w World) byDestinationAlone(trace []firewall.TraceStep) bool {
+	s, ok := firewall.Last(trace, firewall.PurposeLeakGuard)
+	return ok && s.Rule.Src.Bits() == 0 && slices.ContainsFunc(w.Result.Guards, func(g firewall.Guard) bool {
+		return g.Tunnel == s.Rule.Tunnel && g.Remote == s.Rule.Dst && g.Local.Bits() > 0
+	})
+}

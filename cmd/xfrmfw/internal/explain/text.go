@@ -1,0 +1,161 @@
+package explain
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+// WriteText writes the explanation for a person to read: the packet, the
+// policies, a line for each rule that says something, and the verdict.
+func (e Explanation) WriteText(w io.Writer) error {
+	var b strings.Builder
+	line := func(title, text string) { fmt.Fprintf(&b, "%-8s %s\n", title, text) }
+	line("packet", e.Packet.String())
+	if len(e.Packet.Assumed) > 0 {
+		line("", "assumed: "+strings.Join(e.Packet.Assumed, "; "))
+	}
+	for i, p := range e.Policies {
+		title := "policy"
+		if i > 0 {
+			title = ""
+		}
+		line(title, e.policy(p))
+	}
+	if e.Tunnel != nil {
+		line("tunnel", e.Tunnel.String())
+	}
+	writeSteps(&b, "rules", e.Steps)
+	verdict := strings.ToUpper(string(e.Verdict.Action))
+	line("verdict", verdict+": "+e.Verdict.Text)
+	if e.Live != nil {
+		b.WriteString("\nThe live rules are not those: xfrmfw check names the differences, xfrmfw apply mends them. As they stand:\n")
+		writeSteps(&b, "rules", e.LiveSteps)
+		for _, odd := range e.OddRules {
+			line("odd", odd+" (not one of the wanted rules; what it does is not judged)")
+		}
+		line("verdict", strings.ToUpper(string(e.Live.Action))+": "+e.Live.Text)
+	}
+	for _, text := range e.Warnings {
+		line("warning", text)
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("write explanation: %w", err)
+	}
+	return nil
+}
+
+// String is the packet in one line.
+func (p Packet) String() string {
+	var b strings.Builder
+	b.WriteString(p.Proto + " ")
+	switch {
+	case p.DPort != 0 || p.SPort != 0:
+		fmt.Fprintf(&b, "%s -> %s", port(p.Src, p.SPort), port(p.Dst, p.DPort))
+	case p.Proto == "icmp" || p.Proto == "icmpv6":
+		fmt.Fprintf(&b, "type %d code %d, %s -> %s", p.ICMPType, p.ICMPCode, p.Src, p.Dst)
+	default:
+		fmt.Fprintf(&b, "%s -> %s", p.Src, p.Dst)
+	}
+	if p.Ct != CtNew {
+		b.WriteString(", " + p.Ct)
+	}
+	if p.Way != string(fromHost) {
+		b.WriteString(", in by " + p.In)
+		if p.Reqid != nil {
+			fmt.Fprintf(&b, ", out of a state with reqid %d", *p.Reqid)
+		} else if p.Proto != "esp" && p.Proto != "ah" {
+			b.WriteString(", in clear")
+		}
+	}
+	if p.Mark != 0 {
+		fmt.Fprintf(&b, ", mark %#x", p.Mark)
+	}
+	switch way(p.Way) {
+	case toHost:
+		b.WriteString(", for this host")
+	case through:
+		b.WriteString(", forwarded to " + p.Out)
+	case fromHost:
+		b.WriteString(", of this host, out by " + p.Out)
+	}
+	return b.String()
+}
+
+func port(addr string, n uint16) string {
+	if strings.Contains(addr, ":") {
+		return fmt.Sprintf("[%s]:%d", addr, n)
+	}
+	return fmt.Sprintf("%s:%d", addr, n)
+}
+
+func (e Explanation) policy(p Policy) string {
+	text := fmt.Sprintf("%-3s ", p.Dir)
+	switch p.Action {
+	case "none":
+		return text + "no policy claims it: " + p.Effect
+	case "protect":
+		text += fmt.Sprintf("%s priority %d, reqid %d", p.Selector, p.Priority, p.Reqid)
+	default:
+		text += fmt.Sprintf("%s %s priority %d", p.Action, p.Selector, p.Priority)
+	}
+	return text + ": " + p.Effect
+}
+
+// String is the tunnel's name and state.
+func (t Tunnel) String() string {
+	text := t.ID
+	if t.Name != "" {
+		text = t.Name + " (" + t.ID + ")"
+	}
+	text += ", " + t.State
+	if t.Reqid != 0 {
+		text += fmt.Sprintf(", reqid %d", t.Reqid)
+	}
+	return text
+}
+
+// writeSteps writes a line for each rule that says something. The rules that
+// only lead on are part of the way there, which one hook has once.
+func writeSteps(b *strings.Builder, title string, steps []Step) {
+	if len(steps) == 0 {
+		fmt.Fprintf(b, "%-8s none of ours is met\n", title)
+		return
+	}
+	hook := ""
+	for i, s := range steps {
+		at := string(s.Table) + " " + s.Hook
+		if at != hook {
+			hook = at
+			fmt.Fprintf(b, "%-8s %s: %s%s\n", title, at, trail(steps[i:]), unreached(s))
+			title = ""
+		}
+		if s.Purpose != firewall.PurposeDispatch {
+			fmt.Fprintf(b, "%-8s   %-12s %s %d: %s  [%s]\n", "", s.Purpose, s.Chain, s.Place, s.Rule, s.ID)
+		}
+	}
+}
+
+func unreached(s Step) string {
+	if s.Unreached {
+		return "  (not reached: the kernel has dropped it)"
+	}
+	return ""
+}
+
+// trail names the chains of ours that the packet passes in the first hook of steps.
+func trail(steps []Step) string {
+	var names []string
+	for _, s := range steps {
+		if s.Hook != steps[0].Hook || s.Table != steps[0].Table {
+			break
+		}
+		name := strings.TrimPrefix(s.Chain, firewall.ChainPrefix)
+		if len(names) == 0 || names[len(names)-1] != name {
+			names = append(names, name)
+		}
+	}
+	return firewall.ChainPrefix + strings.Join(names, " > ")
+}

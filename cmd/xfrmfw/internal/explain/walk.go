@@ -1,0 +1,158 @@
+package explain
+
+import (
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// place is a builtin chain or one of ours.
+type place struct {
+	table firewall.Table
+	chain string
+}
+
+// walker sends a packet through the hooks and the kernel's policies.
+type walker struct {
+	world  World
+	rules  firewall.Evaluator
+	family firewall.Family
+	packet firewall.Packet
+
+	action Action
+	by     By
+	// at is the builtin chain that decided, or the last of filter.
+	at      place
+	counter string
+
+	policies []Policy
+	steps    []Step
+	trace    []firewall.TraceStep
+	// entered are the chains of ours that the packet came into.
+	entered []place
+}
+
+func (w World) walk(rs firewall.Ruleset, p passage) walker {
+	k := walker{
+		world: w, rules: firewall.NewEvaluator(rs), family: rs.Family, packet: p.packet, action: Returned, by: Rest,
+	}
+	for _, h := range rs.Hooks {
+		k.entered = append(k.entered, place{h.Table, h.To})
+	}
+	switch p.way {
+	case toHost:
+		k.toHost()
+	case through:
+		k.through()
+	case fromHost:
+		k.fromHost()
+	}
+	return k
+}
+
+// toHost: the kernel checks the policy behind INPUT, where the packet is
+// delivered.
+func (k *walker) toHost() {
+	arrives := k.pass(firewall.Mangle, "PREROUTING") && k.pass(firewall.Mangle, "INPUT") && k.pass(firewall.Filter, "INPUT")
+	if !exempt(k.packet, true) {
+		k.policy(xfrm.In, k.world.inbound(xfrm.In, k.packet), arrives)
+	}
+}
+
+// through: the kernel checks the policy and looks up the one that the packet
+// goes into before FORWARD.
+func (k *walker) through() {
+	arrives := k.pass(firewall.Mangle, "PREROUTING")
+	k.policy(xfrm.Fwd, k.world.inbound(xfrm.Fwd, k.packet), arrives)
+	out := k.world.outbound(k.packet)
+	out.refused = out.refused || out.stateless
+	k.policy(xfrm.Out, out, arrives)
+	k.packet.Ahead = out.ahead
+	if arrives && k.pass(firewall.Mangle, "FORWARD") && k.pass(firewall.Filter, "FORWARD") {
+		k.leave()
+	}
+}
+
+// fromHost: what finds no state passes OUTPUT on its way to nowhere.
+func (k *walker) fromHost() {
+	var out judgement
+	if !exempt(k.packet, false) {
+		out = k.world.outbound(k.packet)
+		k.policy(xfrm.Out, out, true)
+		k.packet.Ahead = out.ahead
+	}
+	if !k.pass(firewall.Mangle, "OUTPUT") || !k.pass(firewall.Filter, "OUTPUT") {
+		return
+	}
+	if out.stateless && k.by != Kernel {
+		k.action, k.by, k.counter = Dropped, Kernel, noStates
+		return
+	}
+	k.leave()
+}
+
+func (k *walker) leave() {
+	if !k.pass(firewall.Mangle, "POSTROUTING") {
+		return
+	}
+	k.pass(firewall.NAT, "POSTROUTING")
+	if j, ok := k.world.intoDevice(k.packet); ok {
+		if !j.found || j.stateless {
+			j.refused, j.counter = true, noStates
+		}
+		k.policy(xfrm.Out, j, true)
+	}
+}
+
+// pass runs one hook and reports whether the packet goes on. What the kernel has
+// dropped goes on too, to show the rules that it would meet.
+func (k *walker) pass(table firewall.Table, hook string) bool {
+	packet, verb, trace := k.rules.Trace(table, hook, k.packet)
+	k.packet = packet
+	k.add(hook, trace)
+	if k.by == Kernel {
+		return verb == firewall.Return || verb == firewall.Accept
+	}
+	switch verb {
+	case firewall.Drop, firewall.Reject:
+		k.action, k.by, k.at = Dropped, Ours, place{table, hook}
+		if verb == firewall.Reject {
+			k.action = Rejected
+		}
+		return false
+	case firewall.Accept:
+		if table == firewall.Filter {
+			k.action, k.by = Accepted, Ours
+		}
+	}
+	if table == firewall.Filter {
+		k.at = place{table, hook}
+	}
+	return true
+}
+
+// policy notes what the kernel decides, where the packet arrives there.
+func (k *walker) policy(d xfrm.Dir, j judgement, arrives bool) {
+	effect := "not asked: the packet is dropped before"
+	if arrives {
+		effect = j.effect(d != xfrm.Out, len(k.packet.Path) > 0)
+	}
+	k.policies = append(k.policies, k.world.policy(d, j, effect))
+	if arrives && j.refused && k.by != Kernel {
+		k.action, k.by, k.counter = Dropped, Kernel, j.counter
+	}
+}
+
+// add notes the rules that the packet met in a hook.
+func (k *walker) add(hook string, trace []firewall.TraceStep) {
+	for _, s := range trace {
+		if t := s.Rule.Target; t.Verb == firewall.Jump || t.Verb == firewall.Goto {
+			k.entered = append(k.entered, place{s.Table, t.Chain})
+		}
+		k.steps = append(k.steps, Step{
+			Table: s.Table, Hook: hook, Chain: s.Chain, Place: s.Index + 1,
+			ID: firewall.ID(k.family, s.Table, s.Chain, s.Rule), Purpose: s.Rule.Purpose, Tunnel: s.Rule.Tunnel,
+			Rule: s.Rule.Text(k.family), Unreached: k.by == Kernel,
+		})
+	}
+	k.trace = append(k.trace, trace...)
+}

@@ -1,0 +1,91 @@
+package firewall
+
+// Standing is a wanted rule set as it stands in the kernel.
+type Standing struct {
+	// Ruleset has the wanted rules that stand, in their live order and place,
+	// and the hooks whose jumps stand.
+	Ruleset Ruleset
+	// Odd are the rules in our chains that are none of the wanted ones. What they
+	// do is not known: they are those of an earlier apply, or somebody's own.
+	Odd []OddRule
+}
+
+// OddRule is a rule in a chain of ours that is not wanted there.
+type OddRule struct {
+	Table Table
+	Chain string
+	// Text is the rule as iptables-save prints it, without "-A CHAIN".
+	Text string
+}
+
+// Stand looks up the wanted rules in what iptables-save printed of their family.
+// An Evaluator of the result tells what becomes of a packet as things are, but
+// for the odd rules.
+func Stand(want Ruleset, have Save) Standing {
+	type key struct {
+		table     Table
+		chain, id string
+	}
+	known := make(map[key]Rule)
+	for _, c := range want.Chains {
+		for _, r := range c.Rules {
+			known[key{c.Table, c.Name, ID(want.Family, c.Table, c.Name, r)}] = r
+		}
+	}
+	out := Standing{Ruleset: Ruleset{Family: want.Family}}
+	for _, t := range have.Tables {
+		for _, c := range t.Chains {
+			if !c.Ours() {
+				continue
+			}
+			chain := Chain{Table: t.Name, Name: c.Name}
+			for _, r := range c.Rules {
+				if rule, ok := known[key{t.Name, c.Name, r.ID}]; ok {
+					chain.Rules = append(chain.Rules, rule)
+				} else {
+					out.Odd = append(out.Odd, OddRule{t.Name, c.Name, r.Raw})
+				}
+			}
+			out.Ruleset.Chains = append(out.Ruleset.Chains, chain)
+		}
+	}
+	for _, h := range want.Hooks {
+		c, _ := have.Table(h.Table).Chain(h.From)
+		for _, r := range c.Rules {
+			if r.Jump() && r.Target == h.To {
+				out.Ruleset.Hooks = append(out.Ruleset.Hooks, h)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// Rest is what a builtin chain does with packets that our part of it returns.
+type Rest struct {
+	// Before and After count the rules of others before and after our jumps.
+	Before, After int
+	// Policy is the chain's, ACCEPT or DROP, empty if it is not known.
+	Policy string
+}
+
+// RestOf looks at the builtin chain of a table.
+func RestOf(have Save, table Table, hook string) Rest {
+	c, _ := have.Table(table).Chain(hook)
+	rest := Rest{Policy: c.Policy}
+	jumped := false
+	for _, r := range c.Rules {
+		switch {
+		case r.Jump():
+			jumped = true
+		case jumped:
+			rest.After++
+		default:
+			rest.Before++
+		}
+	}
+	if !jumped {
+		rest.Before, rest.After = 0, rest.Before
+	}
+	return rest
+}
