@@ -50,9 +50,10 @@ func (c *compiler) capped(guards []Guard) []Guard {
 	return kept
 }
 
-// within intersects a selector with the caps; without caps it stays as it is.
+// within intersects a selector with the caps; without caps, which are nil then,
+// it stays as it is.
 func within(p netip.Prefix, caps []netip.Prefix) []netip.Prefix {
-	if len(caps) == 0 {
+	if caps == nil {
 		return []netip.Prefix{p}
 	}
 	var parts []netip.Prefix

@@ -29,10 +29,13 @@ type Input struct {
 	MarksWritten bool
 }
 
-// Peer is who is at a tunnel's other end, as far as the hook knows.
+// Peer is who is at a tunnel's other end, as far as the hook knows. An empty
+// field is not known.
 type Peer struct {
 	Connection string
-	Identity   string
+	// Identity is what the peer proved to be: the EAP or XAuth user if there is
+	// one, else the IKE identity.
+	Identity string
 }
 
 // Result is what Compile makes of an Input.
@@ -161,6 +164,7 @@ func newCompiler(in Input) *compiler {
 		c.report(i)
 		c.claim(i)
 	}
+	c.unknownPeers()
 	return c
 }
 
@@ -185,34 +189,6 @@ func nameable(host xfrm.Host) (xfrm.Host, []string) {
 func (c *compiler) isTunnelDevice(name string) bool {
 	_, ok := c.devices[name]
 	return ok || slices.ContainsFunc(c.overlays, func(o overlay) bool { return o.devices[0] == name })
-}
-
-// config returns the first entry of the configuration that matches a tunnel.
-func (c *compiler) config(t xfrm.Tunnel) (TunnelConfig, bool) {
-	for _, tc := range c.Config.Tunnels {
-		if tc.Match.fits(t, c.Peers[t.ID]) {
-			return tc, true
-		}
-	}
-	return TunnelConfig{}, false
-}
-
-func (m Match) fits(t xfrm.Tunnel, peer Peer) bool {
-	// A tunnel is of the remote network if all of it is: a peer must not slip
-	// into an entry for others by one small selector.
-	outside := func(p xfrm.Pair) bool {
-		return p.Family() == familyOf(m.Remote.Addr()) && (m.Remote.Bits() > p.Remote.Bits() || !m.Remote.Contains(p.Remote.Addr()))
-	}
-	of := func(p xfrm.Pair) bool { return p.Family() == familyOf(m.Remote.Addr()) }
-	switch {
-	case m.Connection != "" && m.Connection != peer.Connection,
-		m.Identity != "" && m.Identity != peer.Identity,
-		m.Reqid != 0 && m.Reqid != t.Reqid,
-		m.Peer.IsValid() && !m.Peer.Contains(t.Remote),
-		m.Remote.IsValid() && (slices.ContainsFunc(t.Pairs, outside) || !slices.ContainsFunc(t.Pairs, of)):
-		return false
-	}
-	return true
 }
 
 // report fills in what status shows of a tunnel.

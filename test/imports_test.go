@@ -28,6 +28,7 @@ cmd/xfrmfw/internal/memory: firewall xfrm cmd/xfrmfw/internal/atomicfile golang.
 cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang
 cmd/xfrmfw/internal/nudge: golang.org/x/sys
 cmd/xfrmfw/internal/pace:
+cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/atomicfile golang.org/x/sys
 cmd/xfrmfw/internal/record: cmd/xfrmfw/internal/atomicfile golang.org/x/sys
 cmd/xfrmfw/internal/status: firewall xfrm
 test:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -32,6 +33,8 @@ type gateway struct {
 	memory []firewall.Guard
 	// live are the rules as they were read last, nil if they were not.
 	live map[xfrm.Family]firewall.Save
+	// peers are the records of the updown hook, nil with a snapshot file.
+	peers *peers.Store
 	// natSources are what the live rules of others map to.
 	natSources []netip.Prefix
 	// warnings are for the user, besides those of the compiler.
@@ -42,6 +45,7 @@ type gateway struct {
 type wanted struct {
 	snapshot xfrm.Snapshot
 	set      xfrm.Set
+	peers    peers.Found
 	result   firewall.Result
 }
 
@@ -59,6 +63,9 @@ func openGateway(ctx context.Context, o *options, file string) (*gateway, error)
 	g := &gateway{config: c.Firewall, file: file, store: memory.In(o.stateDir)}
 	if file != "" {
 		return g, nil
+	}
+	if g.peers, err = openPeers(o); err != nil {
+		return nil, err
 	}
 	families := []xfrm.Family{xfrm.IPv4, xfrm.IPv6}
 	if kernel.NoIPv6() {
@@ -87,6 +94,7 @@ func (g *gateway) want(ctx context.Context) (wanted, error) {
 		return wanted{}, err
 	}
 	w.set = xfrm.Tunnels(w.snapshot)
+	w.peers = g.recognise(w.set)
 	guards := slices.Clone(g.config.Guard.Pairs)
 	now := time.Now().Unix()
 	for _, remembered := range g.memory {
@@ -96,6 +104,7 @@ func (g *gateway) want(ctx context.Context) (wanted, error) {
 	}
 	w.result = firewall.Compile(firewall.Input{
 		Set: w.set, Host: w.snapshot.Host, Config: g.config, Guards: guards, NATSources: g.natSources,
+		Peers:        selecting(w.peers),
 		MarksWritten: len(firewall.ForeignMarks(g.live, g.config.Marks)) > 0,
 	})
 	return w, nil
@@ -240,6 +249,7 @@ func (g *gateway) reconcile(ctx context.Context) (outcome, error) {
 			g.forgetRewritten(w, have)
 		}
 		g.remember(w)
+		g.sweep(w.peers)
 		again, err := g.want(ctx)
 		if err != nil {
 			return out, fmt.Errorf("look again after the rules were written: %w", err)

@@ -8,11 +8,13 @@ import (
 	"io/fs"
 	"log/syslog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 )
 
 func hookCommand(o *options) *cobra.Command {
@@ -30,7 +32,7 @@ syslog, and never fails the tunnel.`,
 				hookWork(cmd.Context(), o)
 				return nil
 			}
-			if err := hook(o); err != nil {
+			if err := hook(o, os.Environ()); err != nil {
 				complain(err)
 			}
 			return nil
@@ -41,21 +43,39 @@ syslog, and never fails the tunnel.`,
 	return cmd
 }
 
-// hook nudges the daemon. If that does not take the nudge, a worker does its
-// work: the lock keeps the two from undoing each other.
-func hook(o *options) error {
+// hook records who the peer is, and nudges the daemon. If that does not take the
+// nudge, a worker does its work: the lock keeps the two from undoing each other.
+func hook(o *options, environ []string) error {
+	recorded := recordPeer(o, environ)
 	socket, err := daemonSocket(o)
 	if err != nil {
-		return err
+		return errors.Join(recorded, err)
 	}
 	nudged := nudge.Send(socket)
 	if nudged == nil {
-		return nil
+		return recorded
 	}
 	if errors.Is(nudged, nudge.ErrNobody) {
 		nudged = nil
 	}
-	return errors.Join(nudged, leaveWord(o))
+	return errors.Join(recorded, nudged, leaveWord(o))
+}
+
+// recordPeer keeps what the IKE daemon says of the peer, for those who look at the
+// tunnels later on.
+func recordPeer(o *options, environ []string) error {
+	event, err := peers.FromEnviron(environ)
+	if err != nil || event.Kind == peers.Other {
+		return err
+	}
+	store, err := openPeers(o)
+	if err != nil {
+		return err
+	}
+	if event.Kind == peers.Up {
+		return store.Put(event.Record)
+	}
+	return store.Down(event.Record)
 }
 
 // leaveWord says that something changed, and sees to it that a worker runs.
@@ -101,21 +121,51 @@ func hookWork(ctx context.Context, o *options) {
 			_ = f.Close()
 			return
 		}
-		for {
-			err := os.Remove(mark)
-			if errors.Is(err, fs.ErrNotExist) {
-				break
-			}
-			if err == nil {
-				err = apply(ctx, o, "hook", io.Discard, io.Discard)
-			}
-			if err != nil {
-				complain(err)
-				break
-			}
-		}
+		workThrough(ctx, o, mark)
 		_ = f.Close()
 		if _, err := os.Lstat(mark); err != nil || ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// workThrough applies until no word is left, and a few times more if that fails.
+// The IKE daemon may be stopping, and its service with all that it started be
+// told to end: one apply is then finished, as it is about tunnels that went.
+func workThrough(ctx context.Context, o *options, mark string) {
+	retries := [...]time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second}
+	for failures := 0; ; {
+		err := os.Remove(mark)
+		if errors.Is(err, fs.ErrNotExist) && failures == 0 {
+			return
+		}
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			err = apply(context.WithoutCancel(ctx), o, "hook", io.Discard, io.Discard)
+		}
+		if err == nil {
+			failures = 0
+			continue
+		}
+		complain(err)
+		note(o, "hook", err)
+		// Nothing but an editor mends a configuration, and who edits it applies.
+		if exitStatus(err, true) == exitUsage || failures == len(retries) {
+			return
+		}
+		awaitWord(ctx, mark, retries[failures])
+		failures++
+	}
+}
+
+// awaitWord waits for a while, or until there is new word or the end is asked for.
+func awaitWord(ctx context.Context, mark string, limit time.Duration) {
+	for end := time.Now().Add(limit); time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(min(limit, 200*time.Millisecond)):
+		}
+		if _, err := os.Lstat(mark); err == nil {
 			return
 		}
 	}

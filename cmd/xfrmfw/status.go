@@ -51,7 +51,7 @@ func report(ctx context.Context, o *options, file string) (status.Report, error)
 	if err != nil {
 		return status.Report{}, err
 	}
-	in := status.Input{Snapshot: w.snapshot, Set: w.set, Marks: g.config.Marks, Result: w.result, Warnings: g.warnings}
+	in := status.Input{Snapshot: w.snapshot, Set: w.set, Marks: g.config.Marks, Result: w.result, Warnings: g.warnings, Peers: shown(w.peers)}
 	if file != "" {
 		return status.Build(in), nil
 	}

@@ -31,7 +31,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatalf("with all that is commented out: %v", err)
 	}
-	if len(c.Firewall.Tunnels) != 2 || len(c.Firewall.WAN) != 1 || len(c.Firewall.Guard.Pairs) != 1 {
+	if len(c.Firewall.Tunnels) != 3 || len(c.Firewall.WAN) != 1 || len(c.Firewall.Guard.Pairs) != 1 {
 		t.Errorf("with all that is commented out it is %+v", c)
 	}
 	p := parser{}

@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
@@ -60,6 +62,23 @@ func (p *parser) name(node ast.Node) string {
 	}
 	if text == "" || len(text) > maxName || strings.ContainsFunc(text, unfit) {
 		p.fail(place(node), "name %s: write 1 to %d of the characters A-Z a-z 0-9 _ . -", quote(text), maxName)
+	}
+	return text
+}
+
+// maxTold bounds what the IKE daemon's hook can tell: longer text is cut there,
+// and would never match.
+const maxTold = 250
+
+// told reads a text that is compared with what the hook told, to the letter.
+func (p *parser) told(node ast.Node, key string) string {
+	text, ok := p.scalar(node, key)
+	if !ok {
+		return ""
+	}
+	unfit := func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+	if text == "" || len(text) > maxTold || strings.ContainsFunc(text, unfit) {
+		p.fail(place(node), "%s %s: write 1 to %d bytes of visible characters, as xfrmfw status shows them", key, quote(text), maxTold)
 	}
 	return text
 }

@@ -46,14 +46,11 @@ func (p *parser) tunnelWords(t *firewall.TunnelConfig) words {
 // matchWords are the words of an entry's match.
 func (p *parser) matchWords(m *firewall.Match) words {
 	return words{
-		"reqid":  func(n ast.Node) { m.Reqid = p.reqid(n) },
-		"peer":   func(n ast.Node) { m.Peer = p.prefix(n, "peer") },
-		"remote": func(n ast.Node) { m.Remote = p.prefix(n, "remote") },
-
-		// Nobody tells us these yet, and an entry that never fits would be a
-		// restriction that silently is none.
-		"connection": nil,
-		"identity":   nil,
+		"reqid":      func(n ast.Node) { m.Reqid = p.reqid(n) },
+		"peer":       func(n ast.Node) { m.Peer = p.prefix(n, "peer") },
+		"remote":     func(n ast.Node) { m.Remote = p.prefix(n, "remote") },
+		"connection": func(n ast.Node) { m.Connection = p.told(n, "connection") },
+		"identity":   func(n ast.Node) { m.Identity = p.told(n, "identity") },
 	}
 }
 

@@ -1,0 +1,326 @@
+package peers
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// clock is a time that tests set.
+type clock struct{ at time.Time }
+
+func (c *clock) now() time.Time { return c.at }
+
+func testStore(t *testing.T) (*Store, *clock) {
+	t.Helper()
+	c := &clock{time.Now()}
+	return newStore(filepath.Join(t.TempDir(), "run", "peers-1"), c.now, "boot"), c
+}
+
+// of is the record of a peer with that number.
+func of(t *testing.T, n int, changes ...func(*Record)) Record {
+	t.Helper()
+	event, err := FromEnviron(charon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := event.Record
+	r.PeerID, r.User, r.Reqid = fmt.Sprintf("peer%d", n), "", uint32(n)
+	r.Remote = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 3, byte(n >> 8), byte(n)}), 32)
+	r.Outer = netip.AddrFrom4([4]byte{198, 51, 100, byte(n)})
+	for _, change := range changes {
+		change(&r)
+	}
+	return r
+}
+
+func load(t *testing.T, s *Store) []Record {
+	t.Helper()
+	records, warnings, err := s.Load()
+	if err != nil || len(warnings) > 0 {
+		t.Fatalf("load: %v %q", err, warnings)
+	}
+	return records
+}
+
+func ids(records []Record) map[string]bool {
+	found := make(map[string]bool)
+	for _, r := range records {
+		found[r.PeerID] = true
+	}
+	return found
+}
+
+func TestUpAndDown(t *testing.T) {
+	s, clock := testStore(t)
+	if got := load(t, s); len(got) != 0 {
+		t.Fatalf("without a directory: %+v", got)
+	}
+	for n := range 3 {
+		if err := s.Put(of(t, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := ids(load(t, s)); len(got) != 3 {
+		t.Errorf("loaded %v, want three", got)
+	}
+	clock.at = clock.at.Add(time.Second)
+	if err := s.Put(of(t, 1, func(r *Record) { r.Outer = netip.MustParseAddr("198.51.100.99") })); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range load(t, s) {
+		if r.PeerID == "peer1" && (r.Outer.String() != "198.51.100.99" || r.Time != clock.at.UnixNano()) {
+			t.Errorf("the record of who came again is %+v", r)
+		}
+	}
+	if err := s.Down(of(t, 1)); err != nil {
+		t.Error(err)
+	}
+	if err := s.Down(of(t, 7)); err != nil {
+		t.Errorf("down of one that never was up: %v", err)
+	}
+	if got := ids(load(t, s)); len(got) != 2 || got["peer1"] {
+		t.Errorf("loaded %v, want peer0 and peer2", got)
+	}
+}
+
+// TestLoadSeesEachChange loads by turns with a hook, with and without the time
+// that it takes until the directory's own time can be relied on.
+func TestLoadSeesEachChange(t *testing.T) {
+	s, _ := testStore(t)
+	hook := newStore(s.dir, time.Now, "boot")
+	for n := 1; n <= 40; n++ {
+		if err := hook.Put(of(t, n)); err != nil {
+			t.Fatal(err)
+		}
+		if n%20 == 0 {
+			old := time.Now().Add(-time.Duration(n) * time.Minute)
+			if err := os.Chtimes(s.dir, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if got := len(load(t, s)); got != n {
+				t.Fatalf("loaded %d records, want %d", got, n)
+			}
+		}
+	}
+}
+
+// TestDownOfTheFormer is what charon does when a peer authenticates again before
+// its former IKE SA ends, and what it does after a rekey of the IKE SA.
+func TestDownOfTheFormer(t *testing.T) {
+	serial := func(n uint32) func(*Record) { return func(r *Record) { r.Serial = n } }
+	for _, test := range []struct {
+		name     string
+		up, down uint32
+		stays    bool
+	}{
+		{"the former one ends", 3, 2, true},
+		{"its own end", 3, 3, false},
+		{"its end after a rekey of the IKE SA", 3, 9, false},
+		{"a daemon without numbers", 0, 0, false},
+	} {
+		s, _ := testStore(t)
+		if err := s.Put(of(t, 1, serial(test.up))); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Down(of(t, 1, serial(test.down))); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(load(t, s)) == 1; got != test.stays {
+			t.Errorf("%s: stays %v, want %v", test.name, got, test.stays)
+		}
+	}
+}
+
+func TestManyHooksAtOnce(t *testing.T) {
+	s, _ := testStore(t)
+	var all sync.WaitGroup
+	for n := range 200 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			// Each hook is a process of its own, with a store of its own.
+			hook := newStore(s.dir, time.Now, "boot")
+			if err := hook.Put(of(t, n)); err != nil {
+				t.Error(err)
+			}
+			if n%2 == 0 {
+				for hook.Down(of(t, n)) != nil { // the lock may be busy for long
+				}
+			}
+		}()
+	}
+	for range 20 {
+		if _, warnings, err := s.Load(); err != nil || len(warnings) > 0 {
+			t.Errorf("load in between: %v %q", err, warnings)
+		}
+	}
+	all.Wait()
+	if got := ids(load(t, s)); len(got) != 100 || got["peer0"] || !got["peer1"] {
+		t.Errorf("%d records, want those of the 100 that are up", len(got))
+	}
+}
+
+func TestDamageIsSetAside(t *testing.T) {
+	for name, text := range map[string]string{
+		"cut": `{"daemon":"strongswan","conn`, "empty": "", "binary": "\x00\xff", "long": strings.Repeat(" ", maxSize+1),
+		"another's": "", // replaced below
+		"dirty":     `{"daemon":"strongswan","connection":"a\nb","local":"10.0.0.0/8","remote":"10.1.0.0/16","outer":""}`,
+	} {
+		s, _ := testStore(t)
+		for n := range 2 {
+			if err := s.Put(of(t, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if name == "another's" {
+			r := of(t, 7)
+			r.Boot = "boot"
+			encoded, err := r.encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(encoded)
+		}
+		if err := os.WriteFile(filepath.Join(s.dir, of(t, 0).name()+ending), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		records, warnings, err := s.Load()
+		if err != nil || len(warnings) != 1 || !ids(records)["peer1"] || len(records) != 1 {
+			t.Errorf("%s: %+v %q %v", name, records, warnings, err)
+		}
+		if got := load(t, s); len(got) != 1 {
+			t.Errorf("%s, again: %+v", name, got)
+		}
+		if err := s.Put(of(t, 0)); err != nil || len(load(t, s)) != 2 {
+			t.Errorf("%s: who comes again is not recorded: %v", name, err)
+		}
+	}
+}
+
+// TestForeignFiles puts links and pipes where records are.
+func TestForeignFiles(t *testing.T) {
+	s, _ := testStore(t)
+	if err := s.Put(of(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(s.dir, of(t, 0).name()+ending)
+	if err := os.Symlink(secret, link); err != nil {
+		t.Fatal(err)
+	}
+	records, warnings, err := s.Load()
+	if err != nil || len(records) != 1 || len(warnings) != 1 {
+		t.Errorf("a link: %+v %q %v", records, warnings, err)
+	}
+	if err := os.Symlink(secret, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(of(t, 0)); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(secret); string(got) != "mine" {
+		t.Errorf("the file that a link led to is %q (%v)", got, err)
+	}
+}
+
+func TestBounded(t *testing.T) {
+	s, _ := testStore(t)
+	if err := s.Put(of(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for n := range maxRecords - 1 {
+		if err := os.WriteFile(filepath.Join(s.dir, fmt.Sprintf("%032x%s", n, ending)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Put(of(t, 2)); err == nil || !strings.Contains(err.Error(), "20000") {
+		t.Errorf("one more than there may be: %v", err)
+	}
+	if err := s.Put(of(t, 1)); err != nil {
+		t.Errorf("one that is there: %v", err)
+	}
+}
+
+func TestAnotherBoot(t *testing.T) {
+	s, clock := testStore(t)
+	if err := s.Put(of(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	next := newStore(s.dir, clock.now, "next boot")
+	if got := load(t, next); len(got) != 0 {
+		t.Errorf("after a reboot: %+v", got)
+	}
+	if err := next.Put(of(t, 2)); err != nil {
+		t.Fatal(err)
+	}
+	clock.at = clock.at.Add(leftover + time.Hour)
+	if err := os.WriteFile(filepath.Join(s.dir, ".new-1"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	load(t, next)
+	if err := next.Sweep(nil); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(s.dir)
+	if err != nil || len(left) != 1 || left[0].Name() != of(t, 2).name()+ending {
+		t.Errorf("left are %v (%v)", left, err)
+	}
+}
+
+func TestSweepSparesWhatCameAgain(t *testing.T) {
+	s, clock := testStore(t)
+	for n := range 2 {
+		if err := s.Put(of(t, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stale := load(t, s)
+	clock.at = clock.at.Add(time.Second)
+	if err := s.Put(of(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sweep(stale); err != nil {
+		t.Fatal(err)
+	}
+	if got := ids(load(t, s)); len(got) != 1 || !got["peer1"] {
+		t.Errorf("left are %v, want peer1", got)
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	s := newStore(filepath.Join(b.TempDir(), "peers"), time.Now, "boot")
+	event, err := FromEnviron(charon)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for n := range 10000 {
+		r := event.Record
+		r.Reqid = uint32(n + 1)
+		if err := s.Put(r); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, again := range []bool{false, true} {
+		b.Run(map[bool]string{false: "first", true: "again"}[again], func(b *testing.B) {
+			for b.Loop() {
+				if !again {
+					clear(s.seen)
+				}
+				if _, _, err := s.Load(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
