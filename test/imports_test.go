@@ -34,6 +34,7 @@ cmd/xfrmfw/internal/status: firewall xfrm
 test:
 test/e2e:
 test/lab: golang.org/x/sys
+test/prometheus: test/lab github.com/goccy/go-yaml
 `
 
 func TestImportsGoOneWay(t *testing.T) {

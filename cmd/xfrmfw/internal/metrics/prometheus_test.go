@@ -1,0 +1,123 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
+	"github.com/xfrmfw/xfrmfw/test/lab"
+	"github.com/xfrmfw/xfrmfw/test/prometheus"
+)
+
+const scripts = "../../../../scripts"
+
+// Every expression of the dashboard and the alerts brings data, and is found to
+// do so by the Prometheus that Debian has. A gateway in which nothing is wrong
+// raises no alert; one whose tunnel is down and whose rules drift raises those.
+func TestDashboardAndAlerts(t *testing.T) {
+	t.Parallel()
+	program := prometheus.Program(t, "prometheus")
+	var packets atomic.Uint64
+	var trouble atomic.Bool
+	recorder := NewRecorder()
+	of := NewTunnels(func(context.Context) (State, error) {
+		n := packets.Add(10)
+		tun := tunnelOf("t0000000001", []status.Rule{rule("v", status.KindVerified, n)}, status.SA{SPI: "1", Dir: "in", Packets: n, Bytes: n})
+		tun.Name, tun.Configured, tun.Evidence = "office", true, "tag+policy"
+		s := State{Names: []string{"office"}, Report: reportOf(tun, tunnelOf("t0000000002", nil))}
+		if trouble.Load() {
+			s.Report.Tunnels[0].State = status.Down
+			s.Report.Differences = []string{"one"}
+		}
+		recorder.Reconciled(time.Millisecond, nil)
+		return s, nil
+	}, 1) // the second tunnel is one of the others
+	of.pause = 500 * time.Millisecond
+	l := loopback(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- Serve(ctx, l, "v1.2.3", recorder, of) }()
+	defer func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}()
+
+	free := loopback(t)
+	address := free.Addr().String()
+	_ = free.Close()
+	cmd := exec.Command(program, prometheus.Configure(t, l.Addr().String(), address, scripts)...)
+	var output strings.Builder
+	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Log(output.String())
+		}
+	}()
+	server := prometheus.Server{Address: address, Client: &http.Client{Transport: &http.Transport{DialContext: new(net.Dialer).DialContext}}}
+	server.Check(t, time.Minute, prometheus.Expressions(t, scripts))
+	names, err := server.Alerts(ctx)
+	if err != nil || len(names) > 0 {
+		t.Errorf("alerts of a healthy gateway: %q, %v", names, err)
+	}
+
+	trouble.Store(true)
+	recorder.Reloaded(errors.New("x"))
+	want := []string{"XfrmfwConfigRefused", "XfrmfwRulesOutOfSync", "XfrmfwTunnelDown"}
+	lab.Eventually(t, time.Minute, func() error {
+		if names, err = server.Alerts(ctx); err != nil || slices.Equal(names, want) {
+			return err
+		}
+		return errors.New("alerts " + strings.Join(names, ", "))
+	})
+}
+
+// promtool knows the rules, and each alert is tested.
+func TestAlertRules(t *testing.T) {
+	t.Parallel()
+	promtool := prometheus.Program(t, "promtool")
+	for _, args := range [][]string{{"check", "rules", scripts + "/alerts.yaml"}, {"test", "rules", scripts + "/alerts_test.yaml"}} {
+		if out, err := exec.Command(promtool, args...).CombinedOutput(); err != nil {
+			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	rules, err := os.ReadFile(scripts + "/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, err := os.ReadFile(scripts + "/alerts_test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alerts := regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(string(rules), -1)
+	if len(alerts) < 10 {
+		t.Errorf("%d alerts", len(alerts))
+	}
+	for _, m := range alerts {
+		// One place where it fires, and one where it does not.
+		if fires := regexp.MustCompile(`alertname: ` + m[1] + `\n +eval_time: \w+\n +exp_alerts:\n +- exp_labels`); !fires.Match(tests) {
+			t.Errorf("no test has %s fire", m[1])
+		}
+		if quiet := regexp.MustCompile(`{alertname: ` + m[1] + `, eval_time: \w+}`); !quiet.Match(tests) {
+			t.Errorf("no test has %s stay quiet", m[1])
+		}
+	}
+}
