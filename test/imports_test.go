@@ -19,7 +19,7 @@ xfrm/kernel: xfrm github.com/vishvananda/netlink golang.org/x/sys
 firewall: xfrm
 firewall/internal/fake: firewall xfrm
 firewall/iptables: firewall xfrm github.com/coreos/go-iptables golang.org/x/sys
-cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal github.com/spf13 golang.org/x/sys
+cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal github.com/coreos/go-systemd github.com/spf13 golang.org/x/sys
 cmd/xfrmfw/internal/atomicfile:
 cmd/xfrmfw/internal/config: firewall xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml
 cmd/xfrmfw/internal/explain: firewall xfrm

@@ -67,6 +67,11 @@ func apply(ctx context.Context, o *options, by string, stdout, stderr io.Writer)
 	for _, warning := range append(g.warnings, out.wanted.result.Warnings...) {
 		_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+warning)
 	}
+	if by == "apply" {
+		if err := reloadDaemon(o); err != nil {
+			_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+err.Error())
+		}
+	}
 	_, err = fmt.Fprintln(stdout, summary(out))
 	return err
 }

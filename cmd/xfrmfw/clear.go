@@ -29,6 +29,9 @@ func clearRules(ctx context.Context, o *options, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if pid, err := daemonPID(o); err != nil || pid != 0 {
+		return errors.Join(err, fmt.Errorf("clear rules: the daemon, process %d, would put them back: stop it first, e.g. systemctl stop xfrmfw", pid))
+	}
 	unlock, err := lock(ctx, o, "apply")
 	if err != nil {
 		return err

@@ -97,7 +97,9 @@ func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, s
 		_ = os.Remove(file)
 		return err
 	}
-	if err := apply(ctx, o, "apply", stdout, stderr); err != nil {
+	// The daemon, if there is one, holds still while the file is there, and reads
+	// the new configuration once it is confirmed.
+	if err := apply(ctx, o, "apply --confirm", stdout, stderr); err != nil {
 		_ = os.Remove(file)
 		return err
 	}
@@ -136,6 +138,9 @@ func confirm(ctx context.Context, o *options, stdout io.Writer) error {
 			return errors.New("nothing waits to be confirmed: the time has run out, or apply was run without --confirm")
 		}
 		return fmt.Errorf("confirm: %w", err)
+	}
+	if err := reloadDaemon(o); err != nil {
+		return err
 	}
 	_, err = fmt.Fprintln(stdout, "confirmed: the rules stay")
 	return err

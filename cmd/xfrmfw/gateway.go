@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
@@ -52,30 +50,37 @@ type wanted struct {
 // openGateway reads the configuration first, so that a bad one stops everything
 // before anything is looked at. With a snapshot file no program is needed.
 func openGateway(ctx context.Context, o *options, file string) (*gateway, error) {
+	g, _, err := openGatewayWith(ctx, o, file, iptables.Options{})
+	return g, err
+}
+
+// openGatewayWith is openGateway for who wants the programs run in a way of his
+// own, and the daemon's part of the configuration.
+func openGatewayWith(ctx context.Context, o *options, file string, run iptables.Options) (*gateway, config.Daemon, error) {
 	c, err := config.Load(o.config, o.explicit)
 	if err != nil {
-		return nil, err
+		return nil, c.Daemon, err
 	}
-	variant := iptables.Variant(o.variant)
-	if variant != "" && variant != iptables.NFT && variant != iptables.Legacy {
-		return nil, usageError(fmt.Sprintf("--variant %s: want nft or legacy", o.variant))
+	run.Variant = iptables.Variant(o.variant)
+	if run.Variant != "" && run.Variant != iptables.NFT && run.Variant != iptables.Legacy {
+		return nil, c.Daemon, usageError(fmt.Sprintf("--variant %s: want nft or legacy", o.variant))
 	}
 	g := &gateway{config: c.Firewall, file: file, store: memory.In(o.stateDir)}
 	if file != "" {
-		return g, nil
+		return g, c.Daemon, nil
 	}
 	if g.peers, err = openPeers(o); err != nil {
-		return nil, err
+		return nil, c.Daemon, err
 	}
-	families := []xfrm.Family{xfrm.IPv4, xfrm.IPv6}
+	run.Families = []xfrm.Family{xfrm.IPv4, xfrm.IPv6}
 	if kernel.NoIPv6() {
-		families = families[:1]
+		run.Families = run.Families[:1]
 	}
-	g.programs, err = iptables.Find(ctx, iptables.Options{Variant: variant, Families: families})
+	g.programs, err = iptables.Find(ctx, run)
 	if err != nil {
-		return nil, fmt.Errorf("find iptables: %w", err)
+		return nil, c.Daemon, fmt.Errorf("find iptables: %w", err)
 	}
-	return g, nil
+	return g, c.Daemon, nil
 }
 
 // want reads the kernel, or the snapshot file, and compiles.
@@ -189,114 +194,30 @@ func (g *gateway) have(ctx context.Context) (map[xfrm.Family]firewall.Save, erro
 }
 
 // look reads the live rules and the kernel, and plans what leads from the one to
-// what the other asks for. The rules come first: what others' NAT does to
-// tunnel traffic is part of what is asked for.
+// what the other asks for.
 func (g *gateway) look(ctx context.Context) (wanted, map[xfrm.Family]firewall.Save, firewall.Change, error) {
 	have, err := g.have(ctx)
 	if err != nil {
 		return wanted{}, nil, firewall.Change{}, err
 	}
-	g.natSources, g.live = firewall.NATSources(have), have
-	if err := g.recall(); err != nil {
-		return wanted{}, nil, firewall.Change{}, err
-	}
-	w, err := g.want(ctx)
-	if err != nil {
-		return wanted{}, nil, firewall.Change{}, err
-	}
-	change, err := firewall.Plan(w.result.Rulesets, have)
+	w, change, err := g.plan(ctx, have)
 	return w, have, change, err
 }
 
-// attempts bounds how often apply looks again, because the kernel or another
-// program changed something meanwhile.
-const attempts = 8
-
-// outcome is what an apply came to.
-type outcome struct {
-	wanted wanted
-	// counts adds up what was written; steps is how many restores ran.
-	counts firewall.Counts
-	steps  int
-}
-
-// reconcile makes the live rules those that the kernel's states and policies ask
-// for, and looks again until nothing changed while it worked: a dump is no
-// snapshot, and a rekey does not wait. The caller holds the lock.
-func (g *gateway) reconcile(ctx context.Context) (outcome, error) {
-	var out outcome
-	var last error
-	for range attempts {
-		w, have, change, err := g.look(ctx)
-		if err != nil {
-			return out, err
-		}
-		out.wanted = w
-		if !change.Empty() {
-			last = g.programs.Apply(ctx, change)
-			if errors.Is(last, iptables.ErrUnsupported) && g.config.Log.PerSecond > 0 && logs(last) {
-				g.config.Log = firewall.LogConfig{}
-				g.warnings = append(g.warnings, "this kernel can't log from iptables: drops are counted and not logged (set log: off)")
-				continue
-			}
-			if errors.Is(last, iptables.ErrChanged) {
-				continue
-			}
-			if last != nil {
-				return out, fmt.Errorf("apply rules: %w", last)
-			}
-			out.add(change)
-			g.forgetRewritten(w, have)
-		}
-		g.remember(w)
-		g.sweep(w.peers)
-		again, err := g.want(ctx)
-		if err != nil {
-			return out, fmt.Errorf("look again after the rules were written: %w", err)
-		}
-		if reflect.DeepEqual(again.result.Rulesets, w.result.Rulesets) {
-			return out, nil
-		}
+// plan reads the kernel and plans what leads from the live rules to what it asks
+// for. The rules come first: what others' NAT does to tunnel traffic is part of
+// what is asked for.
+func (g *gateway) plan(ctx context.Context, have map[xfrm.Family]firewall.Save) (wanted, firewall.Change, error) {
+	g.natSources, g.live = firewall.NATSources(have), have
+	if err := g.recall(); err != nil {
+		return wanted{}, firewall.Change{}, err
 	}
-	if last != nil {
-		return out, fmt.Errorf("apply rules: %w", last)
+	w, err := g.want(ctx)
+	if err != nil {
+		return wanted{}, firewall.Change{}, err
 	}
-	return out, errors.New("apply rules: the kernel's policies change faster than rules can be written; they follow its state of a moment ago: run xfrmfw apply again")
-}
-
-// logs reports whether a restore failed for a rule that logs.
-func logs(err error) bool {
-	var failed *iptables.RestoreError
-	return errors.As(err, &failed) && (strings.Contains(failed.Text, " LOG ") || strings.Contains(failed.Text, " NFLOG "))
-}
-
-// forgetRewritten deletes the conntrack entries of flows that NAT took hold of
-// before their tunnel had rules. The rules drop them in any case; without the
-// entry the flow starts anew and goes into the tunnel.
-func (g *gateway) forgetRewritten(w wanted, have map[xfrm.Family]firewall.Save) {
-	known := firewall.TunnelsIn(have)
-	var pairs []kernel.Pair
-	for _, guard := range w.result.Guards {
-		if guard.Source == firewall.LiveGuard && !guard.Pierce && !known[guard.Tunnel] && guard.Local.Bits() > 0 {
-			pairs = append(pairs, kernel.Pair{Local: guard.Local, Remote: guard.Remote})
-		}
-	}
-	if len(pairs) == 0 {
-		return
-	}
-	if _, err := kernel.ForgetRewritten(pairs); err != nil {
-		g.warnings = append(g.warnings, fmt.Sprintf("%v: flows that were NATed before their tunnel came up stay cut until they end", err))
-	}
-}
-
-func (o *outcome) add(change firewall.Change) {
-	o.steps += len(change.Steps)
-	for _, s := range change.Steps {
-		o.counts.Written += s.Counts.Written
-		o.counts.Rules += s.Counts.Rules
-		o.counts.Deleted += s.Counts.Deleted
-		o.counts.Jumps += s.Counts.Jumps
-	}
+	change, err := firewall.Plan(w.result.Rulesets, have)
+	return w, change, err
 }
 
 func readSnapshotFile(name string) (xfrm.Snapshot, error) {

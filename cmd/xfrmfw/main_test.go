@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -86,11 +87,17 @@ func TestScripts(t *testing.T) {
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Setup: func(*testscript.Env) error {
+		Setup: func(env *testscript.Env) error {
 			// The script runs on this thread, and so does what it starts.
-			return enter()
+			if err := enter(); err != nil {
+				return err
+			}
+			var st unix.Stat_t
+			err := unix.Stat("/proc/thread-self/ns/net", &st)
+			env.Setenv("NETNS", strconv.FormatUint(st.Ino, 10))
+			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until},
 	})
 }
 
@@ -114,6 +121,21 @@ func enter() error {
 		}
 	}
 	return nil
+}
+
+// until runs a program again and again until it exits with 0:
+//
+//	until exec PROGRAM [ARGUMENT...]
+func until(ts *testscript.TestScript, _ bool, args []string) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s: %v after a minute", strings.Join(args[1:], " "), err)
+		}
+	}
 }
 
 // exits runs a program that is to end with an exit status:

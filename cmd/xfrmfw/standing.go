@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/record"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 )
@@ -91,6 +92,38 @@ func lockDaemon(ctx context.Context, o *options) (func(), error) {
 func writeAt(f *os.File, text string) error {
 	_, err := f.WriteAt([]byte(text), 0)
 	return err
+}
+
+// reloadDaemon has a daemon that runs read its configuration, so that it does not
+// put back what the caller has just changed by a newer one. The caller holds the
+// lock, and the daemon looks for the file once it has it: a signal could come
+// too late.
+func reloadDaemon(o *options) error {
+	if pid, err := daemonPID(o); err != nil || pid == 0 {
+		return err
+	}
+	const remedy = "have the daemon read its configuration: %w: until then it works by the former one: systemctl reload xfrmfw"
+	path, err := runFile(o, "daemon", ".reload")
+	if err != nil {
+		return fmt.Errorf(remedy, err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		return fmt.Errorf(remedy, err)
+	}
+	socket, err := daemonSocket(o)
+	if err == nil {
+		err = nudge.Send(socket)
+	}
+	if err != nil {
+		return fmt.Errorf(remedy, err)
+	}
+	return nil
+}
+
+// mustReload reports, once, whether reloadDaemon was called.
+func mustReload(o *options) bool {
+	path, err := runFile(o, "daemon", ".reload")
+	return err == nil && os.Remove(path) == nil
 }
 
 // daemonPID returns the process that is the daemon of this network namespace, 0

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -62,7 +63,9 @@ func (p *Programs) Restore(ctx context.Context, family xfrm.Family, text string,
 	if counters {
 		args = append(args, "--counters")
 	}
-	_, stderr, err := p.run(ctx, p.options.Timeout, text, program.restore, args...)
+	// What is large takes its time, on the slowest of machines 2 ms a line.
+	timeout := p.options.Timeout + time.Duration(strings.Count(text, "\n"))*2*time.Millisecond
+	_, stderr, err := p.run(ctx, timeout, text, program.restore, args...)
 	if err == nil {
 		return nil
 	}

@@ -37,6 +37,19 @@ func (r *Reader) readOffloads(h *xfrm.Host) {
 	h.NoIPv6 = r.noIPv6()
 }
 
+// OffloadModules names the offload modules that are loaded now, in one string.
+// Nothing tells when one is: who wants to know asks again, which costs little.
+func OffloadModules() string {
+	var r Reader
+	names := ""
+	for _, o := range offloads {
+		if r.exists("/sys/module/" + o.module) {
+			names += o.module + " "
+		}
+	}
+	return names
+}
+
 // findBuiltin looks in the list of built-in modules, and where there is none, as
 // in a container, for the functions in the kernel's symbols (some 40 ms).
 func (r *Reader) findBuiltin() found {

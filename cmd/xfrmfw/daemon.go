@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pace"
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
+)
+
+func daemonCommand(o *options) *cobra.Command {
+	var buffer int
+	cmd := &cobra.Command{
+		Use:   "daemon",
+		Short: "Keep the rules in line with the kernel's states and policies",
+		Long: `daemon applies, and then again whenever the kernel's states, policies, links,
+addresses or routes change, when a hook says that they did, and when others
+change its rules. SIGHUP has it read its configuration again; with a bad one the
+former stays. When it ends the rules stay in force.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runDaemon(cmd.Context(), o, buffer, cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().IntVar(&buffer, "event-buffer", 0, "receive buffer of the kernel's notifications in bytes, to have some lost in tests")
+	cobra.CheckErr(cmd.Flags().MarkHidden("event-buffer"))
+	return cmd
+}
+
+const (
+	// patience is when a program that the daemon runs is killed: it has others
+	// to serve. A restore has more, with the size of its text.
+	patience = 30 * time.Second
+	// turnLimit is when a turn is given up, and stuck when the watchdog is no
+	// longer told that all is well.
+	turnLimit = 4 * time.Minute
+	stuck     = turnLimit + lockWait + time.Minute
+	// deepAudit is how often the live rules are read though nf_tables tells of
+	// every change to them.
+	deepAudit = 10 * time.Minute
+	// heldRetry is how often the daemon looks whether apply --confirm still
+	// waits.
+	heldRetry = time.Second
+)
+
+// A daemon is one gateway, looked at again and again by a single goroutine.
+type daemon struct {
+	o        *options
+	log      logger
+	g        *gateway
+	settings config.Daemon
+	programs atomic.Pointer[iptables.Programs] // those of g, for other goroutines
+	service  *service
+	pace     pace.Pace
+	nudges   *nudge.Listener
+
+	// The kernel's states and policies, the rest of the host, and nf_tables;
+	// the last is nil with the legacy variant, which tells nothing.
+	states, host, tables *source
+
+	// live is what stands, as it was read or as our own commits left it; nil if
+	// it has to be read. readCost is how long that took.
+	live     map[xfrm.Family]firewall.Save
+	readCost time.Duration
+	// wanted are the rules of the last turn that went well.
+	wanted []firewall.Ruleset
+	// warned and failed are what was last logged, which is not repeated.
+	warned map[string]bool
+	failed string
+	// refused is why the configuration as it is now is not in force, if so.
+	refused error
+	// modules tells which offloads were loaded.
+	modules string
+
+	auditAt, deepAt, resyncAt time.Time
+	// beat is when the loop was last seen, in nanoseconds since the epoch.
+	beat atomic.Int64
+}
+
+// errHeld says that the rules are not to be touched while apply --confirm waits.
+var errHeld = errors.New("apply --confirm waits for its confirmation")
+
+func runDaemon(ctx context.Context, o *options, buffer int, stderr io.Writer) error {
+	d := &daemon{o: o, log: newLogger(stderr), service: newService()}
+	if err := d.load(ctx); err != nil {
+		return err
+	}
+	unlock, err := lockDaemon(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := d.subscribe(ctx, buffer); err != nil {
+		return err
+	}
+	defer d.unsubscribe()
+	defer cancel() // before unsubscribe, which waits for those who listen
+	path, err := daemonSocket(o)
+	if err != nil {
+		return err
+	}
+	if d.nudges, err = nudge.Listen(path); err != nil {
+		return err
+	}
+	defer func() { _ = d.nudges.Close() }()
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, unix.SIGHUP)
+	defer signal.Stop(hangup)
+
+	d.pace.Reset(time.Now())
+	d.turn(ctx)
+	d.service.ready(d.state())
+	go d.service.watchdog(ctx, func() bool { return time.Since(time.Unix(0, d.beat.Load())) < stuck })
+	d.loop(ctx, hangup)
+	d.service.stopping()
+	d.log.info("ended: the rules stay in force")
+	return nil
+}
+
+// load reads the configuration and finds the programs. After an error nothing
+// has changed.
+func (d *daemon) load(ctx context.Context) error {
+	g, settings, err := openGatewayWith(ctx, d.o, "", iptables.Options{Timeout: patience})
+	if err != nil {
+		return err
+	}
+	if d.g != nil {
+		g.reader = d.g.reader
+	}
+	d.g, d.settings, d.live, d.warned = g, settings, nil, nil
+	d.programs.Store(g.programs)
+	return nil
+}
+
+// subscribe opens what tells of changes, before the first look: what changes
+// after it is told.
+func (d *daemon) subscribe(ctx context.Context, buffer int) error {
+	d.states = newSource("states and policies", func() (*kernel.Watcher, error) {
+		w, err := kernel.Watch()
+		if err == nil && buffer > 0 {
+			err = w.SetBuffer(buffer)
+		}
+		return w, err
+	})
+	if err := d.states.start(ctx, d.log); err != nil {
+		return err
+	}
+	d.host = newSource("links, addresses and routes", kernel.WatchHost)
+	if err := d.host.start(ctx, d.log); err != nil {
+		d.log.warn("%v: changes of the host are seen every %s only", err, d.settings.Resync)
+		d.host = nil
+	}
+	if d.g.programs.Variant() != iptables.NFT {
+		return nil
+	}
+	own := func(pid int) bool { return d.programs.Load().Ran(pid) }
+	d.tables = newSource("nf_tables", func() (*kernel.Watcher, error) { return kernel.WatchTables(own) })
+	if err := d.tables.start(ctx, d.log); err != nil {
+		d.log.warn("%v: what others do to the rules is seen every %s only", err, d.settings.Audit)
+		d.tables = nil
+	}
+	return nil
+}
+
+func (d *daemon) unsubscribe() {
+	for _, s := range []*source{d.states, d.host, d.tables} {
+		if s != nil {
+			s.wait()
+		}
+	}
+}
+
+// loop takes turns until ctx is done.
+func (d *daemon) loop(ctx context.Context, hangup <-chan os.Signal) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		d.beat.Store(now.UnixNano())
+		next := d.auditAt
+		if d.resyncAt.Before(next) {
+			next = d.resyncAt
+		}
+		if due, ok := d.pace.Due(); ok && due.Before(next) {
+			next = due
+		}
+		timer.Reset(next.Sub(now))
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			d.reload(ctx)
+			d.turn(ctx)
+		case <-d.states.C():
+			d.pace.Event(time.Now())
+		case <-d.host.C():
+			d.pace.Event(time.Now())
+		case <-d.nudges.C():
+			d.pace.Event(time.Now())
+		case <-d.tables.C():
+			d.live = nil
+			d.pace.Event(time.Now())
+		case <-timer.C:
+			d.tick(ctx, time.Now())
+		}
+	}
+}
+
+// tick does what is due.
+func (d *daemon) tick(ctx context.Context, now time.Time) {
+	if !now.Before(d.auditAt) {
+		d.auditAt = now.Add(d.settings.Audit)
+		d.audit(now)
+	}
+	if !now.Before(d.resyncAt) {
+		d.resyncAt = now.Add(d.settings.Resync)
+		d.pace.Event(now)
+	}
+	if due, ok := d.pace.Due(); ok && !now.Before(due) {
+		d.turn(ctx)
+	}
+}
+
+// audit has the live rules read where a change of theirs could have gone unseen.
+// An offload module that was loaded is nothing that the kernel tells of either.
+func (d *daemon) audit(now time.Time) {
+	told := d.tables.alive() && d.g.programs.Variant() == iptables.NFT
+	if !told || !now.Before(d.deepAt) {
+		d.live = nil
+		d.pace.Event(now)
+	}
+	if modules := kernel.OffloadModules(); modules != d.modules {
+		d.modules = modules
+		d.pace.Event(now)
+	}
+}
+
+// reload reads the configuration again.
+func (d *daemon) reload(ctx context.Context) {
+	d.service.reloading()
+	defer func() { d.service.ready(d.state()) }()
+	if err := d.load(ctx); err != nil {
+		d.refused = fmt.Errorf("read configuration again: %w; the former one stays in force", err)
+		d.log.fail("%v", d.refused)
+		return
+	}
+	d.refused = nil
+	d.log.info("read the configuration again")
+}
+
+// state is a line for who asks the service manager.
+func (d *daemon) state() string {
+	if d.failed != "" {
+		return d.failed
+	}
+	if d.refused != nil {
+		return d.refused.Error()
+	}
+	return "the rules follow the kernel"
+}

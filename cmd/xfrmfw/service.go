@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+)
+
+// service is what systemd is told, if it started us: everything here does
+// nothing otherwise.
+type service struct{ interval time.Duration }
+
+func newService() *service {
+	interval, err := sd.SdWatchdogEnabled(false)
+	if err != nil {
+		interval = 0
+	}
+	return &service{interval: interval}
+}
+
+func (s *service) ready(state string) {
+	_, _ = sd.SdNotify(false, sd.SdNotifyReady+"\nSTATUS="+oneLine(state))
+}
+
+func (s *service) status(state string) { _, _ = sd.SdNotify(false, "STATUS="+oneLine(state)) }
+
+func (s *service) stopping() { _, _ = sd.SdNotify(false, sd.SdNotifyStopping) }
+
+func (s *service) reloading() {
+	_, _ = sd.SdNotify(false, sd.SdNotifyReloading+"\n"+sd.SdNotifyMonotonicUsec())
+}
+
+// watchdog tells that all is well for as long as it is.
+func (s *service) watchdog(ctx context.Context, well func() bool) {
+	if s.interval == 0 {
+		return
+	}
+	ticker := time.NewTicker(s.interval / 3)
+	defer ticker.Stop()
+	for {
+		if well() {
+			_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// logger writes lines to stderr, for the journal with the level that it reads.
+type logger struct {
+	w       io.Writer
+	journal bool
+}
+
+func newLogger(w io.Writer) logger {
+	return logger{w, os.Getenv("JOURNAL_STREAM") != ""}
+}
+
+func (l logger) info(format string, args ...any) { l.line(6, "", format, args...) }
+func (l logger) warn(format string, args ...any) { l.line(4, "warning: ", format, args...) }
+func (l logger) fail(format string, args ...any) { l.line(3, "error: ", format, args...) }
+
+func (l logger) line(level int, kind, format string, args ...any) {
+	prefix := ""
+	if l.journal {
+		prefix = fmt.Sprintf("<%d>", level)
+	}
+	_, _ = fmt.Fprintf(l.w, "%sxfrmfw: %s%s\n", prefix, kind, oneLine(fmt.Sprintf(format, args...)))
+}
+
+// oneLine keeps a text that others had a part in from being taken for several.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n':
+			return '|'
+		case !unicode.IsPrint(r):
+			return '?'
+		}
+		return r
+	}, strings.TrimSpace(text))
+}
