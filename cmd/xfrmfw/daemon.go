@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/metrics"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pace"
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -65,8 +66,11 @@ type daemon struct {
 	settings config.Daemon
 	programs atomic.Pointer[iptables.Programs] // those of g, for other goroutines
 	service  *service
+	measure  *measure
 	pace     pace.Pace
 	nudges   *nudge.Listener
+	// strangers are the nudges of users who may not that were counted.
+	strangers uint64
 
 	// The kernel's states and policies, the rest of the host, and nf_tables;
 	// the last is nil with the legacy variant, which tells nothing.
@@ -95,7 +99,7 @@ type daemon struct {
 var errHeld = errors.New("apply --confirm waits for its confirmation")
 
 func runDaemon(ctx context.Context, o *options, buffer int, stderr io.Writer) error {
-	d := &daemon{o: o, log: newLogger(stderr), service: newService()}
+	d := &daemon{o: o, log: newLogger(stderr), service: newService(), measure: newMeasure(o)}
 	if err := d.load(ctx); err != nil {
 		return err
 	}
@@ -123,8 +127,14 @@ func runDaemon(ctx context.Context, o *options, buffer int, stderr io.Writer) er
 	signal.Notify(hangup, unix.SIGHUP)
 	defer signal.Stop(hangup)
 
+	d.measure.recorder.Follow(func() metrics.Notifications {
+		c := d.states.counts()
+		return metrics.Notifications{Events: c.Events, Lost: c.Lost}
+	})
 	d.pace.Reset(time.Now())
 	d.turn(ctx)
+	d.measure.follow(ctx, d.settings, d.log)
+	defer d.measure.end()
 	d.service.ready(d.state())
 	go d.service.watchdog(ctx, func() bool { return time.Since(time.Unix(0, d.beat.Load())) < stuck })
 	d.loop(ctx, hangup)
@@ -145,6 +155,9 @@ func (d *daemon) load(ctx context.Context) error {
 	}
 	d.g, d.settings, d.live, d.warned = g, settings, nil, nil
 	d.programs.Store(g.programs)
+	scraped := *g
+	scraped.reader = kernel.Reader{}
+	d.measure.read.Store(&scraped)
 	return nil
 }
 
@@ -212,6 +225,7 @@ func (d *daemon) loop(ctx context.Context, hangup <-chan os.Signal) {
 		case <-d.host.C():
 			d.pace.Event(time.Now())
 		case <-d.nudges.C():
+			d.measure.recorder.Nudged()
 			d.pace.Event(time.Now())
 		case <-d.tables.C():
 			d.live = nil
@@ -226,6 +240,9 @@ func (d *daemon) loop(ctx context.Context, hangup <-chan os.Signal) {
 func (d *daemon) tick(ctx context.Context, now time.Time) {
 	if !now.Before(d.auditAt) {
 		d.auditAt = now.Add(d.settings.Audit)
+		for refused := d.nudges.Refused(); d.strangers < refused; d.strangers++ {
+			d.measure.recorder.PeerRefused()
+		}
 		d.audit(now)
 	}
 	if !now.Before(d.resyncAt) {
@@ -258,9 +275,12 @@ func (d *daemon) reload(ctx context.Context) {
 	if err := d.load(ctx); err != nil {
 		d.refused = fmt.Errorf("read configuration again: %w; the former one stays in force", err)
 		d.log.fail("%v", d.refused)
+		d.measure.recorder.Reloaded(d.refused)
 		return
 	}
 	d.refused = nil
+	d.measure.recorder.Reloaded(nil)
+	d.measure.follow(ctx, d.settings, d.log)
 	d.log.info("read the configuration again")
 }
 

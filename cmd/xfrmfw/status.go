@@ -47,12 +47,17 @@ func report(ctx context.Context, o *options, file string) (status.Report, error)
 	if err != nil {
 		return status.Report{}, err
 	}
+	return g.report(ctx, o)
+}
+
+// report is that of an open gateway.
+func (g *gateway) report(ctx context.Context, o *options) (status.Report, error) {
 	w, have, change, err := g.look(ctx)
 	if err != nil {
 		return status.Report{}, err
 	}
 	in := status.Input{Snapshot: w.snapshot, Set: w.set, Marks: g.config.Marks, Result: w.result, Warnings: g.warnings, Peers: shown(w.peers)}
-	if file != "" {
+	if g.file != "" {
 		return status.Build(in), nil
 	}
 	in.Live, in.Daemon = have, daemonState(o)

@@ -24,6 +24,9 @@ func (d *daemon) turn(ctx context.Context) {
 	d.pace.Begin()
 	out, err := d.reconcile(ctx)
 	ended := time.Now()
+	if !errors.Is(err, errHeld) {
+		d.measure.recorder.Reconciled(ended.Sub(began), err)
+	}
 	if err != nil {
 		d.live = nil
 		most := heldRetry
@@ -126,6 +129,7 @@ func (d *daemon) read(ctx context.Context) error {
 
 // drift tells what others did to the rules, before it is mended.
 func (d *daemon) drift(differences []firewall.Difference) {
+	d.measure.recorder.Repaired()
 	const most = 5
 	d.log.warn("others changed the rules, which is mended: %s", plural(len(differences), "difference"))
 	for i, difference := range differences {

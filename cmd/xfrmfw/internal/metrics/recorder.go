@@ -9,8 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Notifications counts what the kernel told of. It is kernel.Counts by another
-// name, and can be converted from it.
+// Notifications counts what the kernel told of, as kernel.Counts has it.
 type Notifications struct {
 	Events [xfrm.Events]uint64
 	Lost   uint64
