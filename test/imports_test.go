@@ -23,6 +23,9 @@ cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal gith
 cmd/xfrmfw/internal/atomicfile:
 cmd/xfrmfw/internal/config: firewall xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml
 cmd/xfrmfw/internal/explain: firewall xfrm
+cmd/xfrmfw/internal/doctor: firewall xfrm cmd/xfrmfw/internal/doctor/nft
+cmd/xfrmfw/internal/doctor/gather: xfrm cmd/xfrmfw/internal/doctor
+cmd/xfrmfw/internal/doctor/nft:
 cmd/xfrmfw/internal/listen:
 cmd/xfrmfw/internal/memory: firewall xfrm cmd/xfrmfw/internal/atomicfile golang.org/x/sys
 cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang
@@ -33,6 +36,7 @@ cmd/xfrmfw/internal/record: cmd/xfrmfw/internal/atomicfile golang.org/x/sys
 cmd/xfrmfw/internal/status: firewall xfrm
 test:
 test/e2e:
+test/operator:
 test/lab: golang.org/x/sys
 test/prometheus: test/lab github.com/goccy/go-yaml
 `

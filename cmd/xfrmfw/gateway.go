@@ -85,20 +85,25 @@ func openGatewayWith(ctx context.Context, o *options, file string, run iptables.
 
 // want reads the kernel, or the snapshot file, and compiles.
 func (g *gateway) want(ctx context.Context) (wanted, error) {
-	var w wanted
+	var s xfrm.Snapshot
 	var err error
 	if g.file != "" {
-		w.snapshot, err = readSnapshotFile(g.file)
+		s, err = readSnapshotFile(g.file)
 	} else {
-		w.snapshot, err = g.reader.Read(ctx)
+		s, err = g.reader.Read(ctx)
 	}
 	if err != nil {
 		return wanted{}, err
 	}
-	if err := g.chooseMarks(w.snapshot); err != nil {
+	if err := g.chooseMarks(s); err != nil {
 		return wanted{}, err
 	}
-	w.set = xfrm.Tunnels(w.snapshot)
+	return g.compile(s), nil
+}
+
+// compile says what follows from a reading of the kernel.
+func (g *gateway) compile(s xfrm.Snapshot) wanted {
+	w := wanted{snapshot: s, set: xfrm.Tunnels(s)}
 	w.peers = g.recognise(w.set)
 	guards := slices.Clone(g.config.Guard.Pairs)
 	now := time.Now().Unix()
@@ -112,7 +117,7 @@ func (g *gateway) want(ctx context.Context) (wanted, error) {
 		Peers:        selecting(w.peers),
 		MarksWritten: len(firewall.ForeignMarks(g.live, g.config.Marks)) > 0,
 	})
-	return w, nil
+	return w
 }
 
 // chooseMarks picks the bits where the configuration leaves it to us, and makes

@@ -47,7 +47,7 @@ of the firewall.`,
 	flags.StringVar(&o.stateDir, "state-dir", defaultStateDir, "`directory` of what is to outlive a reboot")
 	root.AddCommand(
 		applyCommand(o), confirmCommand(o), statusCommand(o), explainCommand(o), checkCommand(o), clearCommand(o), forgetCommand(o),
-		snapshotCommand(o), daemonCommand(o), hookCommand(o), versionCommand(),
+		doctorCommand(o), snapshotCommand(o), daemonCommand(o), hookCommand(o), versionCommand(),
 	)
 	return root, started
 }

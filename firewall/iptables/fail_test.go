@@ -205,7 +205,10 @@ func TestOther(t *testing.T) {
 		mustApply(t, other, plan(t, other, stack(xfrm.IPv6, "a")))
 		mustRestore(t, other, xfrm.IPv4, "*mangle\n-A INPUT -j MARK --set-xmark 0x1/0x1\nCOMMIT\n")
 		rival, err = p.Other(t.Context())
-		want := Rival{other.variant, []string{"ipv6 mangle XFRMFW-FWD"}, 3, []string{"ipv4 mangle INPUT -j MARK --set-xmark 0x1/0x1"}}
+		want := Rival{other.variant, []string{"ipv6 mangle XFRMFW-FWD"}, 3, []string{"ipv4 mangle INPUT -j MARK --set-xmark 0x1/0x1"}, rival.Live}
+		if _, ok := rival.Live[xfrm.IPv4].Table(firewall.Mangle).Chain("INPUT"); !ok {
+			t.Errorf("the rules of %s are not among %v", other.variant, rival.Live)
+		}
 		if diff := cmp.Diff(want, rival); diff != "" || err != nil {
 			t.Errorf("%v (-want +got):\n%s", err, diff)
 		}

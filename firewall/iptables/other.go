@@ -21,12 +21,14 @@ type Rival struct {
 	// Rules counts all rules; Marks are those that write the packet mark.
 	Rules int
 	Marks []string
+	// Live are the rules, of the families whose programs are there.
+	Live map[xfrm.Family]firewall.Save
 }
 
 // Other looks at the other variant. A host that hasn't got its programs shows
 // nothing.
 func (p *Programs) Other(ctx context.Context) (Rival, error) {
-	rival := Rival{Variant: p.variant.other()}
+	rival := Rival{Variant: p.variant.other(), Live: make(map[xfrm.Family]firewall.Save)}
 	for _, family := range p.Families() {
 		var missing *NotFoundError
 		found, err := p.find(ctx, family, rival.Variant)
@@ -40,6 +42,7 @@ func (p *Programs) Other(ctx context.Context) (Rival, error) {
 		if err != nil {
 			return rival, fmt.Errorf("look at the %s variant: %w", rival.Variant, err)
 		}
+		rival.Live[family] = save
 		rival.add(family, save)
 	}
 	return rival, nil

@@ -1,0 +1,127 @@
+package doctor
+
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// gateway is a host with a tunnel that is up and with nothing amiss; change
+// alters the kernel's side of it.
+func gateway(change func(*xfrm.Snapshot)) Input {
+	us, peer := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.1")
+	local, remote := netip.MustParsePrefix("10.2.0.0/24"), netip.MustParsePrefix("10.1.0.0/24")
+	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion, Time: 1_800_000_000}
+	s.Host.Links = []xfrm.Link{{Index: 1, Name: "lo", Up: true}, {Index: 2, Name: "wan0", Up: true}, {Index: 3, Name: "lan0", Up: true}}
+	s.Host.Addresses = []xfrm.Address{{Link: 2, Prefix: netip.MustParsePrefix("192.0.2.2/24")}, {Link: 3, Prefix: netip.MustParsePrefix("10.2.0.1/24")}}
+	s.Host.Routes = []xfrm.Route{
+		{Dst: netip.MustParsePrefix("192.0.2.0/24"), Link: 2, Connected: true}, {Dst: local, Link: 3, Connected: true},
+	}
+	for _, dir := range []xfrm.Dir{xfrm.In, xfrm.Fwd, xfrm.Out} {
+		p := xfrm.Policy{
+			Selector: xfrm.Selector{Family: xfrm.IPv4, Src: remote, Dst: local}, Dir: dir, Priority: 1000,
+			Templates: []xfrm.Template{{Family: xfrm.IPv4, Src: peer, Dst: us, Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 11}},
+		}
+		if dir == xfrm.Out {
+			p.Selector.Src, p.Selector.Dst = local, remote
+			p.Templates[0].Src, p.Templates[0].Dst = us, peer
+		}
+		s.Policies = append(s.Policies, p)
+	}
+	in := xfrm.State{
+		Family: xfrm.IPv4, Src: peer, Dst: us, SPI: 0x1001, Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 11,
+		Algs: xfrm.Algs{AEAD: "rfc4106(gcm(aes))"},
+	}
+	out := in
+	out.Src, out.Dst, out.SPI = us, peer, 0x1002
+	s.States = []xfrm.State{in, out}
+	if change != nil {
+		change(&s)
+	}
+	c := firewall.Config{Marks: firewall.DefaultMarks()}
+	set := xfrm.Tunnels(s)
+	return Input{
+		Snapshot: s, Set: set, Config: c, Variant: "nft",
+		Result: firewall.Compile(firewall.Input{Set: set, Host: s.Host, Config: c}),
+		Sysctl: Sysctl{Forward4: true, Forward6: true},
+	}
+}
+
+// TestFindings: each is there with its cause and not without it. What namespaces
+// can show is in cmd/xfrmfw/testdata/script, and what needs ESP also in
+// test/operator.
+func TestFindings(t *testing.T) {
+	if found := Examine(gateway(nil)); len(found) != 0 {
+		t.Fatalf("a host in good health has %+v", found)
+	}
+	tests := []struct {
+		name  string
+		in    Input
+		check string
+		seen  string
+		mend  string
+	}{
+		{"offload", gateway(func(s *xfrm.Snapshot) { s.Host.ESP4Offload = true }), "offload", "esp4_offload is loaded", "set_mark_in = 0x10000000/0x10000000"},
+		{"offload to the card", gateway(func(s *xfrm.Snapshot) { s.States[0].Offload.Ifindex = 2 }), "offload", "offloaded to the network card", "set_mark_in"},
+		{"a state's mark over our bits", gateway(func(s *xfrm.Snapshot) { s.States[0].Mark = xfrm.Mark{Value: 42, Mask: ^uint32(0)} }), "offload", "covers our bits", "set_mark_in"},
+		{"states without policies", gateway(func(s *xfrm.Snapshot) { s.Policies = nil }), "states-alone", "^2 states without policies: state 192.0.2.1 -> 192.0.2.2 esp spi 0x1001", "install_policy"},
+		{"no inbound state", gateway(func(s *xfrm.Snapshot) { s.States = s.States[1:] }), "policies-alone", "one direction only", "initiate"},
+		{"no state", gateway(func(s *xfrm.Snapshot) { s.States = nil }), "policies-alone", "^policies without states", "initiate"},
+		{"modules", with(func(in *Input) { in.Modules = []string{"xt_policy", "nft_compat"} }), "modules", "the kernel has no xt_policy, nft_compat", "install the modules"},
+		{"a counter that nobody knows", with(func(in *Input) {
+			in.Counters = [2]map[string]uint64{{"XfrmInNew": 1, "XfrmInError": 5}, {"XfrmInNew": 3, "XfrmInError": 5}}
+		}), "counters", "^XfrmInNew grew by 2 within", "ip -s xfrm state"},
+		{"an unreadable table", with(func(in *Input) {
+			in.Live = map[firewall.Family]firewall.Save{xfrm.IPv4: {Unreadable: []firewall.Table{firewall.Filter}}}
+		}), "unreadable", "ipv4 table filter holds nftables rules", "nft list table ip filter"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			found := Examine(tt.in)
+			if !slices.ContainsFunc(found, func(f Finding) bool {
+				return f.Check == tt.check && regexp.MustCompile(tt.seen).MatchString(f.Seen) && strings.Contains(strings.Join(f.Mend, "\n"), tt.mend)
+			}) {
+				t.Errorf("no %s in %+v", tt.check, found)
+			}
+		})
+	}
+}
+
+func with(change func(*Input)) Input {
+	in := gateway(nil)
+	change(&in)
+	return in
+}
+
+// TestMeanings: each counter has a meaning and a likely cause.
+func TestMeanings(t *testing.T) {
+	for name, m := range meanings() {
+		if !strings.HasPrefix(name, "Xfrm") || m.counts == "" || m.cause == "" {
+			t.Errorf("%s: %+v", name, m)
+		}
+	}
+}
+
+// TestCommandsAreSafe: a name that could be a command of its own is not written
+// into one.
+func TestCommandsAreSafe(t *testing.T) {
+	in := gateway(func(s *xfrm.Snapshot) { s.Host.Links[1].Name = "a;$(id)" })
+	in.Sysctl.Links = map[string]LinkSysctl{"a;$(id)": {NoXfrm: true, NoPolicy: true}}
+	seen := false
+	for _, f := range Examine(in) {
+		for _, line := range f.Mend {
+			seen = seen || strings.Contains(line, "NAME")
+			if strings.Contains(line, "$(id)") {
+				t.Errorf("%s: %s", f.Check, line)
+			}
+		}
+	}
+	if !seen {
+		t.Error("the interface is in no finding, so this shows nothing")
+	}
+}

@@ -1,0 +1,93 @@
+package doctor
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Severity says how much a finding matters.
+type Severity string
+
+// The severities. Errors cut tunnel traffic or void the protection; warnings may
+// do so, or hide trouble; notes are for the eye and no reason to act.
+const (
+	Error   Severity = "error"
+	Warning Severity = "warning"
+	Note    Severity = "note"
+)
+
+func (s Severity) rank() int { return slices.Index([]Severity{Error, Warning, Note}, s) }
+
+// Finding is one thing that is amiss.
+type Finding struct {
+	// Check names the kind of finding; it is stable.
+	Check    string   `json:"check"`
+	Severity Severity `json:"severity"`
+	// Seen is what was found, Breaks what comes of it.
+	Seen   string `json:"seen"`
+	Breaks string `json:"breaks"`
+	// Mend are commands or lines of configuration, in this order; never nil.
+	Mend []string `json:"mend"`
+}
+
+// check looks for one kind of finding.
+type check struct {
+	name string
+	find func(Input) []Finding
+}
+
+// checks are all there are, in the order in which findings are shown.
+func checks() []check {
+	return []check{
+		{"look", failures},
+		{"mark-clash", markClash},
+		{"rules", outOfSync},
+		{"ahead", ahead},
+		{"unreadable", unreadable},
+		{"foreign-mark", foreignMarks},
+		{"two-variants", twoVariants},
+		{"nft-drop", nftDrops},
+		{"nft-nat", nftNAT},
+		{"nft-mark", nftMarks},
+		{"raw", rawRules},
+		{"mark-only", markOnly},
+		{"modules", missingModules},
+		{"capabilities", missingCapabilities},
+		{"forwarding", forwarding},
+		{"disable-policy", disablePolicy},
+		{"disable-xfrm", disableXfrm},
+		{"rp-filter", reversePath},
+		{"send-redirects", redirects},
+		{"interface", missingInterfaces},
+		{"states-alone", statesAlone},
+		{"policies-alone", policiesAlone},
+		{"one-family", oneFamily},
+		{"offload", offload},
+		{"ignored", ignored},
+		{"compiler", compilerWarnings},
+		{"decommissioned", decommissioned},
+		{"counters", counters},
+		{"hook", hookNotWired},
+	}
+}
+
+// Examine returns all findings, the gravest first.
+func Examine(in Input) []Finding {
+	found := []Finding{}
+	for _, c := range checks() {
+		for _, f := range c.find(in) {
+			f.Check = c.name
+			if f.Mend == nil {
+				f.Mend = []string{}
+			}
+			found = append(found, f)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b Finding) int { return cmp.Compare(a.Severity.rank(), b.Severity.rank()) })
+	return found
+}
+
+// Grave reports whether there is more than notes.
+func Grave(findings []Finding) bool {
+	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity != Note })
+}

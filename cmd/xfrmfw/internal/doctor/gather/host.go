@@ -1,0 +1,186 @@
+// Package gather reads from the host what package doctor judges. It changes
+// nothing.
+package gather
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Host is the place that is read: "/" but in tests.
+type Host struct{ Root string }
+
+func (h Host) path(parts ...string) string {
+	return filepath.Join(append([]string{h.Root}, parts...)...)
+}
+
+// Sysctl reads the settings of the interfaces. What isn't there is taken to be off.
+func (h Host) Sysctl(links []xfrm.Link) doctor.Sysctl {
+	number := func(name string) int {
+		b, err := os.ReadFile(h.path("/proc/sys/net", name))
+		if err != nil {
+			return 0
+		}
+		n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+		return n
+	}
+	s := doctor.Sysctl{
+		Forward4: number("ipv4/ip_forward") > 0, Forward6: number("ipv6/conf/all/forwarding") > 0,
+		Links: make(map[string]doctor.LinkSysctl, len(links)),
+	}
+	// The kernel takes the greater of all's rp_filter and the interface's, and
+	// either of the others (IN_DEV_MAXCONF, IN_DEV_ORCONF).
+	of := func(family, name, setting string) int {
+		return max(number(family+"/conf/all/"+setting), number(family+"/conf/"+name+"/"+setting))
+	}
+	for _, l := range links {
+		s.Links[l.Name] = doctor.LinkSysctl{
+			ReversePath: of("ipv4", l.Name, "rp_filter"), NoPolicy: of("ipv4", l.Name, "disable_policy") > 0,
+			// IPv6 looks at the interface alone (ip6_rt_info_create).
+			NoPolicy6: number("ipv6/conf/"+l.Name+"/disable_policy") > 0, NoXfrm: of("ipv4", l.Name, "disable_xfrm") > 0,
+			SendRedirects: of("ipv4", l.Name, "send_redirects") > 0,
+		}
+	}
+	return s
+}
+
+// Counters reads the error counters of IPsec.
+func (h Host) Counters() (map[string]uint64, error) {
+	b, err := os.ReadFile(h.path("/proc/net/xfrm_stat"))
+	if err != nil {
+		return nil, fmt.Errorf("read xfrm counters: %w", err)
+	}
+	counters := make(map[string]uint64)
+	for line := range strings.Lines(string(b)) {
+		words := strings.Fields(line)
+		if len(words) != 2 {
+			continue
+		}
+		n, err := strconv.ParseUint(words[1], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("read xfrm counters: line %q: %w", strings.TrimSpace(line), err)
+		}
+		counters[words[0]] = n
+	}
+	return counters, nil
+}
+
+// Modules lists those that the rules need and that the running kernel has
+// neither loaded nor built in nor at hand. Where there is no list of its modules,
+// as in a container, nothing is known and nothing is listed.
+func (h Host) Modules(variant string) []string {
+	release, err := os.ReadFile(h.path("/proc/sys/kernel/osrelease"))
+	if err != nil {
+		return nil
+	}
+	dir := h.path("/lib/modules", string(bytes.TrimSpace(release)))
+	installed, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
+	if err != nil {
+		return nil
+	}
+	builtin, err := os.ReadFile(filepath.Join(dir, "modules.builtin"))
+	if err != nil {
+		return nil
+	}
+	needed := []string{"xfrm_user", "xt_policy", "xt_mark", "xt_comment", "xt_conntrack", "xt_addrtype", "ipt_rpfilter", "ip6t_rpfilter"}
+	if variant == "nft" {
+		needed = append(needed, "nf_tables", "nft_compat")
+	} else {
+		needed = append(needed, "iptable_mangle", "iptable_filter", "iptable_nat")
+	}
+	return slices.DeleteFunc(needed, func(name string) bool {
+		file := []byte("/" + name + ".ko")
+		_, err := os.Stat(h.path("/sys/module", name))
+		return err == nil || bytes.Contains(installed, file) || bytes.Contains(builtin, file)
+	})
+}
+
+// The bits of the capabilities that are needed (linux/capability.h).
+const (
+	netAdmin = 12
+	netRaw   = 13
+)
+
+// Capabilities lists those that this process lacks: iptables-legacy opens a raw
+// socket, and with that wants one more.
+func (h Host) Capabilities(variant string) []string {
+	f, err := os.Open(h.path("/proc/self/status"))
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = f.Close() }()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		word, ok := strings.CutPrefix(lines.Text(), "CapEff:")
+		if !ok {
+			continue
+		}
+		have, err := strconv.ParseUint(strings.TrimSpace(word), 16, 64)
+		if err != nil {
+			return nil
+		}
+		var missing []string
+		if have&(1<<netAdmin) == 0 {
+			missing = append(missing, "CAP_NET_ADMIN")
+		}
+		if variant == "legacy" && have&(1<<netRaw) == 0 {
+			missing = append(missing, "CAP_NET_RAW")
+		}
+		return missing
+	}
+	return nil
+}
+
+// IKE names an IKE daemon that runs in this network namespace.
+func (h Host) IKE() string {
+	here, err := os.Readlink(h.path("/proc/self/ns/net"))
+	if err != nil {
+		return ""
+	}
+	processes, _ := filepath.Glob(h.path("/proc/[0-9]*"))
+	for _, p := range processes {
+		comm, err := os.ReadFile(filepath.Join(p, "comm"))
+		if err != nil {
+			continue
+		}
+		name := strings.TrimSpace(string(comm))
+		if !slices.Contains([]string{"charon", "charon-systemd", "pluto", "iked", "racoon"}, name) {
+			continue
+		}
+		if there, err := os.Readlink(filepath.Join(p, "ns/net")); err == nil && there == here {
+			return name
+		}
+	}
+	return ""
+}
+
+// Hooked reports whether a configuration of an IKE daemon names xfrmfw.
+func (h Host) Hooked() bool {
+	for _, pattern := range []string{
+		"/etc/swanctl/*.conf", "/etc/swanctl/conf.d/*.conf", "/etc/ipsec.conf", "/etc/ipsec.d/*.conf", "/etc/strongswan.conf",
+		"/etc/strongswan.d/*.conf", "/etc/strongswan.d/*/*.conf",
+	} {
+		files, _ := filepath.Glob(h.path(pattern))
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				continue
+			}
+			for line := range strings.Lines(string(b)) {
+				if line, _, _ = strings.Cut(line, "#"); strings.Contains(line, "xfrmfw") {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}

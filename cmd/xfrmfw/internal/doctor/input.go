@@ -1,0 +1,136 @@
+package doctor
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor/nft"
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Input is all that findings are made from.
+type Input struct {
+	Snapshot xfrm.Snapshot
+	Set      xfrm.Set
+	// Config has the bits in use in its Marks, also where marks: auto chose them.
+	Config firewall.Config
+	Result firewall.Result
+	// Variant is the iptables variant in use, "nft" or "legacy"; Live are its
+	// rules, nil if they could not be read.
+	Variant string
+	Live    map[firewall.Family]firewall.Save
+	// Differences are firewall.Plan's.
+	Differences []firewall.Difference
+	// Other are the rules of the other variant.
+	Other Other
+	// NFT are the tables of nftables that have a base chain and are not those of
+	// iptables-nft.
+	NFT nft.Ruleset
+	// Sysctl are the kernel's settings.
+	Sysctl Sysctl
+	// Counters are two readings of /proc/net/xfrm_stat, so long apart.
+	Counters [2]map[string]uint64
+	Apart    time.Duration
+	// Modules are kernel modules that are neither loaded, built in nor installed;
+	// Capabilities are those that the process lacks.
+	Modules, Capabilities []string
+	// Memory is what is remembered, and for how long a pair is after it was last seen.
+	Memory []firewall.Guard
+	// IKE names the IKE daemon that runs in this network; empty for none. Daemon
+	// tells that xfrmfw's runs, Hooked that a configuration of the IKE daemon
+	// names xfrmfw.
+	IKE            string
+	Daemon, Hooked bool
+	// Failures are what could not be looked at.
+	Failures []Failure
+}
+
+// Failure is a step of the examination that failed.
+type Failure struct {
+	// What was to be looked at, and why it failed.
+	What, Why string
+	// Minor tells that the rest of the examination is complete without it.
+	Minor bool
+	// Mend is what helps, if that is known.
+	Mend []string
+}
+
+// Other are the rules of an iptables variant that is not in use.
+type Other struct {
+	Variant string
+	Live    map[firewall.Family]firewall.Save
+}
+
+// Sysctl are settings of the kernel that matter to tunnels.
+type Sysctl struct {
+	// Forward4 and Forward6 tell that packets are forwarded.
+	Forward4, Forward6 bool
+	// Links has the settings of each interface by its name, joined with those of
+	// "all" as the kernel does.
+	Links map[string]LinkSysctl
+}
+
+// LinkSysctl are the settings of one interface.
+type LinkSysctl struct {
+	// ReversePath is rp_filter: 0 off, 1 strict, 2 loose.
+	ReversePath int
+	// NoPolicy and NoPolicy6 are disable_policy, NoXfrm is disable_xfrm.
+	NoPolicy, NoPolicy6, NoXfrm bool
+	SendRedirects               bool
+}
+
+// now is the time to which ages refer, in seconds since the epoch.
+func (in Input) now() int64 { return in.Snapshot.Time }
+
+// verified is the bit that records the verdict.
+func (in Input) verified() uint32 { return in.Config.Marks.Verified }
+
+// linkTo returns the interface by which the routes lead to an address.
+func (in Input) linkTo(a netip.Addr) (xfrm.Link, bool) {
+	best, bits := int32(0), -1
+	for _, r := range in.Snapshot.Host.Routes {
+		if r.Dst.IsValid() && r.Dst.Bits() > bits && r.Dst.Contains(a) {
+			best, bits = r.Link, r.Dst.Bits()
+		}
+	}
+	return in.Snapshot.Host.Link(best)
+}
+
+// linkOf returns the interface that has an address of this host.
+func (in Input) linkOf(a netip.Addr) (xfrm.Link, bool) {
+	for _, address := range in.Snapshot.Host.Addresses {
+		if address.Prefix.Addr() == a {
+			return in.Snapshot.Host.Link(address.Link)
+		}
+	}
+	return xfrm.Link{}, false
+}
+
+// uplinks are the interfaces that lead to the peers, sorted by index.
+func (in Input) uplinks() []xfrm.Link {
+	up := make(map[int32]bool)
+	for _, t := range in.Set.Tunnels {
+		if !t.Remote.IsValid() {
+			continue
+		}
+		if l, ok := in.linkTo(t.Remote); ok {
+			up[l.Index] = true
+		}
+	}
+	var links []xfrm.Link
+	for _, l := range in.Snapshot.Host.Links {
+		if up[l.Index] && l.Name != "lo" {
+			links = append(links, l)
+		}
+	}
+	return links
+}
+
+// name is how a tunnel is called: as in status.
+func (in Input) name(i int) string {
+	if i < len(in.Result.Tunnels) && in.Result.Tunnels[i].Name != "" {
+		return in.Result.Tunnels[i].Name
+	}
+	return in.Set.Tunnels[i].ID
+}

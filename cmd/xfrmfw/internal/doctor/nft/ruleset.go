@@ -1,0 +1,134 @@
+// Package nft reads what "nft -j list" prints and asks what becomes of a packet
+// in a base chain of somebody else's. It knows what firewalls of every day use,
+// and says that it is not sure of the rest. It runs no program.
+package nft
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Ruleset is a list of tables.
+type Ruleset struct{ Tables []Table }
+
+// Table is one table with its chains and named sets.
+type Table struct {
+	// Family is ip, ip6, inet, arp, bridge or netdev.
+	Family, Name string
+	Chains       []Chain
+	// sets are the elements of named sets and maps.
+	sets map[string][]any
+}
+
+// Chain is a base chain, if it has a hook, or one that others jump to.
+type Chain struct {
+	Name string
+	// Type is filter, nat or route; Policy is accept or drop.
+	Type, Hook, Policy string
+	Priority           int
+	Rules              []Rule
+}
+
+// Base reports whether the kernel calls the chain by itself.
+func (c Chain) Base() bool { return c.Hook != "" }
+
+// Rule is one rule.
+type Rule struct {
+	Handle int
+	expr   []any
+}
+
+// IPTables reports whether the table is one of those that iptables-nft keeps.
+func (t Table) IPTables() bool {
+	if t.Family != "ip" && t.Family != "ip6" {
+		return false
+	}
+	switch t.Name {
+	case "filter", "mangle", "nat", "raw", "security":
+	default:
+		return false
+	}
+	for _, c := range t.Chains {
+		switch c.Name {
+		case "PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING":
+		default:
+			if c.Base() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// chain finds a chain by its name.
+func (t Table) chain(name string) (Chain, bool) {
+	for _, c := range t.Chains {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Chain{}, false
+}
+
+// object is an entry of nft's list; each has one of the fields.
+type object struct {
+	Chain *struct {
+		Family, Table, Name, Type, Hook, Policy string
+		Prio                                    int
+	}
+	Rule *struct {
+		Family, Table, Chain string
+		Handle               int
+		Expr                 []any
+	}
+	Set, Map *struct {
+		Family, Table, Name string
+		Elem                []any
+	}
+}
+
+// Parse reads the output of "nft -j list ruleset", or of one table or of chains.
+func Parse(text []byte) (Ruleset, error) {
+	var list struct{ Nftables []json.RawMessage }
+	if err := json.Unmarshal(text, &list); err != nil {
+		return Ruleset{}, fmt.Errorf("parse the list of nft: %w", err)
+	}
+	var r Ruleset
+	for i, raw := range list.Nftables {
+		var o object
+		// What has another shape than known ones matters to no packet.
+		if err := json.Unmarshal(raw, &o); err != nil {
+			return Ruleset{}, fmt.Errorf("parse the list of nft: object %d: %w", i, err)
+		}
+		switch {
+		case o.Chain != nil:
+			t := r.table(o.Chain.Family, o.Chain.Table)
+			t.Chains = append(t.Chains, Chain{
+				Name: o.Chain.Name, Type: o.Chain.Type, Hook: o.Chain.Hook, Policy: o.Chain.Policy, Priority: o.Chain.Prio,
+			})
+		case o.Rule != nil:
+			t := r.table(o.Rule.Family, o.Rule.Table)
+			for j := range t.Chains {
+				if t.Chains[j].Name == o.Rule.Chain {
+					t.Chains[j].Rules = append(t.Chains[j].Rules, Rule{o.Rule.Handle, o.Rule.Expr})
+				}
+			}
+		case o.Set != nil:
+			r.table(o.Set.Family, o.Set.Table).sets[o.Set.Name] = o.Set.Elem
+		case o.Map != nil:
+			r.table(o.Map.Family, o.Map.Table).sets[o.Map.Name] = o.Map.Elem
+		}
+	}
+	return r, nil
+}
+
+// table returns the table of that name, which is made if there is none.
+func (r *Ruleset) table(family, name string) *Table {
+	for i := range r.Tables {
+		if t := &r.Tables[i]; t.Family == family && t.Name == name {
+			return t
+		}
+	}
+	r.Tables = append(r.Tables, Table{Family: family, Name: name, sets: make(map[string][]any)})
+	return &r.Tables[len(r.Tables)-1]
+}

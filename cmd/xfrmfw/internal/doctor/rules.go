@@ -1,0 +1,319 @@
+package doctor
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// failures are steps of the examination that could not be done.
+func failures(in Input) []Finding {
+	var found []Finding
+	for _, f := range in.Failures {
+		finding := Finding{
+			Severity: Error, Seen: f.What + ": " + f.Why, Mend: f.Mend,
+			Breaks: "what it would have shown is missing here, and other commands may fail by it",
+		}
+		if f.Minor {
+			finding.Severity = Note
+			finding.Breaks = "the findings that need it are missing here"
+		}
+		found = append(found, finding)
+	}
+	return found
+}
+
+// markClash is a routing rule that looks at our bits.
+func markClash(in Input) []Finding {
+	err := firewall.CheckMarks(in.Snapshot, in.Live, in.Config.Marks)
+	if err == nil {
+		return nil
+	}
+	seen, mend, _ := strings.Cut(err.Error(), " looks at our bits")
+	_, mend, _ = strings.Cut(mend, ": ")
+	return []Finding{{
+		Severity: Error, Seen: fmt.Sprintf("%s looks at our bits %#x", seen, in.Config.Marks.Both()),
+		Breaks: "tunnel traffic would be routed by it; apply refuses to write anything",
+		Mend:   []string{mend},
+	}}
+}
+
+// outOfSync are rules that are not those that the kernel's policies ask for.
+func outOfSync(in Input) []Finding {
+	displaced := ahead(in)
+	var lines []string
+	whole, missing := 0, 0
+	for _, d := range in.Differences {
+		if d.Kind == firewall.JumpNotFirst && len(displaced) > 0 {
+			continue
+		}
+		switch d.Kind {
+		case firewall.JumpMissing:
+			missing++
+			fallthrough
+		default:
+			whole++
+			lines = append(lines, d.String())
+		}
+	}
+	if whole == 0 {
+		return nil
+	}
+	f := Finding{
+		Severity: Error, Seen: fmt.Sprintf("%s between the live rules and the wanted ones: %s", count(whole, "difference"), some(lines)),
+		Breaks: "tunnels may be cut, and what claims to be their traffic may pass",
+		Mend:   []string{"xfrmfw apply"},
+	}
+	if jumps := in.jumps(); jumps > 0 && missing == jumps {
+		f.Seen = "none of the rules of xfrmfw stand, or nothing leads to them"
+		f.Breaks = "nothing tells tunnel traffic from what claims to be it, and nothing stops leaks; another program has " +
+			"flushed the tables (firewalld, shorewall and iptables-restore do when they start), or apply was never run"
+		f.Mend = append(f.Mend, "# and after each start of that program; or let xfrmfw daemon run, which puts its rules back")
+	}
+	return []Finding{f}
+}
+
+// jumps counts those that the rule sets want.
+func (in Input) jumps() int {
+	n := 0
+	for _, rs := range in.Result.Rulesets {
+		n += len(rs.Hooks)
+	}
+	return n
+}
+
+// ahead are decisive rules of others that stand before our jumps.
+func ahead(in Input) []Finding {
+	var found []Finding
+	for _, rs := range in.Result.Rulesets {
+		for _, h := range rs.Hooks {
+			table := in.Live[rs.Family].Table(h.Table)
+			chain, ok := table.Chain(h.From)
+			at := slices.IndexFunc(chain.Rules, firewall.SavedRule.Jump)
+			if !ok || at < 1 {
+				continue
+			}
+			var lines []string
+			drops := false
+			for _, r := range chain.Rules[:at] {
+				if verdicts := decides(table, r); len(verdicts) > 0 {
+					lines = append(lines, fmt.Sprintf("-A %s %s", h.From, r.Raw))
+					drops = drops || slices.Contains(verdicts, "DROP") || slices.Contains(verdicts, "REJECT")
+				}
+			}
+			if len(lines) == 0 {
+				continue
+			}
+			f := Finding{
+				Severity: Warning, Seen: fmt.Sprintf("%s %s: ahead of our jump: %s", rs.Family, h.Table, some(lines)),
+				Breaks: "what it accepts is not held to in:, out: and lockdown:",
+				Mend:   []string{"xfrmfw apply", "# after the program that wrote the rule, each time; or let xfrmfw daemon run"},
+			}
+			switch {
+			case h.Table == firewall.Mangle:
+				f.Severity = Error
+				f.Breaks = "what it decides on is never classified: tunnel traffic is not verified, spoofed packets and leaks are not stopped"
+			case h.Table == firewall.NAT:
+				f.Severity = Error
+				f.Breaks = "tunnel traffic that it rewrites no longer fits its policy, and is dropped as a leak"
+			case drops:
+				f.Breaks = "tunnel traffic that it drops never comes to where it would be accepted"
+			}
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// decisive are the targets that end a packet's way through a table.
+var decisive = map[string]bool{
+	"ACCEPT": true, "DROP": true, "REJECT": true, "MASQUERADE": true, "SNAT": true, "NETMAP": true, "QUEUE": true, "NFQUEUE": true,
+}
+
+// decides lists the decisive targets that a rule leads to, by itself or through
+// the chains that it jumps to.
+func decides(table firewall.SavedTable, r firewall.SavedRule) []string {
+	var found []string
+	seen := make(map[string]bool)
+	var follow func(firewall.SavedRule)
+	follow = func(r firewall.SavedRule) {
+		if decisive[r.Target] {
+			found = append(found, r.Target)
+			return
+		}
+		chain, ok := table.Chain(r.Target)
+		if !ok || chain.Ours() || seen[r.Target] {
+			return
+		}
+		seen[r.Target] = true
+		for _, r := range chain.Rules {
+			follow(r)
+		}
+	}
+	follow(r)
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// unreadable are tables that iptables can't print.
+func unreadable(in Input) []Finding {
+	var found []Finding
+	for _, family := range []firewall.Family{xfrm.IPv4, xfrm.IPv6} {
+		for _, t := range in.Live[family].Unreadable {
+			err := &firewall.UnreadableError{Family: family, Table: t}
+			seen, mend, _ := strings.Cut(err.Error(), ": ")
+			found = append(found, Finding{
+				Severity: Error, Seen: seen, Mend: []string{mend},
+				Breaks: "xfrmfw can't see whether its rules there stand, and writes none",
+			})
+		}
+	}
+	return found
+}
+
+// foreignMarks are rules of others that write, or keep for later, our bits.
+func foreignMarks(in Input) []Finding {
+	var found []Finding
+	both := in.Config.Marks.Both()
+	add := func(where string, live map[firewall.Family]firewall.Save) {
+		for _, m := range firewall.ForeignMarks(live, in.Config.Marks) {
+			f := Finding{
+				Severity: Warning, Seen: where + m.String(),
+				Breaks: "it clears our bits: what it meets after our rules is no longer known as verified to other firewalls",
+				Mend:   []string{fmt.Sprintf("# give that rule a mask without %#x: %#x at most", both, ^both)},
+			}
+			if m.Sets {
+				f.Severity = Error
+				f.Breaks = "it can set our bits on what came out of no tunnel; xfrmfw clears them again where the kernel knows of no state, but not behind this rule"
+			}
+			found = append(found, f)
+		}
+	}
+	add("", in.Live)
+	add("iptables-"+in.Other.Variant+", ", in.Other.Live)
+	return found
+}
+
+// rawRules are rules of the raw table, which comes before all others, that keep
+// IPsec or the tracking of connections out.
+func rawRules(in Input) []Finding {
+	var found []Finding
+	for _, live := range []map[firewall.Family]firewall.Save{in.Live, in.Other.Live} {
+		for _, family := range []firewall.Family{xfrm.IPv4, xfrm.IPv6} {
+			for _, c := range live[family].Table("raw").Chains {
+				for _, r := range c.Rules {
+					line := fmt.Sprintf("%s raw: -A %s %s", family, c.Name, r.Raw)
+					switch {
+					case r.Target == "NOTRACK" || r.Target == "CT" && strings.Contains(r.Raw, "--notrack"):
+						found = append(found, Finding{
+							Severity: Warning, Seen: line,
+							Breaks: "what conntrack doesn't know has no replies and no related errors: for tunnel traffic that it meets, path MTU discovery and in:/out: fail",
+							Mend:   []string{fmt.Sprintf("# let that rule spare the tunnels' networks and what is in them: %s", in.networks(family))},
+						})
+					case r.Target == "DROP" && dropsIPsec(r.Raw):
+						f := Finding{Severity: Error, Seen: line, Breaks: "IKE or ESP is dropped before any rule of xfrmfw sees it"}
+						f.Mend = []string{"# take that rule out, or let it spare IKE (UDP 500 and 4500) and ESP"}
+						if plain(r.Raw) && plain(c.Name) {
+							f.Mend = []string{fmt.Sprintf("%s -t raw -D %s %s", program(family, ""), c.Name, r.Raw)}
+						}
+						found = append(found, f)
+					}
+				}
+			}
+		}
+	}
+	return found
+}
+
+// dropsIPsec reports whether a rule that drops is about IKE or ESP, or about
+// everything.
+func dropsIPsec(raw string) bool {
+	before, _, _ := strings.Cut(raw, "-j DROP")
+	switch before = strings.TrimSpace(before); {
+	case before == "":
+		return true
+	case strings.HasPrefix(before, "-p esp"), strings.HasPrefix(before, "-p ah"):
+		return true
+	}
+	return strings.HasPrefix(before, "-p udp -m udp --dport 500") || strings.HasPrefix(before, "-p udp -m udp --dport 4500")
+}
+
+// markOnly is a configuration that leaves the verdict to another firewall, when
+// no other firewall asks for it.
+func markOnly(in Input) []Finding {
+	if !in.Config.MarkOnly || in.Live == nil {
+		return nil
+	}
+	word := fmt.Sprintf("--mark %#x/%#x", in.verified(), in.verified())
+	for _, live := range []map[firewall.Family]firewall.Save{in.Live, in.Other.Live} {
+		for _, save := range live {
+			for _, t := range save.Tables {
+				for _, c := range t.Chains {
+					if !c.Ours() && slices.ContainsFunc(c.Rules, func(r firewall.SavedRule) bool {
+						return r.ID == "" && strings.Contains(r.Raw, word)
+					}) {
+						return nil
+					}
+				}
+			}
+		}
+	}
+	for _, t := range in.NFT.Tables {
+		if t.MatchesMark(in.verified()) {
+			return nil
+		}
+	}
+	return []Finding{{
+		Severity: Warning, Seen: "verified: return in the configuration, and no rule of another firewall matches on the mark " + fmt.Sprintf("%#x", in.verified()),
+		Breaks: "verified traffic is treated like any other",
+		Mend: []string{
+			fmt.Sprintf("iptables -A FORWARD -m mark --mark %#x/%#x -j ACCEPT", in.verified(), in.verified()),
+			"# or, in xfrmfw.yaml:", "verified: accept",
+		},
+	}}
+}
+
+// networks are the remote selectors of one family, for a sentence.
+func (in Input) networks(family firewall.Family) string {
+	var all []string
+	for _, t := range in.Set.Tunnels {
+		for _, p := range t.Pairs {
+			if p.Family() == family {
+				all = append(all, p.Remote.String())
+			}
+		}
+	}
+	slices.Sort(all)
+	return some(slices.Compact(all))
+}
+
+// program is the iptables of a family, of a variant if one is named.
+func program(family firewall.Family, variant string) string {
+	name := "iptables"
+	if family == xfrm.IPv6 {
+		name = "ip6tables"
+	}
+	if variant != "" {
+		name += "-" + variant
+	}
+	return name
+}
+
+// some joins the first few of a list.
+func some(all []string) string {
+	const few = 3
+	if len(all) <= few {
+		return strings.Join(all, "; ")
+	}
+	return fmt.Sprintf("%s; and %d more", strings.Join(all[:few], "; "), len(all)-few)
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,188 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// forwarding is switched off although tunnels serve more than this host.
+func forwarding(in Input) []Finding {
+	var found []Finding
+	for _, v := range []struct {
+		family xfrm.Family
+		on     bool
+		key    string
+	}{{xfrm.IPv4, in.Sysctl.Forward4, "net.ipv4.ip_forward"}, {xfrm.IPv6, in.Sysctl.Forward6, "net.ipv6.conf.all.forwarding"}} {
+		if v.on {
+			continue
+		}
+		var names []string
+		for i, t := range in.Set.Tunnels {
+			if slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool {
+				return p.Family() == v.family && p.Has(xfrm.Fwd) && p.Local.Bits() > 0 && !p.Local.IsSingleIP()
+			}) {
+				names = append(names, in.name(i))
+			}
+		}
+		if len(names) > 0 {
+			found = append(found, Finding{
+				Severity: Warning, Seen: fmt.Sprintf("%s = 0, and these tunnels serve a network: %s", v.key, some(names)),
+				Breaks: "this host takes the tunnels' traffic for itself only; nothing gets to the network behind it, or from there",
+				Mend:   []string{fmt.Sprintf("sysctl -w %s=1    # and in /etc/sysctl.d", v.key)},
+			})
+		}
+	}
+	return found
+}
+
+// disablePolicy switches the kernel's own check off on an interface that is no
+// tunnel device: it is advice for VTIs, often given to "all".
+func disablePolicy(in Input) []Finding {
+	var found []Finding
+	for _, l := range in.Snapshot.Host.Links {
+		s := in.Sysctl.Links[l.Name]
+		if l.Name == "lo" || slices.Contains([]string{"vti", "vti6", "xfrm"}, l.Kind) || len(in.Set.Tunnels) == 0 {
+			continue
+		}
+		for _, v := range []struct {
+			set    bool
+			family string
+		}{{s.NoPolicy, "ipv4"}, {s.NoPolicy6, "ipv6"}} {
+			if !v.set {
+				continue
+			}
+			found = append(found, Finding{
+				Severity: Warning, Seen: fmt.Sprintf("disable_policy is set on %s (%s)", l.Name, v.family),
+				Breaks: "the kernel no longer refuses cleartext that should have come out of a tunnel; only the guards of xfrmfw do",
+				Mend: []string{
+					fmt.Sprintf("sysctl -w net.%s.conf.all.disable_policy=0 net.%s.conf.%s.disable_policy=0", v.family, v.family, word(l.Name)),
+					"# a VTI needs it on its own device only",
+				},
+			})
+		}
+	}
+	return found
+}
+
+// disableXfrm keeps what leaves by an interface out of all tunnels.
+func disableXfrm(in Input) []Finding {
+	var found []Finding
+	for _, l := range in.uplinks() {
+		if in.Sysctl.Links[l.Name].NoXfrm {
+			found = append(found, Finding{
+				Severity: Error, Seen: "disable_xfrm is set on " + l.Name + ", which leads to a peer",
+				Breaks: "nothing that leaves there is encrypted: the tunnels' traffic is dropped as a leak",
+				Mend:   []string{fmt.Sprintf("sysctl -w net.ipv4.conf.all.disable_xfrm=0 net.ipv4.conf.%s.disable_xfrm=0", word(l.Name))},
+			})
+		}
+	}
+	return found
+}
+
+// reversePath is strict where the routes lead another way. What came out of a
+// state is exempt (fib_validate_source), but not what comes out of a VTI, a GRE
+// tunnel and the like, and not ESP itself.
+func reversePath(in Input) []Finding {
+	var found []Finding
+	strict := func(link, why string) {
+		found = append(found, Finding{
+			Severity: Warning, Seen: fmt.Sprintf("rp_filter is strict (1) on %s, %s", link, why),
+			Breaks: "the kernel drops these packets silently (TcpExtIPReversePathFilter in nstat)",
+			Mend:   []string{fmt.Sprintf("sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.%s.rp_filter=2    # loose", word(link))},
+		})
+	}
+	seen := make(map[string]bool)
+	for i, t := range in.Set.Tunnels {
+		if t.Local.Is4() && t.Remote.Is4() {
+			here, ok := in.linkOf(t.Local)
+			there, ok2 := in.linkTo(t.Remote)
+			if ok && ok2 && here.Index != there.Index && in.Sysctl.Links[here.Name].ReversePath == 1 && !seen[here.Name] {
+				seen[here.Name] = true
+				strict(here.Name, fmt.Sprintf("which has %s, while the route to the peer %s leads by %s", t.Local, t.Remote, there.Name))
+			}
+		}
+		if i >= len(in.Result.Tunnels) {
+			continue
+		}
+		for _, name := range in.Result.Tunnels[i].Devices {
+			at := slices.IndexFunc(in.Snapshot.Host.Links, func(l xfrm.Link) bool { return l.Name == name })
+			if at < 0 || seen[name] || in.Sysctl.Links[name].ReversePath != 1 || in.Snapshot.Host.Links[at].Kind == "xfrm" {
+				continue
+			}
+			if !in.routed(in.Snapshot.Host.Links[at].Index) {
+				seen[name] = true
+				strict(name, "the device of tunnel "+in.name(i)+", and no route leads into it")
+			}
+		}
+	}
+	return found
+}
+
+// routed reports whether more than the device's own network lies behind it.
+func (in Input) routed(index int32) bool {
+	return slices.ContainsFunc(in.Snapshot.Host.Routes, func(r xfrm.Route) bool {
+		return r.Link == index && !r.Dst.IsSingleIP() && !r.Dst.Addr().IsLinkLocalUnicast() && !r.Dst.Addr().IsMulticast()
+	})
+}
+
+// redirects tell hosts of a network to go round the gateway, where they and the
+// peer are reached by one interface.
+func redirects(in Input) []Finding {
+	var found []Finding
+	for _, l := range in.uplinks() {
+		if !in.Sysctl.Links[l.Name].SendRedirects {
+			continue
+		}
+		var networks []string
+		for _, t := range in.Set.Tunnels {
+			for _, p := range t.Pairs {
+				if p.Family() == xfrm.IPv4 && p.Local.Bits() > 0 && !p.Local.IsSingleIP() && in.behind(p.Local, l.Index) {
+					networks = append(networks, p.Local.String())
+				}
+			}
+		}
+		slices.Sort(networks)
+		if networks = slices.Compact(networks); len(networks) > 0 {
+			found = append(found, Finding{
+				Severity: Warning, Seen: fmt.Sprintf("send_redirects is set on %s, by which both the peer and %s are reached", l.Name, some(networks)),
+				Breaks: "the kernel tells the hosts there to send the tunnel's traffic to the next router themselves: it then goes in clear, past this host",
+				Mend:   []string{fmt.Sprintf("sysctl -w net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.%s.send_redirects=0", word(l.Name))},
+			})
+		}
+	}
+	return found
+}
+
+// behind reports whether a network is reached by an interface.
+func (in Input) behind(network netip.Prefix, index int32) bool {
+	l, ok := in.linkTo(network.Addr())
+	return ok && l.Index == index
+}
+
+// missingModules are those that the rules need and that the kernel hasn't got.
+func missingModules(in Input) []Finding {
+	if len(in.Modules) == 0 {
+		return nil
+	}
+	return []Finding{{
+		Severity: Error, Seen: "the kernel has no " + strings.Join(in.Modules, ", ") + ": neither loaded, built in nor installed",
+		Breaks: "iptables refuses the rules that need them, and apply fails",
+		Mend:   []string{"# install the modules of the running kernel (linux-modules-extra, kmod-ipt-ipsec), or reboot into the kernel that is installed"},
+	}}
+}
+
+// missingCapabilities are rights that the process lacks.
+func missingCapabilities(in Input) []Finding {
+	if len(in.Capabilities) == 0 {
+		return nil
+	}
+	return []Finding{{
+		Severity: Error, Seen: "this process lacks " + strings.Join(in.Capabilities, ", "),
+		Breaks: "it can't read states and policies, or can't write rules",
+		Mend:   []string{"# run it as root; in a unit: CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW; in a container: --cap-add NET_ADMIN --cap-add NET_RAW"},
+	}}
+}

@@ -1,0 +1,251 @@
+package doctor
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// missingInterfaces are tunnels whose policies have an if_id that no interface has.
+func missingInterfaces(in Input) []Finding {
+	names := make(map[uint32][]string)
+	for i, t := range in.Set.Tunnels {
+		for _, id := range ifIDs(t) {
+			if !slices.ContainsFunc(in.Snapshot.Host.Links, func(l xfrm.Link) bool { return l.Kind == "xfrm" && l.IfID == id }) {
+				names[id] = append(names[id], in.name(i))
+			}
+		}
+	}
+	var ids []uint32
+	for id := range names {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	var found []Finding
+	for _, id := range ids {
+		dev := "eth0"
+		if up := in.uplinks(); len(up) > 0 {
+			dev = word(up[0].Name)
+		}
+		found = append(found, Finding{
+			Severity: Error, Seen: fmt.Sprintf("policies with if_id %d (tunnel %s), and no xfrm interface with it in this network", id, some(names[id])),
+			Breaks: "nothing gets into the tunnel, and what comes out of it is dropped",
+			Mend:   []string{fmt.Sprintf("ip link add ipsec%d type xfrm dev %s if_id %d && ip link set ipsec%d up", id, dev, id, id)},
+		})
+	}
+	return found
+}
+
+func ifIDs(t xfrm.Tunnel) []uint32 {
+	var ids []uint32
+	for _, p := range t.Pairs {
+		if p.IfID != 0 {
+			ids = append(ids, p.IfID)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// stateObject is how xfrm names a state that serves no tunnel.
+const stateObject = "state "
+
+// statesAlone are states that no policy asks for.
+func statesAlone(in Input) []Finding {
+	var lines []string
+	for _, o := range in.Set.Ignored {
+		if strings.HasPrefix(o.Object, stateObject) {
+			lines = append(lines, o.Object+": "+o.Reason)
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return []Finding{{
+		Severity: Warning, Seen: fmt.Sprintf("%s without policies: %s", count(len(lines), "state"), some(lines)),
+		Breaks: "what comes out of them is dropped by the kernel (XfrmInNoPols) or goes unverified, and nothing goes in",
+		Mend:   []string{"# install_policy = yes in the IKE daemon; a left-over: ip xfrm state delete src … dst … proto … spi …, or restart the connection"},
+	}}
+}
+
+// policiesAlone are tunnels of which states are missing.
+func policiesAlone(in Input) []Finding {
+	var none, half []string
+	for i, t := range in.Set.Tunnels {
+		switch {
+		case t.Up():
+		case len(t.SAs) == 0:
+			none = append(none, in.name(i))
+		default:
+			half = append(half, in.name(i))
+		}
+	}
+	var found []Finding
+	if len(half) > 0 {
+		found = append(found, Finding{
+			Severity: Warning, Seen: "policies with states in one direction only: tunnel " + some(half),
+			Breaks: "traffic goes one way, and no answer comes",
+			Mend:   []string{"swanctl --terminate --ike NAME; swanctl --initiate --child NAME    # negotiates both anew"},
+		})
+	}
+	if len(none) > 0 {
+		found = append(found, Finding{
+			Severity: Note, Seen: "policies without states: tunnel " + some(none),
+			Breaks: "it is down, or a trap that waits for traffic; its traffic is held or dropped, never sent in clear",
+			Mend:   []string{"swanctl --initiate --child NAME"},
+		})
+	}
+	return found
+}
+
+// oneFamily are networks that a tunnel protects in one family and that have the
+// other one as well.
+func oneFamily(in Input) []Finding {
+	var found []Finding
+	covered := func(n netip.Prefix) bool {
+		return slices.ContainsFunc(in.Set.Tunnels, func(t xfrm.Tunnel) bool {
+			return slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return p.Local.Overlaps(n) })
+		})
+	}
+	done := make(map[string]bool)
+	for i, t := range in.Set.Tunnels {
+		full := slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return p.Remote.Bits() == 0 })
+		if len(ifIDs(t)) > 0 {
+			continue // routes decide
+		}
+		for _, p := range t.Pairs {
+			for _, a := range in.Snapshot.Host.Addresses {
+				if !a.Prefix.IsValid() || !p.Local.Contains(a.Prefix.Addr()) {
+					continue
+				}
+				for _, other := range in.Snapshot.Host.Addresses {
+					network := other.Prefix.Masked()
+					if other.Link != a.Link || !other.Prefix.IsValid() || other.Prefix.Addr().Is4() == a.Prefix.Addr().Is4() ||
+						other.Prefix.Addr().IsLinkLocalUnicast() || covered(network) || done[in.name(i)+network.String()] {
+						continue
+					}
+					done[in.name(i)+network.String()] = true
+					l, _ := in.Snapshot.Host.Link(a.Link)
+					f := Finding{
+						Severity: Note,
+						Seen:     fmt.Sprintf("tunnel %s protects %s on %s; the network %s on it is in no tunnel's selectors", in.name(i), p.Local, l.Name, network),
+						Breaks:   "a host there that finds an address of the other family for its peer goes past the tunnel, in clear",
+						Mend:     []string{fmt.Sprintf("local_ts = %s,%s    # swanctl.conf, with the peer's other prefix in remote_ts", p.Local, network)},
+					}
+					if full {
+						f.Severity = Warning
+						f.Breaks = "the tunnel takes everything of one family; the other one leaves in clear, past it"
+					}
+					found = append(found, f)
+				}
+			}
+		}
+	}
+	return found
+}
+
+// offload are tunnels that can't have the tag.
+func offload(in Input) []Finding {
+	reasons := make(map[string][]string)
+	for i, t := range in.Result.Tunnels {
+		if t.Evidence == firewall.PolicyOnly && i < len(in.Set.Tunnels) {
+			reasons[t.Reason] = append(reasons[t.Reason], in.name(i))
+		}
+	}
+	var found []Finding
+	for reason, names := range reasons {
+		f := Finding{
+			Severity: Warning, Seen: fmt.Sprintf("tunnel %s: %s", some(names), reason),
+			Breaks: "no rule can tag the outer packet: the tunnel's traffic is known by the policy match alone (policy-only)",
+			Mend:   []string{fmt.Sprintf("set_mark_in = %#x/%#x    # swanctl.conf, in connections.NAME.children.NAME", in.Config.Marks.Tag, in.Config.Marks.Tag)},
+		}
+		if strings.Contains(reason, "_offload is loaded") {
+			module, _, _ := strings.Cut(reason, " ")
+			f.Mend = append(f.Mend, "# or, with the tunnels down and nothing that needs it: modprobe -r "+module)
+		}
+		found = append(found, f)
+	}
+	slices.SortFunc(found, func(a, b Finding) int { return cmp.Compare(a.Seen, b.Seen) })
+	return found
+}
+
+// ignored are objects for which there are no rules, states aside.
+func ignored(in Input) []Finding {
+	var lines []string
+	for _, o := range slices.Concat(in.Set.Ignored, in.Result.Ignored) {
+		if !strings.HasPrefix(o.Object, stateObject) && !strings.HasSuffix(o.Object, "socket policies") && !strings.HasSuffix(o.Object, "larval states") {
+			lines = append(lines, o.Object+": "+o.Reason)
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return []Finding{{
+		Severity: Warning, Seen: fmt.Sprintf("no rule is made for %s: %s", count(len(lines), "object"), some(lines)),
+		Breaks: "what they protect is neither verified nor guarded",
+		Mend:   []string{"xfrmfw status --verbose    # lists them all, under ignored"},
+	}}
+}
+
+// compilerWarnings are those that apply prints as well.
+func compilerWarnings(in Input) []Finding {
+	var found []Finding
+	for _, w := range in.Result.Warnings {
+		found = append(found, Finding{Severity: Warning, Seen: w, Breaks: "some rule is not made, or holds for more or less than was meant"})
+	}
+	return found
+}
+
+// idle is how long a remembered pair may not have been seen before somebody
+// should ask whether its tunnel will come back.
+const idle = 7 * 24 * time.Hour
+
+// decommissioned are remembered pairs that have not been seen for long.
+func decommissioned(in Input) []Finding {
+	remember := cmp.Or(in.Config.Guard.Remember, firewall.DefaultRemember)
+	limit := min(int64(idle/time.Second), remember/2)
+	var lines []string
+	var first string
+	for _, g := range in.Memory {
+		last := g.Expires - remember
+		if g.Pierce || g.Expires == 0 || g.Expires <= in.now() || in.now()-last < limit {
+			continue
+		}
+		if first == "" {
+			first = g.Remote.String()
+		}
+		lines = append(lines, fmt.Sprintf("%s <-> %s, last seen %s, guarded until %s", g.Remote, g.Local, day(last), day(g.Expires)))
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return []Finding{{
+		Severity: Warning, Seen: fmt.Sprintf("%s of a tunnel that has been gone for long: %s", count(len(lines), "remembered pair"), some(lines)),
+		Breaks: "if the tunnel was given up, these networks stay cut off from each other until then; if not, ask why it is down",
+		Mend:   []string{"xfrmfw forget " + first + "    # if it was given up"},
+	}}
+}
+
+func day(seconds int64) string { return time.Unix(seconds, 0).UTC().Format(time.DateOnly) }
+
+// hookNotWired is an IKE daemon that tells nobody of its changes.
+func hookNotWired(in Input) []Finding {
+	if in.IKE == "" || in.Daemon || in.Hooked {
+		return nil
+	}
+	return []Finding{{
+		Severity: Note, Seen: in.IKE + " runs; xfrmfw daemon does not, and no configuration of the IKE daemon names xfrmfw",
+		Breaks: "new connections and selectors get their rules at the next xfrmfw apply only",
+		Mend: []string{
+			"systemctl enable --now xfrmfw.service    # the daemon",
+			"# or, in swanctl.conf, in connections.NAME.children.NAME:",
+			"updown = /usr/libexec/xfrmfw/updown",
+		},
+	}}
+}
