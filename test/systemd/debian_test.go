@@ -1,0 +1,323 @@
+package systemd
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xfrmfw/xfrmfw/test/lab"
+)
+
+// siteNetwork brings the interfaces up where a site's network configuration does, and keeps what the rules were then.
+const siteNetwork = `[Unit]
+DefaultDependencies=no
+After=network-pre.target
+Before=network.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'iptables-save >/run/rules-before-network'
+ExecStart=/bin/sh -c 'ip link set lan0 up; ip link set wan0 up; ip route replace 10.1.0.0/24 via 192.0.2.1'
+[Install]
+WantedBy=multi-user.target
+`
+
+// siteFirewall is a rule that the site has for itself, and what often is done for tunnels.
+const siteFirewall = `[Unit]
+DefaultDependencies=no
+Wants=network-pre.target
+Before=network-pre.target xfrmfw-boot.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=iptables -A FORWARD -i wan0 -s 10.1.0.0/24 -d 10.2.0.0/24 -j ACCEPT
+ExecStart=iptables -t nat -A POSTROUTING -o wan0 -j MASQUERADE
+[Install]
+WantedBy=multi-user.target
+`
+
+// site is a network whose gateway sun is to be the machine: its interfaces are still down. Mallory sends bob packets
+// in alice's name all the time.
+type site struct {
+	*lab.Network
+	inbox *lab.Inbox
+}
+
+func newSite(t *testing.T) site {
+	t.Helper()
+	n := lab.NewNetwork(t)
+	n.Sun.IP(t, "link set lan0 down", "link set wan0 down")
+	inbox := n.Bob.ListenUDP(t, netip.AddrPortFrom(n.Bob.Inner(lab.IPv4), 7000))
+	forged := lab.UDPPacket(netip.AddrPortFrom(n.Alice.Inner(lab.IPv4), 7001), inbox.Addr, "forged")
+	n.Mallory.Flood(t, forged, 50*time.Millisecond)
+	return site{n, inbox}
+}
+
+// spoofs is how many packets the machine dropped as spoofed.
+func spoofs(t *testing.T, m *machine) int {
+	t.Helper()
+	var status struct {
+		Drops map[string]struct{ Packets int }
+	}
+	if err := json.Unmarshal([]byte(m.Run(t, "xfrmfw", "status", "--json")), &status); err != nil {
+		t.Fatal(err)
+	}
+	return status.Drops["spoof"].Packets
+}
+
+// guarded waits until packets were dropped, and fails the test if one ever arrived.
+func (s site) guarded(t *testing.T, m *machine, arrived int) {
+	t.Helper()
+	before := spoofs(t, m)
+	lab.Eventually(t, bootPatience, func() error {
+		if now := spoofs(t, m); now < before+3 {
+			return fmt.Errorf("%d spoofed packets dropped, %d before", now, before)
+		}
+		return nil
+	})
+	if got := s.inbox.Count("forged"); got != arrived {
+		t.Errorf("%d forged packets arrived, want %d", got, arrived)
+	}
+}
+
+// packageFile copies the package to the machine.
+func packageFile(t *testing.T, m *machine) string {
+	t.Helper()
+	dir := os.Getenv("XFRMFW_PACKAGES")
+	found, err := filepath.Glob(filepath.Join(dir, "xfrmfw_*_amd64.deb"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%d packages in XFRMFW_PACKAGES (%s), want 1: run scripts/package --arch amd64 FOLDER", len(found), dir)
+	}
+	text, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.write(t, "/root/xfrmfw.deb", string(text))
+	return "/root/xfrmfw.deb"
+}
+
+// newer makes the next version of the package.
+func newer(t *testing.T, m *machine, deb string) string {
+	t.Helper()
+	tree := filepath.Join(m.root, "root/next")
+	for _, args := range [][]string{
+		{"dpkg-deb", "-R", filepath.Join(m.root, deb), tree},
+		{"sed", "-i", "s/^Version: .*/Version: 99/", filepath.Join(tree, "DEBIAN/control")},
+		{"dpkg-deb", "-Znone", "-b", tree, filepath.Join(m.root, "root/next.deb")},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	return "/root/next.deb"
+}
+
+func same(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: the rules are\n%s\nwant\n%s", what, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func ours(rules []string) int {
+	n := 0
+	for _, rule := range rules {
+		if strings.Contains(rule, "XFRMFW") {
+			n++
+		}
+	}
+	return n
+}
+
+// dropIn puts one of the packaged drop-ins in force for both units, and starts the boot unit anew.
+func dropIn(t *testing.T, m *machine, name string) {
+	t.Helper()
+	for _, unit := range []string{"xfrmfw.service", "xfrmfw-boot.service"} {
+		m.Run(t, "install", "-D", "-m", "644", "/usr/share/xfrmfw/"+name, "/etc/systemd/system/"+unit+".d/"+name)
+	}
+	m.Run(t, "systemctl", "daemon-reload")
+}
+
+func dropOut(t *testing.T, m *machine) {
+	t.Helper()
+	m.remove(t, "/etc/systemd/system/xfrmfw.service.d")
+	m.remove(t, "/etc/systemd/system/xfrmfw-boot.service.d")
+	m.Run(t, "systemctl", "daemon-reload")
+}
+
+func variant(t *testing.T, m *machine, name string) {
+	t.Helper()
+	for _, program := range []string{"iptables", "ip6tables"} {
+		m.Run(t, "update-alternatives", "--set", program, "/usr/sbin/"+program+"-"+name)
+	}
+}
+
+// TestDebian is the life of the package on one machine, from a bare Debian to its purge, with a reboot in between. The
+// steps build on each other.
+func TestDebian(t *testing.T) {
+	m := newMachine(t)
+	m.write(t, "/etc/systemd/system/site-network.service", siteNetwork)
+	m.write(t, "/etc/systemd/system/site-firewall.service", siteFirewall)
+	for _, unit := range []string{"site-network", "site-firewall"} {
+		if out, err := exec.Command("chroot", m.root, "systemctl", "enable", unit).CombinedOutput(); err != nil {
+			t.Fatalf("enable %s: %v\n%s", unit, err, out)
+		}
+	}
+	deb := packageFile(t, m)
+	step := func(name string, f func(*testing.T)) {
+		if !t.Run(name, f) {
+			t.FailNow()
+		}
+	}
+
+	s := newSite(t)
+	var bare, inForce []string
+	step("without the package forged packets arrive", func(t *testing.T) {
+		m.boot(t, s.Sun)
+		lab.Eventually(t, bootPatience, func() error {
+			if s.inbox.Count("forged") == 0 {
+				return fmt.Errorf("no forged packet arrived")
+			}
+			return nil
+		})
+		bare = m.rules(t)
+		if len(bare) < 2 {
+			t.Errorf("the site's own rules are %v", bare)
+		}
+	})
+	step("install changes no rule", func(t *testing.T) {
+		m.Run(t, "dpkg", "-i", deb)
+		same(t, "after the install", m.rules(t), bare)
+		for _, unit := range []string{"xfrmfw.service", "xfrmfw-boot.service"} {
+			if r := m.Try(t, "systemctl", "is-enabled", unit); strings.TrimSpace(r.Stdout) != "disabled" {
+				t.Errorf("%s is %s%s, want disabled", unit, r.Stdout, r.Stderr)
+			}
+			if r := m.Try(t, "systemctl", "is-active", unit); strings.TrimSpace(r.Stdout) != "inactive" {
+				t.Errorf("%s is %s%s, want inactive", unit, r.Stdout, r.Stderr)
+			}
+		}
+		if out := m.Run(t, "xfrmfw", "version"); !strings.Contains(out, "\ncommit ") || !strings.Contains(out, "CGO_ENABLED=0") {
+			t.Errorf("xfrmfw version says\n%s", out)
+		}
+		if out := m.Run(t, "dpkg", "--verify", "xfrmfw"); out != "" {
+			t.Errorf("dpkg --verify: %s", out)
+		}
+		// dpkg has the manual's reader on no minimal machine, which systemd-analyze would call.
+		out := m.Try(t, "systemd-analyze", "verify", "--man=no", "xfrmfw.service", "xfrmfw-boot.service")
+		if out.Code != 0 || out.Stderr != "" {
+			t.Errorf("systemd-analyze verify: exit status %d\n%s%s", out.Code, out.Stdout, out.Stderr)
+		}
+	})
+	step("the boot unit in its sandbox", func(t *testing.T) {
+		s.Up(t, lab.IPsec{})
+		m.Run(t, "systemctl", "enable", "xfrmfw-boot.service")
+		m.Run(t, "systemctl", "start", "xfrmfw-boot.service")
+		m.Run(t, "xfrmfw", "check")
+		s.Alice.MustPing(t, s.Bob.Inner(lab.IPv4), 2)
+		if !m.exists("/var/lib/xfrmfw/memory.json") {
+			t.Error("the boot unit could not write the memory")
+		}
+		for _, unit := range []string{"xfrmfw.service", "xfrmfw-boot.service"} {
+			if r := m.Try(t, "systemd-analyze", "security", "--threshold=20", "--no-pager", unit); r.Code != 0 {
+				t.Errorf("the sandbox of %s is wider than it was:\n%s", unit, r.Stdout)
+			}
+		}
+		s.Down(t, lab.IPsec{})
+		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service")
+		s.guarded(t, m, s.inbox.Count("forged"))
+	})
+	step("the boot unit with iptables-legacy", func(t *testing.T) {
+		m.Run(t, "xfrmfw", "clear")
+		variant(t, m, "legacy")
+		if r := m.Try(t, "systemctl", "restart", "xfrmfw-boot.service"); r.Code == 0 {
+			t.Error("iptables-legacy needs no drop-in: take it away, or see what else is too wide")
+		}
+		dropIn(t, m, "legacy.conf")
+		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service")
+		m.Run(t, "xfrmfw", "check")
+		if got := ours(m.rules(t)); got < 50 {
+			t.Errorf("%d rules of ours in iptables-legacy", got)
+		}
+		m.Run(t, "xfrmfw", "clear")
+		dropOut(t, m)
+		variant(t, m, "nft")
+	})
+	step("the boot unit as a user of its own", func(t *testing.T) {
+		m.Run(t, "useradd", "--system", "--user-group", "--home-dir", "/var/lib/xfrmfw", "--no-create-home",
+			"--shell", "/usr/sbin/nologin", "xfrmfw")
+		dropIn(t, m, "unprivileged.conf")
+		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service")
+		m.Run(t, "xfrmfw", "check")
+		// What root's own apply leaves behind must not shut the user out.
+		for _, dir := range []string{"/run/xfrmfw", "/var/lib/xfrmfw"} {
+			m.Run(t, "find", dir, "-type", "f", "-delete")
+		}
+		s.Up(t, lab.IPsec{})
+		m.Run(t, "xfrmfw", "apply")
+		for _, dir := range []string{"/run/xfrmfw", "/var/lib/xfrmfw"} {
+			if out := m.Run(t, "find", dir, "!", "-user", "xfrmfw"); out != "" {
+				t.Errorf("not the user's:\n%s", out)
+			}
+		}
+		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service")
+		s.Down(t, lab.IPsec{})
+		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service")
+		s.guarded(t, m, s.inbox.Count("forged"))
+		dropOut(t, m)
+		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service")
+		inForce = m.rules(t)
+	})
+	step("an upgrade leaves the rules in force, and the configuration as it is", func(t *testing.T) {
+		const own = "# ours\nguard: {pairs: [{local: 10.2.0.0/24, remote: 10.77.0.0/24}]}\n"
+		m.write(t, "/etc/xfrmfw/xfrmfw.yaml", own)
+		arrived := s.inbox.Count("forged")
+		m.Run(t, "dpkg", "-i", newer(t, m, deb))
+		if out := m.Run(t, "dpkg-query", "-W", "xfrmfw"); !strings.HasSuffix(out, "\t99\n") {
+			t.Errorf("installed is %q", out)
+		}
+		same(t, "after the upgrade", m.rules(t), inForce)
+		s.guarded(t, m, arrived)
+		if text := m.Run(t, "cat", "/etc/xfrmfw/xfrmfw.yaml"); text != own {
+			t.Errorf("the configuration is now\n%s", text)
+		}
+	})
+
+	m.powerCut(t)
+	s = newSite(t) // a new network has no rules, no states and no policies, as after a reboot
+	step("after a reboot the guards stand before an interface is up", func(t *testing.T) {
+		m.boot(t, s.Sun)
+		before := m.Run(t, "cat", "/run/rules-before-network")
+		if !strings.Contains(before, "XFRMFW") || !strings.Contains(before, "10.1.0.0/24") {
+			t.Errorf("the rules before the network were\n%s", before)
+		}
+		s.guarded(t, m, 0)
+		m.Run(t, "xfrmfw", "check")
+	})
+	step("when the package goes, its rules go with it", func(t *testing.T) {
+		m.write(t, "/etc/xfrmfw/xfrmfw.yaml", "this is no configuration")
+		m.Run(t, "dpkg", "--remove", "xfrmfw")
+		same(t, "after the removal", m.rules(t), bare)
+		if !m.exists("/etc/xfrmfw/xfrmfw.yaml") || !m.exists("/var/lib/xfrmfw/memory.json") {
+			t.Error("a removal that is no purge took the configuration or the memory")
+		}
+	})
+	step("purge leaves nothing", func(t *testing.T) {
+		m.Run(t, "dpkg", "--purge", "xfrmfw")
+		for _, path := range []string{"/etc/xfrmfw", "/var/lib/xfrmfw", "/run/xfrmfw", "/usr/share/xfrmfw", "/usr/sbin/xfrmfw"} {
+			if m.Try(t, "ls", "-d", path).Code == 0 {
+				t.Errorf("%s is still there", path)
+			}
+		}
+		if out := m.Run(t, "find", "/etc", "/usr", "/var", "-name", "*xfrmfw*", "-not", "-path", "/var/log/*"); out != "" {
+			t.Errorf("left behind:\n%s", out)
+		}
+		same(t, "after the purge", m.rules(t), bare)
+	})
+}

@@ -1,0 +1,25 @@
+// Package systemd tests the packages and units of xfrmfw on a Debian of their own, with systemd as its process 1, in the
+// virtual machine of scripts/lab:
+//
+//	scripts/fetch debian
+//	scripts/package --arch amd64 FOLDER
+//	XFRMFW_PACKAGES=FOLDER go test -exec "$PWD/scripts/lab --kernel 6.1" ./test/systemd
+//
+// Anywhere else its tests are skipped, or fail if XFRMFW_REQUIRE=lab is set.
+package systemd
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/test/lab"
+)
+
+func TestMain(m *testing.M) {
+	if missing := lab.Missing(); missing != "" && lab.Required("lab") {
+		fmt.Fprintln(os.Stderr, "systemd:", missing)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
