@@ -39,6 +39,7 @@ test/e2e:
 test/operator:
 test/lab: golang.org/x/sys
 test/prometheus: test/lab github.com/goccy/go-yaml
+test/systemd: golang.org/x/sys
 `
 
 func TestImportsGoOneWay(t *testing.T) {

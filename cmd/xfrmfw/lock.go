@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/atomicfile"
 )
 
 // lockWait is how long an apply waits for another one.
@@ -50,7 +53,14 @@ func openLock(o *options, name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	const flags = os.O_RDWR | unix.O_CLOEXEC | unix.O_NOFOLLOW
+	f, err := os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case err == nil:
+		err = atomicfile.Adopt(f)
+	case errors.Is(err, fs.ErrExist):
+		f, err = os.OpenFile(path, flags, 0)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w: run as root, or name another directory with --run-dir", err)
 	}

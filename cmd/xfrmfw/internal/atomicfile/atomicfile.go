@@ -5,6 +5,7 @@ package atomicfile
 import (
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Replace writes text to the file at path, with mode 0600, and returns when it
@@ -37,6 +38,9 @@ func swap(path string, text []byte, sync bool) (err error) {
 			_ = os.Remove(f.Name())
 		}
 	}()
+	if err := Adopt(f); err != nil {
+		return err
+	}
 	if _, err := f.Write(text); err != nil {
 		return err
 	}
@@ -49,4 +53,23 @@ func swap(path string, text []byte, sync bool) (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// Adopt gives a file that this process has just made to the owner of its
+// directory: a daemon that runs as a user of its own has to open what root's
+// xfrmfw apply leaves there. Never call it for a file that may have been there
+// before: that could be a link to somebody else's.
+func Adopt(f *os.File) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(filepath.Dir(f.Name()))
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid == 0 {
+		return nil
+	}
+	return f.Chown(int(owner.Uid), int(owner.Gid))
 }
