@@ -1,7 +1,6 @@
 package systemd
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -63,13 +62,18 @@ func newSite(t *testing.T) site {
 // spoofs is how many packets the machine dropped as spoofed.
 func spoofs(t *testing.T, m *machine) int {
 	t.Helper()
-	var status struct {
-		Drops map[string]struct{ Packets int }
+	total := 0
+	for line := range strings.Lines(m.Run(t, "iptables-save", "-c", "-t", "mangle")) {
+		var packets, bytes int
+		if !strings.Contains(line, "-A XFRMFW-DROP-SPOOF ") || !strings.Contains(line, "-j DROP") {
+			continue
+		}
+		if _, err := fmt.Sscanf(line, "[%d:%d]", &packets, &bytes); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		total += packets
 	}
-	if err := json.Unmarshal([]byte(m.Run(t, "xfrmfw", "status", "--json")), &status); err != nil {
-		t.Fatal(err)
-	}
-	return status.Drops["spoof"].Packets
+	return total
 }
 
 // guarded waits until packets were dropped, and fails the test if one ever arrived.
@@ -215,70 +219,108 @@ func TestDebian(t *testing.T) {
 			t.Errorf("systemd-analyze verify: exit status %d\n%s%s", out.Code, out.Stdout, out.Stderr)
 		}
 	})
-	step("the boot unit in its sandbox", func(t *testing.T) {
+	step("the units in their sandbox", func(t *testing.T) {
 		s.Up(t, lab.IPsec{})
-		m.Run(t, "systemctl", "enable", "xfrmfw-boot.service")
-		m.Run(t, "systemctl", "start", "xfrmfw-boot.service")
-		m.Run(t, "xfrmfw", "check")
-		s.Alice.MustPing(t, s.Bob.Inner(lab.IPv4), 2)
-		if !m.exists("/var/lib/xfrmfw/memory.json") {
-			t.Error("the boot unit could not write the memory")
-		}
+		m.Run(t, "systemctl", "enable", "--now", "xfrmfw.service")
 		for _, unit := range []string{"xfrmfw.service", "xfrmfw-boot.service"} {
+			if enabled, active := m.show(t, unit, "UnitFileState"), m.show(t, unit, "ActiveState"); enabled != "enabled" || active != "active" {
+				t.Errorf("%s is %s and %s", unit, enabled, active)
+			}
+			if caps := m.show(t, unit, "CapabilityBoundingSet"); caps != "cap_net_admin" {
+				t.Errorf("%s may have the capabilities %s", unit, caps)
+			}
 			if r := m.Try(t, "systemd-analyze", "security", "--threshold=20", "--no-pager", unit); r.Code != 0 {
 				t.Errorf("the sandbox of %s is wider than it was:\n%s", unit, r.Stdout)
 			}
 		}
+		m.Run(t, "xfrmfw", "check")
+		s.Alice.MustPing(t, s.Bob.Inner(lab.IPv4), 2)
 		s.Down(t, lab.IPsec{})
-		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service")
 		s.guarded(t, m, s.inbox.Count("forged"))
+		if !m.exists("/var/lib/xfrmfw/memory.json") {
+			t.Error("the daemon could not write the memory")
+		}
 	})
-	step("the boot unit with iptables-legacy", func(t *testing.T) {
+	step("the watchdog restarts a daemon that hangs", func(t *testing.T) {
+		m.write(t, "/etc/systemd/system/xfrmfw.service.d/short.conf", "[Service]\nWatchdogSec=10s\n")
+		m.Run(t, "systemctl", "daemon-reload")
+		m.Run(t, "systemctl", "restart", "xfrmfw.service")
+		settled, arrived := m.rules(t), s.inbox.Count("forged")
+		hung := m.show(t, "xfrmfw.service", "MainPID")
+		m.Run(t, "kill", "-STOP", hung)
+		lab.Eventually(t, bootPatience, func() error {
+			now, state := m.show(t, "xfrmfw.service", "MainPID"), m.show(t, "xfrmfw.service", "ActiveState")
+			if now == hung || now == "0" || state != "active" {
+				return fmt.Errorf("process %s, %s; %s hung", now, state, hung)
+			}
+			return nil
+		})
+		if log := m.Run(t, "journalctl", "--no-pager", "-b", "-u", "xfrmfw.service"); !strings.Contains(log, "Watchdog timeout") {
+			t.Errorf("it was no watchdog:\n%s", log)
+		}
+		same(t, "after the restart", m.rules(t), settled)
+		s.guarded(t, m, arrived)
+		dropOut(t, m)
+	})
+	step("the units with iptables-legacy", func(t *testing.T) {
+		m.Run(t, "systemctl", "stop", "xfrmfw.service")
 		m.Run(t, "xfrmfw", "clear")
 		variant(t, m, "legacy")
-		if r := m.Try(t, "systemctl", "restart", "xfrmfw-boot.service"); r.Code == 0 {
-			t.Error("iptables-legacy needs no drop-in: take it away, or see what else is too wide")
-		}
 		dropIn(t, m, "legacy.conf")
-		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service")
+		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service", "xfrmfw.service")
 		m.Run(t, "xfrmfw", "check")
 		if got := ours(m.rules(t)); got < 50 {
 			t.Errorf("%d rules of ours in iptables-legacy", got)
 		}
+		m.Run(t, "systemctl", "stop", "xfrmfw.service")
 		m.Run(t, "xfrmfw", "clear")
 		dropOut(t, m)
 		variant(t, m, "nft")
 	})
-	step("the boot unit as a user of its own", func(t *testing.T) {
+	step("the units as a user of their own", func(t *testing.T) {
 		m.Run(t, "useradd", "--system", "--user-group", "--home-dir", "/var/lib/xfrmfw", "--no-create-home",
 			"--shell", "/usr/sbin/nologin", "xfrmfw")
 		dropIn(t, m, "unprivileged.conf")
-		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service")
-		m.Run(t, "xfrmfw", "check")
-		// What root's own apply leaves behind must not shut the user out.
-		for _, dir := range []string{"/run/xfrmfw", "/var/lib/xfrmfw"} {
-			m.Run(t, "find", dir, "-type", "f", "-delete")
+		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service", "xfrmfw.service")
+		pid := m.show(t, "xfrmfw.service", "MainPID")
+		if user := strings.TrimSpace(m.Run(t, "ps", "-o", "user=", "-p", pid)); user != "xfrmfw" {
+			t.Errorf("the daemon runs as %s", user)
 		}
+		// What root's own apply and hook leave behind must not shut the user out.
+		m.Run(t, "find", "/run/xfrmfw", "/var/lib/xfrmfw", "-type", "f", "-delete")
 		s.Up(t, lab.IPsec{})
 		m.Run(t, "xfrmfw", "apply")
-		for _, dir := range []string{"/run/xfrmfw", "/var/lib/xfrmfw"} {
-			if out := m.Run(t, "find", dir, "!", "-user", "xfrmfw"); out != "" {
-				t.Errorf("not the user's:\n%s", out)
-			}
+		m.Run(t, "xfrmfw", "hook")
+		if out := m.Run(t, "find", "/run/xfrmfw", "/var/lib/xfrmfw", "!", "-user", "xfrmfw"); out != "" {
+			t.Errorf("not the user's:\n%s", out)
 		}
-		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service")
+		if out := m.Run(t, "find", "/run/xfrmfw", "/var/lib/xfrmfw", "-perm", "/077"); out != "" {
+			t.Errorf("others may:\n%s", out)
+		}
+		s.Alice.MustPing(t, s.Bob.Inner(lab.IPv4), 2)
 		s.Down(t, lab.IPsec{})
-		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service")
+		lab.Eventually(t, bootPatience, func() error {
+			if r := m.Try(t, "xfrmfw", "check"); r.Code != 0 {
+				return fmt.Errorf("the daemon does not follow: %s", r.Stdout)
+			}
+			return nil
+		})
 		s.guarded(t, m, s.inbox.Count("forged"))
+		if out := m.Run(t, "journalctl", "--no-pager", "-b", "_PID="+pid); strings.Contains(out, "denied") || strings.Contains(out, "error") {
+			t.Errorf("the daemon says\n%s", out)
+		}
 		dropOut(t, m)
-		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service")
+		m.Run(t, "systemctl", "restart", "xfrmfw.service")
 		inForce = m.rules(t)
 	})
 	step("an upgrade leaves the rules in force, and the configuration as it is", func(t *testing.T) {
-		const own = "# ours\nguard: {pairs: [{local: 10.2.0.0/24, remote: 10.77.0.0/24}]}\n"
+		const own = "# ours\nverified: accept\n"
 		m.write(t, "/etc/xfrmfw/xfrmfw.yaml", own)
-		arrived := s.inbox.Count("forged")
+		arrived, old := s.inbox.Count("forged"), m.show(t, "xfrmfw.service", "MainPID")
 		m.Run(t, "dpkg", "-i", newer(t, m, deb))
+		if now := m.show(t, "xfrmfw.service", "MainPID"); now == old || now == "0" {
+			t.Errorf("the daemon's process is %s, before the upgrade %s", now, old)
+		}
 		if out := m.Run(t, "dpkg-query", "-W", "xfrmfw"); !strings.HasSuffix(out, "\t99\n") {
 			t.Errorf("installed is %q", out)
 		}
@@ -298,12 +340,20 @@ func TestDebian(t *testing.T) {
 			t.Errorf("the rules before the network were\n%s", before)
 		}
 		s.guarded(t, m, 0)
-		m.Run(t, "xfrmfw", "check")
+		lab.Eventually(t, bootPatience, func() error {
+			if r := m.Try(t, "xfrmfw", "check"); r.Code != 0 {
+				return fmt.Errorf("the daemon has not seen the interfaces yet: %s", r.Stdout)
+			}
+			return nil
+		})
 	})
 	step("when the package goes, its rules go with it", func(t *testing.T) {
 		m.write(t, "/etc/xfrmfw/xfrmfw.yaml", "this is no configuration")
 		m.Run(t, "dpkg", "--remove", "xfrmfw")
 		same(t, "after the removal", m.rules(t), bare)
+		if r := m.Try(t, "pgrep", "-x", "xfrmfw"); r.Code == 0 {
+			t.Errorf("the daemon still runs: %s", r.Stdout)
+		}
 		if !m.exists("/etc/xfrmfw/xfrmfw.yaml") || !m.exists("/var/lib/xfrmfw/memory.json") {
 			t.Error("a removal that is no purge took the configuration or the memory")
 		}

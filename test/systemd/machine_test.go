@@ -189,6 +189,12 @@ func (m *machine) Run(t *testing.T, command string, args ...string) string {
 	return r.Stdout
 }
 
+// show is a property of a unit.
+func (m *machine) show(t *testing.T, unit, property string) string {
+	t.Helper()
+	return strings.TrimSpace(m.Run(t, "systemctl", "show", "--value", "-p", property, unit))
+}
+
 // write writes a file of the machine, and makes the folder for it.
 func (m *machine) write(t *testing.T, path, text string) {
 	t.Helper()
