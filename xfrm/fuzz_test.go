@@ -93,3 +93,23 @@ func checkRewrite(t *testing.T, s xfrm.Snapshot) {
 		t.Fatalf("not the same again:\n%s\nand\n%s", first.Bytes(), second.Bytes())
 	}
 }
+
+// FuzzIndex feeds an index any notifications: it never panics, and one that was
+// taken changes nothing when it comes again, but where it asks for a look.
+func FuzzIndex(f *testing.F) {
+	for typ := range uint16(0x30) {
+		f.Add(typ, make([]byte, 24), make([]byte, 248))
+	}
+	f.Fuzz(func(t *testing.T, typ uint16, a, b []byte) {
+		var d xfrm.Decoder
+		x := xfrm.NewIndex(xfrm.Snapshot{})
+		for _, body := range [][]byte{a, b} {
+			n := d.NoteOf(typ, body)
+			x.Take(n)
+			added := xfrm.Classify(typ, body) == xfrm.StateAdded
+			if first, again := x.Take(n), x.Take(n); added && first && !again {
+				t.Fatalf("asked for a look the second time, and not the third: %x", body)
+			}
+		}
+	})
+}

@@ -75,6 +75,7 @@ type daemon struct {
 	// The kernel's states and policies, the rest of the host, and nf_tables;
 	// the last is nil with the legacy variant, which tells nothing.
 	states, host, tables *source
+	known                known
 
 	// live is what stands, as it was read or as our own commits left it; nil if
 	// it has to be read. readCost is how long that took.
@@ -165,7 +166,8 @@ func (d *daemon) load(ctx context.Context) error {
 // after it is told.
 func (d *daemon) subscribe(ctx context.Context, buffer int) error {
 	d.states = newSource("states and policies", func() (*kernel.Watcher, error) {
-		w, err := kernel.Watch()
+		d.known.fail() // what came before it is not known
+		w, err := kernel.WatchFor(d.known.relevant)
 		if err == nil && buffer > 0 {
 			err = w.SetBuffer(buffer)
 		}

@@ -28,6 +28,7 @@ func (d *daemon) turn(ctx context.Context) {
 		d.measure.recorder.Reconciled(ended.Sub(began), err)
 	}
 	if err != nil {
+		d.known.fail()
 		d.live = nil
 		most := heldRetry
 		if !errors.Is(err, errHeld) {
@@ -41,6 +42,9 @@ func (d *daemon) turn(ctx context.Context) {
 		return
 	}
 	d.say(nil)
+	if d.known.end(out.wanted.snapshot) {
+		d.pace.Event(ended)
+	}
 	note(d.o, "daemon", nil)
 	if d.refused != nil {
 		note(d.o, "daemon", d.refused)
@@ -81,6 +85,7 @@ func (d *daemon) reconcile(ctx context.Context) (outcome, error) {
 				return out, err
 			}
 		}
+		d.known.begin()
 		w, change, err := d.g.plan(ctx, d.live)
 		if err != nil {
 			return out, err

@@ -55,6 +55,13 @@ type Counts struct {
 // is reported, so a first Read has to come after it. The error is ErrPermission,
 // ErrNoXFRM or what the socket gave. Close releases the socket.
 func Watch() (*Watcher, error) {
+	return WatchFor(func(typ uint16, body []byte) bool { return xfrm.Classify(typ, body).Look() })
+}
+
+// WatchFor is Watch with another judgement of which notifications ask for a
+// look. It is called by Run, one at a time, with the type of the message and what
+// follows its nlmsghdr, which may hold keys and is wiped afterwards.
+func WatchFor(relevant func(typ uint16, body []byte) bool) (*Watcher, error) {
 	c, err := dial(make([]byte, bufferSize),
 		groupAcquire, groupExpire, groupSA, groupPolicy, groupMigrate, groupMapping)
 	if err != nil {
@@ -62,9 +69,8 @@ func Watch() (*Watcher, error) {
 	}
 	w := newWatcher(c)
 	w.look = func(m message) bool {
-		e := xfrm.Classify(m.typ, m.body)
-		w.counts.Events[e]++
-		return e.Look()
+		w.counts.Events[xfrm.Classify(m.typ, m.body)]++
+		return relevant(m.typ, m.body)
 	}
 	return w, nil
 }
