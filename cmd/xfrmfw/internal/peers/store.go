@@ -27,6 +27,7 @@ type Store struct {
 	// came to when the directory was as stamp says.
 	seen   map[string]cached
 	loaded []Record
+	warned []string
 	stamp  stamp
 }
 
@@ -70,6 +71,8 @@ func bootID() string {
 
 const (
 	ending = ".json"
+	// aside begins the name of a damaged file.
+	aside = "damaged-"
 	// maxRecords and maxSize bound what hooks can make us keep and read.
 	maxRecords = 20000
 	maxSize    = 8 << 10
@@ -99,7 +102,7 @@ func (s *Store) put(r Record) error {
 	}
 	path := filepath.Join(s.dir, r.name()+ending)
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		names, err := s.names()
+		names, _, err := s.names()
 		if err != nil {
 			return err
 		}
@@ -218,21 +221,29 @@ func (s *Store) lock() (unlock func(), err error) {
 	}
 }
 
-// names lists the files of records.
-func (s *Store) names() ([]string, error) {
+// names lists the files of records, and counts the damaged ones.
+func (s *Store) names() (names []string, damaged int, err error) {
 	d, err := os.Open(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer func() { _ = d.Close() }()
 	all, err := d.Readdirnames(-1)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return slices.DeleteFunc(all, func(name string) bool { return !isRecord(name) }), nil
+	for _, name := range all {
+		switch {
+		case isRecord(name):
+			names = append(names, name)
+		case strings.HasPrefix(name, aside):
+			damaged++
+		}
+	}
+	return names, damaged, nil
 }
 
 // isRecord reports whether a name is that of a record: 32 hexadecimal digits.
@@ -246,9 +257,9 @@ func isRecord(name string) bool {
 func (s *Store) Load() (records []Record, warnings []string, err error) {
 	before := s.stampOf()
 	if before != (stamp{}) && before == s.stamp {
-		return slices.Clone(s.loaded), nil, nil
+		return slices.Clone(s.loaded), s.warned, nil
 	}
-	names, err := s.names()
+	names, damaged, err := s.names()
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the records of peers: %w", err)
 	}
@@ -260,17 +271,21 @@ func (s *Store) Load() (records []Record, warnings []string, err error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // removed meanwhile
 		case err != nil:
-			aside := filepath.Join(s.dir, "damaged-"+name)
-			if failed := os.Rename(path, aside); failed != nil {
+			if failed := os.Rename(path, filepath.Join(s.dir, aside+name)); failed != nil {
 				return nil, warnings, fmt.Errorf("set the damaged record %s aside: %w", path, failed)
 			}
-			warnings = append(warnings, fmt.Sprintf("the record of a peer is damaged (%v) and was set aside as %s: the peer is unknown until its tunnel comes up again", err, aside))
+			damaged++
 		case c.record.Boot == s.boot:
 			fresh[name] = c
 			records = append(records, c.record)
 		}
 	}
-	s.seen, s.loaded, s.stamp = fresh, records, before
+	if damaged > 0 {
+		warnings = append(warnings, fmt.Sprintf(
+			"%d records of peers were damaged and are set aside as %s: those peers are unknown until their tunnels come up again; remove the files to end this warning",
+			damaged, filepath.Join(s.dir, aside+"*")))
+	}
+	s.seen, s.loaded, s.warned, s.stamp = fresh, records, warnings, before
 	return slices.Clone(records), warnings, nil
 }
 

@@ -196,11 +196,14 @@ func TestDamageIsSetAside(t *testing.T) {
 		if err != nil || len(warnings) != 1 || !ids(records)["peer1"] || len(records) != 1 {
 			t.Errorf("%s: %+v %q %v", name, records, warnings, err)
 		}
-		if got := load(t, s); len(got) != 1 {
-			t.Errorf("%s, again: %+v", name, got)
+		if records, warnings, err := s.Load(); err != nil || len(warnings) != 1 || len(records) != 1 {
+			t.Errorf("%s, again: %+v %q %v", name, records, warnings, err)
 		}
-		if err := s.Put(of(t, 0)); err != nil || len(load(t, s)) != 2 {
-			t.Errorf("%s: who comes again is not recorded: %v", name, err)
+		if err := s.Put(of(t, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if records, _, err := s.Load(); err != nil || len(records) != 2 {
+			t.Errorf("%s: who comes again is not recorded: %+v %v", name, records, err)
 		}
 	}
 }
