@@ -39,6 +39,7 @@ test/e2e:
 test/operator:
 test/lab: golang.org/x/sys
 test/prometheus: test/lab github.com/goccy/go-yaml
+test/packages: test/lab
 test/systemd: golang.org/x/sys
 `
 
