@@ -39,6 +39,7 @@ func unpacked(t *testing.T) []pkg {
 		}
 		t.Skip("XFRMFW_PACKAGES is not set to the folder that scripts/package wrote to")
 	}
+	// The names in the rpms are absolute: without its option, cpio would install them here.
 	kinds := []struct {
 		pattern string
 		machine elf.Machine
@@ -46,8 +47,8 @@ func unpacked(t *testing.T) []pkg {
 	}{
 		{"xfrmfw_*_amd64.deb", elf.EM_X86_64, `dpkg-deb -x "$1" "$2"`},
 		{"xfrmfw_*_arm64.deb", elf.EM_AARCH64, `dpkg-deb -x "$1" "$2"`},
-		{"xfrmfw-*.x86_64.rpm", elf.EM_X86_64, `cd "$2" && rpm2cpio "$1" | cpio -id --quiet`},
-		{"xfrmfw-*.aarch64.rpm", elf.EM_AARCH64, `cd "$2" && rpm2cpio "$1" | cpio -id --quiet`},
+		{"xfrmfw-*.x86_64.rpm", elf.EM_X86_64, `cd "$2" && rpm2cpio "$1" | cpio -id --quiet --no-absolute-filenames`},
+		{"xfrmfw-*.aarch64.rpm", elf.EM_AARCH64, `cd "$2" && rpm2cpio "$1" | cpio -id --quiet --no-absolute-filenames`},
 	}
 	var all []pkg
 	for _, kind := range kinds {
