@@ -290,7 +290,12 @@ func TestDebian(t *testing.T) {
 		m.Run(t, "find", "/run/xfrmfw", "/var/lib/xfrmfw", "-type", "f", "-delete")
 		s.Up(t, lab.IPsec{})
 		m.Run(t, "xfrmfw", "apply")
-		m.Run(t, "xfrmfw", "hook")
+		m.Run(t, "env", "PLUTO_VERB=up-client", "PLUTO_REQID=11", "PLUTO_CONNECTION=office", "PLUTO_PEER=192.0.2.1",
+			"PLUTO_PEER_ID=moon", "PLUTO_PEER_CLIENT=10.1.0.0/24", "PLUTO_MY_CLIENT=10.2.0.0/24", "PLUTO_ME=192.0.2.2",
+			"/usr/libexec/xfrmfw/updown")
+		if m.Run(t, "find", "/run/xfrmfw", "-mindepth", "2", "-type", "f") == "" {
+			t.Error("the hook left no record of the peer")
+		}
 		if out := m.Run(t, "find", "/run/xfrmfw", "/var/lib/xfrmfw", "!", "-user", "xfrmfw"); out != "" {
 			t.Errorf("not the user's:\n%s", out)
 		}
