@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
@@ -11,22 +12,34 @@ import (
 func statusCommand(o *options) *cobra.Command {
 	var asJSON, all, verbose bool
 	var file string
+	var interval time.Duration
 	cmd := &cobra.Command{
 		Use:   "status [TUNNEL...]",
 		Short: "Show the tunnels, their states and the rules that serve them",
 		Long: `status shows every tunnel with its states and the rules that serve each of them,
 with packets and bytes; then what was dropped, what is guarded, and what is
 amiss. With many tunnels it shows a line for each, and the details of those that
-are named: by ID, name, connection, reqid, or the peer's identity or address.`,
+are named: by ID, name, connection, reqid, or the peer's identity or address.
+
+With --watch it shows a line for each tunnel, again and again, with packets and
+bytes a second: in place on a terminal, where q or Ctrl-C ends it, else below
+each other, and with --json one report a line.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			r, err := report(cmd.Context(), o, file)
+			g, err := openGateway(cmd.Context(), o, file)
 			if err != nil {
 				return err
 			}
-			if len(names) > 0 {
-				if r, err = r.Select(names); err != nil {
-					return usageError(err.Error())
+			read := func(ctx context.Context) (status.Report, error) { return g.selected(ctx, o, names) }
+			if cmd.Flags().Changed("watch") {
+				if err := watchable(interval, file, names, all || verbose); err != nil {
+					return err
 				}
+				w := watch{interval: interval, asJSON: asJSON, read: read, stdout: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr()}
+				return w.run(cmd.Context())
+			}
+			r, err := read(cmd.Context())
+			if err != nil {
+				return err
 			}
 			if asJSON {
 				return r.WriteJSON(cmd.OutOrStdout())
@@ -38,7 +51,40 @@ are named: by ID, name, connection, reqid, or the peer's identity or address.`,
 	cmd.Flags().BoolVar(&all, "all", false, "show the details of all tunnels, however many")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "show the text of the rules, and the shared ones")
 	cmd.Flags().StringVar(&file, "snapshot", "", "a `file` in place of the kernel; live rules are then not read")
+	cmd.Flags().DurationVar(&interval, "watch", 2*time.Second, "show rates, again after each `interval`")
+	cmd.Flags().Lookup("watch").NoOptDefVal = "2s"
 	return cmd
+}
+
+// watchable refuses what --watch can't show.
+func watchable(interval time.Duration, file string, names []string, details bool) error {
+	for _, name := range names {
+		if _, err := time.ParseDuration(name); err == nil && name != "0" {
+			return usageError(fmt.Sprintf("%s is taken for a tunnel: an interval is written --watch=%s", name, name))
+		}
+	}
+	switch {
+	case interval < 200*time.Millisecond || interval > time.Hour:
+		return usageError("--watch wants an interval from 200ms to 1h")
+	case file != "":
+		return usageError("--watch shows what changes: a snapshot does not")
+	case details:
+		return usageError("--watch shows a line for each tunnel: leave out --all and --verbose")
+	}
+	return nil
+}
+
+// selected is the report on the named tunnels, or on all.
+func (g *gateway) selected(ctx context.Context, o *options, names []string) (status.Report, error) {
+	g.warnings = nil
+	r, err := g.report(ctx, o)
+	if err != nil || len(names) == 0 {
+		return r, err
+	}
+	if r, err = r.Select(names); err != nil {
+		return r, usageError(err.Error())
+	}
+	return r, nil
 }
 
 // report reads the kernel and the live rules and makes one report of both.

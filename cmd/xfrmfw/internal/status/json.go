@@ -11,11 +11,16 @@ import (
 
 // WriteJSON writes the report as indented JSON with a newline at the end. Every
 // character that a terminal might act on is written as \uNNNN.
-func (r Report) WriteJSON(w io.Writer) error {
+func (r Report) WriteJSON(w io.Writer) error { return r.writeJSON(w, "  ") }
+
+// WriteJSONLine writes the report as JSON on one line.
+func (r Report) WriteJSONLine(w io.Writer) error { return r.writeJSON(w, "") }
+
+func (r Report) writeJSON(w io.Writer, indent string) error {
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
+	e.SetIndent("", indent)
 	if err := e.Encode(r); err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}

@@ -187,13 +187,7 @@ func (p *page) sums() {
 		return
 	}
 	var dropped []string
-	for _, d := range [...]struct {
-		name string
-		Counter
-	}{
-		{"spoof", p.Drops.Spoof}, {"inject", p.Drops.Inject}, {"crossed", p.Drops.Crossed}, {"leak", p.Drops.Leak},
-		{"restricted", p.Drops.Restricted}, {"lockdown", p.Drops.Lockdown}, {"unconfirmed", p.Drops.Unconfirmed},
-	} {
+	for _, d := range p.Drops.named() {
 		if d.Packets > 0 {
 			dropped = append(dropped, fmt.Sprintf("%s %s (%s)", d.name, count(d.Packets), size(d.Bytes)))
 		}
