@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
 func applyCommand(o *options) *cobra.Command {
@@ -107,7 +108,7 @@ func dryRunApply(ctx context.Context, o *options, file string, diff bool, stdout
 	if err != nil {
 		return err
 	}
-	_, _, change, err := g.look(ctx)
+	w, have, change, err := g.look(ctx)
 	if err != nil {
 		return err
 	}
@@ -116,9 +117,7 @@ func dryRunApply(ctx context.Context, o *options, file string, diff bool, stdout
 	case change.Empty():
 		b.WriteString("# nothing to change\n")
 	case diff:
-		for _, d := range change.Differences {
-			b.WriteString(d.String() + "\n")
-		}
+		b.WriteString(diffText(firewall.Compare(w.result.Rulesets, have), names(w)))
 	default:
 		for _, s := range change.Steps {
 			fmt.Fprintf(&b, "# %s %s\n%s", s.Family, s.Table, s.Text)

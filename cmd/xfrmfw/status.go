@@ -88,15 +88,6 @@ func (g *gateway) selected(ctx context.Context, o *options, names []string) (sta
 }
 
 // report reads the kernel and the live rules and makes one report of both.
-func report(ctx context.Context, o *options, file string) (status.Report, error) {
-	g, err := openGateway(ctx, o, file)
-	if err != nil {
-		return status.Report{}, err
-	}
-	return g.report(ctx, o)
-}
-
-// report is that of an open gateway.
 func (g *gateway) report(ctx context.Context, o *options) (status.Report, error) {
 	w, have, change, err := g.look(ctx)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
@@ -56,7 +55,7 @@ func liveRow(family firewall.Family, table firewall.Table, chain string, r firew
 	return row{
 		Rule: Rule{
 			ID: r.ID, Family: family.String(), Table: table, Chain: chain, Purpose: r.Purpose,
-			Rule: withoutComment(r.Raw), Packets: r.Packets, Bytes: r.Bytes,
+			Rule: firewall.WithoutComment(r.Raw), Packets: r.Packets, Bytes: r.Bytes,
 			Kind: countedAs(r.Purpose, r.Target == "DROP" || r.Target == "REJECT"),
 		},
 		tunnel: r.Tunnel,
@@ -89,19 +88,4 @@ func tableRank(t firewall.Table) int {
 		return i
 	}
 	return len(tables)
-}
-
-// withoutComment takes our comment out of a rule: what it says is shown beside
-// the rule.
-func withoutComment(raw string) string {
-	const option = "-m comment --comment "
-	before, after, ok := strings.Cut(raw, option)
-	if !ok {
-		return raw
-	}
-	comment, rest, _ := strings.Cut(after, " ")
-	if _, _, _, ours := firewall.ParseComment(strings.Trim(comment, `"`)); !ours {
-		return raw
-	}
-	return strings.TrimSuffix(before+rest, " ")
 }

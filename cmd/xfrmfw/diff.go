@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+// names are those of the tunnels that have one, by their ID.
+func names(w wanted) map[string]string {
+	named := make(map[string]string)
+	for i, t := range w.set.Tunnels {
+		if i < len(w.result.Tunnels) && w.result.Tunnels[i].Name != "" {
+			named[t.ID] = w.result.Tunnels[i].Name
+		}
+	}
+	return named
+}
+
+// diffText writes what an apply would change: by family and table, chain by
+// chain, "+" for a rule that comes, "-" for one that goes, ">" for one that moves.
+func diffText(changes []firewall.ChainChange, named map[string]string) string {
+	var b strings.Builder
+	kinds := make(map[firewall.ChainChangeKind]int)
+	ops := make(map[firewall.LineOp]int)
+	jumps := 0
+	at := ""
+	for _, c := range changes {
+		if table := fmt.Sprintf("%s %s", c.Family, c.Table); table != at {
+			if at != "" {
+				b.WriteByte('\n')
+			}
+			at = table
+			b.WriteString(table + "\n")
+		}
+		title := c.Chain
+		if c.Kind != firewall.ChainChanged && c.Kind != firewall.ChainJumps {
+			title += " (" + string(c.Kind) + ")"
+		}
+		b.WriteString("  " + title + "\n")
+		kinds[c.Kind]++
+		for _, l := range c.Lines {
+			b.WriteString("    " + lineText(l, named) + "\n")
+			if c.Kind == firewall.ChainJumps {
+				jumps++
+			} else {
+				ops[l.Op]++
+			}
+		}
+	}
+	fmt.Fprintf(&b, "\n# %s added, %d removed, %d moved; %s new, %d deleted; %s set\n",
+		plural(ops[firewall.LineAdded], "rule"), ops[firewall.LineRemoved], ops[firewall.LineMoved],
+		plural(kinds[firewall.ChainNew], "chain"), kinds[firewall.ChainGone], plural(jumps, "jump"))
+	return b.String()
+}
+
+// lineText is one rule, and behind "#" what it is for.
+func lineText(l firewall.LineChange, named map[string]string) string {
+	text := string(l.Op)
+	if l.Text != "" {
+		text += " " + l.Text
+	}
+	about := string(l.Purpose)
+	if l.Tunnel != "" {
+		name := l.Tunnel
+		if n := named[l.Tunnel]; n != "" {
+			name = n + " (" + l.Tunnel + ")"
+		}
+		about += ", tunnel " + name
+	}
+	if l.Op == firewall.LineMoved {
+		about += fmt.Sprintf(", from place %d to %d", l.From, l.To)
+	}
+	if about == "" {
+		about = "not a rule of xfrmfw"
+	}
+	return text + "  # " + strings.TrimPrefix(about, ", ")
+}
