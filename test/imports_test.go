@@ -37,6 +37,7 @@ cmd/xfrmfw/internal/screen: golang.org/x/sys
 cmd/xfrmfw/internal/status: firewall xfrm
 test:
 test/e2e:
+test/ike:
 test/operator:
 test/lab: golang.org/x/sys
 test/prometheus: test/lab github.com/goccy/go-yaml

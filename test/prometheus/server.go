@@ -45,10 +45,10 @@ func Program(t testing.TB, name string) string {
 	return ""
 }
 
-// Configure writes a configuration that scrapes the daemon at target every
-// second, and returns the arguments with which Prometheus then listens on
+// Configure writes a configuration that scrapes the daemon at target every so
+// many seconds, and returns the arguments with which Prometheus then listens on
 // address.
-func Configure(t testing.TB, target, address, scripts string) []string {
+func Configure(t testing.TB, seconds int, target, address, scripts string) []string {
 	t.Helper()
 	dir := t.TempDir()
 	rules, err := filepath.Abs(filepath.Join(scripts, "alerts.yaml"))
@@ -56,13 +56,12 @@ func Configure(t testing.TB, target, address, scripts string) []string {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf(`global: {scrape_interval: 1s, evaluation_interval: 1s}
-rule_files: [%q]
+	text := fmt.Sprintf(`global: {scrape_interval: %[1]ds, scrape_timeout: %[1]ds, evaluation_interval: %[1]ds}
+rule_files: [%[2]q]
 scrape_configs:
   - job_name: xfrmfw
-    scrape_timeout: 1s
-    static_configs: [{targets: [%q]}]
-`, rules, target)
+    static_configs: [{targets: [%[3]q]}]
+`, seconds, rules, target)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

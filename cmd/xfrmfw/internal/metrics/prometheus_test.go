@@ -58,7 +58,7 @@ func TestDashboardAndAlerts(t *testing.T) {
 	free := loopback(t)
 	address := free.Addr().String()
 	_ = free.Close()
-	cmd := exec.Command(program, prometheus.Configure(t, l.Addr().String(), address, scripts)...)
+	cmd := exec.Command(program, prometheus.Configure(t, 1, l.Addr().String(), address, scripts)...)
 	var output strings.Builder
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

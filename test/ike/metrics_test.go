@@ -1,0 +1,91 @@
+package ike
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/test/lab"
+	"github.com/xfrmfw/xfrmfw/test/prometheus"
+)
+
+// TestMetrics has Debian's Prometheus scrape the daemon of a gateway, while traffic goes through a tunnel and an attacker
+// forges some, and asks it all that the dashboard and the alerts ask. Then the tunnel goes down.
+func TestMetrics(t *testing.T) {
+	const target, address, scripts = "127.0.0.1:9863", "127.0.0.1:9090", "../../scripts"
+	program := prometheus.Program(t, "prometheus")
+	n := lab.NewNetwork(t)
+	n.Up(t, lab.IPsec{})
+	config := fmt.Sprintf(`daemon: {audit: 1s, resync: 1s, metrics: "%s", metrics_tunnels: 10}
+tunnels:
+  - match: {peer: %s}
+    name: moon
+`, target, n.Moon.Outer(lab.IPv4))
+	if err := os.WriteFile(filepath.Join(n.Sun.EtcDir(), "xfrmfw.yaml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.Sun.StartXfrmfw(t, "daemon")
+	n.Sun.Start(t, nil, program, prometheus.Configure(t, 3, target, address, scripts)...)
+	server := prometheus.Server{Address: address, Client: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+			return conn, n.Sun.Do(func() error {
+				conn, err = new(net.Dialer).DialContext(ctx, network, address)
+				return err
+			})
+		},
+	}}}
+	// reaches waits until an expression has a value of at least so much, and has send do something meanwhile.
+	reaches := func(expression string, least float64, send func()) {
+		t.Helper()
+		lab.Eventually(t, 3*lab.Patience, func() error {
+			send()
+			samples, err := server.Query(context.Background(), expression)
+			if err != nil {
+				return err
+			}
+			for _, s := range samples {
+				if value, err := strconv.ParseFloat(s.Value, 64); err == nil && value >= least {
+					return nil
+				}
+			}
+			return fmt.Errorf("%s: %v, want at least %v", expression, samples, least)
+		})
+	}
+	inbox := n.Bob.ListenUDP(t, netip.AddrPortFrom(n.Bob.Inner(lab.IPv4), 7000))
+	reaches(`xfrmfw_tunnel_received_packets_total{name="moon", evidence="verified"}`, 3, func() {
+		n.Alice.SendUDP(t, netip.AddrPort{}, inbox.Addr, "real", 3)
+	})
+	forged := lab.UDPPacket(netip.AddrPortFrom(n.Alice.Inner(lab.IPv4), 7001), inbox.Addr, "forged")
+	reaches(`xfrmfw_dropped_packets_total{case="spoof"} + on (instance) xfrmfw_kernel_xfrm_errors_total{error="XfrmInNoPols"}`, 3, func() {
+		n.Mallory.SendRaw(t, forged.Times(3)...)
+	})
+	server.Check(t, 3*lab.Patience, prometheus.Expressions(t, scripts))
+	for expression, least := range map[string]float64{
+		`xfrmfw_named_tunnel_up{name="moon"}`: 1, `xfrmfw_tunnel_up{name="moon"}`: 1, `xfrmfw_tunnels{state="up"}`: 1, `up{job="xfrmfw"}`: 1,
+		`xfrmfw_tunnel_sa_bytes_total{name="moon", direction="in"}`: 100, `xfrmfw_reconciles_total`: 2, `xfrmfw_guards{source="live"}`: 1,
+	} {
+		reaches(expression, least, func() {})
+	}
+
+	n.Sun.FlushXFRM(t)
+	reaches(`xfrmfw_dropped_packets_total{case="leak"}`, 3, func() {
+		n.Bob.SendUDP(t, netip.AddrPort{}, netip.AddrPortFrom(n.Alice.Inner(lab.IPv4), 7000), "leak", 3)
+	})
+	lab.Eventually(t, 2*lab.Patience, func() error {
+		names, err := server.Alerts(context.Background())
+		if err == nil && !slices.Contains(names, "XfrmfwTunnelDown") {
+			err = fmt.Errorf("the tunnel is down, and the alerts are %q", names)
+		}
+		return err
+	})
+	if inbox.Count("forged") > 0 {
+		t.Error("what was forged arrived")
+	}
+}
