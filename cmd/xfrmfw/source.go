@@ -21,6 +21,9 @@ type source struct {
 	past    kernel.Counts
 }
 
+// reopen is the least time from one watcher to the next.
+const reopen = time.Second
+
 func newSource(name string, open func() (*kernel.Watcher, error)) *source {
 	return &source{name: name, open: open, dirty: make(chan struct{}, 1)}
 }
@@ -95,6 +98,7 @@ func (s *source) set(w *kernel.Watcher) {
 
 func (s *source) run(ctx context.Context, w *kernel.Watcher, log logger) {
 	for {
+		opened := time.Now()
 		err := s.follow(ctx, w)
 		s.set(nil)
 		w.Close()
@@ -102,14 +106,15 @@ func (s *source) run(ctx context.Context, w *kernel.Watcher, log logger) {
 			return
 		}
 		log.warn("%v: opened anew", err)
-		for {
-			if w, err = s.open(); err == nil {
-				break
-			}
+		// One that fails as soon as it is opened must not have us do nothing else.
+		for wait := time.Until(opened.Add(reopen)); ; wait = reopen {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(time.Second):
+			case <-time.After(wait):
+			}
+			if w, err = s.open(); err == nil {
+				break
 			}
 		}
 		s.set(w)

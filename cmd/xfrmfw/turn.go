@@ -50,7 +50,9 @@ func (d *daemon) turn(ctx context.Context) {
 		note(d.o, "daemon", d.refused)
 	}
 	d.pace.Done(began, ended)
-	d.resyncAt = ended.Add(max(d.settings.Resync, 500*ended.Sub(began)))
+	wait := max(d.settings.Resync, 500*ended.Sub(began))
+	d.resyncAt = ended.Add(wait)
+	d.measure.recorder.Waits(wait)
 	if out.steps > 0 {
 		d.log.info("%s", summary(out))
 	}

@@ -20,7 +20,7 @@ type Notifications struct {
 type Recorder struct {
 	durations               prometheus.Histogram
 	reconciles, failures    prometheus.Counter
-	lastSuccess             prometheus.Gauge
+	lastSuccess, interval   prometheus.Gauge
 	repairs                 prometheus.Counter
 	nudges, refused         prometheus.Counter
 	reloads, reloadFailures prometheus.Counter
@@ -53,6 +53,7 @@ func NewRecorder() *Recorder {
 		reconciles:     counter("xfrmfw_reconciles_total", "Times that the rules were brought in line with the kernel, or were found to be, failures included."),
 		failures:       counter("xfrmfw_reconcile_failures_total", "Reconciles that failed: the rules are then the former ones."),
 		lastSuccess:    gauge("xfrmfw_reconcile_last_success_timestamp_seconds", "When the rules were last known to be right; 0 is never."),
+		interval:       gauge("xfrmfw_reconcile_interval_seconds", "How long the daemon waits at most until the next reconcile, if nothing happens."),
 		repairs:        counter("xfrmfw_drift_repaired_total", "Times that rules which others had removed, changed or moved were put back."),
 		nudges:         counter("xfrmfw_hook_nudges_total", "Times that an IKE daemon's hook told of a change."),
 		refused:        counter("xfrmfw_socket_peers_refused_total", "Connections to the daemon's socket that were refused."),
@@ -77,6 +78,9 @@ func (r *Recorder) Reconciled(took time.Duration, err error) {
 	}
 	r.lastSuccess.SetToCurrentTime()
 }
+
+// Waits tells how long it is at most until the next reconcile.
+func (r *Recorder) Waits(most time.Duration) { r.interval.Set(most.Seconds()) }
 
 // Repaired counts that rules were put back which someone else had touched,
 // without a change of the kernel's states or policies.
@@ -125,7 +129,7 @@ func (r *Recorder) notifications() Notifications {
 // own are the metrics that keep their own value.
 func (r *Recorder) own() []prometheus.Collector {
 	return []prometheus.Collector{
-		r.durations, r.reconciles, r.failures, r.lastSuccess, r.repairs, r.nudges, r.refused, r.reloads, r.reloadFailures, r.reloaded,
+		r.durations, r.reconciles, r.failures, r.lastSuccess, r.interval, r.repairs, r.nudges, r.refused, r.reloads, r.reloadFailures, r.reloaded,
 	}
 }
 

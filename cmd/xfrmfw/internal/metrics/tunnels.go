@@ -26,8 +26,10 @@ const (
 	// leastPause is the time between two readings, however many ask.
 	leastPause = 5 * time.Second
 	// share bounds what readings cost: after one that took a second, the next
-	// is not before this many seconds.
-	share = 10
+	// is not before this many seconds, up to mostPause, as what is served is to
+	// be of use.
+	share     = 5
+	mostPause = 30 * time.Second
 	// defaultPatience is how long a scrape waits for a reading; it then gets
 	// the last one. Prometheus gives up after 10 seconds by default.
 	defaultPatience = 6 * time.Second
@@ -133,7 +135,7 @@ func (t *Tunnels) Run(ctx context.Context) {
 
 // fresh tells whether the last reading has to do. It is called under the lock.
 func (t *Tunnels) fresh() bool {
-	wait := max(t.pause, share*t.last.took)
+	wait := max(t.pause, min(share*t.last.took, mostPause))
 	return !t.last.tried.IsZero() && t.now().Sub(t.last.tried) < wait
 }
 
