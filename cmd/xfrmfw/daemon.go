@@ -104,6 +104,10 @@ func runDaemon(ctx context.Context, o *options, buffer int, stderr io.Writer) er
 	if err := d.load(ctx); err != nil {
 		return err
 	}
+	// Before the lock, which says whom to signal: by default SIGHUP kills.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, unix.SIGHUP)
+	defer signal.Stop(hangup)
 	unlock, err := lockDaemon(ctx, o)
 	if err != nil {
 		return err
@@ -124,10 +128,6 @@ func runDaemon(ctx context.Context, o *options, buffer int, stderr io.Writer) er
 		return err
 	}
 	defer func() { _ = d.nudges.Close() }()
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, unix.SIGHUP)
-	defer signal.Stop(hangup)
-
 	d.measure.recorder.Follow(func() metrics.Notifications {
 		c := d.states.counts()
 		return metrics.Notifications{Events: c.Events, Lost: c.Lost}

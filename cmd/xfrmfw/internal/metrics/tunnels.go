@@ -46,6 +46,8 @@ type Tunnels struct {
 	now             func() time.Time
 	pause, patience time.Duration
 
+	// sum is Run's own.
+	sum totals
 	// asked has an element if someone waits for a reading.
 	asked chan struct{}
 
@@ -86,17 +88,19 @@ func NewTunnels(source Source, most int) *Tunnels {
 	}
 }
 
-// Limit changes how many tunnels have series of their own.
+// Limit changes how many tunnels have series of their own, from the next scrape
+// on.
 func (t *Tunnels) Limit(most int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.most = most
+	if t.most != most {
+		t.most, t.last.tried = most, time.Time{}
+	}
 }
 
-// Run reads when asked, until ctx is done. It is to run once, beside the
-// scrapes.
+// Run reads when asked, until ctx is done. It may run again after that, but not
+// twice at once.
 func (t *Tunnels) Run(ctx context.Context) {
-	var sum totals
 	for {
 		select {
 		case <-ctx.Done():
@@ -114,8 +118,8 @@ func (t *Tunnels) Run(ctx context.Context) {
 		state, err := t.source(within)
 		cancel()
 		if err == nil {
-			sum.fold(state.Report, most)
-			last.take(state, sum, most)
+			t.sum.fold(state.Report, most)
+			last.take(state, t.sum, most)
 		} else {
 			last.failures++
 		}
