@@ -109,10 +109,9 @@ func (b *builder) claimEntries() []entry {
 		t := b.Set.Tunnels[c.tunnel]
 		base := selectors(c.pair)
 		base.Policy, base.Tunnel, base.Target = b.policyIn(t, b.family), t.ID, b.markVerified()
-		tagged, untagged := base, base
+		tagged := base
 		tagged.Mark, tagged.Purpose = has(m.Tag), PurposeVerified
-		untagged.Mark, untagged.Purpose = lacks(m.Tag), b.untaggedPurpose(c.tunnel)
-		entries = append(entries, entry{c.pair.Remote, []Rule{tagged, untagged}})
+		entries = append(entries, entry{c.pair.Remote, []Rule{tagged, b.untagged(c.tunnel, base)}})
 	}
 	return append(entries, b.ipcompEntries()...)
 }
@@ -137,14 +136,14 @@ func (b *builder) untaggedPurpose(tunnel int) Purpose {
 // as protocol 4 between the gateways before their payload appears.
 func (b *builder) ipcompEntries() []entry {
 	var entries []entry
-	for _, t := range b.Set.Tunnels {
+	for i, t := range b.Set.Tunnels {
 		if !t.Comp || !specified(t.Remote) || !specified(t.Local) || familyOf(t.Remote) != b.family {
 			continue
 		}
-		r := Rule{
+		r := b.confirmed(i, Rule{
 			Src: single(t.Remote), Dst: single(t.Local), Proto: b.ipInIP(), Policy: b.policyIn(t, b.family),
 			Target: b.markVerified(), Purpose: PurposeIPComp, Tunnel: t.ID,
-		}
+		})
 		entries = append(entries, entry{single(t.Remote), []Rule{r}})
 	}
 	return entries
@@ -173,10 +172,9 @@ func (b *builder) carrierEntries() []entry {
 		t := b.Set.Tunnels[o.tunnel]
 		name := stableName(chainCarrier, o.devices[0])
 		rule := Rule{Policy: b.policyIn(t, b.family), Target: b.markVerified(), Tunnel: t.ID}
-		tagged, untagged := rule, rule
+		tagged := rule
 		tagged.Mark, tagged.Purpose = has(m.Tag), PurposeVerified
-		untagged.Mark, untagged.Purpose = lacks(m.Tag), b.untaggedPurpose(o.tunnel)
-		b.chain(Mangle, name, tagged, untagged,
+		b.chain(Mangle, name, tagged, b.untagged(o.tunnel, rule),
 			Rule{Mark: has(m.Verified), Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: t.ID},
 			Rule{Target: drop(PurposeCrossed), Purpose: PurposeDispatch, Tunnel: t.ID},
 		)
@@ -205,7 +203,7 @@ func (b *builder) related() {
 		policy := b.policyIn(t, b.family)
 		// The flow that the error is about has to be the tunnel's own, whichever
 		// end began it: a peer has no say in other peers' flows.
-		about := Rule{Dst: c.pair.Local, Policy: policy, Target: b.markVerified(), Purpose: PurposeRelated, Tunnel: t.ID}
+		about := b.confirmed(c.tunnel, Rule{Dst: c.pair.Local, Policy: policy, Target: b.markVerified(), Purpose: PurposeRelated, Tunnel: t.ID})
 		began, replied := about, about
 		began.Ct = CtMatch{State: CtRelated, OrigSrc: c.pair.Remote}
 		replied.Ct = CtMatch{State: CtRelated, ReplSrc: c.pair.Remote}

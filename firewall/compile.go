@@ -48,6 +48,9 @@ type Result struct {
 	Guards []Guard
 	// Ignored lists what no rule was made for, besides the set's own.
 	Ignored []xfrm.Ignored
+	// Unenforceable says why Config.Enforce is not in force, by tunnel: the rules
+	// are then those without it. Empty if it is, or was not asked for.
+	Unenforceable []string
 	// Warnings are sentences for a person.
 	Warnings []string
 }
@@ -132,6 +135,8 @@ type compiler struct {
 	up map[string]bool
 	// connected are this host's networks.
 	connected []lanSpot
+	// enforce tells that case 3 is dropped.
+	enforce bool
 	// uncertain are the reqids of which not every packet that may come out of
 	// them is known.
 	uncertain map[uint32]bool
@@ -165,6 +170,7 @@ func newCompiler(in Input) *compiler {
 		c.claim(i)
 	}
 	c.unknownPeers()
+	c.enforcement()
 	return c
 }
 

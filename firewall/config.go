@@ -18,6 +18,9 @@ type Config struct {
 	Marks    Marks
 	Log      LogConfig
 	Guard    GuardConfig
+	// Enforce drops what came out of a tunnel without TAG where TAG could be had
+	// (case 3). Where some tunnel's packets can't be tagged, it is not in force.
+	Enforce bool
 	// Lockdown, if not nil, blocks everything else that comes in by the WAN
 	// interfaces; it needs WAN.
 	Lockdown *Lockdown

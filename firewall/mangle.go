@@ -41,6 +41,7 @@ func (b *builder) mangle() {
 
 	b.tagging()
 	b.classification()
+	b.unconfirmed()
 	b.mss()
 	b.guards()
 	b.dropChains()

@@ -17,11 +17,13 @@ const (
 	PurposeVerified    Purpose = "verified"    // (1) policy, selectors and TAG
 	PurposePolicyOnly  Purpose = "policy-only" // (2) no TAG, and none could be had
 	PurposeUnconfirmed Purpose = "unconfirmed" // (3) no TAG, though it could be had
-	PurposeRelated     Purpose = "related"     // (1b) an ICMP error from inside a tunnel
-	PurposeForeign     Purpose = "foreign"     // (1b, 7b) another live tunnel owns the source
-	PurposeIPComp      Purpose = "ipcomp"      // (1c) the carrier of a small packet
-	PurposeOverlay     Purpose = "overlay"     // (4) out of a device inside a tunnel
-	PurposeUnknown     Purpose = "unknown"     // (7b) decrypted, but by no tunnel that we know
+	// (3) the same under enforce, where a chain of its own drops it
+	PurposeUnconfirmedGuard Purpose = "guard-unconfirmed"
+	PurposeRelated          Purpose = "related" // (1b) an ICMP error from inside a tunnel
+	PurposeForeign          Purpose = "foreign" // (1b, 7b) another live tunnel owns the source
+	PurposeIPComp           Purpose = "ipcomp"  // (1c) the carrier of a small packet
+	PurposeOverlay          Purpose = "overlay" // (4) out of a device inside a tunnel
+	PurposeUnknown          Purpose = "unknown" // (7b) decrypted, but by no tunnel that we know
 
 	PurposeAcceptIn  Purpose = "accept-in"  // verified traffic is let in
 	PurposeAcceptOut Purpose = "accept-out" // traffic into tunnels is let out

@@ -61,11 +61,17 @@ func apply(ctx context.Context, o *options, by string, stdout, stderr io.Writer)
 	}
 	defer unlock()
 	defer func() { note(o, by, err) }()
+	// Who asks for enforce shall know that he can't have it; a hook can't tell
+	// anybody, and rules without it are better than old ones.
+	g.insist = by == "apply"
 	out, err := g.reconcile(ctx)
 	if err != nil {
 		return err
 	}
-	for _, warning := range append(g.warnings, out.wanted.result.Warnings...) {
+	if pid, _ := daemonPID(o); g.config.Enforce && g.insist && pid == 0 {
+		g.warnings = append(g.warnings, "cross_check: enforce needs the daemon, which leaves it when a module is loaded that keeps packets from being tagged; without one, these are dropped from then on")
+	}
+	for _, warning := range append(append(g.warnings, g.markWarnings()...), out.wanted.result.Warnings...) {
 		_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+warning)
 	}
 	if by == "apply" {

@@ -23,6 +23,9 @@ for, names each difference, and exits with 3 if there is one. It changes nothing
 			if err != nil {
 				return err
 			}
+			for _, warning := range append(append(g.warnings, g.markWarnings()...), w.result.Warnings...) {
+				_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "xfrmfw: warning: "+warning)
+			}
 			out := cmd.OutOrStdout()
 			if change.Empty() {
 				_, err := fmt.Fprintf(out, "in sync: %s\n", plural(len(w.set.Tunnels), "tunnel"))

@@ -35,6 +35,9 @@ type gateway struct {
 	peers *peers.Store
 	// natSources are what the live rules of others map to.
 	natSources []netip.Prefix
+	// insist makes it an error that cross_check: enforce can't be in force, where
+	// else it is left with a warning.
+	insist bool
 	// warnings are for the user, besides those of the compiler.
 	warnings []string
 }

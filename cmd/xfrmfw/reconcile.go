@@ -37,6 +37,9 @@ func (g *gateway) reconcile(ctx context.Context) (outcome, error) {
 			return out, err
 		}
 		out.wanted = w
+		if why := w.result.Unenforceable; g.insist && len(why) > 0 {
+			return out, fmt.Errorf("cross_check: enforce would drop what can't be tagged: %s: have the IKE daemon set the tag (set_mark_in), or write cross_check: observe", firewall.Few(why))
+		}
 		if !change.Empty() {
 			var again bool
 			if again, last = g.commit(ctx, w, have, change); again {

@@ -48,6 +48,8 @@ tunnels:
 		t.Errorf("got %+v\nwant %+v", c, want)
 	}
 	for text, check := range map[string]func(firewall.Config) bool{
+		"cross_check: enforce":   func(c firewall.Config) bool { return c.Enforce },
+		"cross_check: observe":   func(c firewall.Config) bool { return !c.Enforce },
 		"guard: {remember: off}": func(c firewall.Config) bool { return c.Guard.Forget },
 		"guard: {remember: 2d}":  func(c firewall.Config) bool { return c.Guard.Remember == 2*24*3600 && !c.Guard.Forget },
 		"log: off":               func(c firewall.Config) bool { return c.Log == firewall.LogConfig{} },

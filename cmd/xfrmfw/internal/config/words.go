@@ -26,7 +26,9 @@ func (p *parser) topWords() words {
 		"lockdown": p.lockdown,
 		"daemon":   p.daemon,
 
-		"cross_check": nil,
+		"cross_check": func(n ast.Node) {
+			p.config.Enforce = p.choice(n, "cross_check", "observe", "enforce") == "enforce"
+		},
 	}
 }
 
