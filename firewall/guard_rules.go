@@ -72,14 +72,29 @@ func (b *builder) dropChains() {
 	b.chain(Filter, chainRefuse, append(b.logged(PurposeLeak), Rule{Target: Target{Verb: Reject}, Purpose: PurposeReject})...)
 }
 
-// logged writes about a case, at a bounded rate.
-func (b *builder) logged(p Purpose) []Rule {
-	log, ok := b.Config.Log.target(p)
+// logged writes about a case, at a bounded rate. The cases have one rule for
+// all tunnels, so that a tunnel more costs no rule more; the addresses that are
+// logged tell which it was.
+func (b *builder) logged(p Purpose) []Rule { return b.loggedAs(string(p), -1) }
+
+// loggedAs writes about a drop in a tunnel's own chain, and names the tunnel as
+// the configuration does, or by its ID: nothing of what a peer calls itself.
+func (b *builder) loggedAs(word string, tunnel int) []Rule {
+	name, id := "", ""
+	if tunnel >= 0 {
+		id = b.Set.Tunnels[tunnel].ID
+		name = id
+		if tc, ok := b.config(b.Set.Tunnels[tunnel]); ok && tc.Name != "" {
+			name = tc.Name
+		}
+	}
+	log, ok := b.Config.Log.target(word, name)
 	if !ok {
 		return nil
 	}
 	return []Rule{{
-		Limit: Limit{PerSecond: b.Config.Log.PerSecond, Burst: b.Config.Log.PerSecond}, Target: log, Purpose: PurposeLog,
+		Limit:  Limit{PerSecond: b.Config.Log.PerSecond, Burst: b.Config.Log.PerSecond},
+		Target: log, Purpose: PurposeLog, Tunnel: id,
 	}}
 }
 

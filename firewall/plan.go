@@ -71,6 +71,18 @@ func Plan(want []Ruleset, have map[Family]Save) (Change, error) {
 // Clear plans the removal of all that is ours.
 func Clear(have map[Family]Save) (Change, error) { return Plan(nil, have) }
 
+// ClearButGuards plans the removal of all that lets something pass: what is ours
+// in mangle stays, where everything is judged and the guards drop.
+func ClearButGuards(have map[Family]Save) (Change, error) {
+	rest := make(map[Family]Save, len(have))
+	for family, save := range have {
+		save.Tables = slices.DeleteFunc(slices.Clone(save.Tables), func(t SavedTable) bool { return t.Name == Mangle })
+		save.Unreadable = slices.DeleteFunc(slices.Clone(save.Unreadable), func(t Table) bool { return t == Mangle })
+		rest[family] = save
+	}
+	return Plan(nil, rest)
+}
+
 // Rollback returns what leads from the live rules back to the former ones: our
 // chains and jumps as they were printed then, with the counters of today where
 // the rule still stands, in every family that both have.

@@ -28,20 +28,20 @@ func (b *builder) restrictions() (in, out []Rule) {
 			name := fmt.Sprintf("%sI%d", chainService, i)
 			inTree = append(inTree, b.restrictedIn(i, name)...)
 			in = append(in, b.fromOverlay(i, name)...)
-			b.services(name, b.carriers(i, true), tc.In, Target{Verb: Drop}, t.ID)
+			b.services(name, b.carriers(i, true), tc.In, append(b.loggedAs("in", i), Rule{Target: Target{Verb: Drop}}), t.ID)
 		}
 		if tc.Remote != nil {
 			// What the peer claims beyond the cap would draw traffic to it.
 			name := fmt.Sprintf("%sC%d", chainService, i)
 			outTree = append(outTree, b.restrictedOut(i, name)...)
 			out = append(out, b.intoDevice(i, name)...)
-			b.withinCap(name, tc.Remote, t.ID)
+			b.withinCap(name, tc.Remote, b.loggedAs("remote", i), t.ID)
 		}
 		if tc.Out != nil {
 			name := fmt.Sprintf("%sO%d", chainService, i)
 			outTree = append(outTree, b.restrictedOut(i, name)...)
 			out = append(out, b.intoDevice(i, name)...)
-			b.services(name, b.carriers(i, false), tc.Out, Target{Verb: Reject}, t.ID)
+			b.services(name, b.carriers(i, false), tc.Out, append(b.loggedAs("out", i), Rule{Target: Target{Verb: Reject}}), t.ID)
 		}
 	}
 	b.set.Chains = append(b.set.Chains, dispatch(Filter, chainRestrictIn, true, inTree)...)
@@ -56,24 +56,27 @@ func (b *builder) restrictions() (in, out []Rule) {
 }
 
 // services builds a tunnel's chain: carriers, replies, the services, and the end.
-func (b *builder) services(name string, carriers []Rule, list []Service, end Target, tunnel string) {
+func (b *builder) services(name string, carriers []Rule, list []Service, end []Rule, tunnel string) {
 	rules := append(carriers, Rule{Ct: CtMatch{State: CtRelated | CtEstablished}, Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: tunnel})
 	for _, s := range list {
 		r := b.service(s)
 		r.Target, r.Purpose, r.Tunnel = Target{Verb: Return}, PurposeService, tunnel
 		rules = append(rules, r)
 	}
-	b.chain(Filter, name, append(rules, Rule{Target: end, Purpose: PurposeRestricted, Tunnel: tunnel})...)
+	last := &end[len(end)-1]
+	last.Purpose, last.Tunnel = PurposeRestricted, tunnel
+	b.chain(Filter, name, append(rules, end...)...)
 }
 
 // withinCap builds the chain that keeps what goes into a tunnel within its cap.
-func (b *builder) withinCap(name string, limits []netip.Prefix, tunnel string) {
+func (b *builder) withinCap(name string, limits []netip.Prefix, log []Rule, tunnel string) {
 	var rules []Rule
 	for _, p := range limits {
 		if familyOf(p.Addr()) == b.family {
 			rules = append(rules, Rule{Dst: p, Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: tunnel})
 		}
 	}
+	rules = append(rules, log...)
 	b.chain(Filter, name, append(rules, Rule{Target: Target{Verb: Reject}, Purpose: PurposeRestricted, Tunnel: tunnel})...)
 }
 
@@ -217,6 +220,7 @@ func (b *builder) lockdown() []Rule {
 		r.DstType = Local
 		rules = append(rules, r)
 	}
+	rules = append(rules, b.logged(PurposeLockdown)...)
 	b.chain(Filter, chainLockdown, append(rules, Rule{Target: Target{Verb: Drop}, Purpose: PurposeLockdown})...)
 	return b.onWAN(Rule{Target: Target{Verb: Goto, Chain: chainLockdown}, Purpose: PurposeDispatch}, inBy)
 }

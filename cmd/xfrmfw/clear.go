@@ -12,19 +12,32 @@ import (
 )
 
 func clearCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	var keepGuards bool
+	cmd := &cobra.Command{
 		Use:   "clear",
 		Short: "Remove all of xfrmfw's rules",
 		Long: `clear removes xfrmfw's chains and jumps and leaves the rest as it is. Tunnel
-traffic is then what it was without xfrmfw: packets like any from the internet.`,
+traffic is then what it was without xfrmfw: packets like any from the internet.
+With --keep-guards what drops stays, the mangle table: nothing of ours lets
+anything pass, and cleartext neither passes for tunnel traffic nor leaves in its
+place. The guards stand as they were until the next apply.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return clearRules(cmd.Context(), o, cmd.OutOrStdout())
+			plan := firewall.Clear
+			if keepGuards {
+				plan = firewall.ClearButGuards
+			}
+			return clearRules(cmd.Context(), o, plan, cmd.OutOrStdout())
 		},
 	}
+	cmd.Flags().BoolVar(&keepGuards, "keep-guards", false, "leave what drops, and remove what accepts")
+	return cmd
 }
 
-func clearRules(ctx context.Context, o *options, stdout io.Writer) error {
+// clearing plans what a clear removes.
+type clearing func(map[firewall.Family]firewall.Save) (firewall.Change, error)
+
+func clearRules(ctx context.Context, o *options, plan clearing, stdout io.Writer) error {
 	g, err := openGateway(ctx, o, "")
 	if err != nil {
 		return err
@@ -43,7 +56,7 @@ func clearRules(ctx context.Context, o *options, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		change, err := firewall.Clear(have)
+		change, err := plan(have)
 		if err != nil {
 			return err
 		}

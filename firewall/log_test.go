@@ -1,0 +1,73 @@
+package firewall
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Every drop is preceded by a rule that writes about it at a bounded rate and
+// names the case, and the tunnel where the rule is its own.
+func TestDropsAreLogged(t *testing.T) {
+	long := "the-office-in-a-very-long-street"
+	config := Config{
+		WAN: []string{"eth0"}, Lockdown: &Lockdown{}, Enforce: true,
+		Log: LogConfig{Kernel: true, PerSecond: 5},
+		Tunnels: []TunnelConfig{
+			{Match: Match{Reqid: 1}, Name: long, In: []Service{{Proto: xfrm.ICMP}}, Out: []Service{{Proto: xfrm.ICMP}}},
+			{Match: Match{Reqid: 2}, In: []Service{{Proto: xfrm.ICMP}}},
+		},
+	}
+	second := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.5.0.0/24"}}}
+	s := snapshotOf(sunHost(), sunSite(), second)
+	var id string
+	for _, group := range []uint16{0, 5} {
+		if group != 0 {
+			config.Log = LogConfig{Group: group, PerSecond: 5}
+		}
+		w := compileWorld(t, s, config)
+		for _, tunnel := range xfrm.Tunnels(s).Tunnels {
+			if tunnel.Reqid == 2 {
+				id = tunnel.ID
+			}
+		}
+		packet := func(reqid uint32, src string, mark bool) Packet {
+			p := from(reqid, src, "10.2.0.10")
+			p.DPort = 80
+			if mark {
+				return tagged(p)
+			}
+			return p
+		}
+		cut := "xfrmfw:in:the-office-in-a-ver:"[:28] + ":"
+		if group != 0 {
+			cut = "xfrmfw:in:" + long + ":"
+		}
+		for _, tc := range []struct {
+			prefix string
+			got    passage
+		}{
+			{"xfrmfw:spoof:", w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil)},
+			{"xfrmfw:crossed:", w.arrive(packet(1, "10.77.0.1", true), nil)},
+			{"xfrmfw:unconfirmed:", w.arrive(packet(1, "10.1.0.10", false), nil)},
+			{cut, w.arrive(packet(1, "10.1.0.10", true), nil)},
+			{"xfrmfw:in:" + id + ":", w.arrive(packet(2, "10.5.0.9", true), nil)},
+			{"xfrmfw:lockdown:", w.arrive(clear4("203.0.113.1", "10.2.0.10"), nil)},
+		} {
+			step, ok := Last(tc.got.steps, PurposeLog)
+			if !ok || step.Rule.Target.Prefix != tc.prefix || step.Rule.Limit.PerSecond != 5 {
+				t.Errorf("want a rule that logs %s, got %q in %v", tc.prefix, step.Rule.Target.Prefix, tc.got.steps)
+			}
+			if tc.got.final != Drop {
+				t.Errorf("%s: verdict %d", tc.prefix, tc.got.final)
+			}
+		}
+		out := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP, DPort: 80,
+			Ahead: []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
+		step, _ := Last(w.forward(out).steps, PurposeLog)
+		if !strings.HasPrefix(step.Rule.Target.Prefix, "xfrmfw:out:the-office") {
+			t.Errorf("out: prefix %q", step.Rule.Target.Prefix)
+		}
+	}
+}
