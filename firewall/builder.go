@@ -13,6 +13,30 @@ type builder struct {
 	set    Ruleset
 	// made are the shared chains that were built already.
 	made map[string]bool
+	// encaps is what encapPorts found, nil before it looked.
+	encaps []netip.AddrPort
+	// plain are the guards whose rules are kept, in the order of all; nil where
+	// none are.
+	plain []*guardRules
+	// verified are the claims' rules, in the order of claims.
+	verified []*claimRules
+	// named are the shared chains' names, by local selector.
+	named map[string]map[netip.Prefix]string
+}
+
+// sharedName names the chain of that root that a local selector's pairs share.
+func (b *builder) sharedName(root string, local netip.Prefix) string {
+	names := b.named[root]
+	if names == nil {
+		names = make(map[netip.Prefix]string)
+		b.named[root] = names
+	}
+	name, ok := names[local]
+	if !ok {
+		name = stableName(root, local.String())
+		names[local] = name
+	}
+	return name
 }
 
 func (b *builder) chain(table Table, name string, rules ...Rule) {

@@ -35,8 +35,8 @@ func (b *builder) classification() {
 	)
 	b.chain(Mangle, chainPol, pol...)
 	b.known()
-	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainCarried, true, b.carrierEntries())...)
-	b.set.Chains = append(b.set.Chains, dispatchAnyOrder(Mangle, chainSel, true, b.claimEntries())...)
+	b.dispatch(Mangle, chainCarried, bySource, b.carrierEntries())
+	b.dispatchAnyOrder(Mangle, chainSel, bySource, b.claimEntries())
 	b.related()
 }
 
@@ -47,15 +47,17 @@ func (b *builder) icmp() xfrm.Proto {
 	return xfrm.ICMP
 }
 
+// knownPieces is in how many chains the rules of known stand.
+const knownPieces = 64
+
 // known drops what came out of a tunnel that we know and that none of its rules
 // verified. It is reached by such packets only, so it need not be a tree; it is
 // cut in pieces so that one tunnel more rewrites only a small chain.
 func (b *builder) known() {
-	const pieces = 64
-	var reqids [pieces][]uint32
+	var reqids [knownPieces][]uint32
 	for _, t := range b.Set.Tunnels {
 		if !b.uncertain[t.Reqid] {
-			at := t.Reqid % pieces
+			at := t.Reqid % knownPieces
 			reqids[at] = append(reqids[at], t.Reqid)
 		}
 	}
@@ -65,16 +67,19 @@ func (b *builder) known() {
 			continue
 		}
 		slices.Sort(list)
+		list = slices.Compact(list)
 		name := fmt.Sprintf("%s-%d", chainKnown, i)
 		root = append(root, Rule{Target: Target{Verb: Jump, Chain: name}, Purpose: PurposeDispatch})
-		var rules []Rule
-		for _, reqid := range slices.Compact(list) {
-			rules = append(rules, Rule{
-				Policy: PolicyMatch{Dir: PolicyIn, Reqid: reqid, HasReqid: true},
-				Target: drop(PurposeCrossed), Purpose: PurposeDispatch,
-			})
-		}
-		b.chain(Mangle, name, rules...)
+		b.chain(Mangle, name, b.memo.known(list, func() []Rule {
+			rules := make([]Rule, 0, len(list))
+			for _, reqid := range list {
+				rules = append(rules, Rule{
+					Policy: PolicyMatch{Dir: PolicyIn, Reqid: reqid, HasReqid: true},
+					Target: drop(PurposeCrossed), Purpose: PurposeDispatch,
+				})
+			}
+			return rules
+		})...)
 	}
 	b.chain(Mangle, chainKnown, root...)
 }
@@ -100,20 +105,40 @@ func (b *builder) policyOnlyRules() []Rule {
 
 // claimEntries are the rules of cases 1, 1c, 2 and 3, by the source they are for.
 func (b *builder) claimEntries() []entry {
-	var entries []entry
+	entries := make([]entry, 0, len(b.claims))
 	m := b.Config.Marks
-	for _, c := range b.claims {
+	for i := range b.claims {
+		c := &b.claims[i]
 		if c.policyOnly || c.pair.Family() != b.family {
 			continue
 		}
-		t := b.Set.Tunnels[c.tunnel]
-		base := selectors(c.pair)
-		base.Policy, base.Tunnel, base.Target = b.policyIn(t, b.family), t.ID, b.markVerified()
-		tagged := base
-		tagged.Mark, tagged.Purpose = has(m.Tag), PurposeVerified
-		entries = append(entries, entry{c.pair.Remote, []Rule{tagged, b.untagged(c.tunnel, base)}})
+		kept := b.keptClaim(i)
+		if kept.verify == nil {
+			t := &b.Set.Tunnels[c.tunnel]
+			base := selectors(c.pair)
+			base.Policy, base.Tunnel, base.Target = b.policyIn(*t, b.family), t.ID, b.markVerified()
+			tagged := base
+			tagged.Mark, tagged.Purpose = has(m.Tag), PurposeVerified
+			kept.verify = []Rule{tagged, b.untagged(c.tunnel, base)}
+		}
+		entries = append(entries, entry{c.pair.Remote, kept.verify})
 	}
 	return append(entries, b.ipcompEntries()...)
+}
+
+// keptClaim returns what was made earlier of a claim.
+func (b *builder) keptClaim(i int) *claimRules {
+	if b.verified == nil {
+		b.verified = make([]*claimRules, len(b.claims))
+	}
+	if b.verified[i] == nil {
+		c := &b.claims[i]
+		t := &b.Set.Tunnels[c.tunnel]
+		b.verified[i] = b.memo.claim(claimMade{
+			pair: c.pair, policy: b.policyIn(*t, b.family), untagged: b.untaggedPurpose(c.tunnel), enforced: b.enforced(c.tunnel), tunnel: t.ID,
+		})
+	}
+	return b.verified[i]
 }
 
 // untaggedPurpose names the rule for packets without TAG: whether that is to be
@@ -194,54 +219,82 @@ func (b *builder) carrierEntries() []entry {
 // source says nothing by itself; but if it lies in the selectors of another
 // live tunnel, its errors have to come out of that one.
 func (b *builder) related() {
-	var local, owner []entry
-	for _, c := range b.claims {
+	began := make([]entry, 0, len(b.claims))
+	replied := make([]entry, 0, len(b.claims))
+	owner := make([]ownerEntry, 0, len(b.claims))
+	for i := range b.claims {
+		c := &b.claims[i]
 		if c.pair.Family() != b.family || c.policyOnly {
 			continue
 		}
-		t := b.Set.Tunnels[c.tunnel]
-		policy := b.policyIn(t, b.family)
-		// The flow that the error is about has to be the tunnel's own, whichever
-		// end began it: a peer has no say in other peers' flows.
-		about := b.confirmed(c.tunnel, Rule{Dst: c.pair.Local, Policy: policy, Target: b.markVerified(), Purpose: PurposeRelated, Tunnel: t.ID})
-		began, replied := about, about
-		began.Ct = CtMatch{State: CtRelated, OrigSrc: c.pair.Remote}
-		replied.Ct = CtMatch{State: CtRelated, ReplSrc: c.pair.Remote}
-		local = append(local, entry{c.pair.Local, []Rule{began, replied}})
+		t := &b.Set.Tunnels[c.tunnel]
+		remote := c.pair.Remote
+		kept := b.keptClaim(i)
+		if kept.began == nil {
+			policy := b.policyIn(*t, b.family)
+			// The flow that the error is about has to be the tunnel's own, whichever
+			// end began it: a peer has no say in other peers' flows. Its remote end
+			// leads the way, as many tunnels can have the local selector in common.
+			about := b.confirmed(c.tunnel, Rule{Dst: c.pair.Local, Policy: policy, Target: b.markVerified(), Purpose: PurposeRelated, Tunnel: t.ID})
+			about.Ct = CtMatch{State: CtRelated, OrigSrc: remote}
+			kept.began = []Rule{about}
+			about.Ct = CtMatch{State: CtRelated, ReplSrc: remote}
+			kept.replied = []Rule{about}
+			kept.owner = closeOwner(remote, []Rule{
+				{Src: remote, Policy: policy, Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: t.ID},
+			})
+		}
+		began = append(began, entry{remote, kept.began})
+		replied = append(replied, entry{remote, kept.replied})
 		if len(t.SAs) > 0 {
-			owner = append(owner, entry{c.pair.Remote, []Rule{
-				{Src: c.pair.Remote, Policy: policy, Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: t.ID},
-			}})
+			owner = append(owner, ownerEntry{remote, kept})
 		}
 	}
 	b.chain(Mangle, chainRelated,
 		Rule{Target: Target{Verb: Jump, Chain: chainRelatedTo}, Purpose: PurposeDispatch},
+		Rule{Target: Target{Verb: Jump, Chain: chainRelatedRe}, Purpose: PurposeDispatch},
 		Rule{Mark: has(b.Config.Marks.Verified), Target: Target{Verb: Goto, Chain: chainOwner}, Purpose: PurposeDispatch},
 	)
-	b.set.Chains = append(b.set.Chains, dispatchAnyOrder(Mangle, chainRelatedTo, false, local)...)
-	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainOwner, true, b.closeOwners(owner))...)
+	b.dispatchAnyOrder(Mangle, chainRelatedTo, byOrigSrc|rare, began)
+	b.dispatchAnyOrder(Mangle, chainRelatedRe, byReplSrc|rare, replied)
+	b.chain(Mangle, chainForeign, Rule{Target: setMark(0, b.Config.Marks.Verified), Purpose: PurposeForeign})
+	b.dispatch(Mangle, chainOwner, bySource|rare, closeOwners(owner))
+}
+
+// ownerEntry is a live tunnel's claim to a source.
+type ownerEntry struct {
+	key  netip.Prefix
+	kept *claimRules
 }
 
 // closeOwners orders the owners' rules, most specific first, and ends each
 // prefix with the rule for packets of every other tunnel.
-func (b *builder) closeOwners(owners []entry) []entry {
-	slices.SortStableFunc(owners, func(x, y entry) int {
+func closeOwners(owners []ownerEntry) []entry {
+	slices.SortStableFunc(owners, func(x, y ownerEntry) int {
 		return cmp.Or(cmp.Compare(y.key.Bits(), x.key.Bits()), x.key.Addr().Compare(y.key.Addr()))
 	})
-	var out []entry
+	out := make([]entry, 0, len(owners))
 	for i := 0; i < len(owners); {
-		e := entry{key: owners[i].key}
-		for ; i < len(owners) && owners[i].key == e.key; i++ {
-			if !slices.Contains(e.rules, owners[i].rules[0]) {
-				e.rules = append(e.rules, owners[i].rules[0])
-			}
+		from := i
+		for ; i < len(owners) && owners[i].key == owners[from].key; i++ {
 		}
-		e.rules = append(e.rules, Rule{
-			Src: e.key, Target: setMark(0, b.Config.Marks.Verified), Purpose: PurposeForeign,
-		})
-		// One prefix is decided: a wider owner has no say.
-		e.rules = append(e.rules, Rule{Src: e.key, Target: Target{Verb: Return}, Purpose: PurposeDone})
+		e := entry{key: owners[from].key, rules: owners[from].kept.owner}
+		if i > from+1 {
+			var rules []Rule
+			for _, o := range owners[from:i] {
+				if r := o.kept.owner[0]; !slices.Contains(rules, r) {
+					rules = append(rules, r)
+				}
+			}
+			e.rules = closeOwner(e.key, rules)
+		}
 		out = append(out, e)
 	}
 	return out
+}
+
+// closeOwner ends a prefix's rules. The last one leaves the tree: one prefix is
+// decided, and a wider owner has no say.
+func closeOwner(key netip.Prefix, rules []Rule) []Rule {
+	return append(rules, Rule{Src: key, Target: Target{Verb: Goto, Chain: chainForeign}, Purpose: PurposeDispatch})
 }

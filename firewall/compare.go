@@ -55,7 +55,7 @@ const (
 func Compare(want []Ruleset, have map[Family]Save) []ChainChange {
 	wanted := make(map[Family]wantedFamily, len(want))
 	for _, rs := range want {
-		wanted[rs.Family] = wantRuleset(rs)
+		wanted[rs.Family] = wantRuleset(rs, nil)
 	}
 	var all []ChainChange
 	for _, family := range slices.Sorted(maps.Keys(have)) {

@@ -68,16 +68,20 @@ type TunnelReport struct {
 
 // The chains. Those of dispatch trees have further names below them.
 const (
-	chainBare      = "XFRMFW-BARE"
-	chainPre       = "XFRMFW-PRE"
-	chainIn        = "XFRMFW-IN"
-	chainFwd       = "XFRMFW-FWD"
-	chainOut       = "XFRMFW-OUT"
-	chainTag       = "XFRMFW-TAG"
-	chainPol       = "XFRMFW-POL"
-	chainSel       = "XFRMFW-SEL"
-	chainRelated   = "XFRMFW-RELATED"
+	chainBare    = "XFRMFW-BARE"
+	chainPre     = "XFRMFW-PRE"
+	chainIn      = "XFRMFW-IN"
+	chainFwd     = "XFRMFW-FWD"
+	chainOut     = "XFRMFW-OUT"
+	chainTag     = "XFRMFW-TAG"
+	chainPol     = "XFRMFW-POL"
+	chainSel     = "XFRMFW-SEL"
+	chainRelated = "XFRMFW-RELATED"
+	// chainRelatedTo and chainRelatedRe are the trees for errors about flows that
+	// the remote end began, or replied to.
 	chainRelatedTo = "XFRMFW-RELTO"
+	chainRelatedRe = "XFRMFW-RELRE"
+	chainForeign   = "XFRMFW-FOREIGN"
 	chainOwner     = "XFRMFW-OWNER"
 	chainStray     = "XFRMFW-STRAY"
 	chainNAT       = "XFRMFW-NAT"
@@ -89,14 +93,18 @@ const (
 )
 
 // Compile says which rules the host should have. It is pure: the same input
-// gives the same rules in the same order.
-func Compile(in Input) Result {
+// gives the same rules in the same order. Who compiles again and again keeps a
+// Compiler.
+func Compile(in Input) Result { return compile(in, nil) }
+
+func compile(in Input, m *memo) Result {
 	c := newCompiler(in)
+	c.memo = m
 	for _, family := range []Family{xfrm.IPv4, xfrm.IPv6} {
 		if family == xfrm.IPv6 && in.Host.NoIPv6 {
 			continue
 		}
-		b := builder{compiler: c, family: family, made: make(map[string]bool)}
+		b := builder{compiler: c, family: family, made: make(map[string]bool), named: make(map[string]map[netip.Prefix]string)}
 		b.mangle()
 		b.filter()
 		b.nat()
@@ -104,7 +112,7 @@ func Compile(in Input) Result {
 			return cmp.Or(cmp.Compare(tableOrder(x.Table), tableOrder(y.Table)), cmp.Compare(x.Name, y.Name))
 		})
 		b.set.Family = family
-		prune(&b.set)
+		prune(&b.set, m)
 		c.result.Rulesets = append(c.result.Rulesets, b.set)
 	}
 	slices.Sort(c.result.Warnings)
@@ -128,11 +136,19 @@ type compiler struct {
 	// shared tells of each reqid whether several tunnels have it.
 	shared map[uint32]bool
 	// all are all guards, in the order in which they decide; byRemote finds them
-	// by their remote selector.
-	all      []Guard
-	byRemote map[netip.Prefix][]int
+	// by their remote selector: the first of them, and in nextRemote the one
+	// after it, counted from 1.
+	all        []Guard
+	byRemote   map[netip.Prefix]int
+	nextRemote []int
+	// alone are the answers of hasNoSource, by local selector.
+	alone map[netip.Prefix]bool
+	// memo is what was made in earlier compilations, or nil.
+	memo *memo
 	// up tells which tunnels have their states.
 	up map[string]bool
+	// offload tells that a network card does all of ESP for some state.
+	offload bool
 	// connected are this host's networks.
 	connected []lanSpot
 	// enforce tells that case 3 is dropped.
@@ -151,18 +167,25 @@ func newCompiler(in Input) *compiler {
 		devices:   xfrmDevices(in.Set, in.Host),
 		shared:    make(map[uint32]bool, len(in.Set.Tunnels)),
 		up:        make(map[string]bool, len(in.Set.Tunnels)),
-		byRemote:  make(map[netip.Prefix][]int),
+		alone:     make(map[netip.Prefix]bool),
 		uncertain: make(map[uint32]bool),
 	}
 	c.overlays = overlays(c.cappedSet(), in.Host)
 	c.all = allGuards(c.capped(LiveGuards(in.Set, in.Host)), in.Guards)
-	for i, g := range c.all {
-		c.byRemote[g.Remote] = append(c.byRemote[g.Remote], i)
+	c.byRemote = make(map[netip.Prefix]int, len(c.all))
+	c.nextRemote = make([]int, len(c.all))
+	for i := len(c.all) - 1; i >= 0; i-- {
+		remote := c.all[i].Remote
+		c.nextRemote[i] = c.byRemote[remote]
+		c.byRemote[remote] = i + 1
 	}
 	c.result.Guards, c.result.Warnings = c.all, warnings
+	c.offload = packetOffload(in.Set)
 	c.connected = connectedNetworks(in.Host, c.isTunnelDevice)
 	c.result.Tunnels = make([]TunnelReport, len(in.Set.Tunnels))
-	for i, t := range in.Set.Tunnels {
+	c.claims = make([]claim, 0, len(in.Set.Tunnels))
+	for i := range in.Set.Tunnels {
+		t := &in.Set.Tunnels[i]
 		_, again := c.shared[t.Reqid]
 		c.shared[t.Reqid] = again
 		c.up[t.ID] = t.Up()

@@ -129,9 +129,10 @@ func (d *differ) chain(want wantedChain, have *SavedChain) {
 	if have == nil {
 		d.note(want.name, ChainMissing, "")
 		have = &SavedChain{}
-	} else if d.same(want.lines, have.Rules) {
+	} else if d.same(&want, have.Rules) {
 		return
 	}
+	want.render()
 	d.write = append(d.write, want)
 	// Rules that stay keep their counters. Equal rules are told apart by their
 	// order: first and next chain the live rules of each key.
@@ -174,12 +175,15 @@ func (d *differ) key(r SavedRule) string {
 	return r.ID
 }
 
-func (d *differ) same(want []line, have []SavedRule) bool {
-	if len(want) != len(have) {
+func (d *differ) same(want *wantedChain, have []SavedRule) bool {
+	if want.lines == nil {
+		return want.known.same(have)
+	}
+	if len(want.lines) != len(have) {
 		return false
 	}
-	for i := range want {
-		if want[i].key != d.key(have[i]) {
+	for i := range have {
+		if want.lines[i].key != d.key(have[i]) {
 			return false
 		}
 	}

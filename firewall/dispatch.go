@@ -18,10 +18,13 @@ type entry struct {
 	rules []Rule
 }
 
-// leafSize is how many entries a chain holds before it is split. A packet
-// passes at most about that many rules per level; more chains would make the
-// load dearer, since iptables-nft's cost grows with the square of their number.
-const leafSize = 16
+// leafSize is how many rules a chain holds before it is split. A packet passes
+// at most about that many per level; more chains would make the load dearer,
+// since iptables-nft's cost grows with the square of their number.
+const leafSize = 32
+
+// maxWide is how many entries are copied into all groups of a node at most.
+const maxWide = 16
 
 // maxLevels bounds a tree's depth: nftables follows 15 jumps and gotos at most,
 // and whoever chooses prefixes to make one branch deep only slows that branch.
@@ -34,26 +37,33 @@ const maxLevels = 7
 // which they were given. So the first match is the right one whatever the
 // order means.
 type dispatcher struct {
-	table Table
-	root  string
-	// bySource tells which address leads the way.
-	bySource bool
+	family Family
+	table  Table
+	root   string
+	// by is the address that leads the way.
+	by direction
 	// ordered tells that the order of the entries means something; otherwise
 	// those that overlap many parts stand once, in a chain of their own.
 	ordered bool
 	entries []entry
 	chains  []Chain
+	memo    *memo
 }
 
-// dispatch returns the chains of a tree; the first is named root and always exists.
-func dispatch(table Table, root string, bySource bool, entries []entry) []Chain {
-	return dispatcher{table: table, root: root, bySource: bySource, ordered: true, entries: entries}.tree()
+// dispatch adds the chains of a tree; the first is named root and always exists.
+func (b *builder) dispatch(table Table, root string, by direction, entries []entry) {
+	b.tree(dispatcher{table: table, root: root, by: by, ordered: true, entries: entries})
 }
 
 // dispatchAnyOrder is dispatch for entries whose rules may be met in any order:
 // none of them ends the way. Each rule then stands once.
-func dispatchAnyOrder(table Table, root string, bySource bool, entries []entry) []Chain {
-	return dispatcher{table: table, root: root, bySource: bySource, entries: entries}.tree()
+func (b *builder) dispatchAnyOrder(table Table, root string, by direction, entries []entry) {
+	b.tree(dispatcher{table: table, root: root, by: by, entries: entries})
+}
+
+func (b *builder) tree(d dispatcher) {
+	d.family, d.memo = b.family, b.memo
+	b.set.Chains = append(b.set.Chains, d.tree()...)
 }
 
 func (d dispatcher) tree() []Chain {
@@ -74,6 +84,10 @@ func (d dispatcher) tree() []Chain {
 // the given entries, and the chains below it.
 func (d *dispatcher) node(name string, p netip.Prefix, members []int, level int) {
 	at := len(d.chains)
+	if kept := d.recall(name, members); kept != nil {
+		d.chains = append(d.chains, kept...)
+		return
+	}
 	d.chains = append(d.chains, Chain{Table: d.table, Name: name})
 	var groups []group
 	rest := members
@@ -97,6 +111,7 @@ func (d *dispatcher) node(name string, p netip.Prefix, members []int, level int)
 		d.node(below, g.prefix, g.members, level+1)
 	}
 	d.chains[at].Rules = append(rules, d.rulesOf(rest)...)
+	d.keep(name, members, d.chains[at:])
 }
 
 func (d *dispatcher) rulesOf(members []int) []Rule {
@@ -113,12 +128,38 @@ func (d *dispatcher) rulesOf(members []int) []Rule {
 
 func (d *dispatcher) jump(p netip.Prefix, chain string) Rule {
 	r := Rule{Target: Target{Verb: Goto, Chain: chain}, Purpose: PurposeDispatch}
-	if d.bySource {
+	switch d.by &^ rare {
+	case bySource:
 		r.Src = p
-	} else {
+	case byDestination:
 		r.Dst = p
+	case byOrigSrc:
+		r.Ct.OrigSrc = p
+	case byReplSrc:
+		r.Ct.ReplSrc = p
 	}
 	return r
+}
+
+// direction is the address of a packet, or of the flow that it is about, by
+// which a tree parts.
+type direction uint8
+
+const (
+	bySource direction = iota
+	byDestination
+	byOrigSrc
+	byReplSrc
+	// rare is added where few packets ever come: the leaves may then be longer.
+	rare direction = 1 << 7
+)
+
+// leaf is how many rules need not be parted.
+func (d *dispatcher) leaf() int {
+	if d.by&rare != 0 {
+		return 4 * leafSize
+	}
+	return leafSize
 }
 
 // group is a part of the address space with the entries that overlap it.
@@ -130,12 +171,19 @@ type group struct {
 // split divides members into groups below p, and the rest that the node itself
 // must try for what no group covers. Without groups all members are the rest.
 func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
-	n := len(members)
-	if n <= leafSize {
+	// What covers the whole node is met below it too, so it doesn't count.
+	n := 0
+	for _, i := range members {
+		if e := &d.entries[i]; e.key.Bits() > p.Bits() {
+			n += len(e.rules)
+		}
+	}
+	leaf := d.leaf()
+	if n <= leaf {
 		return nil, members
 	}
 	// Fewer bits where there are few entries, so that chains are well filled.
-	step := min(4, max(1, bits.Len(uint(n/leafSize))))
+	step := min(4, max(1, bits.Len(uint(n/leaf))))
 	depth := p.Bits() + step
 	if common := d.common(members); common > p.Bits() {
 		depth = common + step
@@ -153,13 +201,18 @@ func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
 	}
 	// Wide entries are copied into every group. Many of them overlap each other
 	// for one and the same packet, so that no tree could part them.
-	if d.ordered && len(wide) > leafSize {
+	if d.ordered && len(wide) > maxWide {
 		return nil, members
 	}
+	// Neighbours mostly come in order, so the last group is tried first.
 	index := make(map[netip.Prefix]int, 1<<step)
 	var prefixes []netip.Prefix
 	for _, i := range narrow {
-		at, err := d.entries[i].key.Addr().Prefix(depth)
+		key := d.entries[i].key.Addr()
+		if n := len(prefixes); n > 0 && prefixes[n-1].Contains(key) {
+			continue
+		}
+		at, err := key.Prefix(depth)
 		if err != nil {
 			return nil, members // cannot be: depth fits the family
 		}
@@ -177,11 +230,15 @@ func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
 		groups[g].prefix = at
 		index[at] = g
 	}
+	last := 0
 	for _, i := range members {
 		key := d.entries[i].key
 		if key.Bits() >= depth {
-			at, _ := key.Addr().Prefix(depth)
-			g := &groups[index[at]]
+			if !groups[last].prefix.Contains(key.Addr()) {
+				at, _ := key.Addr().Prefix(depth)
+				last = index[at]
+			}
+			g := &groups[last]
 			g.members = append(g.members, i)
 			continue
 		}

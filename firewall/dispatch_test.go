@@ -49,7 +49,7 @@ func TestDispatchEqualsOneChain(t *testing.T) {
 	for _, family := range []Family{xfrm.IPv4, xfrm.IPv6} {
 		for _, n := range []int{0, 1, leafSize, leafSize + 1, 100, 1000} {
 			entries := randomEntries(r, family, n)
-			chains := dispatch(Mangle, "XFRMFW-T", true, entries)
+			chains := treeOf(entries)
 			for range 300 {
 				src := randomPrefix(r, family).Addr()
 				var want []string
@@ -77,7 +77,7 @@ func TestDispatchStaysFlat(t *testing.T) {
 		return entries
 	}
 	for _, n := range []int{10, 1000, 10000, 60000} {
-		chains := dispatch(Mangle, "XFRMFW-T", true, sites(n))
+		chains := treeOf(sites(n))
 		longest := make(map[string]int)
 		for _, c := range slices.Backward(chains) {
 			longest[c.Name] = len(c.Rules)
@@ -102,11 +102,11 @@ func TestDispatchChangesLocally(t *testing.T) {
 	entries := randomEntries(r, xfrm.IPv4, 5000)
 	entries = slices.DeleteFunc(entries, func(e entry) bool { return e.key.Bits() < 22 })
 	before := map[string][]Rule{}
-	for _, c := range dispatch(Mangle, "XFRMFW-T", true, entries[1:]) {
+	for _, c := range treeOf(entries[1:]) {
 		before[c.Name] = c.Rules
 	}
 	changed, rules := 0, 0
-	for _, c := range dispatch(Mangle, "XFRMFW-T", true, entries) {
+	for _, c := range treeOf(entries) {
 		if !slices.Equal(before[c.Name], c.Rules) {
 			changed++
 			rules += len(c.Rules)
@@ -128,10 +128,15 @@ func TestDispatchOfWideEntriesDoesNotExplode(t *testing.T) {
 		}
 	}
 	total := 0
-	for _, c := range dispatch(Mangle, "XFRMFW-T", true, entries) {
+	for _, c := range treeOf(entries) {
 		total += len(c.Rules)
 	}
 	if total > 10*len(entries) {
 		t.Errorf("%d entries became %d rules", len(entries), total)
 	}
+}
+
+// treeOf is a tree by source whose entries are in order.
+func treeOf(entries []entry) []Chain {
+	return dispatcher{table: Mangle, root: "XFRMFW-T", ordered: true, entries: entries}.tree()
 }

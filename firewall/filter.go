@@ -25,7 +25,7 @@ func (b *builder) filter() {
 		accept := b.acceptIn()
 		b.bare()
 		in = append(in, accept...)
-		if b.packetOffload() {
+		if b.offload {
 			fwd = append(fwd, Rule{
 				Mark: has(b.Config.Marks.Verified), Target: Target{Verb: Accept}, Purpose: PurposeAcceptIn,
 			})
@@ -56,7 +56,7 @@ func (b *builder) tellLeaks(name string, own []Rule, entries []entry) []Rule {
 	rules = append(rules, own...)
 	rules = append(rules, Rule{Target: Target{Verb: Goto, Chain: name + "-T"}, Purpose: PurposeDispatch})
 	b.chain(Filter, name, rules...)
-	b.set.Chains = append(b.set.Chains, dispatch(Filter, name+"-T", false, entries)...)
+	b.dispatch(Filter, name+"-T", byDestination, entries)
 	return []Rule{{
 		Policy: PolicyMatch{Dir: PolicyOut, None: true}, Target: Target{Verb: Jump, Chain: name}, Purpose: PurposeDispatch,
 	}}
@@ -66,9 +66,9 @@ func (b *builder) tellLeaks(name string, own []Rule, entries []entry) []Rule {
 // packet that shows none is one that the kernel holds until the tunnel is up,
 // so only pairs without one are refused, and pierced as the policies have it.
 func (b *builder) downEntries() []entry {
-	all := b.all
-	defer func() { b.all = all }()
-	b.all = slices.Clone(all)
+	all, plain := b.all, b.plain
+	defer func() { b.all, b.plain = all, plain }()
+	b.all, b.plain = slices.Clone(all), nil
 	for i, g := range all {
 		if g.Source == LiveGuard && !g.Pierce && g.Dirs&(1<<xfrm.Out) != 0 {
 			b.all[i].Pierce = true
@@ -147,7 +147,7 @@ func (b *builder) bare() {
 		r.Purpose, r.Tunnel = PurposeAcceptIn, t.ID
 		entries = append(entries, entry{c.pair.Remote, []Rule{r}})
 	}
-	b.set.Chains = append(b.set.Chains, dispatchAnyOrder(Filter, chainBare, true, entries)...)
+	b.dispatchAnyOrder(Filter, chainBare, bySource, entries)
 }
 
 // strangers keeps out new flows that come in where peers are, unverified, and

@@ -64,12 +64,14 @@ func connectedNetworks(host xfrm.Host, tunnelDevice func(string) bool) []lanSpot
 
 // guarded wraps a guard's final rules so that the connected networks below it
 // are spared, but not the tunnel's own peer: a chain of its own, left by RETURN
-// towards the guards that come after. toward tells which address is the remote.
-func (b *builder) guarded(table Table, name string, g Guard, source bool, jump Rule, final []Rule) []Rule {
+// towards the guards that come after. letter tells its place; source, that the
+// remote is the source.
+func (b *builder) guarded(table Table, letter string, g Guard, source bool, jump Rule, final []Rule) []Rule {
 	spots := b.lanSpots(g)
 	if len(spots) == 0 {
 		return final
 	}
+	name := lanChain(letter, g)
 	at := func(r Rule, p netip.Prefix) Rule {
 		if source {
 			r.Src = p

@@ -43,7 +43,7 @@ func (b *builder) mapped() {
 func (b *builder) homes() []lanSpot {
 	locals := make(map[netip.Prefix]bool)
 	for _, g := range b.all {
-		if g.family() == b.family && !g.Pierce && g.outbound() && !wide(g.Local) && len(b.byRemote[g.Local]) == 0 {
+		if g.family() == b.family && !g.Pierce && g.outbound() && !wide(g.Local) && b.byRemote[g.Local] == 0 {
 			locals[g.Local] = true
 		}
 	}

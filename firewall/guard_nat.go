@@ -56,10 +56,14 @@ func (b *builder) rewritten(g Guard) []Rule {
 
 // siblings are the local selectors of a guard's tunnel with the same remote.
 func (b *builder) siblings(g Guard) []netip.Prefix {
+	first := b.byRemote[g.Remote]
+	if first > 0 && b.nextRemote[first-1] == 0 {
+		return []netip.Prefix{b.all[first-1].Local}
+	}
 	var locals []netip.Prefix
 	seen := make(map[netip.Prefix]bool)
-	for _, i := range b.byRemote[g.Remote] {
-		if o := b.all[i]; !o.Pierce && o.Tunnel == g.Tunnel && !seen[o.Local] {
+	for at := first; at > 0; at = b.nextRemote[at-1] {
+		if o := &b.all[at-1]; !o.Pierce && o.Tunnel == g.Tunnel && !seen[o.Local] {
 			seen[o.Local] = true
 			locals = append(locals, o.Local)
 		}
@@ -81,6 +85,17 @@ func (b *builder) byDestinationAlone(g Guard) bool {
 	if b.up[g.Tunnel] || g.Local.Bits() == 0 {
 		return false
 	}
+	if alone, ok := b.alone[g.Local]; ok {
+		return alone
+	}
+	alone := b.hasNoSource(g)
+	b.alone[g.Local] = alone
+	return alone
+}
+
+// hasNoSource reports whether nothing on this host has an address of the guard's
+// local selector.
+func (b *builder) hasNoSource(g Guard) bool {
 	if slices.ContainsFunc(b.NATSources, g.Local.Overlaps) {
 		return true
 	}

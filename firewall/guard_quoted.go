@@ -15,10 +15,13 @@ import (
 // conntrack drops an error that is not for the sender of what it quotes, and
 // before DNAT that is an address of the tunnel's local selector.
 func (b *builder) quoted() {
-	b.chain(Mangle, chainQuoted, append(b.ownErrors(), Rule{
-		Target: Target{Verb: Goto, Chain: chainQuoted + "-T"}, Purpose: PurposeDispatch,
-	})...)
-	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainQuoted+"-T", false, b.quotedEntries())...)
+	began, replied := chainQuoted+"-T", chainQuoted+"-R"
+	b.chain(Mangle, chainQuoted, append(b.ownErrors(),
+		Rule{Target: Target{Verb: Jump, Chain: began}, Purpose: PurposeDispatch},
+		Rule{Target: Target{Verb: Goto, Chain: replied}, Purpose: PurposeDispatch},
+	)...)
+	b.dispatch(Mangle, began, byOrigSrc|rare, b.quotedEntries(inQuotedBegan))
+	b.dispatch(Mangle, replied, byReplSrc|rare, b.quotedEntries(inQuotedReplied))
 }
 
 // ownErrors spares errors about this host's own IKE and ESP, which a selector
@@ -39,35 +42,43 @@ func (b *builder) ownErrors() []Rule {
 	return rules
 }
 
-// quotedEntries are the guards' rules, by the address that the error is for.
-func (b *builder) quotedEntries() []entry {
-	var entries []entry
-	for _, g := range b.all {
+// quotedEntries are the guards' rules for flows that the far end began, or that
+// it answers, by its address in the flow: many tunnels can have the local
+// selector in common.
+func (b *builder) quotedEntries(place guardPlace) []entry {
+	entries := make([]entry, 0, len(b.all))
+	for i := range b.all {
+		g := &b.all[i]
 		if g.family() != b.family || !g.inbound() {
 			continue
 		}
-		about, ok := flowsOf(g)
-		if !ok {
-			continue
+		if rules := b.kept(i, place, func() []Rule { return b.quotedRules(*g, place == inQuotedReplied) }); len(rules) > 0 {
+			entries = append(entries, entry{g.Remote, rules})
 		}
-		final := Target{Verb: Return}
-		purpose := PurposePierce
-		if !g.Pierce {
-			final, purpose = drop(PurposeSpoof), PurposeSpoofGuard
-		}
-		rule := func(ct CtMatch) Rule {
-			return Rule{Dst: g.Local, Ct: ct, Target: final, Purpose: purpose, Tunnel: g.Tunnel}
-		}
-		var rules []Rule
-		for _, ct := range about {
-			rules = append(rules, rule(ct))
-		}
-		if spots := b.lanSpots(g); len(spots) > 0 && !g.Pierce {
-			rules = b.quotedBesideLAN(g, spots, rules)
-		}
-		entries = append(entries, entry{g.Local, rules})
 	}
 	return entries
+}
+
+func (b *builder) quotedRules(g Guard, replied bool) []Rule {
+	about, ok := flowsOf(g)
+	if !ok {
+		return nil
+	}
+	final := Target{Verb: Return}
+	purpose := PurposePierce
+	if !g.Pierce {
+		final, purpose = drop(PurposeSpoof), PurposeSpoofGuard
+	}
+	rule := func(ct CtMatch) Rule {
+		return Rule{Dst: g.Local, Ct: ct, Target: final, Purpose: purpose, Tunnel: g.Tunnel}
+	}
+	if spots := b.lanSpots(g); len(spots) > 0 && !g.Pierce {
+		return b.quotedBesideLAN(g, spots, []Rule{rule(about[0]), rule(about[1])})
+	}
+	if replied {
+		return []Rule{rule(about[1])}
+	}
+	return []Rule{rule(about[0])}
 }
 
 // flowsOf matches the flows of a guard's pair: those that the far end began, and

@@ -23,15 +23,20 @@ const (
 	chainLAN     = "XFRMFW-LAN-"
 	// chainRewritten and a letter name the chains of case 8b.
 	chainRewritten = "XFRMFW-NATED-"
+	// chainLocal and chainAbout begin the names of the chains that all pairs
+	// with one local selector share, for cases 8 and 8b and for case 8c.
+	chainLocal = "XFRMFW-LOCAL"
+	chainAbout = "XFRMFW-ABOUT"
 )
 
 // guards builds cases 6, 6b, 8, 8b, 8c and 8d in mangle, where every drop is.
 func (b *builder) guards() {
+	b.keepGuards()
 	never := b.neverJudged(false)
 	b.chain(Mangle, chainSpoof, append(slices.Clone(never), Rule{
 		Target: Target{Verb: Goto, Chain: chainSpoof + "-T"}, Purpose: PurposeDispatch,
 	})...)
-	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainSpoof+"-T", true, b.spoofEntries())...)
+	b.dispatch(Mangle, chainSpoof+"-T", bySource, b.spoofEntries())
 
 	inject := slices.Clone(never)
 	for _, name := range b.Config.Guard.Asymmetric {
@@ -40,15 +45,15 @@ func (b *builder) guards() {
 	b.chain(Mangle, chainInject, append(inject, Rule{
 		Target: Target{Verb: Goto, Chain: chainInject + "-T"}, Purpose: PurposeDispatch,
 	})...)
-	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainInject+"-T", false, b.injectEntries())...)
+	b.dispatch(Mangle, chainInject+"-T", byDestination, b.injectEntries())
 
 	b.mapped()
 	b.quoted()
 
 	b.chain(Mangle, chainPost, b.postrouting(b.neverJudged(true))...)
 	b.hook(Mangle, "POSTROUTING", chainPost)
-	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainLeak, false, b.leakEntries(Mangle))...)
-	b.set.Chains = append(b.set.Chains, dispatch(Mangle, chainError, false, b.errorEntries())...)
+	b.dispatch(Mangle, chainLeak, byDestination, b.leakEntries(Mangle))
+	b.dispatch(Mangle, chainError, byDestination|rare, b.errorEntries())
 }
 
 // drop is the last rule of a guard.
@@ -58,10 +63,15 @@ func drop(purpose Purpose) Target {
 
 // dropChain names the chain that counts, logs and drops a case.
 func dropChain(purpose Purpose) string {
-	return map[Purpose]string{
-		PurposeSpoof: "XFRMFW-DROP-SPOOF", PurposeInject: "XFRMFW-DROP-INJECT",
-		PurposeCrossed: chainCrossed, PurposeLeak: "XFRMFW-DROP-LEAK",
-	}[purpose]
+	switch purpose {
+	case PurposeSpoof:
+		return "XFRMFW-DROP-SPOOF"
+	case PurposeInject:
+		return "XFRMFW-DROP-INJECT"
+	case PurposeCrossed:
+		return chainCrossed
+	}
+	return "XFRMFW-DROP-LEAK"
 }
 
 // dropChains end the cases, each in a chain of its own, where it is counted.
@@ -121,38 +131,75 @@ func outboundRule(g Guard) Rule {
 // guardEntries returns an entry for each guard of this family that counts in a
 // direction: what rules makes of the rule that matches the guard's traffic, or
 // for an exception the rule that leaves it alone.
-func (b *builder) guardEntries(inbound bool, rules func(Guard, Rule) []Rule) []entry {
+func (b *builder) guardEntries(place guardPlace, inbound bool, rules func(Guard, Rule) []Rule) []entry {
 	counts, match := Guard.outbound, outboundRule
 	if inbound {
 		counts, match = Guard.inbound, inboundRule
 	}
-	var entries []entry
-	for _, g := range b.all {
-		switch {
-		case g.family() != b.family || !counts(g):
-		case g.Pierce:
-			entries = append(entries, entry{g.Remote, pierced(match(g))})
-		default:
-			entries = append(entries, entry{g.Remote, rules(g, match(g))})
+	entries := make([]entry, 0, len(b.all))
+	for i := range b.all {
+		g := &b.all[i]
+		if g.family() != b.family || !counts(*g) {
+			continue
 		}
+		entries = append(entries, entry{g.Remote, b.kept(i, place, func() []Rule {
+			if g.Pierce {
+				return pierced(match(*g))
+			}
+			return rules(*g, match(*g))
+		})})
 	}
 	return entries
+}
+
+// keepGuards looks up what was made earlier of the guards whose rules depend on
+// nothing but themselves.
+func (b *builder) keepGuards() {
+	if b.memo == nil {
+		return
+	}
+	b.plain = make([]*guardRules, len(b.all))
+	for i := range b.all {
+		g := &b.all[i]
+		if g.family() == b.family && (g.Pierce || b.isPlain(*g)) {
+			b.plain[i] = b.memo.guard(*g, !g.Pierce && b.byDestinationAlone(*g))
+		}
+	}
+}
+
+// isPlain reports whether neither a connected network nor another local selector
+// of its tunnel has a part in a guard's rules.
+func (b *builder) isPlain(g Guard) bool {
+	return len(b.lanSpots(g)) == 0 && (g.Local.Bits() == 0 || len(b.siblings(g)) == 1)
+}
+
+// kept returns the rules that were made earlier of guard i for a place, or makes
+// and keeps them. Chains that they lead to are not part of it.
+func (b *builder) kept(i int, place guardPlace, rules func() []Rule) []Rule {
+	if b.plain == nil || b.plain[i] == nil {
+		return rules()
+	}
+	at := &b.plain[i].rules[place]
+	if *at == nil {
+		*at = rules()
+	}
+	return *at
 }
 
 // spoofEntries drop what is not verified and comes from a remote selector to
 // its local one (case 6), in INPUT and FORWARD: after DNAT.
 func (b *builder) spoofEntries() []entry {
-	return b.guardEntries(true, func(g Guard, match Rule) []Rule {
+	return b.guardEntries(inSpoof, true, func(g Guard, match Rule) []Rule {
 		r := match
 		r.Target, r.Purpose = drop(PurposeSpoof), PurposeSpoofGuard
-		return b.guarded(Mangle, lanChain("S", g), g, true, match, []Rule{r})
+		return b.guarded(Mangle, "S", g, true, match, []Rule{r})
 	})
 }
 
 // injectEntries drop what claims to come from a local selector, but not by the
 // interface that it lives behind: the gateway would encrypt it (case 6b).
 func (b *builder) injectEntries() []entry {
-	return b.guardEntries(false, func(_ Guard, r Rule) []Rule {
+	return b.guardEntries(inInject, false, func(_ Guard, r Rule) []Rule {
 		r.NotReverse, r.Target, r.Purpose = true, drop(PurposeInject), PurposeInjectGuard
 		return []Rule{r}
 	})
@@ -193,50 +240,118 @@ func (b *builder) leakEntries(table Table) []entry { return b.leakEntriesNamed(t
 
 // leakEntriesNamed is leakEntries with a letter for the chains that it makes.
 func (b *builder) leakEntriesNamed(table Table, letter string) []entry {
-	return b.guardEntries(false, func(g Guard, match Rule) []Rule {
+	place := inRefuse
+	if table == Mangle {
+		place = inLeak
+		for i := range b.all {
+			g := &b.all[i]
+			if g.family() == b.family && !g.Pierce && !b.made[b.sharedName(chainLocal, g.Local)] && b.sharesLeak(*g) {
+				b.localChain(*g)
+			}
+		}
+	}
+	return b.guardEntries(place, false, func(g Guard, match Rule) []Rule {
 		if b.byDestinationAlone(g) {
 			match.Src = netip.PrefixFrom(g.Local.Addr(), 0).Masked()
 			match.SPorts = Ports{}
 		}
 		r := match
-		r.Policy = PolicyMatch{Dir: PolicyOut, None: true}
-		r.Target, r.Purpose = Target{Verb: Goto, Chain: chainRefuse}, PurposeLeakGuard
-		final := []Rule{r}
-		if table == Mangle {
-			final[0].Target = drop(PurposeLeak)
-			final = append(final, b.rewritten(g)...)
+		r.Purpose = PurposeLeakGuard
+		switch {
+		case table != Mangle:
+			// Only what shows no policy is led to filter's trees.
+			r.Target = Target{Verb: Goto, Chain: chainRefuse}
+			return b.guarded(table, letter, g, false, match, []Rule{r})
+		case b.sharesLeak(g):
+			r.Target = Target{Verb: Jump, Chain: b.sharedName(chainLocal, g.Local)}
+			return b.guarded(table, letter, g, false, match, []Rule{r})
 		}
-		return b.guarded(table, lanChain(letter, g), g, false, match, final)
+		r.Policy, r.Target = PolicyMatch{Dir: PolicyOut, None: true}, drop(PurposeLeak)
+		return b.guarded(table, letter, g, false, match, append([]Rule{r}, b.rewritten(g)...))
 	})
+}
+
+// sharesLeak reports whether the rules of cases 8 and 8b for a guard depend on
+// its local selector only, besides what matches its traffic.
+func (b *builder) sharesLeak(g Guard) bool {
+	return g.Local.Bits() > 0 && !b.byDestinationAlone(g) && len(b.siblings(g)) == 1
+}
+
+// localChain holds the rules of cases 8 and 8b for a local selector, which all
+// pairs with it share: most tunnels of a gateway have the same one, so a tunnel
+// costs one rule in place of three.
+func (b *builder) localChain(g Guard) {
+	name := b.sharedName(chainLocal, g.Local)
+	b.made[name] = true
+	rules := []Rule{{Policy: PolicyMatch{Dir: PolicyOut, None: true}, Target: drop(PurposeLeak), Purpose: PurposeLeakGuard}}
+	for _, r := range b.rewritten(g) {
+		rules = append(rules, Rule{Ct: r.Ct, Target: r.Target, Purpose: r.Purpose})
+	}
+	b.chain(Mangle, name, rules...)
 }
 
 // errorEntries are case 8c: an ICMP error quotes the packet that it is about, so
 // it must not go to a remote selector in clear unless it belongs to another flow.
 func (b *builder) errorEntries() []entry {
-	var entries []entry
-	for _, g := range b.all {
+	entries := make([]entry, 0, len(b.all))
+	for i := range b.all {
+		g := &b.all[i]
 		if g.family() != b.family || !g.outbound() {
 			continue
 		}
-		if g.Pierce {
-			entries = append(entries, entry{g.Remote, pierced(Rule{Src: g.Local, Dst: g.Remote, Tunnel: g.Tunnel})})
-			continue
+		if !g.Pierce && !g.Local.Overlaps(g.Remote) {
+			b.aboutChain(g.Local)
 		}
-		base := Rule{Dst: g.Remote, Target: drop(PurposeLeak), Purpose: PurposeLeakGuard, Tunnel: g.Tunnel}
-		var final []Rule
-		for _, ct := range []CtMatch{
-			{State: CtRelated, NotState: true},
-			{State: CtRelated, OrigSrc: g.Remote, OrigDst: g.Local},
-			{State: CtRelated, OrigSrc: g.Local, OrigDst: g.Remote},
-			{State: CtRelated, ReplSrc: g.Local},
-		} {
-			r := base
-			r.Ct = ct
-			final = append(final, r)
-		}
-		name := lanChain("E", g)
-		match := Rule{Dst: g.Remote}
-		entries = append(entries, entry{g.Remote, b.guarded(Mangle, name, g, false, match, final)})
+		entries = append(entries, entry{g.Remote, b.kept(i, inError, func() []Rule {
+			match := Rule{Dst: g.Remote}
+			if g.Pierce {
+				return pierced(Rule{Src: g.Local, Dst: g.Remote, Tunnel: g.Tunnel})
+			}
+			return b.guarded(Mangle, "E", *g, false, match, b.errorRules(*g))
+		})})
 	}
 	return entries
+}
+
+// errorFlows are the errors that must not go from a local to a remote selector.
+func errorFlows(local, remote netip.Prefix) []CtMatch {
+	return []CtMatch{
+		{State: CtRelated, NotState: true},
+		{State: CtRelated, OrigSrc: remote, OrigDst: local},
+		{State: CtRelated, OrigSrc: local, OrigDst: remote},
+		{State: CtRelated, ReplSrc: local},
+	}
+}
+
+// errorRules drop a pair's errors. One that goes to the remote selector and is
+// about a flow of the local one is about a flow between the two, as long as the
+// selectors are apart: then the rules name the local one only, and stand once
+// for all pairs that have it.
+func (b *builder) errorRules(g Guard) []Rule {
+	base := Rule{Dst: g.Remote, Purpose: PurposeLeakGuard, Tunnel: g.Tunnel}
+	if !g.Local.Overlaps(g.Remote) {
+		base.Target = Target{Verb: Jump, Chain: b.sharedName(chainAbout, g.Local)}
+		return []Rule{base}
+	}
+	var rules []Rule
+	for _, ct := range errorFlows(g.Local, g.Remote) {
+		r := base
+		r.Ct, r.Target = ct, drop(PurposeLeak)
+		rules = append(rules, r)
+	}
+	return rules
+}
+
+// aboutChain holds the rules of case 8c for a local selector.
+func (b *builder) aboutChain(local netip.Prefix) {
+	name := b.sharedName(chainAbout, local)
+	if b.made[name] {
+		return
+	}
+	b.made[name] = true
+	var rules []Rule
+	for _, ct := range errorFlows(local, netip.Prefix{}) {
+		rules = append(rules, Rule{Ct: ct, Target: drop(PurposeLeak), Purpose: PurposeLeakGuard})
+	}
+	b.chain(Mangle, name, rules...)
 }

@@ -23,6 +23,12 @@ func states(t *testing.T, host xfrm.Host, s site) map[string]world {
 	}
 }
 
+// leaks reports whether mangle stops a packet as it leaves, whatever filter said.
+func (w world) leaks(p Packet) bool {
+	_, _, steps := w.eval[p.Family()].Trace(Mangle, "POSTROUTING", p)
+	return passage{steps: steps}.met(PurposeLeak)
+}
+
 func TestSpoofInEveryState(t *testing.T) {
 	six := sunSite()
 	six.pairs = append(six.pairs, [2]string{sun6LAN, moon6LAN})
@@ -187,6 +193,36 @@ func TestErrorsThatQuote(t *testing.T) {
 	}
 }
 
+// Where a local selector lies within the remote one, an error to a local host is
+// an error to the remote selector too: that it is about a local host's flow does
+// not make it the tunnel's.
+func TestErrorsWithinOverlappingSelectors(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{"10.20.0.0/16", "10.16.0.0/12"}}
+	far, here, web := addr("10.21.0.10"), addr("10.20.0.10"), addr("198.51.100.7")
+	host := sunHost()
+	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.20.0.0/16"), Link: 3, Via: addr("10.2.0.254")})
+	for name, w := range states(t, host, s) {
+		for _, tc := range []struct {
+			name string
+			to   netip.Addr
+			ct   Conntrack
+			want bool
+		}{
+			{"of no flow", far, Conntrack{}, true},
+			{"of a flow from the far side", far, Conntrack{State: CtRelated, OrigSrc: far, OrigDst: here, ReplSrc: web}, true},
+			{"of a flow to the far side", far, Conntrack{State: CtRelated, OrigSrc: here, OrigDst: far, ReplSrc: web}, true},
+			{"of a port-forwarded flow", far, Conntrack{State: CtRelated, OrigSrc: far, OrigDst: web, ReplSrc: here}, true},
+			{"of a local host's flow to the internet", here, Conntrack{State: CtRelated, OrigSrc: here, OrigDst: web, ReplSrc: web}, false},
+		} {
+			p := Packet{Src: addr(sunWAN), Dst: tc.to, Out: "eth0", SrcLocal: true, Proto: xfrm.ICMP, ICMPType: 3, Ct: tc.ct}
+			if w.leaks(p) != tc.want {
+				t.Errorf("%s: an error %s: stopped %v, want %v", name, tc.name, !tc.want, tc.want)
+			}
+		}
+	}
+}
+
 // While the tunnel is down its virtual IP is gone, so the destination decides.
 func TestVirtualIPGone(t *testing.T) {
 	s := sunSite()
@@ -197,6 +233,34 @@ func TestVirtualIPGone(t *testing.T) {
 		got := w.send(p)
 		if stopped := got.final == Drop || got.final == Reject; stopped != (name != "up") {
 			t.Errorf("%s: verdict %d", name, got.final)
+		}
+	}
+	// The remote selector can lie over the LAN too, which is spared.
+	wide := s
+	wide.pairs = [][2]string{{"10.99.0.5/32", "10.0.0.0/8"}}
+	for name, w := range states(t, host, wide) {
+		if w.leaks(p) != (name != "up") {
+			t.Errorf("%s, with a wide remote: stopped %v", name, name == "up")
+		}
+		if w.leaks(Packet{Src: addr("10.2.0.1"), Dst: addr("10.2.0.10"), Out: "eth1", SrcLocal: true}) {
+			t.Errorf("%s, with a wide remote: the LAN was cut", name)
+		}
+		// Its source would be rewritten after all hooks: another tunnel shows its policy.
+		nated := Packet{Src: addr("10.99.0.5"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Ahead: []Transform{{Proto: xfrm.ESP, Reqid: 9}}}
+		for _, ct := range []Conntrack{{State: CtSNAT, Dir: CtOriginal, ReplDst: addr(sunWAN)}, {State: CtDNAT, Dir: CtReply, OrigDst: addr(sunWAN)}} {
+			nated.Ct = ct
+			if !w.leaks(nated) {
+				t.Errorf("%s, with a wide remote: a rewritten flow left: %+v", name, ct)
+			}
+		}
+	}
+	for name, w := range states(t, host, s) {
+		nated := Packet{Src: addr("10.99.0.5"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Ahead: []Transform{{Proto: xfrm.ESP, Reqid: 9}}}
+		for _, ct := range []Conntrack{{State: CtSNAT, Dir: CtOriginal, ReplDst: addr(sunWAN)}, {State: CtDNAT, Dir: CtReply, OrigDst: addr(sunWAN)}} {
+			nated.Ct = ct
+			if !w.leaks(nated) {
+				t.Errorf("%s: a rewritten flow left: %+v", name, ct)
+			}
 		}
 	}
 	// What SNAT maps into a local selector has no such source in any hook.
@@ -285,6 +349,10 @@ func TestPeerOnConnectedNetwork(t *testing.T) {
 			out := Packet{Src: addr(sunWAN), Dst: addr(moonWAN), Out: "eth0", SrcLocal: true, Proto: xfrm.TCP}
 			if got := w.send(out); got.final != Drop && got.final != Reject {
 				t.Errorf("cleartext to the peer: verdict %d", got.final)
+			}
+			out.Src, out.Proto, out.ICMPType = addr("10.2.0.1"), xfrm.ICMP, 3
+			if !w.leaks(out) {
+				t.Error("an error that quotes the peer's packet went to it in clear")
 			}
 		})
 	}
@@ -378,5 +446,24 @@ func TestChainNamesAreTheSameInEveryRun(t *testing.T) {
 	}
 	if got, want := nodeName(chainSel, netip.MustParsePrefix("fd00:1::/32")), "XFRMFW-SEL-8EuWnIhd6XMq"; got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// An error about a flow with one end in a remote selector over the LAN is judged
+// whichever end began the flow.
+func TestQuotedBesideLANByEitherEnd(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{"192.168.7.0/24", "10.0.0.0/8"}}
+	far, here := addr("10.1.0.10"), addr("192.168.7.5")
+	for name, w := range states(t, sunHost(), s) {
+		for _, ct := range []Conntrack{
+			{State: CtRelated, OrigSrc: far, OrigDst: here, ReplSrc: here, ReplDst: far},
+			{State: CtRelated, OrigSrc: here, OrigDst: far, ReplSrc: far, ReplDst: here},
+		} {
+			p := Packet{Src: addr("198.51.100.7"), Dst: here, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+			if got := w.arrive(p, nil); !got.met(PurposeSpoof) {
+				t.Errorf("%s: an error about the flow from %s was let in", name, ct.OrigSrc)
+			}
+		}
 	}
 }

@@ -82,7 +82,7 @@ func (b *builder) recheck(input bool) []Rule {
 			rules = append(rules, Rule{In: name, Mark: verified, Target: Target{Verb: Return}, Purpose: PurposeDone})
 		}
 	}
-	if b.packetOffload() && !input {
+	if b.offload && !input {
 		// Such states' packets lose the security path before FORWARD.
 		rules = append(rules, Rule{Mark: verified, Target: Target{Verb: Return}, Purpose: PurposeDone})
 	} else {
@@ -94,8 +94,15 @@ func (b *builder) recheck(input bool) []Rule {
 	return rules
 }
 
-func (b *builder) packetOffload() bool {
-	return slices.ContainsFunc(b.Set.Tunnels, func(t xfrm.Tunnel) bool {
-		return slices.ContainsFunc(t.SAs, func(sa xfrm.SA) bool { return sa.Offload.Packet() })
-	})
+// packetOffload reports whether a network card does all of ESP for some state.
+func packetOffload(set xfrm.Set) bool {
+	for i := range set.Tunnels {
+		sas := set.Tunnels[i].SAs
+		for j := range sas {
+			if sas[j].Offload.Packet() {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -45,8 +45,8 @@ func (b *builder) mss() {
 			}
 		}
 	}
-	b.set.Chains = append(b.set.Chains, dispatchAnyOrder(Mangle, chainMSSIn, true, in)...)
-	b.set.Chains = append(b.set.Chains, dispatchAnyOrder(Mangle, chainMSSOut, false, out)...)
+	b.dispatchAnyOrder(Mangle, chainMSSIn, bySource, in)
+	b.dispatchAnyOrder(Mangle, chainMSSOut, byDestination, out)
 }
 
 // segmentSize computes the largest TCP segment that passes through a tunnel

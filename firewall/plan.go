@@ -51,10 +51,14 @@ type Counts struct {
 // A chain is rewritten if and only if the list of its rules' IDs differs, and
 // then carries on the counters of the rules that stay. Builtin chains are never
 // declared, as that would set their policy, and nothing foreign is touched.
-func Plan(want []Ruleset, have map[Family]Save) (Change, error) {
+//
+// Who plans again and again keeps a Planner.
+func Plan(want []Ruleset, have map[Family]Save) (Change, error) { return planWith(nil, want, have) }
+
+func planWith(p *Planner, want []Ruleset, have map[Family]Save) (Change, error) {
 	wanted := make(map[Family]wantedFamily, len(have))
 	for _, rs := range want {
-		if err := Validate(rs); err != nil {
+		if err := validate(rs, p); err != nil {
 			return Change{}, fmt.Errorf("plan rules: %w", err)
 		}
 		if _, ok := have[rs.Family]; !ok {
@@ -63,7 +67,7 @@ func Plan(want []Ruleset, have map[Family]Save) (Change, error) {
 		if _, ok := wanted[rs.Family]; ok {
 			return Change{}, fmt.Errorf("plan rules: two rule sets for %s", rs.Family)
 		}
-		wanted[rs.Family] = wantRuleset(rs)
+		wanted[rs.Family] = wantRuleset(rs, p)
 	}
 	return plan(wanted, have, false)
 }

@@ -4,63 +4,76 @@ import "slices"
 
 // prune takes out of a rule set what no packet would notice: jumps to chains
 // without rules, and chains that nothing leads to. So the builder need not ask
-// which of its parts a host has any use for.
-func prune(rs *Ruleset) {
-	index := make(map[chainKey]int, len(rs.Chains))
+// which of its parts a host has any use for. It changes no chain's rules in
+// place, as a memo may hold them too.
+func prune(rs *Ruleset, m *memo) {
+	p := pruner{rs: rs, memo: m, index: make(map[chainKey]int, len(rs.Chains)), seen: make([]bool, len(rs.Chains))}
 	for i, c := range rs.Chains {
-		index[chainKey{c.Table, c.Name}] = i
+		p.index[chainKey{c.Table, c.Name}] = i
 	}
-	reached := make(map[chainKey]bool, len(rs.Chains))
-	var visit func(chainKey)
-	visit = func(at chainKey) {
-		i, ok := index[at]
-		if !ok || reached[at] {
-			return
+	for _, h := range rs.Hooks {
+		p.visit(chainKey{h.Table, h.To})
+	}
+	clear(p.seen)
+	for _, h := range rs.Hooks {
+		p.mark(chainKey{h.Table, h.To})
+	}
+	kept := rs.Chains[:0]
+	for i, c := range rs.Chains {
+		if p.seen[i] {
+			kept = append(kept, c)
 		}
-		reached[at] = true
-		c := &rs.Chains[i]
-		n := len(c.Rules)
-		c.Rules = slices.DeleteFunc(c.Rules, func(r Rule) bool {
-			n--
-			to := chainKey{at.table, r.Target.Chain}
-			switch r.Target.Verb {
-			case Jump:
-			case Goto:
-				if n > 0 && inert(rs, index, to) {
-					return false // it ends the chain for what it matches
-				}
-			default:
-				return false
-			}
-			visit(to)
-			return inert(rs, index, to)
-		})
 	}
-	for _, h := range rs.Hooks {
-		visit(chainKey{h.Table, h.To})
+	clear(rs.Chains[len(kept):])
+	rs.Chains = kept
+}
+
+type pruner struct {
+	rs    *Ruleset
+	memo  *memo
+	index map[chainKey]int
+	seen  []bool
+}
+
+// visit prunes a chain after all that it leads to.
+func (p *pruner) visit(at chainKey) {
+	i, ok := p.index[at]
+	if !ok || p.seen[i] {
+		return
 	}
-	clear(reached)
-	for _, h := range rs.Hooks {
-		mark(rs, index, reached, chainKey{h.Table, h.To})
+	p.seen[i] = true
+	c := &p.rs.Chains[i]
+	useless := false
+	for _, name := range p.memo.leadsTo(c) {
+		to := chainKey{at.table, name}
+		p.visit(to)
+		useless = useless || p.inert(to)
 	}
-	rs.Chains = slices.DeleteFunc(rs.Chains, func(c Chain) bool { return !reached[chainKey{c.Table, c.Name}] })
+	if !useless {
+		return
+	}
+	n := len(c.Rules)
+	c.Rules = slices.DeleteFunc(slices.Clone(c.Rules), func(r Rule) bool {
+		n--
+		// A goto ends the chain for what it matches, unless it is at its end.
+		ends := r.Target.Verb == Goto && n > 0
+		return r.leads() && !ends && p.inert(chainKey{at.table, r.Target.Chain})
+	})
 }
 
 // inert reports whether a chain has no rule but such as leave it.
-func inert(rs *Ruleset, index map[chainKey]int, at chainKey) bool {
-	i, ok := index[at]
-	return ok && !slices.ContainsFunc(rs.Chains[i].Rules, func(r Rule) bool { return r.Target.Verb != Return })
+func (p *pruner) inert(at chainKey) bool {
+	i, ok := p.index[at]
+	return ok && !slices.ContainsFunc(p.rs.Chains[i].Rules, func(r Rule) bool { return r.Target.Verb != Return })
 }
 
-func mark(rs *Ruleset, index map[chainKey]int, reached map[chainKey]bool, at chainKey) {
-	i, ok := index[at]
-	if !ok || reached[at] {
+func (p *pruner) mark(at chainKey) {
+	i, ok := p.index[at]
+	if !ok || p.seen[i] {
 		return
 	}
-	reached[at] = true
-	for _, r := range rs.Chains[i].Rules {
-		if r.Target.Verb == Jump || r.Target.Verb == Goto {
-			mark(rs, index, reached, chainKey{at.table, r.Target.Chain})
-		}
+	p.seen[i] = true
+	for _, name := range p.memo.leadsTo(&p.rs.Chains[i]) {
+		p.mark(chainKey{at.table, name})
 	}
 }

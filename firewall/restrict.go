@@ -44,8 +44,8 @@ func (b *builder) restrictions() (in, out []Rule) {
 			b.services(name, b.carriers(i, false), tc.Out, append(b.loggedAs("out", i), Rule{Target: Target{Verb: Reject}}), t.ID)
 		}
 	}
-	b.set.Chains = append(b.set.Chains, dispatch(Filter, chainRestrictIn, true, inTree)...)
-	b.set.Chains = append(b.set.Chains, dispatch(Filter, chainRestrictOut, false, outTree)...)
+	b.dispatch(Filter, chainRestrictIn, bySource, inTree)
+	b.dispatch(Filter, chainRestrictOut, byDestination, outTree)
 	in = append(in, Rule{
 		Policy: PolicyMatch{Dir: PolicyIn}, Target: Target{Verb: Jump, Chain: chainRestrictIn}, Purpose: PurposeDispatch,
 	})

@@ -19,16 +19,20 @@ const (
 // UDP arrives for inbound states of this outer family. Only the local end
 // counts: the peer chooses its own.
 func (b *builder) encapPorts() []netip.AddrPort {
-	var found []netip.AddrPort
-	for _, t := range b.Set.Tunnels {
-		for _, sa := range t.SAs {
-			if sa.Inbound && sa.Encap.Type == espInUDP && sa.Encap.DPort != natT && sa.Encap.DPort != 0 && sa.Family == b.family {
-				found = append(found, netip.AddrPortFrom(sa.Dst, sa.Encap.DPort))
+	if b.encaps == nil {
+		found := []netip.AddrPort{}
+		for i := range b.Set.Tunnels {
+			sas := b.Set.Tunnels[i].SAs
+			for j := range sas {
+				if sa := &sas[j]; sa.Inbound && sa.Encap.Type == espInUDP && sa.Encap.DPort != natT && sa.Encap.DPort != 0 && sa.Family == b.family {
+					found = append(found, netip.AddrPortFrom(sa.Dst, sa.Encap.DPort))
+				}
 			}
 		}
+		slices.SortFunc(found, netip.AddrPort.Compare)
+		b.encaps = slices.Compact(found)
 	}
-	slices.SortFunc(found, netip.AddrPort.Compare)
-	return slices.Compact(found)
+	return b.encaps
 }
 
 // tagDispatch sends outer packets to the tag chain.
@@ -59,9 +63,11 @@ func (b *builder) tagging() {
 		id          string
 	}
 	var spared []outer
-	for i, t := range b.Set.Tunnels {
+	for i := range b.Set.Tunnels {
+		t := &b.Set.Tunnels[i]
 		greedyPair := slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return greedyPolicy(p, b.Host, m) })
-		for _, sa := range t.SAs {
+		for j := range t.SAs {
+			sa := &t.SAs[j]
 			if !sa.Inbound || sa.Family != b.family || !greedyPair && !greedy(sa.State, b.Host, m) {
 				continue
 			}

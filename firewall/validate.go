@@ -54,7 +54,10 @@ func builtins(t Table) hooks {
 // would refuse, alter or never match, or that would not come back from
 // iptables-save as it was sent. iptables-restore --test finds little of it: it
 // asks the kernel nothing.
-func Validate(rs Ruleset) error {
+func Validate(rs Ruleset) error { return validate(rs, nil) }
+
+// validate leaves out the rules that the planner knows to be valid.
+func validate(rs Ruleset, p *Planner) error {
 	if rs.Family != xfrm.IPv4 && rs.Family != xfrm.IPv6 {
 		return fmt.Errorf("rule set of %s: neither ipv4 nor ipv6", rs.Family)
 	}
@@ -85,7 +88,7 @@ func Validate(rs Ruleset) error {
 	}
 	for _, t := range tables {
 		if g := graphs[t]; g != nil {
-			if err := g.validate(rs.Family); err != nil {
+			if err := g.validate(rs.Family, p); err != nil {
 				return fmt.Errorf("%s %s %w", rs.Family, t, err)
 			}
 		}
@@ -144,7 +147,7 @@ type node struct {
 	state uint8
 }
 
-func (g *graph) validate(family Family) error {
+func (g *graph) validate(family Family, p *Planner) error {
 	for i := range g.chains {
 		if err := g.walk(i); err != nil {
 			return err
@@ -160,16 +163,22 @@ func (g *graph) validate(family Family) error {
 		if n.depth > maxDepth {
 			return fmt.Errorf("%s: %d jumps deep, nftables allows %d", n.Name, n.depth, maxDepth)
 		}
+		known := p.known(family, *n.Chain)
 		for j := range n.Rules {
 			r := &n.Rules[j]
-			if err := validRule(family, n.Table, n.hooks, r); err != nil {
-				return fmt.Errorf("%s: rule %d (%s): %w", n.Name, j+1, r.Text(family), err)
+			if known == nil || known.valid != n.hooks {
+				if err := validRule(family, n.Table, n.hooks, r); err != nil {
+					return fmt.Errorf("%s: rule %d (%s): %w", n.Name, j+1, r.Text(family), err)
+				}
 			}
 			if r.leads() {
 				to := &g.chains[g.index[r.Target.Chain]]
 				to.hooks |= n.hooks
 				to.depth = max(to.depth, n.depth+1)
 			}
+		}
+		if known != nil {
+			known.valid = n.hooks
 		}
 	}
 	return nil

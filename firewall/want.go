@@ -18,9 +18,36 @@ type wantedTable struct {
 	verbatim bool
 }
 
+// wantedChain has its lines, or the IDs of its rules in one string and the rules
+// to make the lines from.
 type wantedChain struct {
-	name  string
-	lines []line
+	name   string
+	lines  []line
+	ids    string
+	rules  []Rule
+	family Family
+	table  Table
+	// known is what is kept of the chain, or nil.
+	known *knownChain
+}
+
+// render makes the lines.
+func (w *wantedChain) render() {
+	if w.lines != nil || len(w.rules) == 0 {
+		return
+	}
+	var buf []byte
+	ends := make([]int, 0, len(w.rules))
+	for i := range w.rules {
+		buf = AppendLine(buf, w.family, w.table, w.name, w.rules[i])
+		ends = append(ends, len(buf))
+	}
+	text, start := string(buf), 0
+	w.lines = make([]line, len(ends))
+	for i, end := range ends {
+		w.lines[i] = newLine(text[start:end])
+		start = end
+	}
 }
 
 type line struct {
@@ -35,25 +62,19 @@ type wantedJump struct {
 	line
 }
 
-// wantRuleset renders a rule set.
-func wantRuleset(rs Ruleset) wantedFamily {
+// wantRuleset renders a rule set, but for the chains that the planner knows.
+func wantRuleset(rs Ruleset, p *Planner) wantedFamily {
 	want := make(wantedFamily)
-	var buf []byte
-	var ends []int
 	for _, c := range rs.Chains {
-		buf, ends = buf[:0], ends[:0]
-		for _, r := range c.Rules {
-			buf = AppendLine(buf, rs.Family, c.Table, c.Name, r)
-			ends = append(ends, len(buf))
-		}
-		text, start := string(buf), 0
-		lines := make([]line, len(ends))
-		for i, end := range ends {
-			lines[i] = newLine(text[start:end])
-			start = end
+		w := wantedChain{name: c.Name, rules: c.Rules, family: rs.Family, table: c.Table}
+		if w.known = p.known(rs.Family, c); w.known != nil && w.known.ids != "" {
+			w.ids = w.known.ids
+		} else {
+			w.render()
+			w.known.learn(w.lines)
 		}
 		t := want[c.Table]
-		t.chains = append(t.chains, wantedChain{c.Name, lines})
+		t.chains = append(t.chains, w)
 		want[c.Table] = t
 	}
 	for _, h := range rs.Hooks {
@@ -79,7 +100,7 @@ func wantSaved(save Save) wantedFamily {
 		w := wantedTable{verbatim: true}
 		for _, c := range t.Chains {
 			if c.Ours() {
-				w.chains = append(w.chains, wantedChain{c.Name, savedLines(c.Rules)})
+				w.chains = append(w.chains, wantedChain{name: c.Name, lines: savedLines(c.Rules)})
 				continue
 			}
 			for i, r := range c.Rules {

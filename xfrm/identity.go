@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"hash"
 	"net/netip"
 	"slices"
 )
@@ -43,32 +42,33 @@ func nameTunnels(tunnels []Tunnel) {
 }
 
 func (t Tunnel) hash(outer bool) string {
-	h := sha256.New()
-	put(h, uint64(t.Proto), uint64(t.Mode))
+	var stack [512]byte
+	b := put(stack[:0], uint64(t.Proto), uint64(t.Mode))
 	for _, p := range t.Pairs {
-		putPrefix(h, p.Local)
-		putPrefix(h, p.Remote)
-		put(h, uint64(p.Proto), uint64(p.IfID), uint64(p.Mark.Value), uint64(p.Mark.Mask), uint64(p.Ifindex),
+		b = putPrefix(b, p.Local)
+		b = putPrefix(b, p.Remote)
+		b = put(b, uint64(p.Proto), uint64(p.IfID), uint64(p.Mark.Value), uint64(p.Mark.Mask), uint64(p.Ifindex),
 			uint64(p.LocalPort.Port), uint64(p.LocalPort.Mask), uint64(p.RemotePort.Port), uint64(p.RemotePort.Mask))
 	}
 	if outer {
 		local, remote := t.Local.As16(), t.Remote.As16()
-		_, _ = h.Write(local[:])
-		_, _ = h.Write(remote[:])
-		put(h, uint64(t.Reqid))
+		b = append(append(b, local[:]...), remote[:]...)
+		b = put(b, uint64(t.Reqid))
 	}
-	sum := h.Sum(nil)
-	return "t" + hex.EncodeToString(sum[:5])
+	sum := sha256.Sum256(b)
+	id := [11]byte{'t'}
+	hex.Encode(id[1:], sum[:5])
+	return string(id[:])
 }
 
-func put(h hash.Hash, values ...uint64) {
+func put(b []byte, values ...uint64) []byte {
 	for _, v := range values {
-		_ = binary.Write(h, binary.BigEndian, v)
+		b = binary.BigEndian.AppendUint64(b, v)
 	}
+	return b
 }
 
-func putPrefix(h hash.Hash, p netip.Prefix) {
+func putPrefix(b []byte, p netip.Prefix) []byte {
 	a := p.Addr().As16()
-	_, _ = h.Write(a[:])
-	put(h, uint64(p.Addr().BitLen()), uint64(p.Bits()))
+	return put(append(b, a[:]...), uint64(p.Addr().BitLen()), uint64(p.Bits()))
 }

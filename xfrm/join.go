@@ -16,16 +16,24 @@ import (
 // (xfrm_tmpl_resolve), so it is the join's key here too. Where it is 0, as with
 // manual keying, if_id and mark tell tunnels apart as well.
 func Tunnels(s Snapshot) Set {
-	j := joiner{snapshot: s, index: make(map[tunnelKey]int), pairs: make(map[pairKey]int)}
-	for _, p := range s.Policies {
-		j.policy(p)
+	// A tunnel has three policies as a rule.
+	n := len(s.Policies)/3 + 1
+	j := joiner{
+		snapshot: s, index: make(map[tunnelKey]int, n), pairs: make(map[pairKey]int, n),
+		tunnels: make([]Tunnel, 0, n),
 	}
-	j.reqids = make(map[uint32][]int, len(j.tunnels))
-	for i, t := range j.tunnels {
-		j.reqids[t.Reqid] = append(j.reqids[t.Reqid], i)
+	for i := range s.Policies {
+		j.policy(&s.Policies[i])
 	}
-	for _, st := range s.States {
-		j.state(st)
+	j.reqids = make(map[uint32]int, len(j.tunnels))
+	j.next = make([]int, len(j.tunnels))
+	for i := len(j.tunnels) - 1; i >= 0; i-- {
+		reqid := j.tunnels[i].Reqid
+		j.next[i] = j.reqids[reqid]
+		j.reqids[reqid] = i + 1
+	}
+	for i := range s.States {
+		j.state(&s.States[i])
 	}
 	return j.finish()
 }
@@ -43,11 +51,14 @@ type tunnelKey struct {
 }
 
 type joiner struct {
-	snapshot   Snapshot
-	tunnels    []Tunnel
-	index      map[tunnelKey]int
-	pairs      map[pairKey]int
-	reqids     map[uint32][]int
+	snapshot Snapshot
+	tunnels  []Tunnel
+	index    map[tunnelKey]int
+	pairs    map[pairKey]int
+	// reqids has the first tunnel of each reqid, and next the one after it; both
+	// count from 1, so that 0 is none.
+	reqids     map[uint32]int
+	next       []int
 	exceptions []Exception
 	ignored    []Ignored
 	sockets    int
@@ -58,7 +69,7 @@ func (j *joiner) ignore(object, reason string) {
 	j.ignored = append(j.ignored, Ignored{Object: object, Reason: reason})
 }
 
-func (j *joiner) policy(p Policy) {
+func (j *joiner) policy(p *Policy) {
 	if p.Socket() {
 		j.sockets++
 		return
@@ -124,7 +135,7 @@ type pairKey struct {
 	pair   Pair
 }
 
-func pairOf(p Policy) Pair {
+func pairOf(p *Policy) Pair {
 	s := p.Selector
 	pair := Pair{
 		Local: s.Dst, Remote: s.Src, Proto: s.Proto,
@@ -145,7 +156,7 @@ func pairOf(p Policy) Pair {
 // keyOf finds the template that protects: the first of ESP or AH. With IPComp
 // it follows the compression, in transport mode and without addresses of its
 // own, so mode and addresses are the first template's.
-func keyOf(p Policy, pair Pair) (key tunnelKey, optional, ok bool) {
+func keyOf(p *Policy, pair Pair) (key tunnelKey, optional, ok bool) {
 	crypt := slices.IndexFunc(p.Templates, func(t Template) bool { return t.Proto == ESP || t.Proto == AH })
 	if crypt < 0 {
 		return tunnelKey{}, false, false
@@ -174,7 +185,7 @@ func keyOf(p Policy, pair Pair) (key tunnelKey, optional, ok bool) {
 
 func specified(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }
 
-func (j *joiner) state(s State) {
+func (j *joiner) state(s *State) {
 	if s.Pseudo() || s.Proto == Comp {
 		return // parts of an IPComp bundle, whose ESP state stands for it
 	}
@@ -190,13 +201,13 @@ func (j *joiner) state(s State) {
 		return
 	}
 	reason := "no policy asks for its reqid"
-	for _, i := range j.reqids[s.Reqid] {
-		t := &j.tunnels[i]
+	for at := j.reqids[s.Reqid]; at > 0; at = j.next[at-1] {
+		t := &j.tunnels[at-1]
 		if t.Proto != s.Proto || !t.Comp && t.Mode != s.Mode {
 			reason = "the policies with its reqid ask for another protocol or mode"
 			continue
 		}
-		inbound, fits := j.direction(*t, s)
+		inbound, fits := j.direction(t, s)
 		if !fits {
 			reason = "the policies with its reqid name other addresses"
 			continue
@@ -205,7 +216,10 @@ func (j *joiner) state(s State) {
 			reason = "the policies with its reqid have another if_id"
 			continue
 		}
-		t.SAs = append(t.SAs, SA{State: s, Inbound: inbound})
+		if t.SAs == nil {
+			t.SAs = make([]SA, 0, 2)
+		}
+		t.SAs = append(t.SAs, SA{State: *s, Inbound: inbound})
 		return
 	}
 	j.ignore(name(), reason)
@@ -214,7 +228,7 @@ func (j *joiner) state(s State) {
 // direction tells which way a state goes for the tunnel. Where the policies
 // leave the addresses open, the daemon's word decides, or else which address is
 // this host's.
-func (j *joiner) direction(t Tunnel, s State) (inbound, fits bool) {
+func (j *joiner) direction(t *Tunnel, s *State) (inbound, fits bool) {
 	if specified(t.Local) && specified(t.Remote) {
 		if s.Src == t.Remote && s.Dst == t.Local {
 			return s.Dir != Outbound, true
@@ -230,7 +244,7 @@ func (j *joiner) direction(t Tunnel, s State) (inbound, fits bool) {
 	return false, true
 }
 
-func (t Tunnel) hasIfID(id uint32) bool {
+func (t *Tunnel) hasIfID(id uint32) bool {
 	return slices.ContainsFunc(t.Pairs, func(p Pair) bool { return p.IfID == id })
 }
 

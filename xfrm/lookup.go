@@ -53,8 +53,8 @@ func (s Snapshot) Lookup(d Dir, f Flow) (Policy, bool) {
 // Owner returns the index of the tunnel that a policy is part of, and false for
 // a bypass, a block, or what became no tunnel.
 func (s Set) Owner(p Policy) (int, bool) {
-	pair := pairOf(p)
-	key, _, ok := keyOf(p, pair)
+	pair := pairOf(&p)
+	key, _, ok := keyOf(&p, pair)
 	if !ok || p.Action != Allow || p.Socket() || p.Type != Main {
 		return 0, false
 	}

@@ -1,0 +1,103 @@
+package firewall_test
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"os"
+	"reflect"
+	"strconv"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Ups, downs, rekeys and changes of selectors, hundreds of them here and
+// thousands in scripts/soak, which sets XFRMFW_CHURN: what a Compiler and
+// a Planner make that know what was before is what Compile and Plan make that
+// know nothing, byte for byte, and it leads the kernel to what is wanted.
+func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
+	steps, unchanged := 0, 0
+	did := make(map[string]int)
+	seeds, err := strconv.ParseUint(cmp.Or(os.Getenv("XFRMFW_CHURN"), "2"), 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seed := range seeds {
+		r := rand.New(rand.NewPCG(seed, 77))
+		w := fake.NewWorld()
+		var compiler firewall.Compiler
+		var planner firewall.Planner
+		kernels := map[xfrm.Family]*fake.Kernel{xfrm.IPv4: {}, xfrm.IPv6: {}}
+		model := map[xfrm.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}
+		for range 200 {
+			for range 1 + r.IntN(3)*r.IntN(3) {
+				w.Step(r)
+			}
+			steps++
+			in := w.Input()
+			fresh := firewall.Compile(in)
+			kept := compiler.Compile(in)
+			if !reflect.DeepEqual(fresh, kept) {
+				t.Fatalf("seed %d: the results differ (-fresh +kept):\n%s", seed, gocmp.Diff(render(fresh), render(kept)))
+			}
+			want, err := firewall.Plan(fresh.Rulesets, model)
+			if err != nil {
+				t.Fatal(err)
+			}
+			change, err := planner.Plan(kept.Rulesets, model)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(want, change) {
+				t.Fatalf("seed %d: the changes differ (-fresh +kept):\n%s", seed, gocmp.Diff(texts(want), texts(change)))
+			}
+			if change.Empty() {
+				unchanged++
+			}
+			for _, s := range change.Steps {
+				if err := kernels[s.Family].Restore(s.Text, s.Counters); err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+			}
+			if model, err = change.After(model); err != nil {
+				t.Fatal(err)
+			}
+			for _, rs := range fresh.Rulesets {
+				if steps%8 != 0 {
+					break // to read a save costs more than all else here
+				}
+				if diff := fake.Differs(rs, parse(t, kernels[rs.Family])); diff != "" {
+					t.Fatalf("seed %d: %s", seed, diff)
+				}
+			}
+		}
+		for what, n := range w.Did {
+			did[what] += n
+		}
+	}
+	t.Logf("%d compilations, of which %d changed nothing; %v", steps, unchanged, did)
+	for _, what := range []string{"up", "down", "rekey", "selectors", "states", "reqid", "forget", "host", "config"} {
+		if did[what] < 3 {
+			t.Errorf("%s happened %d times only", what, did[what])
+		}
+	}
+	if unchanged < steps/20 {
+		t.Errorf("only %d of %d compilations changed nothing: rekeys should not", unchanged, steps)
+	}
+}
+
+func render(r firewall.Result) []string {
+	var lines []string
+	for _, rs := range r.Rulesets {
+		for _, c := range rs.Chains {
+			for _, rule := range c.Rules {
+				lines = append(lines, rs.Family.String()+" "+string(c.Table)+" "+c.Name+" "+string(firewall.AppendLine(nil, rs.Family, c.Table, c.Name, rule)))
+			}
+		}
+	}
+	return lines
+}

@@ -1,0 +1,245 @@
+package firewall
+
+import (
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// memo keeps what was made of guards and claims, and the trees that were built
+// from it, so that the next compilation makes only what has changed. What is
+// kept is found by all that it was made from, so it can't be out of date. A nil
+// memo keeps nothing.
+type memo struct {
+	marks  Marks
+	guards map[guardMade]*guardRules
+	claims map[claimMade]*claimRules
+	// nodes are the subtrees by family, table and chain.
+	nodes map[nodeKey]*subtree
+	// leads are the chains that a chain leads to, by its first rule.
+	leads map[*Rule][]string
+	// pieces are the rules for known reqids, by the remainder that they have in
+	// common.
+	pieces map[uint32]piece
+	// turn counts compilations; what was not used in the last one is dropped.
+	turn int
+}
+
+// guardMade is all that the rules of a guard are made from, where no connected
+// network, no pierced one and no other local selector has a part in them.
+type guardMade struct {
+	Guard
+	alone bool
+}
+
+// guardRules are the rules of a guard in each of its places.
+type guardRules struct {
+	turn  int
+	rules [guardPlaces][]Rule
+}
+
+// guardPlace is a tree that guards have rules in.
+type guardPlace uint8
+
+const (
+	inSpoof guardPlace = iota
+	inInject
+	inLeak
+	inRefuse
+	inError
+	inQuotedBegan
+	inQuotedReplied
+	guardPlaces
+)
+
+// claimMade is all that the rules of a claim are made from, besides the marks.
+type claimMade struct {
+	pair     xfrm.Pair
+	policy   PolicyMatch
+	untagged Purpose
+	enforced bool
+	tunnel   string
+}
+
+// claimRules are the rules of a claim in each of its places.
+type claimRules struct {
+	turn int
+	// verify are those of cases 1 to 3, began and replied those of 1b.
+	verify, began, replied []Rule
+	// owner are those of the only owner of a source.
+	owner []Rule
+}
+
+type nodeKey struct {
+	family Family
+	table  Table
+	name   string
+}
+
+// subtree is the chain of a node and those below it.
+type subtree struct {
+	turn int
+	by   direction
+	// members are the first rules of the node's entries: whose rules are kept by
+	// the memo are known by them.
+	members []*Rule
+	chains  []Chain
+}
+
+// piece is the rules for some reqids.
+type piece struct {
+	reqids []uint32
+	rules  []Rule
+}
+
+// known returns the rules for a list of reqids as they were made earlier, or
+// makes them.
+func (m *memo) known(reqids []uint32, rules func() []Rule) []Rule {
+	if m == nil {
+		return rules()
+	}
+	at := reqids[0] % knownPieces
+	if kept := m.pieces[at]; slices.Equal(kept.reqids, reqids) {
+		return kept.rules
+	}
+	made := rules()
+	// Both families have the same ones, in turn.
+	m.pieces[at] = piece{reqids, made}
+	return made
+}
+
+// begin readies the memo for a compilation.
+func (m *memo) begin(marks Marks) {
+	if m.guards == nil || m.marks != marks {
+		*m = memo{
+			marks: marks, turn: m.turn,
+			guards: make(map[guardMade]*guardRules), claims: make(map[claimMade]*claimRules),
+			nodes: make(map[nodeKey]*subtree), pieces: make(map[uint32]piece), leads: make(map[*Rule][]string),
+		}
+	}
+	m.turn++
+}
+
+// end drops what was not used.
+func (m *memo) end(sets []Ruleset) {
+	for k, v := range m.guards {
+		if v.turn != m.turn {
+			delete(m.guards, k)
+		}
+	}
+	for k, v := range m.claims {
+		if v.turn != m.turn {
+			delete(m.claims, k)
+		}
+	}
+	for k, v := range m.nodes {
+		if v.turn != m.turn {
+			delete(m.nodes, k)
+		}
+	}
+	chains := 0
+	for _, rs := range sets {
+		chains += len(rs.Chains)
+	}
+	if len(m.leads) > 2*chains+64 {
+		clear(m.leads)
+	}
+}
+
+// guard returns the place for a guard's rules, nil if they can't be kept.
+func (m *memo) guard(g Guard, alone bool) *guardRules {
+	if m == nil {
+		return nil
+	}
+	// When it was seen is not part of any rule.
+	g.Since, g.Expires = 0, 0
+	key := guardMade{g, alone}
+	r := m.guards[key]
+	if r == nil {
+		r = new(guardRules)
+		m.guards[key] = r
+	}
+	r.turn = m.turn
+	return r
+}
+
+// claim is guard for claims.
+func (m *memo) claim(key claimMade) *claimRules {
+	if m == nil {
+		return new(claimRules)
+	}
+	r := m.claims[key]
+	if r == nil {
+		r = new(claimRules)
+		m.claims[key] = r
+	}
+	r.turn = m.turn
+	return r
+}
+
+// recall returns the subtree of a node that has the same entries as before.
+func (d *dispatcher) recall(name string, members []int) []Chain {
+	if d.memo == nil {
+		return nil
+	}
+	kept := d.memo.nodes[nodeKey{d.family, d.table, name}]
+	if kept == nil || kept.by != d.by || len(kept.members) != len(members) {
+		return nil
+	}
+	for at, i := range members {
+		if rules := d.entries[i].rules; len(rules) == 0 || &rules[0] != kept.members[at] {
+			return nil
+		}
+	}
+	kept.turn = d.memo.turn
+	d.memo.used(d, kept)
+	return kept.chains
+}
+
+// used marks the nodes below one that was taken as it was.
+func (m *memo) used(d *dispatcher, kept *subtree) {
+	for _, c := range kept.chains {
+		if below := m.nodes[nodeKey{d.family, d.table, c.Name}]; below != nil {
+			below.turn = m.turn
+		}
+	}
+}
+
+// keep stores the subtree of a node.
+func (d *dispatcher) keep(name string, members []int, chains []Chain) {
+	if d.memo == nil || len(members) == 0 {
+		return
+	}
+	first := make([]*Rule, len(members))
+	for at, i := range members {
+		if len(d.entries[i].rules) == 0 {
+			return
+		}
+		first[at] = &d.entries[i].rules[0]
+	}
+	d.memo.nodes[nodeKey{d.family, d.table, name}] = &subtree{
+		turn: d.memo.turn, by: d.by, members: first, chains: slices.Clone(chains),
+	}
+}
+
+// leadsTo returns the chains that a chain leads to, each once.
+func (m *memo) leadsTo(c *Chain) []string {
+	if len(c.Rules) == 0 {
+		return nil
+	}
+	if m != nil {
+		if names, ok := m.leads[&c.Rules[0]]; ok {
+			return names
+		}
+	}
+	var names []string
+	for i := range c.Rules {
+		if r := &c.Rules[i]; r.leads() && !slices.Contains(names, r.Target.Chain) {
+			names = append(names, r.Target.Chain)
+		}
+	}
+	if m != nil {
+		m.leads[&c.Rules[0]] = names
+	}
+	return names
+}
