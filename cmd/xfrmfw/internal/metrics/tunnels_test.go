@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -188,6 +189,40 @@ func TestScrapesAreBounded(t *testing.T) {
 	burst()
 	if n := reads.Load(); n != 2 {
 		t.Errorf("%d readings in two intervals", n)
+	}
+}
+
+// Nor is the page made for each who asks.
+func TestPagesAreBounded(t *testing.T) {
+	t.Parallel()
+	c := &clock{}
+	var made atomic.Int64
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "made"}, func() float64 { return float64(made.Add(1)) }))
+	p := &page{from: registry, now: c.now}
+	ask := func() {
+		var all sync.WaitGroup
+		for range 50 {
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				if text, err := p.read(); err != nil || !strings.Contains(string(text), "made ") {
+					t.Errorf("%q, %v", text, err)
+				}
+			}()
+		}
+		all.Wait()
+	}
+	ask()
+	c.pass(pageAge - 1)
+	ask()
+	if n := made.Load(); n != 1 {
+		t.Errorf("made %d times within its age", n)
+	}
+	c.pass(1)
+	ask()
+	if n := made.Load(); n != 2 {
+		t.Errorf("made %d times in two", n)
 	}
 }
 
