@@ -38,6 +38,7 @@ cmd/xfrmfw/internal/status: firewall xfrm
 test:
 test/e2e:
 test/ike:
+test/faults: golang.org/x/sys
 test/operator:
 test/lab: golang.org/x/sys
 test/prometheus: test/lab github.com/goccy/go-yaml

@@ -43,9 +43,12 @@ former stays. When it ends the rules stay in force.`,
 }
 
 const (
-	// patience is when a program that the daemon runs is killed: it has others
-	// to serve. A restore has more, with the size of its text.
-	patience = 30 * time.Second
+	// patience is when a program that the daemon runs is killed, since one that
+	// hangs keeps all tunnels waiting; it is no longer than the usual interval of
+	// audits. A restore has more, with the size of its text. lockPatience is how
+	// much of it legacy programs wait for one another.
+	patience     = 10 * time.Second
+	lockPatience = 6 * time.Second
 	// turnLimit is when a turn is given up, and stuck when the watchdog is no
 	// longer told that all is well.
 	turnLimit = 4 * time.Minute
@@ -147,7 +150,7 @@ func runDaemon(ctx context.Context, o *options, buffer int, stderr io.Writer) er
 // load reads the configuration and finds the programs. After an error nothing
 // has changed.
 func (d *daemon) load(ctx context.Context) error {
-	g, settings, err := openGatewayWith(ctx, d.o, "", iptables.Options{Timeout: patience})
+	g, settings, err := openGatewayWith(ctx, d.o, "", iptables.Options{Timeout: patience, Wait: lockPatience})
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,9 @@ var (
 	ErrLocked = errors.New("another program holds the xtables lock: see which with \"fuser -v /run/xtables.lock\", and try again")
 	// ErrLockFile is a lock file that can't be opened.
 	ErrLockFile = errors.New("the xtables lock file can't be opened: make /run/xtables.lock writable, or name another in XTABLES_LOCKFILE")
+	// ErrTooLong is a commit that does not fit the netlink socket of iptables-nft,
+	// whose buffer only root of the first user namespace may make larger.
+	ErrTooLong = errors.New("the commit is larger than this user's netlink socket takes: raise net.core.wmem_max, as by \"sysctl -w net.core.wmem_max=67108864\", or run as root outside of a user namespace")
 	// ErrChanged says that the live rules have changed since they were read:
 	// read again, plan again, try again.
 	ErrChanged = errors.New("the live rules have changed since they were read: try again")
@@ -108,6 +111,8 @@ func classify(err error, stderr string) error {
 	var kind error
 	switch {
 	case errors.Is(err, errKilled):
+	case has("Message too long"):
+		kind = ErrTooLong
 	case has("holding the xtables lock"):
 		kind = ErrLocked
 	case has("can't open lock file"):

@@ -103,7 +103,7 @@ func restoreError(family xfrm.Family, text, stderr string, err error, loaded fun
 	if _, rule, _ := cutChain(e.Text); rule == "" {
 		e.culprit(lines, loaded)
 	}
-	if _, ok := cutCommand(e.Text, "-D ", "-X "); ok && !errors.Is(e.Err, ErrChanged) {
+	if _, ok := cutCommand(e.Text, "-D ", "-X "); ok && !errors.Is(e.Err, ErrChanged) && !errors.Is(e.Err, ErrTooLong) {
 		// Legacy says nothing but the line.
 		e.Err = fmt.Errorf("%w (%w)", ErrChanged, e.Err)
 	}

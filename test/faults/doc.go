@@ -1,0 +1,2 @@
+// Package faults holds tests alone: see main_test.go.
+package faults

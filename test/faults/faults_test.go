@@ -1,0 +1,161 @@
+package faults
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// each runs a test with both variants, for a part of the rounds where one takes
+// long: until a program that hangs is killed, or until the next audit.
+func each(t *testing.T, what string, part int, test func(t *testing.T, h *host)) {
+	for _, variant := range []string{"nft", "legacy"} {
+		t.Run(variant, func(t *testing.T) {
+			h := newHost(t, variant)
+			for range max(1, rounds(t)/part) {
+				test(t, h)
+				if t.Failed() {
+					return
+				}
+			}
+			h.report(what)
+		})
+	}
+}
+
+// Notifications come faster than they fit the receive buffer.
+func TestLostNotifications(t *testing.T) {
+	each(t, "notifications lost in a storm", 1, func(t *testing.T, h *host) {
+		before := h.metric("xfrmfw_events_lost_total")
+		for h.metric("xfrmfw_events_lost_total") == before {
+			h.storm()
+		}
+		h.right("a storm of which notifications were lost")
+	})
+}
+
+// Others flush all rules, or put theirs before ours.
+func TestForeignFlush(t *testing.T) {
+	each(t, "all rules flushed by others", 4, func(t *testing.T, h *host) {
+		before := h.metric("xfrmfw_drift_repaired_total")
+		switch h.rnd.IntN(3) {
+		case 0:
+			for _, family := range []string{"iptables-", "ip6tables-"} {
+				for _, table := range []string{"filter", "nat", "mangle"} {
+					h.run(family+h.variant, "-t", table, "-F")
+				}
+			}
+		case 1:
+			for _, chain := range []string{"PREROUTING", "INPUT", "FORWARD", "POSTROUTING"} {
+				h.run("iptables-"+h.variant, "-t", "mangle", "-I", chain, "-j", "ACCEPT")
+			}
+		case 2:
+			if h.variant == "nft" {
+				h.run("nft", "flush", "ruleset")
+				break
+			}
+			h.run("iptables-"+h.variant, "-t", "mangle", "-D", "PREROUTING", "1")
+		}
+		h.right("others changed the rules")
+		if h.metric("xfrmfw_drift_repaired_total") == before {
+			t.Error("the repair was not counted")
+		}
+	})
+}
+
+// The restore programs fail or hang for a while, in which the tunnels change.
+func TestRestoreFails(t *testing.T) {
+	for _, mode := range []string{"fail", "hang"} {
+		t.Run(mode, func(t *testing.T) {
+			each(t, "iptables-restore that would "+mode, 10, func(t *testing.T, h *host) {
+				h.mode(mode)
+				h.storm()
+				h.tunnel(21, !h.tunnels[21])
+				time.Sleep(time.Duration(h.rnd.IntN(2000)) * time.Millisecond)
+				if h.wrong() == "" {
+					t.Error("the rules are right though nothing could be restored")
+				}
+				for began := time.Now(); mode == "fail" && !strings.Contains(h.run(binary, h.args("status")...), "broken"); {
+					if time.Since(began) > allowed {
+						t.Fatal("status says nothing of the failure")
+					}
+				}
+				h.mode("work")
+				h.right("iptables-restore works again")
+			})
+		})
+	}
+}
+
+// The disk is full where the memory is kept.
+func TestDiskFull(t *testing.T) {
+	each(t, "no room for the memory", 2, func(t *testing.T, h *host) {
+		state := h.path("state")
+		if err := unix.Mount("tmpfs", state, "tmpfs", 0, "size=4k"); err != nil {
+			t.Fatal(err)
+		}
+		h.write("state/full", strings.Repeat("x", 4096))
+		h.storm()
+		h.right("the memory can't be written")
+		if said := h.log.String(); !strings.Contains(said, "pairs will be forgotten with their policies") {
+			t.Error("the daemon says nothing of it")
+		}
+		if err := unix.Unmount(state, 0); err != nil {
+			t.Fatal(err)
+		}
+		h.storm()
+		h.right("there is room again")
+		for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+			if text, _ := os.ReadFile(h.path("state/memory.json")); strings.Count(string(text), `"remote"`) >= 5 {
+				break
+			}
+			if time.Since(began) > allowed {
+				t.Fatal("the memory is not written, now that it could be")
+			}
+		}
+	})
+}
+
+// The daemon is killed at any moment of a storm, and started again as systemd
+// does.
+func TestKilled(t *testing.T) {
+	each(t, "killed with -9 in a storm", 1, func(t *testing.T, h *host) {
+		killed := make(chan struct{})
+		wait := time.Duration(h.rnd.IntN(500)) * time.Millisecond
+		go func() {
+			defer close(killed)
+			time.Sleep(wait)
+			_ = h.cmd.Process.Kill()
+		}()
+		h.storm()
+		h.storm()
+		<-killed
+		<-h.exited
+		h.start()
+		h.right("the daemon was killed and started again")
+	})
+}
+
+// It reads its configuration again and again while tunnels come and go, and
+// while others apply.
+func TestReloadsAndApplies(t *testing.T) {
+	each(t, "reloads and applies in a storm", 4, func(t *testing.T, h *host) {
+		others := exec.Command(binary, h.args("apply")...)
+		if err := others.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			h.storm()
+			_ = h.cmd.Process.Signal(syscall.SIGHUP)
+		}
+		if err := others.Wait(); err != nil {
+			t.Errorf("apply beside the daemon: %v", err)
+		}
+		h.right("reloads and an apply")
+	})
+}
