@@ -149,10 +149,12 @@ func TestInjectThroughPortForward(t *testing.T) {
 	s := sunSite()
 	s.pairs = append(s.pairs, [2]string{"10.22.0.0/16", moonLAN}, [2]string{"10.9.0.0/24", moonLAN}, [2]string{sun6LAN, moon6LAN})
 	host := sunHost()
-	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "eth2", Up: true}, xfrm.Link{Index: 5, Name: "eth3", Up: true})
+	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "eth2", Up: true}, xfrm.Link{Index: 5, Name: "eth3", Up: true, Master: 6},
+		xfrm.Link{Index: 6, Name: "red", Kind: "vrf", Up: true})
 	for _, r := range []xfrm.Route{
 		{Dst: netip.MustParsePrefix("10.22.0.0/16"), Link: 3}, {Dst: netip.MustParsePrefix("10.22.7.0/24"), Link: 4},
-		{Dst: netip.MustParsePrefix("10.8.0.0/14"), Link: 4}, {Dst: netip.MustParsePrefix("fd00:2::/64"), Link: 3},
+		{Dst: netip.MustParsePrefix("10.8.0.0/14"), Link: 4},
+		{Dst: netip.MustParsePrefix("10.22.8.0/24"), Link: 5}, {Dst: netip.MustParsePrefix("fd00:2::/64"), Link: 3},
 	} {
 		host.Routes = append(host.Routes, r)
 	}
@@ -167,6 +169,7 @@ func TestInjectThroughPortForward(t *testing.T) {
 			{"10.2.0.66", "eth0", true}, {"10.2.0.66", "eth1", false}, {"10.2.0.66", "eth2", true},
 			{"10.22.1.1", "eth0", true}, {"10.22.1.1", "eth1", false},
 			{"10.22.7.1", "eth2", false}, {"10.22.7.1", "eth1", true}, {"10.22.7.1", "eth0", true},
+			{"10.22.8.1", "red", false}, {"10.22.8.1", "eth3", false}, {"10.22.8.1", "eth1", true},
 			{"10.9.0.1", "eth2", false}, {"10.9.0.1", "eth0", true},
 			{"192.0.2.66", "eth0", false}, {"fd00:2::66", "eth0", true}, {"fd00:2::66", "eth1", false},
 		} {

@@ -55,9 +55,13 @@ func (b *builder) homes() []lanSpot {
 			continue
 		}
 		dst := r.Dst.Masked()
-		routes[dst] = append(routes[dst], l.Name)
+		// A packet of a VRF's port shows the VRF in FORWARD.
+		names := withMasters(b.Host, l)
+		routes[dst] = append(routes[dst], names...)
 		if _, ok := coveredBy(dst, func(p netip.Prefix) bool { return locals[p] }); ok {
-			homes = append(homes, lanSpot{dst, l.Name})
+			for _, name := range names {
+				homes = append(homes, lanSpot{dst, name})
+			}
 		}
 	}
 	for local := range locals {

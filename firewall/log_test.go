@@ -1,7 +1,7 @@
 package firewall
 
 import (
-	"strings"
+	"net/netip"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -16,7 +16,7 @@ func TestDropsAreLogged(t *testing.T) {
 		Log: LogConfig{Kernel: true, PerSecond: 5},
 		Tunnels: []TunnelConfig{
 			{Match: Match{Reqid: 1}, Name: long, In: []Service{{Proto: xfrm.ICMP}}, Out: []Service{{Proto: xfrm.ICMP}}},
-			{Match: Match{Reqid: 2}, In: []Service{{Proto: xfrm.ICMP}}},
+			{Match: Match{Reqid: 2}, In: []Service{{Proto: xfrm.ICMP}}, Remote: []netip.Prefix{netip.MustParsePrefix("10.5.0.0/25")}},
 		},
 	}
 	second := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.5.0.0/24"}}}
@@ -40,9 +40,12 @@ func TestDropsAreLogged(t *testing.T) {
 			}
 			return p
 		}
-		cut := "xfrmfw:in:the-office-in-a-ver:"[:28] + ":"
+		misrouted := clear4("10.2.0.66", "10.1.0.10")
+		misrouted.Misrouted = true
+		leaking := Packet{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.TCP}
+		out, cut := "xfrmfw:out:the-office-in-a-v:", "xfrmfw:in:the-office-in-a-ve:"
 		if group != 0 {
-			cut = "xfrmfw:in:" + long + ":"
+			out, cut = "xfrmfw:out:"+long+":", "xfrmfw:in:"+long+":"
 		}
 		for _, tc := range []struct {
 			prefix string
@@ -53,6 +56,8 @@ func TestDropsAreLogged(t *testing.T) {
 			{"xfrmfw:unconfirmed:", w.arrive(packet(1, "10.1.0.10", false), nil)},
 			{cut, w.arrive(packet(1, "10.1.0.10", true), nil)},
 			{"xfrmfw:in:" + id + ":", w.arrive(packet(2, "10.5.0.9", true), nil)},
+			{"xfrmfw:inject:", w.arrive(misrouted, nil)},
+			{"xfrmfw:leak:", w.send(leaking)},
 			{"xfrmfw:lockdown:", w.arrive(clear4("203.0.113.1", "10.2.0.10"), nil)},
 		} {
 			step, ok := Last(tc.got.steps, PurposeLog)
@@ -63,11 +68,19 @@ func TestDropsAreLogged(t *testing.T) {
 				t.Errorf("%s: verdict %d", tc.prefix, tc.got.final)
 			}
 		}
-		out := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP, DPort: 80,
-			Ahead: []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
-		step, _ := Last(w.forward(out).steps, PurposeLog)
-		if !strings.HasPrefix(step.Rule.Target.Prefix, "xfrmfw:out:the-office") {
-			t.Errorf("out: prefix %q", step.Rule.Target.Prefix)
+		for prefix, p := range map[string]Packet{
+			"xfrmfw:leak:":              {Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP},
+			out:                         {Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP, Ahead: ahead(1)},
+			"xfrmfw:remote:" + id + ":": {Src: addr("10.2.0.10"), Dst: addr("10.5.0.200"), In: "eth1", Out: "eth0", Proto: xfrm.TCP, Ahead: ahead(2)},
+		} {
+			got := w.forward(p)
+			if step, _ := Last(got.steps, PurposeLog); step.Rule.Target.Prefix != prefix || got.final != Reject {
+				t.Errorf("want a rule that logs %s, got %q; verdict %d", prefix, step.Rule.Target.Prefix, got.final)
+			}
 		}
 	}
+}
+
+func ahead(reqid uint32) []Transform {
+	return []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid}}
 }

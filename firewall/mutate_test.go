@@ -10,11 +10,13 @@ import (
 )
 
 // The mutation campaign of scripts/soak takes each kind of rule that the
-// compiler emits out of the rule sets and runs the tests: a kind that nobody
-// misses is either a second line of defence or untested.
+// compiler emits out of the rule sets, and then each single rule, and runs the
+// tests: what nobody misses is either a second line of defence or untested.
 //
-//	XFRMFW_RULE_KINDS=FILE  appends the kinds that the tests compile to a file
-//	XFRMFW_WITHOUT=KIND     takes this kind out before packets are traced
+//	XFRMFW_RULES=FILE  appends the rules that the tests compile to a file, each
+//	                   with its kind before it and a tab between
+//	XFRMFW_WITHOUT=X   takes this kind, or this rule, out before packets are
+//	                   traced
 
 var (
 	hashSuffix = regexp.MustCompile(`^(XFRMFW-(?:LAN-[A-Z]|NATED-[SD]|CARRIER))-.*$`)
@@ -37,6 +39,11 @@ func kind(c Chain, family Family, r Rule) string {
 	return fmt.Sprintf("%s %s %s: %s", c.Table, rootOf(c.Name), r.Purpose, text)
 }
 
+// name names a single rule, wherever it is compiled.
+func name(c Chain, family Family, r Rule) string {
+	return fmt.Sprintf("%s %s %s %s: %s %s", family, c.Table, c.Name, r.Purpose, r.Text(family), r.Tunnel)
+}
+
 // rootOf is a chain's name without what tells it from others of its kind.
 func rootOf(chain string) string {
 	chain = hashSuffix.ReplaceAllString(chain, "$1")
@@ -48,14 +55,14 @@ func rootOf(chain string) string {
 
 func mutate(t *testing.T, rs Ruleset) Ruleset {
 	t.Helper()
-	if file := os.Getenv("XFRMFW_RULE_KINDS"); file != "" {
+	if file := os.Getenv("XFRMFW_RULES"); file != "" {
 		f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range rs.Chains {
 			for _, r := range c.Rules {
-				_, _ = fmt.Fprintln(f, kind(c, rs.Family, r))
+				_, _ = fmt.Fprintf(f, "%s\t%s\n", kind(c, rs.Family, r), name(c, rs.Family, r))
 			}
 		}
 		if err := f.Close(); err != nil {
@@ -68,7 +75,9 @@ func mutate(t *testing.T, rs Ruleset) Ruleset {
 	}
 	chains := slices.Clone(rs.Chains)
 	for i, c := range chains {
-		chains[i].Rules = slices.DeleteFunc(slices.Clone(c.Rules), func(r Rule) bool { return kind(c, rs.Family, r) == without })
+		chains[i].Rules = slices.DeleteFunc(slices.Clone(c.Rules), func(r Rule) bool {
+			return name(c, rs.Family, r) == without || kind(c, rs.Family, r) == without
+		})
 	}
 	rs.Chains = chains
 	return rs
