@@ -24,6 +24,9 @@ type gateway struct {
 	config   firewall.Config
 	programs *iptables.Programs
 	reader   kernel.Reader
+	// compiler and planner keep what makes the next look cheaper.
+	compiler firewall.Compiler
+	planner  firewall.Planner
 	// file is the snapshot that stands in for the kernel, if any.
 	file  string
 	store memory.Store
@@ -115,7 +118,7 @@ func (g *gateway) compile(s xfrm.Snapshot) wanted {
 			guards = append(guards, remembered)
 		}
 	}
-	w.result = firewall.Compile(firewall.Input{
+	w.result = g.compiler.Compile(firewall.Input{
 		Set: w.set, Host: w.snapshot.Host, Config: g.config, Guards: guards, NATSources: g.natSources,
 		Peers:        selecting(w.peers),
 		MarksWritten: len(firewall.ForeignMarks(g.live, g.config.Marks)) > 0,
@@ -224,7 +227,7 @@ func (g *gateway) plan(ctx context.Context, have map[xfrm.Family]firewall.Save) 
 	if err != nil {
 		return wanted{}, firewall.Change{}, err
 	}
-	change, err := firewall.Plan(w.result.Rulesets, have)
+	change, err := g.planner.Plan(w.result.Rulesets, have)
 	return w, change, err
 }
 
