@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -62,8 +63,11 @@ func examine(ctx context.Context, o *options, apart time.Duration) (doctor.Input
 	fail := func(what string, err error, mend ...string) {
 		in.Failures = append(in.Failures, doctor.Failure{What: what, Why: err.Error(), Mend: mend})
 	}
-	pid, _ := daemonPID(o)
-	in.Daemon = pid != 0
+	d := daemonState(o)
+	in.Daemon = d.Running
+	if d.LastError != "" {
+		fail("the last reconcile, by "+cmp.Or(d.ReconciledBy, "xfrmfw"), errors.New(d.LastError), "xfrmfw apply    # says whether it fails still")
+	}
 
 	g, err := openGateway(ctx, o, "")
 	var missing *iptables.NotFoundError

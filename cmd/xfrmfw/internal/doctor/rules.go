@@ -45,44 +45,37 @@ func markClash(in Input) []Finding {
 func outOfSync(in Input) []Finding {
 	displaced := ahead(in)
 	var lines []string
-	whole, missing := 0, 0
+	missing := make(map[firewall.Family]int)
 	for _, d := range in.Differences {
-		if d.Kind == firewall.JumpNotFirst && len(displaced) > 0 {
+		switch {
+		case d.Kind == firewall.JumpNotFirst && len(displaced) > 0:
 			continue
+		case d.Kind == firewall.JumpMissing:
+			missing[d.Family]++
 		}
-		switch d.Kind {
-		case firewall.JumpMissing:
-			missing++
-			fallthrough
-		default:
-			whole++
-			lines = append(lines, d.String())
-		}
+		lines = append(lines, d.String())
 	}
-	if whole == 0 {
+	if len(lines) == 0 {
 		return nil
 	}
 	f := Finding{
-		Severity: Error, Seen: fmt.Sprintf("%s between the live rules and the wanted ones: %s", count(whole, "difference"), some(lines)),
+		Severity: Error, Seen: fmt.Sprintf("%s between the live rules and the wanted ones: %s", count(len(lines), "difference"), some(lines)),
 		Breaks: "tunnels may be cut, and what claims to be their traffic may pass",
 		Mend:   []string{"xfrmfw apply"},
 	}
-	if jumps := in.jumps(); jumps > 0 && missing == jumps {
-		f.Seen = "none of the rules of xfrmfw stand, or nothing leads to them"
+	var gone []string
+	for _, rs := range in.Result.Rulesets {
+		if len(rs.Hooks) > 0 && missing[rs.Family] == len(rs.Hooks) {
+			gone = append(gone, rs.Family.String())
+		}
+	}
+	if len(gone) > 0 {
+		f.Seen = fmt.Sprintf("none of the rules of xfrmfw stand, or nothing leads to them (%s)", strings.Join(gone, ", "))
 		f.Breaks = "nothing tells tunnel traffic from what claims to be it, and nothing stops leaks; another program has " +
 			"flushed the tables (firewalld, shorewall and iptables-restore do when they start), or apply was never run"
 		f.Mend = append(f.Mend, "# and after each start of that program; or let xfrmfw daemon run, which puts its rules back")
 	}
 	return []Finding{f}
-}
-
-// jumps counts those that the rule sets want.
-func (in Input) jumps() int {
-	n := 0
-	for _, rs := range in.Result.Rulesets {
-		n += len(rs.Hooks)
-	}
-	return n
 }
 
 // ahead are decisive rules of others that stand before our jumps.

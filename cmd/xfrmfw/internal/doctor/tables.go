@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,7 +12,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// mostPairs bounds how many pairs of selectors are sent through foreign chains.
+// mostPairs bounds how many tunnels, and pairs of selectors, are sent through
+// foreign chains: where there are more, they are alike.
 const mostPairs = 200
 
 // manglePriority is where our rules have given the mark (NF_IP_PRI_MANGLE).
@@ -88,14 +90,14 @@ func unique(all []string) []string {
 func (in Input) probes(c nft.Chain) []probe {
 	var all []probe
 	pairs := 0
-	for i, t := range in.Set.Tunnels {
+	for i, t := range in.Set.Tunnels[:min(len(in.Set.Tunnels), mostPairs)] {
 		for _, pair := range t.Pairs {
 			if pairs++; pairs > mostPairs {
 				break
 			}
 			all = append(all, in.inner(c, i, t, pair)...)
 		}
-		if t.Local.IsValid() && t.Remote.IsValid() && i < mostPairs {
+		if t.Local.IsValid() && t.Remote.IsValid() {
 			all = append(all, in.outer(c, t.Local, t.Remote)...)
 		}
 	}
@@ -233,7 +235,7 @@ func (in Input) outer(c nft.Chain, local, remote netip.Addr) []probe {
 func (in Input) mendNFT(t nft.Table, c nft.Chain, lines []string, hit []probe) []string {
 	switch t.Name {
 	case "firewalld":
-		return mendFirewalld(c, lines, hit)
+		return mendFirewalld(t, c, lines, hit)
 	case "fw4":
 		mend := []string{fmt.Sprintf("# OpenWrt: into /usr/share/nftables.d/chain-pre/%s/xfrmfw.nft, then: fw4 reload", word(c.Name))}
 		return append(mend, lines...)
@@ -249,14 +251,18 @@ func (in Input) mendNFT(t nft.Table, c nft.Chain, lines []string, hit []probe) [
 
 // mendFirewalld are policies by address: firewalld has no match for a mark. The
 // guards drop cleartext with these addresses before firewalld sees it.
-func mendFirewalld(c nft.Chain, lines []string, hit []probe) []string {
+func mendFirewalld(t nft.Table, c nft.Chain, lines []string, hit []probe) []string {
 	policy, egress := "xfrmfw", "ANY"
 	if c.Hook == "input" {
 		policy, egress = "xfrmfw-in", "HOST"
 	}
-	mend := []string{
-		"firewall-cmd --permanent --new-policy=" + policy,
-		fmt.Sprintf("firewall-cmd --permanent --policy=%s --add-ingress-zone=ANY --add-egress-zone=%s", policy, egress),
+	var mend []string
+	if !slices.ContainsFunc(t.Chains, func(c nft.Chain) bool { return strings.HasSuffix(c.Name, "_policy_"+policy) }) {
+		mend = []string{
+			"firewall-cmd --permanent --new-policy=" + policy,
+			fmt.Sprintf("firewall-cmd --permanent --policy=%s --add-ingress-zone=ANY", policy),
+			fmt.Sprintf("firewall-cmd --permanent --policy=%s --add-egress-zone=%s", policy, egress),
+		}
 	}
 	if slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "esp") || strings.Contains(l, "udp") }) {
 		mend = append(mend, fmt.Sprintf("firewall-cmd --permanent --policy=%s --add-service=ipsec", policy))
@@ -305,70 +311,92 @@ func mendFoomuuri(c nft.Chain, lines []string) []string {
 }
 
 // nftNAT are base chains that rewrite what goes into a tunnel. Our exemption in
-// iptables does not bind them: of several nat chains the first that rewrites does.
+// iptables does not bind them: of several nat chains the first decides that gives
+// the flow a source, be it its own (nf_nat_inet_fn).
 func nftNAT(in Input) []Finding {
-	var found []Finding
-	for _, t := range in.NFT.Tables {
-		for _, c := range t.Chains {
-			if c.Type != "nat" || c.Hook != "postrouting" {
-				continue
+	type place struct{ table, chain int }
+	var places []place
+	for i, t := range in.NFT.Tables {
+		for j, c := range t.Chains {
+			if c.Type == "nat" && c.Hook == "postrouting" {
+				places = append(places, place{i, j})
 			}
-			var what []string
-			var fate nft.Fate
-			for i, tunnel := range in.Set.Tunnels {
-				if i < len(in.Result.Tunnels) && len(in.Result.Tunnels[i].Devices) > 0 || in.keepsNAT(i) {
-					continue
-				}
-				for _, pair := range tunnel.Pairs {
-					for _, p := range in.inner(c, i, tunnel, pair) {
-						if f := t.Walk(c, p.packet); f.Rewritten {
-							fate = f
-							what = append(what, p.what)
-						}
+		}
+	}
+	at := func(p place) (nft.Table, nft.Chain) {
+		t := in.NFT.Tables[p.table]
+		return t, t.Chains[p.chain]
+	}
+	slices.SortStableFunc(places, func(a, b place) int {
+		_, x := at(a)
+		_, y := at(b)
+		return cmp.Compare(x.Priority, y.Priority)
+	})
+	what := make(map[place][]string)
+	fates := make(map[place]nft.Fate)
+	keep := in.keepNAT()
+	for i, tunnel := range in.Set.Tunnels[:min(len(in.Set.Tunnels), mostPairs)] {
+		if i < len(in.Result.Tunnels) && len(in.Result.Tunnels[i].Devices) > 0 || keep[tunnel.ID] {
+			continue
+		}
+		for _, pair := range tunnel.Pairs {
+			for _, p := range in.inner(nft.Chain{Hook: "postrouting"}, i, tunnel, pair) {
+				for _, where := range places {
+					t, c := at(where)
+					f := t.Walk(c, p.packet)
+					if f.Rewritten {
+						what[where], fates[where] = append(what[where], p.what), f
+					}
+					if f.Rewritten || f.Kept {
+						break
 					}
 				}
 			}
-			if len(what) == 0 {
-				continue
-			}
-			found = append(found, Finding{
-				Severity: Error, Seen: fmt.Sprintf("%s rewrites %s", where(t, c, fate), some(unique(what))),
-				Breaks: "it no longer fits its policy, and is dropped as a leak",
-				Mend:   mendNAT(t, c),
-			})
 		}
+	}
+	var found []Finding
+	for _, p := range places {
+		if len(what[p]) == 0 {
+			continue
+		}
+		t, c := at(p)
+		found = append(found, Finding{
+			Severity: Error, Seen: fmt.Sprintf("%s rewrites %s", where(t, c, fates[p]), some(unique(what[p]))),
+			Breaks: "it no longer fits its policy: it is dropped as a leak, or leaves in clear",
+			Mend:   mendNAT(t, c),
+		})
 	}
 	return found
 }
 
-// keepsNAT reports whether the configuration leaves NAT to others for a tunnel.
-func (in Input) keepsNAT(i int) bool {
+// keepNAT are the tunnels whose NAT the configuration leaves to others.
+func (in Input) keepNAT() map[string]bool {
+	keep := make(map[string]bool)
 	for _, rs := range in.Result.Rulesets {
 		for _, c := range rs.Chains {
-			if c.Table == firewall.NAT && slices.ContainsFunc(c.Rules, func(r firewall.Rule) bool {
-				return r.Purpose == firewall.PurposeNATKeep && r.Tunnel == in.Set.Tunnels[i].ID
-			}) {
-				return true
+			if c.Table != firewall.NAT {
+				continue
+			}
+			for _, r := range c.Rules {
+				if r.Purpose == firewall.PurposeNATKeep {
+					keep[r.Tunnel] = true
+				}
 			}
 		}
 	}
-	return false
+	return keep
 }
 
-// mendNAT is a table that gives the flow its own source before the other chain
-// can give it another; it stands by itself, so no reload takes it away.
+// mendNAT is a rule that spares tunnel traffic, or, where the table is written
+// anew at each reload, a table by itself that gives the flow its own source
+// before that chain can give it another.
 func mendNAT(t nft.Table, c nft.Chain) []string {
 	if t.Name != "firewalld" && t.Name != "fw4" {
 		return []string{fmt.Sprintf("nft 'insert rule %s %s %s rt ipsec exists accept'", t.Family, word(t.Name), word(c.Name))}
 	}
 	return []string{
-		"# into /etc/nftables.d/xfrmfw-nat.nft or another file that nft loads at boot:",
-		"table ip xfrmfw-nat {",
-		"  chain post {",
-		fmt.Sprintf("    type nat hook postrouting priority %d;", c.Priority-1),
-		"    rt ipsec exists snat to ip saddr",
-		"  }",
-		"}",
+		fmt.Sprintf("nft 'table ip xfrmfw-nat { chain post { type nat hook postrouting priority %d; rt ipsec exists snat to ip saddr; }; }'", c.Priority-1),
+		"# and the same in a file that nft loads at boot",
 	}
 }
 

@@ -107,43 +107,59 @@ func policiesAlone(in Input) []Finding {
 // oneFamily are networks that a tunnel protects in one family and that have the
 // other one as well.
 func oneFamily(in Input) []Finding {
-	var found []Finding
-	covered := func(n netip.Prefix) bool {
-		return slices.ContainsFunc(in.Set.Tunnels, func(t xfrm.Tunnel) bool {
-			return slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return p.Local.Overlaps(n) })
-		})
+	// The local selectors, each with the first tunnel that has it; full are those
+	// of tunnels that take everything.
+	type side struct {
+		local  netip.Prefix
+		tunnel int
+		full   bool
 	}
-	done := make(map[string]bool)
+	var sides []side
+	at := make(map[netip.Prefix]int)
 	for i, t := range in.Set.Tunnels {
-		full := slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return p.Remote.Bits() == 0 })
 		if len(ifIDs(t)) > 0 {
 			continue // routes decide
 		}
 		for _, p := range t.Pairs {
-			for _, a := range in.Snapshot.Host.Addresses {
-				if !a.Prefix.IsValid() || !p.Local.Contains(a.Prefix.Addr()) {
+			if _, ok := at[p.Local]; !ok {
+				at[p.Local] = len(sides)
+				sides = append(sides, side{local: p.Local, tunnel: i})
+			}
+			if p.Remote.Bits() == 0 {
+				sides[at[p.Local]].full = true
+			}
+		}
+	}
+	covered := func(n netip.Prefix) bool {
+		return slices.ContainsFunc(sides, func(s side) bool { return s.local.Overlaps(n) })
+	}
+	var found []Finding
+	done := make(map[string]bool)
+	for _, s := range sides {
+		for _, a := range in.Snapshot.Host.Addresses {
+			if !a.Prefix.IsValid() || !s.local.Contains(a.Prefix.Addr()) {
+				continue
+			}
+			for _, other := range in.Snapshot.Host.Addresses {
+				key := s.local.String() + other.Prefix.String()
+				if other.Link != a.Link || !other.Prefix.IsValid() || other.Prefix.Addr().Is4() == a.Prefix.Addr().Is4() ||
+					other.Prefix.Addr().IsLinkLocalUnicast() || done[key] || covered(other.Prefix.Masked()) {
 					continue
 				}
-				for _, other := range in.Snapshot.Host.Addresses {
-					network := other.Prefix.Masked()
-					if other.Link != a.Link || !other.Prefix.IsValid() || other.Prefix.Addr().Is4() == a.Prefix.Addr().Is4() ||
-						other.Prefix.Addr().IsLinkLocalUnicast() || covered(network) || done[in.name(i)+network.String()] {
-						continue
-					}
-					done[in.name(i)+network.String()] = true
-					l, _ := in.Snapshot.Host.Link(a.Link)
-					f := Finding{
-						Severity: Note,
-						Seen:     fmt.Sprintf("tunnel %s protects %s on %s; the network %s on it is in no tunnel's selectors", in.name(i), p.Local, l.Name, network),
-						Breaks:   "a host there that finds an address of the other family for its peer goes past the tunnel, in clear",
-						Mend:     []string{fmt.Sprintf("local_ts = %s,%s    # swanctl.conf, with the peer's other prefix in remote_ts", p.Local, network)},
-					}
-					if full {
-						f.Severity = Warning
-						f.Breaks = "the tunnel takes everything of one family; the other one leaves in clear, past it"
-					}
-					found = append(found, f)
+				done[key] = true
+				l, _ := in.Snapshot.Host.Link(a.Link)
+				network := other.Prefix.Masked()
+				f := Finding{
+					Severity: Note,
+					Seen:     fmt.Sprintf("tunnel %s protects %s on %s; the network %s on it is in no tunnel's selectors", in.name(s.tunnel), s.local, l.Name, network),
+					Breaks:   "a host there that finds an address of the other family for its peer goes past the tunnel, in clear",
+					Mend:     []string{fmt.Sprintf("local_ts = %s,%s    # swanctl.conf, with the peer's other prefix in remote_ts", s.local, network)},
 				}
+				if s.full {
+					f.Severity = Warning
+					f.Breaks = "the tunnel takes everything of one family; the other one leaves in clear, past it"
+				}
+				found = append(found, f)
 			}
 		}
 	}

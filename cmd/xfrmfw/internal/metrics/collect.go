@@ -3,7 +3,6 @@ package metrics
 import (
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -93,9 +92,8 @@ func (t *Tunnels) Collect(to chan<- prometheus.Metric) {
 		case status.NotedStrayTag, status.NotedUnknown:
 			s.counter(d.noted, r.host[i].packets, string(kind))
 		default:
-			name := strings.TrimPrefix(string(kind), "dropped_") // as status has it
-			s.counter(d.dropped, r.host[i].packets, name)
-			s.counter(d.droppedBytes, r.host[i].bytes, name)
+			s.counter(d.dropped, r.host[i].packets, string(kind))
+			s.counter(d.droppedBytes, r.host[i].bytes, string(kind))
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.tunnels)) {

@@ -26,6 +26,9 @@ type Fate struct {
 	// Dropped and Rewritten are certain: a rule that may or may not match is left
 	// out, whether it accepts or drops.
 	Dropped, Rewritten bool
+	// Kept tells that a NAT rule gives the flow the source that it has: no later
+	// chain rewrites it then.
+	Kept bool
 	// By is the chain of the rule that decides, with Handle; it is the base chain
 	// and no handle where its policy does.
 	By     string
@@ -43,6 +46,8 @@ func (t Table) Walk(base Chain, p Packet) Fate {
 		return Fate{Dropped: true, By: w.by, Handle: w.handle}
 	case rewritten:
 		return Fate{Rewritten: true, By: w.by, Handle: w.handle}
+	case kept:
+		return Fate{Kept: true, By: w.by, Handle: w.handle}
 	case accepted:
 		return Fate{}
 	}
@@ -58,6 +63,7 @@ const (
 	accepted
 	dropped
 	rewritten
+	kept
 )
 
 type walker struct {
@@ -118,7 +124,12 @@ func (w *walker) verdict(kind string, value any, depth int) verdict {
 		return dropped
 	case "return":
 		return returns
-	case "masquerade", "snat":
+	case "snat":
+		if header, what := only(field(value, "addr")); header == "payload" && field(what, "field") == "saddr" {
+			return kept
+		}
+		return rewritten
+	case "masquerade":
 		return rewritten
 	case "dnat", "redirect":
 		return accepted

@@ -152,6 +152,21 @@ func TestWalkChains(t *testing.T) {
 	}
 }
 
+// TestWalkNAT tells a source that is kept from one that is rewritten.
+func TestWalkNAT(t *testing.T) {
+	for rule, want := range map[string]Fate{
+		`{"masquerade": null}`:                            {Rewritten: true, By: "f", Handle: 1},
+		`{"snat": {"family": "ip", "addr": "192.0.2.9"}}`: {Rewritten: true, By: "f", Handle: 1},
+		`{"snat": {"family": "ip", "addr": {"payload": {"protocol": "ip", "field": "saddr"}}}}`:          {Kept: true, By: "f", Handle: 1},
+		`{"match": {"op": "==", "left": {"rt": {"key": "ipsec"}}, "right": true}}, {"masquerade": null}`: {By: "f"},
+	} {
+		tb, c := table(t, "accept", rule)
+		if got := tb.Walk(c, inner()); got != want {
+			t.Errorf("%s: got %+v, want %+v", rule, got, want)
+		}
+	}
+}
+
 // TestMarks reads what statements do to the mark.
 func TestMarks(t *testing.T) {
 	const key = `{"mangle": {"key": {"meta": {"key": "mark"}}, "value": %s}}`
