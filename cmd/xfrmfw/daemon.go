@@ -157,11 +157,15 @@ func (d *daemon) load(ctx context.Context) error {
 	if d.g != nil {
 		g.reader = d.g.reader
 	}
-	d.g, d.settings, d.live, d.warned = g, settings, nil, nil
-	d.programs.Store(g.programs)
+	// What is of use for one at a time is for each of the two.
 	scraped := *g
 	scraped.reader = kernel.Reader{}
+	if scraped.peers, err = openPeers(d.o); err != nil {
+		return err
+	}
 	d.measure.read.Store(&scraped)
+	d.g, d.settings, d.live, d.warned = g, settings, nil, nil
+	d.programs.Store(g.programs)
 	return nil
 }
 
