@@ -16,6 +16,8 @@ func TestEnforce(t *testing.T) {
 	related := untagged
 	related.Src, related.Proto, related.ICMPType = addr("172.16.9.9"), xfrm.ICMP, 3
 	related.Ct = Conntrack{State: CtRelated, OrigSrc: addr("10.2.0.10"), ReplSrc: addr("10.1.0.10")}
+	answered := related
+	answered.Ct = Conntrack{State: CtRelated, OrigSrc: addr("10.1.0.10"), ReplSrc: addr("10.2.0.10")}
 	comp := sunSite()
 	comp.comp = true
 	small := from(1, moonWAN, sunWAN)
@@ -35,6 +37,7 @@ func TestEnforce(t *testing.T) {
 	}{
 		{"between selectors", sunHost(), sunSite(), untagged, PurposeUnconfirmed},
 		{"an error from inside", sunHost(), sunSite(), related, PurposeCrossed},
+		{"an error from inside, about their flow", sunHost(), sunSite(), answered, PurposeCrossed},
 		{"a small packet beside IPComp", sunHost(), comp, small, PurposeCrossed},
 		{"the carrier of an overlay", greHost, gre, carrier, PurposeUnconfirmed},
 	} {

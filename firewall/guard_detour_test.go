@@ -117,6 +117,16 @@ func TestErrorsAboutOtherFlowsPass(t *testing.T) {
 		}
 	}
 
+	beside := sunSite()
+	beside.pairs = [][2]string{{"172.20.0.0/24", "10.0.0.0/8"}}
+	w = compileWorld(t, snapshotOf(host, beside), Config{})
+	for _, ct := range []Conntrack{about("172.20.0.5", "10.1.0.10"), about("10.1.0.10", "172.20.0.5")} {
+		p := Packet{Src: addr("198.51.100.1"), Dst: addr("172.20.0.5"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+		if got := w.arrive(p, nil); !got.met(PurposeSpoof) {
+			t.Errorf("beside a LAN below the remote selector, about %v: not stopped", ct)
+		}
+	}
+
 	s := snapshotOf(sunHost(), sunSite())
 	s.Policies = append(s.Policies, bypass("10.1.0.128/25", sunLAN, xfrm.In, 10), bypass("10.1.0.128/25", sunLAN, xfrm.Fwd, 10), bypass(sunLAN, "10.1.0.128/25", xfrm.Out, 10))
 	w = compileWorld(t, s, Config{})
