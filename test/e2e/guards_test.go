@@ -12,13 +12,29 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// The states of a tunnel in which the guards have to hold.
+// The states of a tunnel in which the guards have to hold. An IKE daemon that was killed leaves its SAs and policies in
+// the kernel, which is the first, and later the second.
 const (
 	stateUp      = "up"
 	stateTrap    = "trap"    // policies, and no SA
 	stateFlushed = "flushed" // neither
 	stateMemory  = "memory"  // neither, and xfrmfw was applied since
+	stateBoot    = "boot"    // neither; the gateway came up again, and xfrmfw was applied before IKE
 )
+
+// boots takes from a gateway without SAs and policies what a reboot takes, but for what conntrack knows, which only makes
+// it harder; and does what the boot does.
+func boots(t *testing.T, h *lab.Host) {
+	t.Helper()
+	h.MustXfrmfw(t, "clear")
+	if err := os.RemoveAll(h.RunDir()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(h.RunDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h.MustXfrmfw(t, "apply")
+}
 
 // perAttack is how many packets an attacker sends of each kind.
 const perAttack = 3
@@ -186,7 +202,7 @@ func (n *battlefield) flows(t *testing.T) {
 // attacks are those of one family.
 func (n *battlefield) attacks(t *testing.T, f lab.Family) []attack {
 	s := n.site(f)
-	down := []string{stateFlushed, stateMemory}
+	down := []string{stateFlushed, stateMemory, stateBoot}
 	always := append([]string{stateUp, stateTrap}, down...)
 	udp := func(src netip.Addr, srcPort uint16, dst netip.Addr, dstPort uint16) func(string) {
 		return func(payload string) {
@@ -297,7 +313,7 @@ func drops(t *testing.T, h *lab.Host) map[string]int {
 func TestGuardsAgainstAttacks(t *testing.T) {
 	for _, offload := range []bool{false, true} {
 		t.Run(fmt.Sprintf("offload=%v", offload), func(t *testing.T) {
-			states := []string{stateUp, stateTrap, stateFlushed, stateMemory}
+			states := []string{stateUp, stateTrap, stateFlushed, stateMemory, stateBoot}
 			if offload {
 				lab.LoadESPOffload(t)
 				states = []string{stateUp}
@@ -318,7 +334,7 @@ func TestGuardsAgainstAttacks(t *testing.T) {
 				}
 				n.flows(t)
 				for _, state := range states {
-					if phase == "without" && state == stateMemory {
+					if phase == "without" && (state == stateMemory || state == stateBoot) {
 						arrived[phase+" "+state] = arrived[phase+" "+stateFlushed]
 						continue
 					}
@@ -349,8 +365,11 @@ func TestGuardsAgainstAttacks(t *testing.T) {
 // enter takes the tunnels from the state before into the next.
 func (n *battlefield) enter(t *testing.T, state string) {
 	t.Helper()
-	if state == stateMemory {
+	switch state {
+	case stateMemory:
 		n.Sun.MustXfrmfw(t, "apply")
+	case stateBoot:
+		boots(t, n.Sun)
 	}
 	for _, c := range n.tunnels {
 		for _, g := range n.Gateways() {
