@@ -107,7 +107,7 @@ func (n *leakSite) startFlows(t *testing.T) {
 // leaks are those of one family.
 func (n *leakSite) leaks(t *testing.T, f lab.Family) []leak {
 	a, o := leakAddresses[f], n.older[f]
-	down := []string{stateFlushed, stateMemory}
+	down := []string{stateFlushed, stateMemory, stateBoot}
 	upAndDown := append([]string{stateUp}, down...)
 	from := func(h *lab.Host, src netip.Addr, dst netip.Addr) func(string) {
 		return func(payload string) {
@@ -247,7 +247,10 @@ func (n *leakSite) enter(t *testing.T, phase, state string) {
 			delete(n.virtual, f)
 		}
 	}
-	if phase == "with" && state != stateFlushed {
+	switch {
+	case phase == "with" && state == stateBoot:
+		boots(t, n.Sun)
+	case phase == "with" && state != stateFlushed:
 		n.Sun.MustXfrmfw(t, "apply")
 	}
 }
@@ -256,7 +259,7 @@ func (n *leakSite) enter(t *testing.T, phase, state string) {
 // it, and looks at the wire.
 func TestGuardsAgainstLeaks(t *testing.T) {
 	n := newLeakSite(t)
-	states := []string{stateUp, stateTrap, stateFlushed, stateMemory}
+	states := []string{stateUp, stateTrap, stateFlushed, stateMemory, stateBoot}
 	left := map[string]map[string]int{}
 	for _, phase := range []string{"without", "with"} {
 		if phase == "with" {
@@ -267,7 +270,7 @@ func TestGuardsAgainstLeaks(t *testing.T) {
 			n.Up(t, c)
 		}
 		for _, state := range states {
-			if phase == "without" && state == stateMemory {
+			if phase == "without" && (state == stateMemory || state == stateBoot) {
 				left[phase+" "+state] = left[phase+" "+stateFlushed]
 				continue
 			}
