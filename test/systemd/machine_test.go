@@ -68,7 +68,7 @@ func newMachine(t *testing.T) *machine {
 	}
 	t.Cleanup(func() {
 		if t.Failed() && m.init != "" {
-			t.Logf("the machine's journal:\n%s", m.Try(t, "journalctl", "--no-pager", "-b", "-n", "80").Stdout)
+			t.Logf("the machine's journal:\n%s", m.Try(t, "journalctl", "--no-pager", "-b", "-n", "40").Stdout)
 		}
 		m.powerCut(t)
 	})
