@@ -28,7 +28,7 @@ cmd/xfrmfw/internal/doctor/gather: xfrm cmd/xfrmfw/internal/doctor
 cmd/xfrmfw/internal/doctor/nft:
 cmd/xfrmfw/internal/listen:
 cmd/xfrmfw/internal/memory: firewall xfrm cmd/xfrmfw/internal/atomicfile golang.org/x/sys
-cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang
+cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang github.com/prometheus/common
 cmd/xfrmfw/internal/nudge: golang.org/x/sys
 cmd/xfrmfw/internal/pace:
 cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/atomicfile golang.org/x/sys

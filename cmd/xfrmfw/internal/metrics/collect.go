@@ -3,6 +3,7 @@ package metrics
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -92,8 +93,9 @@ func (t *Tunnels) Collect(to chan<- prometheus.Metric) {
 		case status.NotedStrayTag, status.NotedUnknown:
 			s.counter(d.noted, r.host[i].packets, string(kind))
 		default:
-			s.counter(d.dropped, r.host[i].packets, string(kind))
-			s.counter(d.droppedBytes, r.host[i].bytes, string(kind))
+			name := strings.TrimPrefix(string(kind), "dropped_") // as status has it
+			s.counter(d.dropped, r.host[i].packets, name)
+			s.counter(d.droppedBytes, r.host[i].bytes, name)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.tunnels)) {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/listen"
 )
@@ -24,7 +23,6 @@ const (
 	// maxConnections bounds the descriptors that others can hold of the daemon,
 	// which needs some for its own work.
 	maxConnections = 16
-	maxScrapes     = 4
 	maxHeader      = 8 << 10
 )
 
@@ -116,13 +114,7 @@ func handler(version string, r *Recorder, t *Tunnels) (http.Handler, error) {
 		}
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		// A metric that can't be had is no reason to hide the others.
-		ErrorHandling:       promhttp.ContinueOnError,
-		MaxRequestsInFlight: maxScrapes,
-		// Nothing leaves the host, and the daemon has better things to do.
-		DisableCompression: true,
-	}))
+	mux.Handle("GET /metrics", &page{from: registry, now: t.now})
 	return mux, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -117,8 +118,8 @@ func TestMetrics(t *testing.T) {
 		"xfrmfw_read_timestamp_seconds":  " 1.80000006e+09",
 		"xfrmfw_reads_total":             " 2",
 		"xfrmfw_read_failures_total":     " 0",
-		"xfrmfw_dropped_packets_total":   "case=crossed 0; case=dropped_unconfirmed 0; case=inject 0; case=leak 28; case=lockdown 0; case=restricted 0; case=spoof 35",
-		"xfrmfw_dropped_bytes_total":     "case=crossed 0; case=dropped_unconfirmed 0; case=inject 0; case=leak 2800; case=lockdown 0; case=restricted 0; case=spoof 3500",
+		"xfrmfw_dropped_packets_total":   "case=crossed 0; case=inject 0; case=leak 28; case=lockdown 0; case=restricted 0; case=spoof 35; case=unconfirmed 0",
+		"xfrmfw_dropped_bytes_total":     "case=crossed 0; case=inject 0; case=leak 2800; case=lockdown 0; case=restricted 0; case=spoof 3500; case=unconfirmed 0",
 		"xfrmfw_tunnel_sas":              "direction=in,name=,tunnel=t0000000002 0; direction=in,name=office,tunnel=t0000000001 1; direction=out,name=,tunnel=t0000000002 0; direction=out,name=office,tunnel=t0000000001 1",
 		"xfrmfw_tunnel_sa_packets_total": "direction=in,name=,tunnel=t0000000002 0; direction=in,name=office,tunnel=t0000000001 7; direction=out,name=,tunnel=t0000000002 0; direction=out,name=office,tunnel=t0000000001 14",
 		"xfrmfw_tunnel_sa_bytes_total":   "direction=in,name=,tunnel=t0000000002 0; direction=in,name=office,tunnel=t0000000001 630; direction=out,name=,tunnel=t0000000002 0; direction=out,name=office,tunnel=t0000000001 1260",
@@ -188,6 +189,40 @@ func TestScrapesAreBounded(t *testing.T) {
 	burst()
 	if n := reads.Load(); n != 2 {
 		t.Errorf("%d readings in two intervals", n)
+	}
+}
+
+// Nor is the page made for each who asks.
+func TestPagesAreBounded(t *testing.T) {
+	t.Parallel()
+	c := &clock{}
+	var made atomic.Int64
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "made"}, func() float64 { return float64(made.Add(1)) }))
+	p := &page{from: registry, now: c.now}
+	ask := func() {
+		var all sync.WaitGroup
+		for range 50 {
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				if text, err := p.read(); err != nil || !strings.Contains(string(text), "made ") {
+					t.Errorf("%q, %v", text, err)
+				}
+			}()
+		}
+		all.Wait()
+	}
+	ask()
+	c.pass(pageAge - 1)
+	ask()
+	if n := made.Load(); n != 1 {
+		t.Errorf("made %d times within its age", n)
+	}
+	c.pass(1)
+	ask()
+	if n := made.Load(); n != 2 {
+		t.Errorf("made %d times in two", n)
 	}
 }
 
