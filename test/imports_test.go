@@ -39,6 +39,7 @@ test:
 test/e2e:
 test/ike:
 test/faults: golang.org/x/sys
+test/coexist:
 test/operator:
 test/lab: golang.org/x/sys
 test/prometheus: test/lab github.com/goccy/go-yaml

@@ -111,7 +111,7 @@ func ahead(in Input) []Finding {
 				f.Breaks = "what it decides on is never classified: tunnel traffic is not verified, spoofed packets and leaks are not stopped"
 			case h.Table == firewall.NAT:
 				f.Severity = Error
-				f.Breaks = "tunnel traffic that it rewrites no longer fits its policy, and is dropped as a leak"
+				f.Breaks = "tunnel traffic that it rewrites no longer fits its policy: the first packet of a flow leaves in clear, the rest is dropped as a leak"
 			case drops:
 				f.Breaks = "tunnel traffic that it drops never comes to where it would be accepted"
 			}

@@ -1,0 +1,23 @@
+// Package coexist runs other firewalls beside xfrmfw, on networks with real IPsec, and asks doctor what to do. It runs in
+// the virtual machine of scripts/lab, by scripts/soak coexist, as some of these firewalls take minutes to start there:
+//
+//	XFRMFW_BIN=… go test -exec "$PWD/scripts/lab --kernel 6.1" ./test/coexist
+//
+// Anywhere else its tests are skipped, or fail if XFRMFW_REQUIRE=lab is set.
+package coexist
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/test/lab"
+)
+
+func TestMain(m *testing.M) {
+	if missing := lab.Missing(); missing != "" && lab.Required("lab") {
+		fmt.Fprintln(os.Stderr, "coexist:", missing)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}

@@ -1,0 +1,226 @@
+package coexist
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xfrmfw/xfrmfw/test/lab"
+)
+
+// A site is a network with a tunnel that is up; sun is the gateway on which another firewall is at work beside xfrmfw.
+type site struct {
+	*lab.Network
+	tunnel lab.IPsec
+	inbox  *lab.Inbox
+	// Servers behind the tunnel, and sun's own.
+	alice, bob, sun netip.AddrPort
+}
+
+// installed is where the program under test is found by its name.
+const installed = "/usr/local/sbin/xfrmfw"
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	return siteWith(t, lab.IPsec{})
+}
+
+func siteWith(t *testing.T, tunnel lab.IPsec) *site {
+	t.Helper()
+	s := &site{Network: lab.NewNetwork(t), tunnel: tunnel}
+	s.Up(t, tunnel)
+	s.inbox = s.Bob.ListenUDP(t, netip.AddrPortFrom(s.Bob.Inner(lab.IPv4), 7000))
+	serve := func(h *lab.Host) netip.AddrPort {
+		return h.ServeTCP(t, netip.AddrPortFrom(h.Inner(lab.IPv4), 7100))
+	}
+	s.alice, s.bob, s.sun = serve(s.Alice), serve(s.Bob), serve(s.Sun)
+	// Where an administrator has it: this is the guest's own file system.
+	if err := os.Symlink(lab.Binary(t), installed); err != nil && !os.IsExist(err) {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// sh runs lines of shell on sun, as its administrator does, and returns what they print.
+func (s *site) sh(t *testing.T, lines ...string) string {
+	t.Helper()
+	r := s.try(t, lines...)
+	if r.Code != 0 {
+		t.Fatalf("%s\nexit status %d\n%s%s", strings.Join(lines, "\n"), r.Code, r.Stdout, r.Stderr)
+	}
+	return r.Stdout
+}
+
+func (s *site) try(t *testing.T, lines ...string) lab.Result {
+	t.Helper()
+	return s.Sun.Call(t, []string{"LC_ALL=C"}, "", "sh", "-ec", strings.Join(lines, "\n"))
+}
+
+// configure writes sun's xfrmfw.yaml.
+func (s *site) configure(t *testing.T, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(s.Sun.EtcDir(), "xfrmfw.yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A way is one from a host of the network through the tunnel.
+type way struct {
+	from *lab.Host
+	to   netip.AddrPort
+}
+
+func (s *site) ways() []way {
+	return []way{{s.Alice, s.bob}, {s.Bob, s.alice}, {s.Alice, s.sun}}
+}
+
+// flows fails the test unless the tunnel carries new flows both ways, and to the gateway itself. They are TCP: many
+// firewalls let pings pass, whatever else they drop.
+func (s *site) flows(t *testing.T, when string) {
+	t.Helper()
+	for _, w := range s.ways() {
+		conn, err := w.from.DialTCP(t, netip.AddrPort{}, w.to, lab.Patience)
+		if err == nil {
+			err = lab.EchoTCP(conn, when, lab.Patience)
+		}
+		if err != nil {
+			t.Fatalf("%s: %s to %s: %v\n%s", when, w.from.Name, w.to, err, s.rules(t))
+		}
+	}
+}
+
+// soon is how long a flow may take that is expected not to come about. One that is only slow fails the test as well.
+const soon = 5 * time.Second
+
+// cut fails the test unless one of the ways is closed: without that, a line that mends it would prove nothing.
+func (s *site) cut(t *testing.T, when string) {
+	t.Helper()
+	for _, w := range s.ways() {
+		conn, err := w.from.DialTCP(t, netip.AddrPort{}, w.to, soon)
+		if err == nil {
+			err = lab.EchoTCP(conn, when, soon)
+		}
+		if err != nil {
+			t.Logf("%s: %s to %s: %v", when, w.from.Name, w.to, err)
+			return
+		}
+	}
+	t.Fatalf("%s: the tunnel's traffic flows, so that nothing is there to mend", when)
+}
+
+// refuses takes the tunnel down and fails the test if cleartext passes for its traffic, or leaves in its place. It is
+// xfrmfw that has to refuse it, but for what another firewall drops first, which then counts no leaks.
+func (s *site) refuses(t *testing.T, leaks int) {
+	t.Helper()
+	before := s.drops(t)
+	s.Down(t, s.tunnel)
+	forged := lab.UDPPacket(netip.AddrPortFrom(s.Alice.Inner(lab.IPv4), 7001), s.inbox.Addr, "forged")
+	s.Mallory.SendRaw(t, forged.Times(3)...)
+	wire := s.Wire(t)
+	s.Bob.MustNotPing(t, s.Alice.Inner(lab.IPv4), 3)
+	lab.Eventually(t, lab.Patience, func() error {
+		now := s.drops(t)
+		if now.spoof < before.spoof+3 || now.leak < before.leak+leaks {
+			return fmt.Errorf("drops were %+v and are %+v: want 3 and %d more\n%s", before, now, leaks, s.rules(t))
+		}
+		return nil
+	})
+	if got := s.inbox.Count("forged"); got != 0 {
+		t.Errorf("%d forged packets came to bob", got)
+	}
+	// What comes from moon, whose tunnel is down too and which has no firewall, is not sun's doing.
+	leaked := func(f lab.Frame) bool {
+		return s.Sun.InnerNet(lab.IPv4).Contains(f.Src) && s.Moon.InnerNet(lab.IPv4).Contains(f.Dst)
+	}
+	if got := wire.Count(t, leaked); got != 0 {
+		t.Errorf("%d packets left in clear: %v", got, wire.Frames(t))
+	}
+}
+
+type drops struct{ spoof, leak int }
+
+// drops are sun's counters.
+func (s *site) drops(t *testing.T) drops {
+	t.Helper()
+	var status struct {
+		Drops map[string]struct{ Packets int }
+	}
+	if err := json.Unmarshal([]byte(s.Sun.MustXfrmfw(t, "status", "--json")), &status); err != nil {
+		t.Fatal(err)
+	}
+	return drops{status.Drops["spoof"].Packets, status.Drops["leak"].Packets}
+}
+
+// A finding is one of doctor's.
+type finding struct {
+	Check, Severity, Seen, Breaks string
+	Mend                          []string
+}
+
+// doctor returns sun's findings but for notes; its exit status has to agree with them.
+func (s *site) doctor(t *testing.T, args ...string) []finding {
+	t.Helper()
+	r := s.Sun.Xfrmfw(t, append([]string{"doctor", "--json", "--interval", "0s"}, args...)...)
+	var report struct{ Findings []finding }
+	if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil {
+		t.Fatalf("doctor: %v\n%s%s", err, r.Stdout, r.Stderr)
+	}
+	var grave []finding
+	for _, f := range report.Findings {
+		if f.Severity != "note" {
+			grave = append(grave, f)
+		}
+	}
+	if want := map[bool]int{false: 0, true: 3}[len(grave) > 0]; r.Code != want {
+		t.Fatalf("doctor: exit status %d with %d findings, want %d\n%s", r.Code, len(grave), want, r.Stdout)
+	}
+	return grave
+}
+
+// finds fails the test unless doctor has a finding of each of the checks, and no other.
+func (s *site) finds(t *testing.T, when string, checks ...string) []finding {
+	t.Helper()
+	found := s.doctor(t)
+	missing := map[string]bool{}
+	for _, c := range checks {
+		missing[c] = true
+	}
+	for _, f := range found {
+		if _, wanted := missing[f.Check]; !wanted {
+			t.Errorf("%s: doctor found %s: %s", when, f.Check, f.Seen)
+		}
+		missing[f.Check] = false
+	}
+	for c, m := range missing {
+		if m {
+			t.Errorf("%s: doctor did not find %s in %+v\n%s", when, c, found, s.rules(t))
+		}
+	}
+	return found
+}
+
+// follow runs the lines that doctor names, and nothing else.
+func (s *site) follow(t *testing.T, findings []finding) {
+	t.Helper()
+	for _, f := range findings {
+		var lines []string
+		for _, line := range f.Mend {
+			if !strings.HasPrefix(line, "#") {
+				lines = append(lines, line)
+			}
+		}
+		t.Logf("doctor: %s\n\t%s", f.Seen, strings.Join(lines, "\n\t"))
+		s.sh(t, lines...)
+	}
+}
+
+// rules are all rules of sun, for a failure.
+func (s *site) rules(t *testing.T) string {
+	t.Helper()
+	return s.try(t, "iptables-save -c | grep -v XFRMFW", "nft list ruleset inet").Stdout
+}
