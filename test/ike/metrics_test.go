@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,7 +36,6 @@ tunnels:
 		t.Fatal(err)
 	}
 	n.Sun.StartXfrmfw(t, "daemon")
-	n.Sun.Start(t, nil, program, prometheus.Configure(t, 5, target, address, scripts)...)
 	server := prometheus.Server{Address: address, Client: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
 			err = n.Sun.Do(func() error {
@@ -63,10 +64,26 @@ tunnels:
 	inbox := n.Bob.ListenUDP(t, netip.AddrPortFrom(n.Bob.Inner(lab.IPv4), 7000))
 	forged := lab.UDPPacket(netip.AddrPortFrom(n.Alice.Inner(lab.IPv4), 7001), inbox.Addr, "forged")
 	forge := func() { n.Mallory.SendRaw(t, forged.Times(3)...) }
-	reaches(`xfrmfw_tunnel_received_packets_total{name="moon", evidence="verified"}`, 3, func() {
+	traffic := func() {
 		n.Alice.SendUDP(t, netip.AddrPort{}, inbox.Addr, "real", 3)
 		forge()
+	}
+	// Counting begins with the first scrape, which is not left to Prometheus: that takes long to start.
+	lab.Eventually(t, 2*lab.Patience, func() error {
+		res, err := server.Client.Get("http://" + target + "/metrics")
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		page, err := io.ReadAll(res.Body)
+		if up := `xfrmfw_tunnels{state="up"} 1`; err == nil && !strings.Contains(string(page), up) {
+			err = fmt.Errorf("no %s: %s", up, page)
+		}
+		return err
 	})
+	traffic()
+	n.Sun.Start(t, nil, program, prometheus.Configure(t, 5, target, address, scripts)...)
+	reaches(`xfrmfw_tunnel_received_packets_total{name="moon", evidence="verified"}`, 3, traffic)
 	server.Check(t, 3*lab.Patience, prometheus.Expressions(t, scripts))
 	for expression, least := range map[string]float64{
 		`xfrmfw_named_tunnel_up{name="moon"}`: 1, `xfrmfw_tunnel_up{name="moon"}`: 1, `xfrmfw_tunnels{state="up"}`: 1, `up{job="xfrmfw"}`: 1,
