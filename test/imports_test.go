@@ -41,6 +41,7 @@ test/ike:
 test/faults: golang.org/x/sys
 test/coexist:
 test/operator:
+test/soak:
 test/lab: golang.org/x/sys
 test/prometheus: test/lab github.com/goccy/go-yaml
 test/packages: test/lab
