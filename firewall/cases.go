@@ -48,7 +48,7 @@ func leakCase(steps []TraceStep, plain string) string {
 		return plain
 	case r.Ct.State&(CtSNAT|CtDNAT) != 0:
 		return "8b"
-	case strings.HasPrefix(guard.Chain, chainError), strings.HasPrefix(guard.Chain, chainLAN+"E-"):
+	case strings.HasPrefix(guard.Chain, chainError), strings.HasPrefix(guard.Chain, chainLAN+"E-"), strings.HasPrefix(guard.Chain, chainAbout):
 		return "8c"
 	}
 	return plain

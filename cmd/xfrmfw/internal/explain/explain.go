@@ -185,7 +185,7 @@ func (w World) tunnel(k walker, q Query) *Tunnel {
 		for _, s := range k.trace {
 			switch s.Rule.Purpose {
 			case firewall.PurposeSpoofGuard, firewall.PurposeInjectGuard, firewall.PurposeLeakGuard:
-				id = s.Rule.Tunnel
+				id = cmp.Or(s.Rule.Tunnel, id)
 			}
 		}
 	}

@@ -142,6 +142,45 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// Tunnels that are gone, but guarded.
+func TestGuards(t *testing.T) {
+	s := sun()
+	s.Policies, s.States = nil, nil
+	s.Host.Addresses = append(s.Host.Addresses, xfrm.Address{Link: 3, Prefix: pfx("10.22.0.1/24")})
+	w := world(s, firewall.Config{})
+	w.Result = firewall.Compile(firewall.Input{
+		Set: w.Set, Host: s.Host, Config: firewall.Config{Marks: w.Marks}, NATSources: []netip.Prefix{pfx("10.22.0.9/32")},
+		Guards: []firewall.Guard{
+			{Local: pfx("10.2.0.0/24"), Remote: pfx("10.1.0.0/24"), Source: firewall.MemoryGuard, Tunnel: "tgone"},
+			{Local: pfx("10.22.0.0/24"), Remote: pfx("10.7.0.0/24"), Source: firewall.MemoryGuard, Tunnel: "tmapped"},
+		},
+	})
+	for _, test := range []struct {
+		name   string
+		query  Query
+		action Action
+		number string
+		tunnel string
+	}{
+		{"leak", query("10.2.0.9", "10.1.0.5", nil), Rejected, "8", "tgone"},
+		{"leak of the host", query("10.2.0.1", "10.1.0.5", nil), Rejected, "8", "tgone"},
+		{"leak that SNAT would map", query("10.2.0.9", "10.7.0.5", nil), Rejected, "8d", "tmapped"},
+		{"an error that quotes", query("192.0.2.2", "10.1.0.5", func(q *Query) { q.Proto, q.DPort, q.ICMPType = xfrm.ICMP, 0, 11 }), Dropped, "8c", "tgone"},
+		{"spoof", query("10.1.0.9", "10.2.0.5", nil), Dropped, "6", "tgone"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e, err := w.Explain(test.query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v := e.Verdict
+			if v.Action != test.action || v.By != Ours || v.Case != test.number || e.Tunnel == nil || e.Tunnel.ID != test.tunnel || e.Tunnel.State != "remembered" {
+				t.Errorf("%s, case %s, tunnel %v; want %s, case %s, %s\n%s", v.Action, v.Case, e.Tunnel, test.action, test.number, test.tunnel, text(t, e))
+			}
+		})
+	}
+}
+
 func text(t *testing.T, e Explanation) string {
 	t.Helper()
 	var b bytes.Buffer

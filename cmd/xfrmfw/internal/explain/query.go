@@ -251,9 +251,13 @@ func (p *passage) track(state string) {
 	pk := &p.packet
 	ct := &pk.Ct
 	ct.Dir, ct.OrigSrc, ct.OrigDst, ct.ReplSrc, ct.ReplDst = firewall.CtOriginal, pk.Src, pk.Dst, pk.Dst, pk.Src
+	if state != CtRelated { // an error's flow is of a protocol of its own, which is not known
+		ct.Proto, ct.OrigSPort, ct.OrigDPort = pk.Proto, pk.SPort, pk.DPort
+	}
 	switch state {
 	case CtEstablished:
 		ct.State = firewall.CtEstablished
+		ct.OrigSPort, ct.OrigDPort = pk.DPort, pk.SPort
 		ct.Dir, ct.OrigSrc, ct.OrigDst, ct.ReplSrc, ct.ReplDst = firewall.CtReply, pk.Dst, pk.Src, pk.Src, pk.Dst
 		p.assume("a reply in its flow, without NAT")
 	case CtRelated:

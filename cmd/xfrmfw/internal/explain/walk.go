@@ -80,6 +80,9 @@ func (k *walker) fromHost() {
 		k.policy(xfrm.Out, out, true)
 		k.packet.Ahead = out.ahead
 	}
+	if out.stateless {
+		k.packet.Out = "lo" // the device of the kernel's route to nowhere (ipv4_blackhole_route)
+	}
 	if !k.pass(firewall.Mangle, "OUTPUT") || !k.pass(firewall.Filter, "OUTPUT") {
 		return
 	}

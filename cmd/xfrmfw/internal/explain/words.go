@@ -6,7 +6,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
-// reasons says what each decisive purpose means for the packet.
+// reason says what a decisive purpose means for the packet.
 func reason(name firewall.Purpose, number string) string {
 	switch name {
 	case firewall.PurposeVerified:
