@@ -84,7 +84,7 @@ func (d dispatcher) tree() []Chain {
 // the given entries, and the chains below it.
 func (d *dispatcher) node(name string, p netip.Prefix, members []int, level int) {
 	at := len(d.chains)
-	if kept := d.recall(name, members); kept != nil {
+	if kept := d.recall(name, members, level); kept != nil {
 		d.chains = append(d.chains, kept...)
 		return
 	}
@@ -111,7 +111,7 @@ func (d *dispatcher) node(name string, p netip.Prefix, members []int, level int)
 		d.node(below, g.prefix, g.members, level+1)
 	}
 	d.chains[at].Rules = append(rules, d.rulesOf(rest)...)
-	d.keep(name, members, d.chains[at:])
+	d.keep(name, members, level, d.chains[at:])
 }
 
 func (d *dispatcher) rulesOf(members []int) []Rule {

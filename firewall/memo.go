@@ -80,6 +80,8 @@ type nodeKey struct {
 type subtree struct {
 	turn int
 	by   direction
+	// level is the node's own, which tells how many more may stand below it.
+	level int
 	// members are the first rules of the node's entries: whose rules are kept by
 	// the memo are known by them.
 	members []*Rule
@@ -178,12 +180,12 @@ func (m *memo) claim(key claimMade) *claimRules {
 }
 
 // recall returns the subtree of a node that has the same entries as before.
-func (d *dispatcher) recall(name string, members []int) []Chain {
+func (d *dispatcher) recall(name string, members []int, level int) []Chain {
 	if d.memo == nil {
 		return nil
 	}
 	kept := d.memo.nodes[nodeKey{d.family, d.table, name}]
-	if kept == nil || kept.by != d.by || len(kept.members) != len(members) {
+	if kept == nil || kept.by != d.by || kept.level != level || len(kept.members) != len(members) {
 		return nil
 	}
 	for at, i := range members {
@@ -206,7 +208,7 @@ func (m *memo) used(d *dispatcher, kept *subtree) {
 }
 
 // keep stores the subtree of a node.
-func (d *dispatcher) keep(name string, members []int, chains []Chain) {
+func (d *dispatcher) keep(name string, members []int, level int, chains []Chain) {
 	if d.memo == nil || len(members) == 0 {
 		return
 	}
@@ -218,7 +220,7 @@ func (d *dispatcher) keep(name string, members []int, chains []Chain) {
 		first[at] = &d.entries[i].rules[0]
 	}
 	d.memo.nodes[nodeKey{d.family, d.table, name}] = &subtree{
-		turn: d.memo.turn, by: d.by, members: first, chains: slices.Clone(chains),
+		turn: d.memo.turn, by: d.by, level: level, members: first, chains: slices.Clone(chains),
 	}
 }
 
