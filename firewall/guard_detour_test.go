@@ -212,3 +212,32 @@ func TestInjectThroughPortForward(t *testing.T) {
 		t.Error("a reply was judged")
 	}
 }
+
+// An exception holds for errors about its flows too, whichever end began them,
+// where the guard that it takes them from covers the near end as well.
+func TestErrorsAboutPiercedFlows(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{"10.20.0.0/16", "10.0.0.0/8"}}
+	host := sunHost()
+	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.20.0.0/16"), Link: 3, Via: addr("10.2.0.254")})
+	snap := snapshotOf(host, s)
+	snap.Policies = append(snap.Policies, bypass("10.1.0.128/25", "10.20.0.0/16", xfrm.In, 10),
+		bypass("10.1.0.128/25", "10.20.0.0/16", xfrm.Fwd, 10), bypass("10.20.0.0/16", "10.1.0.128/25", xfrm.Out, 10))
+	w := compileWorld(t, snap, Config{})
+	here := addr("10.20.0.10")
+	for _, tc := range []struct {
+		far  string
+		want bool
+	}{{"10.1.0.200", false}, {"10.1.0.10", true}} {
+		far := addr(tc.far)
+		for _, ct := range []Conntrack{
+			{State: CtRelated, OrigSrc: far, OrigDst: here, ReplSrc: here, ReplDst: far},
+			{State: CtRelated, OrigSrc: here, OrigDst: far, ReplSrc: far, ReplDst: here},
+		} {
+			p := Packet{Src: addr("198.51.100.7"), Dst: here, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+			if got := w.arrive(p, nil); got.met(PurposeSpoof) != tc.want {
+				t.Errorf("an error about the flow from %s to %s: stopped %v, want %v", ct.OrigSrc, ct.OrigDst, !tc.want, tc.want)
+			}
+		}
+	}
+}

@@ -55,6 +55,15 @@ func (b *builder) quotedEntries(place guardPlace) []entry {
 		if rules := b.kept(i, place, func() []Rule { return b.quotedRules(*g, place == inQuotedReplied) }); len(rules) > 0 {
 			entries = append(entries, entry{g.Remote, rules})
 		}
+		if g.Pierce {
+			near := inNearBegan
+			if place == inQuotedReplied {
+				near = inNearReplied
+			}
+			if rules := b.kept(i, near, func() []Rule { return pierceNear(*g, near == inNearReplied) }); len(rules) > 0 {
+				entries = append(entries, entry{g.Local, rules})
+			}
+		}
 	}
 	return entries
 }
@@ -79,6 +88,23 @@ func (b *builder) quotedRules(g Guard, replied bool) []Rule {
 		return []Rule{rule(about[1])}
 	}
 	return []Rule{rule(about[0])}
+}
+
+// pierceNear has an exception hold in the other tree too. What it lets go in the
+// one is met again there, where a later guard whose remote selector covers the
+// near end would take that for a remote one.
+func pierceNear(g Guard, replied bool) []Rule {
+	about, ok := flowsOf(g)
+	if !ok {
+		return nil
+	}
+	ct := about[1]
+	ct.OrigSrc = g.Local
+	if replied {
+		ct = about[0]
+		ct.ReplSrc = g.Local
+	}
+	return pierced(Rule{Dst: g.Local, Ct: ct, Tunnel: g.Tunnel})
 }
 
 // flowsOf matches the flows of a guard's pair: those that the far end began, and

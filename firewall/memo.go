@@ -49,6 +49,9 @@ const (
 	inError
 	inQuotedBegan
 	inQuotedReplied
+	// Those of an exception that stand under its local selector.
+	inNearBegan
+	inNearReplied
 	guardPlaces
 )
 
