@@ -81,7 +81,7 @@ type daemon struct {
 	known                known
 
 	// live is what stands, as it was read or as our own commits left it; nil if
-	// it has to be read. readCost is how long that took.
+	// it has to be read. readAt and readCost are when it was, and how long it took.
 	live     map[xfrm.Family]firewall.Save
 	readCost time.Duration
 	// wanted are the rules of the last turn that went well.
@@ -94,7 +94,7 @@ type daemon struct {
 	// modules tells which offloads were loaded.
 	modules string
 
-	auditAt, deepAt, resyncAt time.Time
+	auditAt, readAt, resyncAt time.Time
 	// beat is when the loop was last seen, in nanoseconds since the epoch.
 	beat atomic.Int64
 }
@@ -266,8 +266,12 @@ func (d *daemon) tick(ctx context.Context, now time.Time) {
 // audit has the live rules read where a change of theirs could have gone unseen.
 // An offload module that was loaded is nothing that the kernel tells of either.
 func (d *daemon) audit(now time.Time) {
-	told := d.tables.alive() && d.g.programs.Variant() == iptables.NFT
-	if !told || !now.Before(d.deepAt) {
+	// Reading takes at most a hundredth of the time, whatever the interval.
+	due := d.readAt.Add(100 * d.readCost)
+	if d.tables.alive() && d.g.programs.Variant() == iptables.NFT {
+		due = d.readAt.Add(max(deepAudit, 1000*d.readCost))
+	}
+	if !now.Before(due) {
 		d.live = nil
 		d.pace.Event(now)
 	}

@@ -129,8 +129,7 @@ func (d *daemon) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.live, d.readCost = have, time.Since(began)
-	d.deepAt = began.Add(max(deepAudit, 1000*d.readCost))
+	d.live, d.readAt, d.readCost = have, began, time.Since(began)
 	return nil
 }
 
