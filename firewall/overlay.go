@@ -63,6 +63,11 @@ func carrier(l xfrm.Link) (proto xfrm.Proto, port uint16, ok bool) {
 		return xfrm.IPv6in, 0, true
 	case "vxlan", "geneve":
 		return xfrm.UDP, l.Port, l.Port != 0
+	case "l2tp":
+		if l.Port == 0 {
+			return xfrm.L2TP, 0, true
+		}
+		return xfrm.UDP, l.Port, true
 	}
 	return 0, 0, false
 }

@@ -27,7 +27,8 @@ type Link struct {
 	Index int32  `json:"index"`
 	Name  string `json:"name"`
 	// Kind is the driver's name in rtnetlink: "xfrm", "vti", "gre", "bridge",
-	// "vrf" and so on; empty for a physical device.
+	// "vrf" and so on; "l2tp" for the device of a kernel L2TP session, which
+	// rtnetlink has no name for; empty for a physical device.
 	Kind string `json:"kind,omitempty"`
 	// Master is the bridge, VRF or bond that the link is a port of; 0 is none.
 	Master int32 `json:"master,omitzero"`
@@ -43,7 +44,8 @@ type Link struct {
 	// IKey and OKey are the keys of a GRE or VTI device, host byte order.
 	IKey uint32 `json:"ikey,omitzero"`
 	OKey uint32 `json:"okey,omitzero"`
-	// Port is the UDP port of a VXLAN (or similar) device; 0 is none.
+	// Port is the UDP port of a VXLAN (or similar) device, and that on which a
+	// kernel L2TP session is received; 0 is none.
 	Port uint16 `json:"port,omitzero"`
 }
 

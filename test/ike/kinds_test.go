@@ -2,6 +2,7 @@ package ike
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -88,6 +89,17 @@ func TestKinds(t *testing.T) {
 			}
 		}, "tag+policy"},
 		{"gre", side{child: []string{"mode = transport"}}, true, "gre", gre, "tag+policy"},
+		{"l2tp", side{child: []string{"mode = transport"}}, true, "udp/1701", func(t *testing.T, n *lab.Network) {
+			for i, g := range n.Gateways() {
+				g.IP(t, fmt.Sprintf("l2tp add tunnel tunnel_id 1 peer_tunnel_id 1 encap udp local %s remote %s udp_sport 1701 udp_dport 1701",
+					g.Outer(f), n.Peer(g).Outer(f)), "l2tp add session name l2tp0 tunnel_id 1 session_id 1 peer_session_id 1",
+					"link set l2tp0 up mtu 1350", fmt.Sprintf("addr add 10.9.0.%d/30 dev l2tp0", i+1),
+					fmt.Sprintf("route replace %s via 10.9.0.%d", n.Peer(g).InnerNet(f), 2-i))
+			}
+		}, "tag+policy"},
+	}
+	if os.Getenv("XFRMFW_SOAK") == "" {
+		tests = tests[:len(tests)-1] // L2TP is for scripts/soak ike
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -7,6 +7,7 @@
 package ike
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,12 +17,21 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
 	if missing := lab.Missing(); missing != "" && lab.Required("lab") {
 		fmt.Fprintln(os.Stderr, "ike:", missing)
 		os.Exit(1)
 	}
 	if lab.Missing() == "" {
 		if err := loadESP(); err != nil {
+			fmt.Fprintln(os.Stderr, "ike:", err)
+			os.Exit(1)
+		}
+	}
+	if os.Getenv("XFRMFW_SOAK") == "" {
+		// These take minutes: they are for scripts/soak ike.
+		long := "^Test(Gateways|RoadWarriors|Libreswan|MovingOver|HostileEnvironment)$"
+		if err := flag.Set("test.skip", long); err != nil {
 			fmt.Fprintln(os.Stderr, "ike:", err)
 			os.Exit(1)
 		}

@@ -28,7 +28,13 @@ func (r *Reader) readHost(ctx context.Context, s *xfrm.Snapshot) error {
 				s.Skip(fmt.Sprintf("link %d", l.Index), l.Validate().Error())
 			}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		if err := readL2TP(h); err != nil {
+			s.Skip("L2TP sessions", err.Error())
+		}
+		return nil
 	})
 	if err != nil {
 		return err
