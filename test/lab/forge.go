@@ -25,7 +25,7 @@ func (h *Host) SendRaw(t testing.TB, packets ...Packet) {
 	t.Helper()
 	err := h.Do(func() error {
 		for _, packet := range packets {
-			if err := sendRaw(packet); err != nil {
+			if err := sendRaw(packet, false); err != nil {
 				return err
 			}
 		}
@@ -36,21 +36,32 @@ func (h *Host) SendRaw(t testing.TB, packets ...Packet) {
 	}
 }
 
-func sendRaw(packet Packet) error {
+// SendOwn sends a packet from an address of the host itself, as a program does that is bound to it: the kernel asks its
+// policies with that address, where SendRaw has it ask with the one that the route prefers. What the host's own rules
+// and policies refuse is an error.
+func (h *Host) SendOwn(packet Packet) error {
+	return h.Do(func() error { return sendRaw(packet, true) })
+}
+
+func sendRaw(packet Packet, bound bool) error {
+	family, src, dst := unix.AF_INET, unix.Sockaddr(nil), unix.Sockaddr(nil)
 	if packet[0]>>4 == 4 {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		return unix.Sendto(fd, packet, 0, &unix.SockaddrInet4{Addr: [4]byte(packet[16:20])})
+		src, dst = &unix.SockaddrInet4{Addr: [4]byte(packet[12:16])}, &unix.SockaddrInet4{Addr: [4]byte(packet[16:20])}
+	} else {
+		family = unix.AF_INET6
+		src, dst = &unix.SockaddrInet6{Addr: [16]byte(packet[8:24])}, &unix.SockaddrInet6{Addr: [16]byte(packet[24:40])}
 	}
-	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	return unix.Sendto(fd, packet, 0, &unix.SockaddrInet6{Addr: [16]byte(packet[24:40])})
+	if bound {
+		if err := unix.Bind(fd, src); err != nil {
+			return err
+		}
+	}
+	return unix.Sendto(fd, packet, 0, dst)
 }
 
 // Times is the packet n times.

@@ -1,0 +1,23 @@
+// Package operator tests what helps the operator, on networks with real IPsec: what xfrmfw says of itself and of the
+// host is what the kernel does. It runs in the virtual machine of scripts/lab:
+//
+//	XFRMFW_BIN=… go test -exec "$PWD/scripts/lab --kernel 6.1" ./test/operator
+//
+// Anywhere else its tests are skipped, or fail if XFRMFW_REQUIRE=lab is set.
+package operator
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/test/lab"
+)
+
+func TestMain(m *testing.M) {
+	if missing := lab.Missing(); missing != "" && lab.Required("lab") {
+		fmt.Fprintln(os.Stderr, "operator:", missing)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
