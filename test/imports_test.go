@@ -36,6 +36,7 @@ cmd/xfrmfw/internal/record: cmd/xfrmfw/internal/atomicfile golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys
 cmd/xfrmfw/internal/status: firewall xfrm
 test:
+test/bench: xfrm xfrm/kernel firewall github.com/vishvananda/netlink golang.org/x/sys
 test/e2e:
 test/ike:
 test/faults: golang.org/x/sys
