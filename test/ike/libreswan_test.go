@@ -76,15 +76,12 @@ func (l libreswan) whack(t *testing.T, args ...string) {
 	l.host.Run(t, "ipsec", append([]string{"whack", "--ctlsocket", l.file("pluto.ctl")}, args...)...)
 }
 
-// TestLibreswan brings tunnels up and down by pluto, whose own updown script sets the routes: the hook's calls it.
+// TestLibreswan brings tunnels up and down by pluto, whose own updown script the hook's calls.
 func TestLibreswan(t *testing.T) {
 	for name, line := range map[string]string{"reqid of its own": "", "chosen reqid": "reqid=77"} {
 		t.Run(name, func(t *testing.T) {
 			n := lab.NewNetwork(t)
 			f := lab.IPv4
-			// Without pluto's script nothing leads there.
-			n.Moon.IP(t, "route del 10.2.0.0/24")
-			n.Sun.IP(t, "route del 10.1.0.0/24")
 			closed(t, n.Gateways()...)
 			startLibreswan(t, n, n.Sun, updown(t), line)
 			moon := startLibreswan(t, n, n.Moon, updown(t), line)
