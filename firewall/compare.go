@@ -77,6 +77,10 @@ func compareTable(family Family, table Table, want wantedTable, have SavedTable)
 			all = append(all, ChainChange{family, table, chain, kind, lines})
 		}
 	}
+	live := make(map[string]SavedChain, len(have.Chains))
+	for _, c := range have.Chains {
+		live[c.Name] = c
+	}
 	jumps := make(map[string][]line)
 	for _, j := range want.jumps {
 		jumps[j.from] = append(jumps[j.from], j.line)
@@ -101,7 +105,7 @@ func compareTable(family Family, table Table, want wantedTable, have SavedTable)
 	standing := make(map[string]bool)
 	for _, c := range want.chains {
 		standing[c.name] = true
-		old, ok := have.Chain(c.name)
+		old, ok := live[c.name]
 		kind := ChainNew
 		if ok {
 			kind = ChainChanged

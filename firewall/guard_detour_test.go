@@ -161,13 +161,10 @@ func TestInjectThroughPortForward(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "eth2", Up: true}, xfrm.Link{Index: 5, Name: "eth3", Up: true, Master: 6},
 		xfrm.Link{Index: 6, Name: "red", Kind: "vrf", Up: true})
-	for _, r := range []xfrm.Route{
-		{Dst: netip.MustParsePrefix("10.22.0.0/16"), Link: 3}, {Dst: netip.MustParsePrefix("10.22.7.0/24"), Link: 4},
-		{Dst: netip.MustParsePrefix("10.8.0.0/14"), Link: 4},
-		{Dst: netip.MustParsePrefix("10.22.8.0/24"), Link: 5}, {Dst: netip.MustParsePrefix("fd00:2::/64"), Link: 3},
-	} {
-		host.Routes = append(host.Routes, r)
-	}
+	host.Routes = append(host.Routes,
+		xfrm.Route{Dst: netip.MustParsePrefix("10.22.0.0/16"), Link: 3}, xfrm.Route{Dst: netip.MustParsePrefix("10.22.7.0/24"), Link: 4},
+		xfrm.Route{Dst: netip.MustParsePrefix("10.8.0.0/14"), Link: 4},
+		xfrm.Route{Dst: netip.MustParsePrefix("10.22.8.0/24"), Link: 5}, xfrm.Route{Dst: netip.MustParsePrefix("fd00:2::/64"), Link: 3})
 	for name, w := range states(t, host, s) {
 		if name == "remembered" { // nothing is encrypted then: it is a leak
 			continue

@@ -43,17 +43,22 @@ func run(ctx context.Context, s settings, part string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(s.dir) }()
+	if part == "follow" { // with tunnels that come by and by
+		s.n = 0
+	}
 	if err := prepare(s); err != nil {
 		return err
 	}
 	switch part {
+	case "follow":
+		return follow(ctx, s)
 	case "snapshot":
 		return snapshots(ctx, s)
 	case "nft", "legacy":
 		v := variant{settings: s, name: part}
 		return v.measure(ctx)
 	}
-	return fmt.Errorf("no part %q: use snapshot, nft or legacy", part)
+	return fmt.Errorf("no part %q: use snapshot, nft, legacy or follow", part)
 }
 
 // prepare makes the gateway in this process's own network namespace.

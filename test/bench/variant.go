@@ -188,6 +188,14 @@ func (v variant) stockRules(n int) error {
 	return sh(fmt.Sprintf("iptables-%s-restore --noflush <%s", v.name, file))
 }
 
+// linkPrograms has the stock script find the programs of this variant.
+func (v variant) linkPrograms() error {
+	if err := os.MkdirAll(filepath.Join(v.dir, "bin"), 0o755); err != nil {
+		return err
+	}
+	return os.Symlink("/usr/sbin/iptables-"+v.name, filepath.Join(v.dir, "bin", "iptables"))
+}
+
 // clearAll empties the tables of this namespace.
 func (v variant) clearAll() error {
 	for _, word := range []string{"iptables", "ip6tables"} {
@@ -202,10 +210,7 @@ func (v variant) clearAll() error {
 
 // stockBeside measures the stock script with as many tunnels up.
 func (v variant) stockBeside(up, down time.Duration) error {
-	if err := os.MkdirAll(filepath.Join(v.dir, "bin"), 0o755); err != nil {
-		return err
-	}
-	if err := os.Symlink("/usr/sbin/iptables-"+v.name, filepath.Join(v.dir, "bin", "iptables")); err != nil {
+	if err := v.linkPrograms(); err != nil {
 		return err
 	}
 	if err := v.clearAll(); err != nil {

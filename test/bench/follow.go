@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
+)
+
+// follow measures how fast a daemon follows the kernel where nothing stands yet:
+// some tunnels that come one by one, then many at once, and the stock script for
+// as many. The times are from the kernel's first notification to the last of the
+// commits that follow, as nf_tables tells them, so nothing is asked meanwhile.
+func follow(ctx context.Context, s settings) error {
+	v := variant{settings: s, name: "nft"}
+	cmd := exec.CommandContext(ctx, v.xfrmfw, "daemon", "--variant", v.name, "--state-dir", filepath.Join(v.dir, "state"), "--run-dir", filepath.Join(v.dir, "run"))
+	var log strings.Builder
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	stop := func() error {
+		_ = cmd.Process.Signal(unix.SIGTERM)
+		return cmd.Wait()
+	}
+	changes, err := kernel.Watch()
+	if err != nil {
+		return err
+	}
+	commits, err := kernel.WatchTables(func(int) bool { return false })
+	if err != nil {
+		return err
+	}
+	watching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, w := range []*kernel.Watcher{changes, commits} {
+		go func() { _ = w.Run(watching) }()
+	}
+	// took makes a change and waits until no commit came for so long.
+	took := func(lines []string, quiet time.Duration) (time.Duration, uint64, error) {
+		drain(changes)
+		drain(commits)
+		before := commits.Counts().Seen
+		done := make(chan error, 1)
+		go func() { done <- batch(s, lines) }()
+		select {
+		case <-changes.Dirty():
+		case <-time.After(time.Minute):
+			return 0, 0, fmt.Errorf("no notification of a change")
+		}
+		began := time.Now()
+		last := began
+		for {
+			select {
+			case <-commits.Dirty():
+				last = time.Now()
+			case <-time.After(quiet):
+				if last.After(began) {
+					return last.Sub(began), commits.Counts().Seen - before, <-done
+				}
+				if time.Since(began) > 2*time.Minute {
+					return 0, 0, fmt.Errorf("no commit: %s", log.String())
+				}
+			}
+		}
+	}
+	for range 3 { // its first rules, and room to breathe
+		time.Sleep(time.Second)
+	}
+	const one = 200
+	var ours []time.Duration
+	for i := range one {
+		t, _, err := took(addPolicies(i), 300*time.Millisecond)
+		if err != nil {
+			return err
+		}
+		ours = append(ours, t)
+	}
+	var lines []string
+	for i := range s.storm {
+		lines = append(lines, addPolicies(one+i)...)
+	}
+	storm, n, err := took(lines, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	for i := range one + s.storm {
+		if !strings.Contains(log.String(), "error") && i%100 == 0 && !v.stands(site(i).String()) {
+			return fmt.Errorf("no rule for tunnel %d: %s", i, log.String())
+		}
+	}
+	if err := stop(); err != nil {
+		return fmt.Errorf("the daemon: %w: %s", err, log.String())
+	}
+	if err := v.linkPrograms(); err != nil {
+		return err
+	}
+	if err := v.clearAll(); err != nil {
+		return err
+	}
+	var stock []time.Duration
+	began := time.Now()
+	for i := range s.storm {
+		t, err := timed(func() error { return v.call("up-client", i) })
+		if err != nil {
+			return err
+		}
+		stock = append(stock, t)
+	}
+	stockStorm := time.Since(began)
+	row(one, "nft: daemon, event to rules, one by one, median", middle(ours), "stock `_updown`", middle(stock[:min(one, len(stock))]), "")
+	row(one, "nft: daemon, event to rules, one by one, worst", slices.Max(ours), "stock `_updown`, worst", slices.Max(stock[:min(one, len(stock))]), "")
+	row(s.storm, fmt.Sprintf("nft: daemon, all at once, %d commits", n), storm, "stock `_updown` for each", stockStorm, "0.02")
+	return v.clearAll()
+}
+
+func drain(w *kernel.Watcher) {
+	select {
+	case <-w.Dirty():
+	default:
+	}
+}
