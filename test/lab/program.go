@@ -150,6 +150,9 @@ func (p *Process) Signal(t testing.TB, signal syscall.Signal) {
 	}
 }
 
+// Kill kills the program, and reports whether it still ran.
+func (p *Process) Kill() bool { return p.cmd.Process.Kill() == nil }
+
 // Running reports whether the program has not ended.
 func (p *Process) Running() bool {
 	select {
