@@ -6,17 +6,9 @@
 package e2e
 
 import (
-	"fmt"
-	"os"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-func TestMain(m *testing.M) {
-	if missing := lab.Missing(); missing != "" && lab.Required("lab") {
-		fmt.Fprintln(os.Stderr, "e2e:", missing)
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { lab.Main(m) }

@@ -9,17 +9,9 @@
 package systemd
 
 import (
-	"fmt"
-	"os"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-func TestMain(m *testing.M) {
-	if missing := lab.Missing(); missing != "" && lab.Required("lab") {
-		fmt.Fprintln(os.Stderr, "systemd:", missing)
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { lab.Main(m) }
