@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -454,6 +455,21 @@ func TestChainNamesAreTheSameInEveryRun(t *testing.T) {
 func TestQuotedBesideLANByEitherEnd(t *testing.T) {
 	s := sunSite()
 	s.pairs = [][2]string{{"192.168.7.0/24", "10.0.0.0/8"}}
+	quotedByEitherEnd(t, s)
+}
+
+// With so many tunnels the two trees are split, and each end is found in its own.
+func TestQuotedBesideLANOfMany(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{"192.168.7.0/24", "10.0.0.0/8"}}
+	for i := range 200 {
+		s.pairs = append(s.pairs, [2]string{"192.168.8.0/24", fmt.Sprintf("172.%d.%d.0/24", 16+i/100, i%100)})
+	}
+	quotedByEitherEnd(t, s)
+}
+
+func quotedByEitherEnd(t *testing.T, s site) {
+	t.Helper()
 	far, here := addr("10.1.0.10"), addr("192.168.7.5")
 	for name, w := range states(t, sunHost(), s) {
 		for _, ct := range []Conntrack{
