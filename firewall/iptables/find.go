@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	goiptables "github.com/coreos/go-iptables/iptables"
@@ -57,15 +59,15 @@ type Programs struct {
 	started  *processes
 }
 
-// program is what there is of one family: the command as go-iptables probed it,
-// and its siblings.
+// program is what there is of one family: the command, its siblings, and the
+// command as go-iptables probes it when it is first wanted, since that runs it.
 type program struct {
 	command, save, restore string
-	probed                 *goiptables.IPTables
+	probed                 func() (*goiptables.IPTables, error)
 }
 
 // minVersion is the first whose iptables-restore has -w (1.6.2).
-var minVersion = [3]int{1, 6, 2}
+var minVersion = []int{1, 6, 2}
 
 // Find looks for the programs of all wanted families and probes them. The error
 // is a *NotFoundError if a program is missing; a caller that can do without IPv6
@@ -132,6 +134,14 @@ func (p *Programs) find(ctx context.Context, family xfrm.Family, variant Variant
 			if !executable(path) || !executable(path+"-save") || !executable(path+"-restore") {
 				continue
 			}
+			found := program{path, path + "-save", path + "-restore", sync.OnceValues(func() (*goiptables.IPTables, error) {
+				return probe(path, family, p.options.Wait)
+			})}
+			if p.version != "" && name != base {
+				// The name is the variant's own, and a sibling of what was asked is
+				// of the same package. Each question is a process to start.
+				return found, nil
+			}
 			version, err := p.askVersion(ctx, path)
 			if err != nil {
 				return program{}, err
@@ -140,14 +150,10 @@ func (p *Programs) find(ctx context.Context, family xfrm.Family, variant Variant
 				tried = append(tried, path+" is of the "+string(is)+" variant")
 				continue
 			}
-			probed, err := probe(path, family, p.options.Wait)
-			if err != nil {
-				return program{}, err
-			}
 			if p.version == "" {
 				p.version, p.variant = version, variantOf(version)
 			}
-			return program{path, path + "-save", path + "-restore", probed}, nil
+			return found, nil
 		}
 	}
 	return program{}, &NotFoundError{Names: names, Dirs: p.options.Dirs, Tried: tried}
@@ -170,7 +176,26 @@ func (p *Programs) askVersion(ctx context.Context, path string) (string, error) 
 	if err != nil {
 		return "", fmt.Errorf("ask %s for its version: %w", path, classify(err, stderr))
 	}
-	return strings.TrimSpace(string(out)), nil
+	version := strings.TrimSpace(string(out))
+	if numbers := versionNumbers(version); slices.Compare(numbers, minVersion) < 0 {
+		return "", fmt.Errorf("ask %s for its version: %q is older than 1.6.2, whose iptables-restore knows the lock: update iptables", path, version)
+	}
+	return version, nil
+}
+
+// versionNumbers reads "iptables v1.8.9 (nf_tables)". What has none is older than anything.
+func versionNumbers(version string) []int {
+	_, rest, _ := strings.Cut(version, " v")
+	text, _, _ := strings.Cut(rest, " ")
+	var numbers []int
+	for part := range strings.SplitSeq(text, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			return nil
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers
 }
 
 // variantOf reads "iptables v1.8.9 (nf_tables)"; before 1.8 there was only legacy.
@@ -189,10 +214,6 @@ func probe(path string, family xfrm.Family, wait time.Duration) (*goiptables.IPT
 	probed, err := goiptables.New(goiptables.IPFamily(proto), goiptables.Path(path), goiptables.Timeout(seconds(wait)))
 	if err != nil {
 		return nil, fmt.Errorf("probe %s: %w", path, err)
-	}
-	v1, v2, v3 := probed.GetIptablesVersion()
-	if have := [3]int{v1, v2, v3}; slices.Compare(have[:], minVersion[:]) < 0 {
-		return nil, fmt.Errorf("probe %s: version %d.%d.%d is older than 1.6.2, whose iptables-restore knows the lock: update iptables", path, v1, v2, v3)
 	}
 	return probed, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -26,10 +28,13 @@ type Rival struct {
 }
 
 // Other looks at the other variant. A host that hasn't got its programs shows
-// nothing.
+// nothing, nor does a family without a table there.
 func (p *Programs) Other(ctx context.Context) (Rival, error) {
 	rival := Rival{Variant: p.variant.other(), Live: make(map[xfrm.Family]firewall.Save)}
 	for _, family := range p.Families() {
+		if rival.Variant == Legacy && !legacyTables(family) {
+			continue
+		}
 		var missing *NotFoundError
 		found, err := p.find(ctx, family, rival.Variant)
 		if errors.As(err, &missing) {
@@ -46,6 +51,18 @@ func (p *Programs) Other(ctx context.Context) (Rival, error) {
 		rival.add(family, save)
 	}
 	return rival, nil
+}
+
+// legacyTables reports whether the kernel has a table of the legacy variant. It
+// lists them for iptables-save, which prints nothing else; this is cheaper than
+// to ask that. Where the list can't be read the program is asked.
+func legacyTables(family xfrm.Family) bool {
+	list := "/proc/thread-self/net/ip_tables_names"
+	if family == xfrm.IPv6 {
+		list = "/proc/thread-self/net/ip6_tables_names"
+	}
+	names, err := os.ReadFile(list)
+	return len(names) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
 func (r *Rival) add(family xfrm.Family, save firewall.Save) {
@@ -74,8 +91,12 @@ func (p *Programs) JumpsStand(rs firewall.Ruleset) (bool, error) {
 	if !ok {
 		return false, fmt.Errorf("list jumps (%s): no programs of this family", rs.Family)
 	}
+	probed, err := program.probed()
+	if err != nil {
+		return false, fmt.Errorf("list jumps (%s): %w", rs.Family, err)
+	}
 	for _, h := range rs.Hooks {
-		lines, err := program.probed.List(string(h.Table), h.From)
+		lines, err := probed.List(string(h.Table), h.From)
 		if err != nil {
 			return false, fmt.Errorf("list jumps of %s %s (%s): %w", h.Table, h.From, rs.Family, err)
 		}
