@@ -50,7 +50,7 @@ With nothing to change it runs no iptables-restore and says so.`,
 }
 
 // apply reconciles once, for the command that is noted as by.
-func apply(ctx context.Context, o *options, by string, stdout, stderr io.Writer) (err error) {
+func apply(ctx context.Context, o *options, by string, stdout, stderr io.Writer) error {
 	g, err := openGateway(ctx, o, "")
 	if err != nil {
 		return err
@@ -60,6 +60,11 @@ func apply(ctx context.Context, o *options, by string, stdout, stderr io.Writer)
 		return err
 	}
 	defer unlock()
+	return g.applyLocked(ctx, o, by, stdout, stderr)
+}
+
+// applyLocked is apply for who holds the lock.
+func (g *gateway) applyLocked(ctx context.Context, o *options, by string, stdout, stderr io.Writer) (err error) {
 	defer func() { note(o, by, err) }()
 	// Who asks for enforce shall know that he can't have it; a hook can't tell
 	// anybody, and rules without it are better than old ones.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,17 +59,26 @@ func pendingFile(o *options) (string, error) {
 // applyUntilConfirmed applies, and starts the process that puts our former
 // chains and jumps back unless confirm comes in time. It starts before the
 // rules change, in a session of its own: the new rules may cut off the terminal.
+//
+// The lock is held from before the former rules are read until the new ones
+// stand, so that the time can't run out in between and leave the new ones to
+// nobody.
 func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, stdout, stderr io.Writer) error {
+	g, err := openGateway(ctx, o, "")
+	if err != nil {
+		return err
+	}
+	unlock, err := lock(ctx, o, "apply")
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	file, err := pendingFile(o)
 	if err != nil {
 		return err
 	}
 	if waiting(file) {
 		return errors.New("an earlier apply --confirm still waits: run xfrmfw confirm first, or let it run out")
-	}
-	g, err := openGateway(ctx, o, "")
-	if err != nil {
-		return err
 	}
 	have, err := g.have(ctx)
 	if err != nil {
@@ -77,12 +88,35 @@ func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, s
 	for family, save := range have {
 		p.Former[family] = string(save.Append(nil))
 	}
+	if err := p.write(file); err != nil {
+		return err
+	}
+	if err := background(o, "confirm"); err != nil {
+		_ = os.Remove(file)
+		return err
+	}
+	// The daemon, if there is one, holds still while the file is there, and reads
+	// the new configuration once it is confirmed.
+	var said bytes.Buffer
+	if err := g.applyLocked(ctx, o, "apply --confirm", &said, stderr); err != nil {
+		// Some of the new rules may stand. The file stays if the former ones can't
+		// be put back now: the process tries it again.
+		if back := rollBack(context.WithoutCancel(ctx), p); back != nil {
+			return errors.Join(err, fmt.Errorf("%w: tried again after %s", back, limit))
+		}
+		_ = os.Remove(file)
+		return err
+	}
+	// A terminal that is gone confirms nothing.
+	_, err = fmt.Fprintf(stdout, "%srun xfrmfw confirm within %s, or the former rules come back\n", said.String(), limit)
+	return err
+}
+
+// write puts the change where the process that waits finds it.
+func (p pending) write(file string) error {
 	text, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("keep the former rules: %w", err)
-	}
-	if err := os.MkdirAll(o.runDir, 0o700); err != nil {
-		return fmt.Errorf("make run directory: %w", err)
 	}
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -93,18 +127,7 @@ func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, s
 		_ = os.Remove(file)
 		return fmt.Errorf("keep the former rules: %w", err)
 	}
-	if err := background(o, "confirm"); err != nil {
-		_ = os.Remove(file)
-		return err
-	}
-	// The daemon, if there is one, holds still while the file is there, and reads
-	// the new configuration once it is confirmed.
-	if err := apply(ctx, o, "apply --confirm", stdout, stderr); err != nil {
-		_ = os.Remove(file)
-		return err
-	}
-	_, err = fmt.Fprintf(stdout, "run xfrmfw confirm within %s, or the former rules come back\n", limit)
-	return err
+	return nil
 }
 
 // waiting reports whether a change waits to be confirmed. One whose time has
@@ -147,8 +170,10 @@ func confirm(ctx context.Context, o *options, stdout io.Writer) error {
 }
 
 // awaitConfirm sleeps until the deadline and rolls back if the file is still
-// there. What others have written meanwhile stays.
+// there. What others have written meanwhile stays. Told to end, as all that a
+// login started may be when it ends, it rolls back at once: nobody would later.
 func awaitConfirm(ctx context.Context, o *options) error {
+	signal.Ignore(unix.SIGHUP)
 	file, err := pendingFile(o)
 	if err != nil {
 		return err
@@ -163,7 +188,7 @@ func awaitConfirm(ctx context.Context, o *options) error {
 	}
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		ctx = context.WithoutCancel(ctx)
 	case <-time.After(time.Until(time.Unix(p.Deadline, 0))):
 	}
 	unlock, err := lock(ctx, o, "apply")
