@@ -16,11 +16,12 @@ func big(n int) firewall.Ruleset {
 		Family: xfrm.IPv4,
 		Hooks:  []firewall.Hook{{Table: firewall.Mangle, From: "PREROUTING", To: "XFRMFW-PRE"}},
 	}
-	root := firewall.Chain{Table: firewall.Mangle, Name: "XFRMFW-PRE"}
+	var root []firewall.Rule
 	for i := 0; i < n; i += 16 {
 		leaf := firewall.Chain{Table: firewall.Mangle, Name: fmt.Sprintf("XFRMFW-PRE-%x", i)}
+		var rules []firewall.Rule
 		for j := i; j < min(i+16, n); j++ {
-			leaf.Rules = append(leaf.Rules, firewall.Rule{
+			rules = append(rules, firewall.Rule{
 				Src: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(j >> 16), byte(j >> 8), byte(j)}), 32), Dst: netip.MustParsePrefix("10.200.0.0/16"),
 				Mark:    firewall.MarkMatch{Value: 0x10000000, Mask: 0x10000000},
 				Policy:  firewall.PolicyMatch{Dir: firewall.PolicyIn, Proto: xfrm.ESP, HasReqid: true, Reqid: uint32(j)},
@@ -29,11 +30,12 @@ func big(n int) firewall.Ruleset {
 			})
 		}
 		r := jump(leaf.Name)
-		r.Src = netip.PrefixFrom(leaf.Rules[0].Src.Addr(), 28)
-		root.Rules = append(root.Rules, r)
+		r.Src = netip.PrefixFrom(rules[0].Src.Addr(), 28)
+		root = append(root, r)
+		leaf.Rules = firewall.RulesOf(rules...)
 		rs.Chains = append(rs.Chains, leaf)
 	}
-	rs.Chains = append(rs.Chains, root)
+	rs.Chains = append(rs.Chains, firewall.Chain{Table: firewall.Mangle, Name: "XFRMFW-PRE", Rules: firewall.RulesOf(root...)})
 	return rs
 }
 
@@ -80,7 +82,9 @@ func BenchmarkPlanUnchanged(b *testing.B) {
 
 func BenchmarkPlanOneChain(b *testing.B) {
 	sizes(b, func(b *testing.B, rs firewall.Ruleset, text []byte) {
-		rs.Chains[0].Rules[0].Policy.Reqid = 77
+		rules := rs.Chains[0].Rules.Slice()
+		rules[0].Policy.Reqid = 77
+		rs.Chains[0].Rules = firewall.RulesOf(rules...)
 		benchPlan(b, rs, text, 1)
 	})
 }

@@ -40,7 +40,7 @@ func (b *builder) sharedName(root string, local netip.Prefix) string {
 }
 
 func (b *builder) chain(table Table, name string, rules ...Rule) {
-	b.set.Chains = append(b.set.Chains, Chain{Table: table, Name: name, Rules: rules})
+	b.set.Chains = append(b.set.Chains, Chain{Table: table, Name: name, Rules: RulesOf(rules...)})
 }
 
 func (b *builder) hook(table Table, from, to string) {

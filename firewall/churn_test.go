@@ -94,7 +94,7 @@ func render(r firewall.Result) []string {
 	var lines []string
 	for _, rs := range r.Rulesets {
 		for _, c := range rs.Chains {
-			for _, rule := range c.Rules {
+			for _, rule := range c.Rules.All() {
 				lines = append(lines, rs.Family.String()+" "+string(c.Table)+" "+c.Name+" "+string(firewall.AppendLine(nil, rs.Family, c.Table, c.Name, rule)))
 			}
 		}

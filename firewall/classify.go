@@ -70,7 +70,7 @@ func (b *builder) known() {
 		list = slices.Compact(list)
 		name := fmt.Sprintf("%s-%d", chainKnown, i)
 		root = append(root, Rule{Target: Target{Verb: Jump, Chain: name}, Purpose: PurposeDispatch})
-		b.chain(Mangle, name, b.memo.known(list, func() []Rule {
+		b.set.Chains = append(b.set.Chains, Chain{Mangle, name, b.memo.known(list, func() []Rule {
 			rules := make([]Rule, 0, len(list))
 			for _, reqid := range list {
 				rules = append(rules, Rule{
@@ -79,7 +79,7 @@ func (b *builder) known() {
 				})
 			}
 			return rules
-		})...)
+		})})
 	}
 	b.chain(Mangle, chainKnown, root...)
 }
@@ -106,22 +106,19 @@ func (b *builder) policyOnlyRules() []Rule {
 // claimEntries are the rules of cases 1, 1c, 2 and 3, by the source they are for.
 func (b *builder) claimEntries() []entry {
 	entries := make([]entry, 0, len(b.claims))
-	m := b.Config.Marks
-	for i := range b.claims {
+	remake := func(i int) []Rule {
 		c := &b.claims[i]
-		if c.policyOnly || c.pair.Family() != b.family {
-			continue
+		t := &b.Set.Tunnels[c.tunnel]
+		base := selectors(c.pair)
+		base.Policy, base.Tunnel, base.Target = b.policyIn(*t, b.family), t.ID, b.markVerified()
+		tagged := base
+		tagged.Mark, tagged.Purpose = has(b.Config.Marks.Tag), PurposeVerified
+		return []Rule{tagged, b.untagged(c.tunnel, base)}
+	}
+	for i := range b.claims {
+		if c := &b.claims[i]; !c.policyOnly && c.pair.Family() == b.family {
+			entries = append(entries, keptEntry(c.pair.Remote, &b.keptClaim(i).verify, i, remake))
 		}
-		kept := b.keptClaim(i)
-		if kept.verify == nil {
-			t := &b.Set.Tunnels[c.tunnel]
-			base := selectors(c.pair)
-			base.Policy, base.Tunnel, base.Target = b.policyIn(*t, b.family), t.ID, b.markVerified()
-			tagged := base
-			tagged.Mark, tagged.Purpose = has(m.Tag), PurposeVerified
-			kept.verify = []Rule{tagged, b.untagged(c.tunnel, base)}
-		}
-		entries = append(entries, entry{c.pair.Remote, kept.verify})
 	}
 	return append(entries, b.ipcompEntries()...)
 }
@@ -169,7 +166,7 @@ func (b *builder) ipcompEntries() []entry {
 			Src: single(t.Remote), Dst: single(t.Local), Proto: b.ipInIP(), Policy: b.policyIn(t, b.family),
 			Target: b.markVerified(), Purpose: PurposeIPComp, Tunnel: t.ID,
 		})
-		entries = append(entries, entry{single(t.Remote), []Rule{r}})
+		entries = append(entries, entry{key: single(t.Remote), rules: []Rule{r}})
 	}
 	return entries
 }
@@ -210,7 +207,7 @@ func (b *builder) carrierEntries() []entry {
 		if o.port != 0 {
 			to.DPorts = Port(o.port)
 		}
-		entries = append(entries, entry{single(o.remote), []Rule{to}})
+		entries = append(entries, entry{key: single(o.remote), rules: []Rule{to}})
 	}
 	return entries
 }
@@ -222,32 +219,28 @@ func (b *builder) related() {
 	began := make([]entry, 0, len(b.claims))
 	replied := make([]entry, 0, len(b.claims))
 	owner := make([]ownerEntry, 0, len(b.claims))
+	// The flow that the error is about has to be the tunnel's own, whichever end
+	// began it: a peer has no say in other peers' flows. Its remote end leads the
+	// way, as many tunnels can have the local selector in common.
+	about := func(i int, ct CtMatch) []Rule {
+		c := &b.claims[i]
+		t := &b.Set.Tunnels[c.tunnel]
+		return []Rule{b.confirmed(c.tunnel, Rule{
+			Dst: c.pair.Local, Policy: b.policyIn(*t, b.family), Ct: ct, Target: b.markVerified(), Purpose: PurposeRelated, Tunnel: t.ID,
+		})}
+	}
+	byOriginal := func(i int) []Rule { return about(i, CtMatch{State: CtRelated, OrigSrc: b.claims[i].pair.Remote}) }
+	byReply := func(i int) []Rule { return about(i, CtMatch{State: CtRelated, ReplSrc: b.claims[i].pair.Remote}) }
 	for i := range b.claims {
 		c := &b.claims[i]
 		if c.pair.Family() != b.family || c.policyOnly {
 			continue
 		}
-		t := &b.Set.Tunnels[c.tunnel]
-		remote := c.pair.Remote
-		kept := b.keptClaim(i)
-		if kept.began == nil {
-			policy := b.policyIn(*t, b.family)
-			// The flow that the error is about has to be the tunnel's own, whichever
-			// end began it: a peer has no say in other peers' flows. Its remote end
-			// leads the way, as many tunnels can have the local selector in common.
-			about := b.confirmed(c.tunnel, Rule{Dst: c.pair.Local, Policy: policy, Target: b.markVerified(), Purpose: PurposeRelated, Tunnel: t.ID})
-			about.Ct = CtMatch{State: CtRelated, OrigSrc: remote}
-			kept.began = []Rule{about}
-			about.Ct = CtMatch{State: CtRelated, ReplSrc: remote}
-			kept.replied = []Rule{about}
-			kept.owner = closeOwner(remote, []Rule{
-				{Src: remote, Policy: policy, Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: t.ID},
-			})
-		}
-		began = append(began, entry{remote, kept.began})
-		replied = append(replied, entry{remote, kept.replied})
-		if len(t.SAs) > 0 {
-			owner = append(owner, ownerEntry{remote, kept})
+		remote, kept := c.pair.Remote, b.keptClaim(i)
+		began = append(began, keptEntry(remote, &kept.began, i, byOriginal))
+		replied = append(replied, keptEntry(remote, &kept.replied, i, byReply))
+		if len(b.Set.Tunnels[c.tunnel].SAs) > 0 {
+			owner = append(owner, ownerEntry{remote, i, kept})
 		}
 	}
 	b.chain(Mangle, chainRelated,
@@ -258,37 +251,47 @@ func (b *builder) related() {
 	b.dispatchAnyOrder(Mangle, chainRelatedTo, byOrigSrc|rare, began)
 	b.dispatchAnyOrder(Mangle, chainRelatedRe, byReplSrc|rare, replied)
 	b.chain(Mangle, chainForeign, Rule{Target: setMark(0, b.Config.Marks.Verified), Purpose: PurposeForeign})
-	b.dispatch(Mangle, chainOwner, bySource|rare, closeOwners(owner))
+	b.dispatch(Mangle, chainOwner, bySource|rare, b.closeOwners(owner))
 }
 
 // ownerEntry is a live tunnel's claim to a source.
 type ownerEntry struct {
-	key  netip.Prefix
-	kept *claimRules
+	key   netip.Prefix
+	claim int
+	kept  *claimRules
+}
+
+// ownerRule is for what came out of a claim's own tunnel.
+func (b *builder) ownerRule(claim int) Rule {
+	c := &b.claims[claim]
+	t := &b.Set.Tunnels[c.tunnel]
+	return Rule{Src: c.pair.Remote, Policy: b.policyIn(*t, b.family), Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: t.ID}
 }
 
 // closeOwners orders the owners' rules, most specific first, and ends each
 // prefix with the rule for packets of every other tunnel.
-func closeOwners(owners []ownerEntry) []entry {
+func (b *builder) closeOwners(owners []ownerEntry) []entry {
 	slices.SortStableFunc(owners, func(x, y ownerEntry) int {
 		return cmp.Or(cmp.Compare(y.key.Bits(), x.key.Bits()), x.key.Addr().Compare(y.key.Addr()))
 	})
 	out := make([]entry, 0, len(owners))
+	only := func(i int) []Rule { return closeOwner(b.claims[i].pair.Remote, []Rule{b.ownerRule(i)}) }
 	for i := 0; i < len(owners); {
 		from := i
 		for ; i < len(owners) && owners[i].key == owners[from].key; i++ {
 		}
-		e := entry{key: owners[from].key, rules: owners[from].kept.owner}
-		if i > from+1 {
-			var rules []Rule
-			for _, o := range owners[from:i] {
-				if r := o.kept.owner[0]; !slices.Contains(rules, r) {
-					rules = append(rules, r)
-				}
-			}
-			e.rules = closeOwner(e.key, rules)
+		first := owners[from]
+		if i == from+1 {
+			out = append(out, keptEntry(first.key, &first.kept.owner, first.claim, only))
+			continue
 		}
-		out = append(out, e)
+		var rules []Rule
+		for _, o := range owners[from:i] {
+			if r := b.ownerRule(o.claim); !slices.Contains(rules, r) {
+				rules = append(rules, r)
+			}
+		}
+		out = append(out, entry{key: first.key, rules: closeOwner(first.key, rules)})
 	}
 	return out
 }

@@ -99,7 +99,7 @@ func TestCompareIsPlan(t *testing.T) {
 			old, _ := save.Table(c.Table).Chain(c.Chain)
 			i := slices.IndexFunc(want.Chains, func(w firewall.Chain) bool { return w.Table == c.Table && w.Name == c.Chain })
 			var wanted []string
-			for _, r := range want.Chains[i].Rules {
+			for _, r := range want.Chains[i].Rules.All() {
 				wanted = append(wanted, r.Text(xfrm.IPv4))
 			}
 			if got := follow(old, c); len(got) != len(wanted) || !sameIDs(want.Chains[i], got) {
@@ -145,7 +145,7 @@ func follow(old firewall.SavedChain, c firewall.ChainChange) []string {
 }
 
 func sameIDs(c firewall.Chain, got []string) bool {
-	for i, r := range c.Rules {
+	for i, r := range c.Rules.All() {
 		if got[i] != firewall.ID(xfrm.IPv4, c.Table, c.Name, r) && got[i] != "text "+r.Text(xfrm.IPv4) {
 			return false
 		}

@@ -108,15 +108,20 @@ func compile(in Input, m *memo) Result {
 		b.mangle()
 		b.filter()
 		b.nat()
-		slices.SortFunc(b.set.Chains, func(x, y Chain) int {
-			return cmp.Or(cmp.Compare(tableOrder(x.Table), tableOrder(y.Table)), cmp.Compare(x.Name, y.Name))
-		})
+		slices.SortFunc(b.set.Chains, compareChains)
 		b.set.Family = family
-		prune(&b.set, m)
+		prune(&b.set)
 		c.result.Rulesets = append(c.result.Rulesets, b.set)
 	}
 	slices.Sort(c.result.Warnings)
 	return c.result
+}
+
+func compareChains(x, y Chain) int {
+	if x.Table != y.Table {
+		return cmp.Compare(tableOrder(x.Table), tableOrder(y.Table))
+	}
+	return cmp.Compare(x.Name, y.Name)
 }
 
 func tableOrder(t Table) int {

@@ -13,7 +13,7 @@ import (
 // byte. The zero value is ready to use; it is not for concurrent use.
 //
 // Results share memory with the Compiler and with each other, so nobody may
-// write to them. The rules of a chain that has not changed are the same slice as
+// write to them. The rules of a chain that has not changed are the same list as
 // in the result before, by which a Planner knows it.
 type Compiler struct {
 	in     Input
@@ -28,9 +28,29 @@ func (c *Compiler) Compile(in Input) Result {
 	}
 	c.memo.begin(in.Config.Marks)
 	result := compile(in, &c.memo)
-	c.memo.end(result.Rulesets)
+	c.memo.end()
+	keepRules(c.result.Rulesets, result.Rulesets)
 	c.in, c.result = in, result
 	return result
+}
+
+// keepRules gives chains that have the same rules as before the very same list.
+// Both are in the order of Rulesets.
+func keepRules(before, after []Ruleset) {
+	for i := range after {
+		if i >= len(before) || before[i].Family != after[i].Family {
+			return
+		}
+		old, chains := before[i].Chains, after[i].Chains
+		for j := range chains {
+			for len(old) > 0 && compareChains(old[0], chains[j]) < 0 {
+				old = old[1:]
+			}
+			if len(old) > 0 && compareChains(old[0], chains[j]) == 0 && old[0].Rules.equal(chains[j].Rules) {
+				chains[j].Rules = old[0].Rules
+			}
+		}
+	}
 }
 
 // sameInput reports whether two inputs make the same result: whether they differ

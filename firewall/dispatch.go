@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"math"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -16,6 +17,46 @@ import (
 type entry struct {
 	key   netip.Prefix
 	rules []Rule
+	// kept is where a memo counts the rules, plus one: the same place says that
+	// they are the same rules as in an earlier compilation. They need not be made
+	// then unless the chain that they stand in is, by remake of of.
+	kept   *uint8
+	of     int
+	remake func(of int) []Rule
+}
+
+// count is how many rules the entry has.
+func (e *entry) count() int {
+	if e.rules == nil && e.kept != nil {
+		return int(*e.kept) - 1
+	}
+	return len(e.rules)
+}
+
+// all are the entry's rules.
+func (e *entry) all() []Rule {
+	if e.rules == nil && e.count() > 0 {
+		return e.remake(e.of)
+	}
+	return e.rules
+}
+
+// keptEntry is an entry whose rules remake makes; they are counted at kept, where
+// 0 says that nobody has yet. Without kept they can't be known again.
+func keptEntry(key netip.Prefix, kept *uint8, of int, remake func(of int) []Rule) entry {
+	if kept == nil {
+		return entry{key: key, rules: remake(of)}
+	}
+	e := entry{key: key, kept: kept, of: of, remake: remake}
+	if *kept == 0 {
+		e.rules = remake(of)
+		if len(e.rules) >= math.MaxUint8 {
+			e.kept = nil
+			return e
+		}
+		*kept = uint8(len(e.rules)) + 1
+	}
+	return e
 }
 
 // leafSize is how many rules a chain holds before it is split. A packet passes
@@ -102,7 +143,7 @@ func (d *dispatcher) node(name string, p netip.Prefix, members []int, level int)
 			wide = nodeName(d.root+"W", p)
 		}
 		rules = append(rules, Rule{Target: Target{Verb: Jump, Chain: wide}, Purpose: PurposeDispatch})
-		d.chains = append(d.chains, Chain{Table: d.table, Name: wide, Rules: d.rulesOf(rest)})
+		d.chains = append(d.chains, Chain{Table: d.table, Name: wide, Rules: RulesOf(d.rulesOf(rest)...)})
 		rest = nil
 	}
 	for _, g := range groups {
@@ -110,18 +151,18 @@ func (d *dispatcher) node(name string, p netip.Prefix, members []int, level int)
 		rules = append(rules, d.jump(g.prefix, below))
 		d.node(below, g.prefix, g.members, level+1)
 	}
-	d.chains[at].Rules = append(rules, d.rulesOf(rest)...)
+	d.chains[at].Rules = RulesOf(append(rules, d.rulesOf(rest)...)...)
 	d.keep(name, members, level, d.chains[at:])
 }
 
 func (d *dispatcher) rulesOf(members []int) []Rule {
 	n := 0
 	for _, i := range members {
-		n += len(d.entries[i].rules)
+		n += d.entries[i].count()
 	}
 	rules := make([]Rule, 0, n)
 	for _, i := range members {
-		rules = append(rules, d.entries[i].rules...)
+		rules = append(rules, d.entries[i].all()...)
 	}
 	return rules
 }
@@ -175,7 +216,7 @@ func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
 	n := 0
 	for _, i := range members {
 		if e := &d.entries[i]; e.key.Bits() > p.Bits() {
-			n += len(e.rules)
+			n += e.count()
 		}
 	}
 	leaf := d.leaf()

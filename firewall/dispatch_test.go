@@ -27,7 +27,7 @@ func randomEntries(r *rand.Rand, family Family, n int) []entry {
 	entries := make([]entry, n)
 	for i := range entries {
 		p := randomPrefix(r, family)
-		entries[i] = entry{p, []Rule{{Src: p, Tunnel: fmt.Sprintf("t%d", i)}}}
+		entries[i] = entry{key: p, rules: []Rule{{Src: p, Tunnel: fmt.Sprintf("t%d", i)}}}
 	}
 	return entries
 }
@@ -72,7 +72,7 @@ func TestDispatchStaysFlat(t *testing.T) {
 		entries := make([]entry, n)
 		for i := range entries {
 			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)
-			entries[i] = entry{p, []Rule{{Src: p}, {Src: p}}}
+			entries[i] = entry{key: p, rules: []Rule{{Src: p}, {Src: p}}}
 		}
 		return entries
 	}
@@ -80,8 +80,8 @@ func TestDispatchStaysFlat(t *testing.T) {
 		chains := treeOf(sites(n))
 		longest := make(map[string]int)
 		for _, c := range slices.Backward(chains) {
-			longest[c.Name] = len(c.Rules)
-			for i, r := range c.Rules {
+			longest[c.Name] = c.Rules.Len()
+			for i, r := range c.Rules.All() {
 				if r.Target.Verb == Goto {
 					longest[c.Name] = max(longest[c.Name], i+1+longest[r.Target.Chain])
 				}
@@ -101,15 +101,15 @@ func TestDispatchChangesLocally(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	entries := randomEntries(r, xfrm.IPv4, 5000)
 	entries = slices.DeleteFunc(entries, func(e entry) bool { return e.key.Bits() < 22 })
-	before := map[string][]Rule{}
+	before := map[string]Rules{}
 	for _, c := range treeOf(entries[1:]) {
 		before[c.Name] = c.Rules
 	}
 	changed, rules := 0, 0
 	for _, c := range treeOf(entries) {
-		if !slices.Equal(before[c.Name], c.Rules) {
+		if !before[c.Name].equal(c.Rules) {
 			changed++
-			rules += len(c.Rules)
+			rules += c.Rules.Len()
 		}
 	}
 	if changed == 0 || changed > 12 || rules > 400 {
@@ -129,7 +129,7 @@ func TestDispatchOfWideEntriesDoesNotExplode(t *testing.T) {
 	}
 	total := 0
 	for _, c := range treeOf(entries) {
-		total += len(c.Rules)
+		total += c.Rules.Len()
 	}
 	if total > 10*len(entries) {
 		t.Errorf("%d entries became %d rules", len(entries), total)

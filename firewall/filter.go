@@ -145,7 +145,7 @@ func (b *builder) bare() {
 		r := selectors(c.pair)
 		r.Policy, r.Target = b.policyIn(t, b.family), Target{Verb: Accept}
 		r.Purpose, r.Tunnel = PurposeAcceptIn, t.ID
-		entries = append(entries, entry{c.pair.Remote, []Rule{r}})
+		entries = append(entries, entry{key: c.pair.Remote, rules: []Rule{r}})
 	}
 	b.dispatchAnyOrder(Filter, chainBare, bySource, entries)
 }

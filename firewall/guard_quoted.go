@@ -47,22 +47,25 @@ func (b *builder) ownErrors() []Rule {
 // selector in common.
 func (b *builder) quotedEntries(place guardPlace) []entry {
 	entries := make([]entry, 0, len(b.all))
+	near := inNearBegan
+	if place == inQuotedReplied {
+		near = inNearReplied
+	}
+	quoted := func(i int) []Rule { return b.quotedRules(b.all[i], place == inQuotedReplied) }
+	nearby := func(i int) []Rule { return pierceNear(b.all[i], near == inNearReplied) }
+	add := func(e entry) {
+		if e.count() > 0 {
+			entries = append(entries, e)
+		}
+	}
 	for i := range b.all {
 		g := &b.all[i]
 		if g.family() != b.family || !g.inbound() {
 			continue
 		}
-		if rules := b.kept(i, place, func() []Rule { return b.quotedRules(*g, place == inQuotedReplied) }); len(rules) > 0 {
-			entries = append(entries, entry{g.Remote, rules})
-		}
+		add(keptEntry(g.Remote, b.kept(i, place), i, quoted))
 		if g.Pierce {
-			near := inNearBegan
-			if place == inQuotedReplied {
-				near = inNearReplied
-			}
-			if rules := b.kept(i, near, func() []Rule { return pierceNear(*g, near == inNearReplied) }); len(rules) > 0 {
-				entries = append(entries, entry{g.Local, rules})
-			}
+			add(keptEntry(g.Local, b.kept(i, near), i, nearby))
 		}
 	}
 	return entries

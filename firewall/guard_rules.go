@@ -137,17 +137,18 @@ func (b *builder) guardEntries(place guardPlace, inbound bool, rules func(Guard,
 		counts, match = Guard.inbound, inboundRule
 	}
 	entries := make([]entry, 0, len(b.all))
+	remake := func(i int) []Rule {
+		g := b.all[i]
+		if g.Pierce {
+			return pierced(match(g))
+		}
+		return rules(g, match(g))
+	}
 	for i := range b.all {
 		g := &b.all[i]
-		if g.family() != b.family || !counts(*g) {
-			continue
+		if g.family() == b.family && counts(*g) {
+			entries = append(entries, keptEntry(g.Remote, b.kept(i, place), i, remake))
 		}
-		entries = append(entries, entry{g.Remote, b.kept(i, place, func() []Rule {
-			if g.Pierce {
-				return pierced(match(*g))
-			}
-			return rules(*g, match(*g))
-		})})
 	}
 	return entries
 }
@@ -173,17 +174,13 @@ func (b *builder) isPlain(g Guard) bool {
 	return len(b.lanSpots(g)) == 0 && (g.Local.Bits() == 0 || len(b.siblings(g)) == 1)
 }
 
-// kept returns the rules that were made earlier of guard i for a place, or makes
-// and keeps them. Chains that they lead to are not part of it.
-func (b *builder) kept(i int, place guardPlace, rules func() []Rule) []Rule {
+// kept is where the rules of guard i for a place are counted, nil if they are not
+// kept. Chains that they lead to are not part of it.
+func (b *builder) kept(i int, place guardPlace) *uint8 {
 	if b.plain == nil || b.plain[i] == nil {
-		return rules()
+		return nil
 	}
-	at := &b.plain[i].rules[place]
-	if *at == nil {
-		*at = rules()
-	}
-	return *at
+	return &b.plain[i].counts[place]
 }
 
 // spoofEntries drop what is not verified and comes from a remote selector to
@@ -294,6 +291,14 @@ func (b *builder) localChain(g Guard) {
 // it must not go to a remote selector in clear unless it belongs to another flow.
 func (b *builder) errorEntries() []entry {
 	entries := make([]entry, 0, len(b.all))
+	remake := func(i int) []Rule {
+		g := b.all[i]
+		match := Rule{Dst: g.Remote}
+		if g.Pierce {
+			return pierced(Rule{Src: g.Local, Dst: g.Remote, Tunnel: g.Tunnel})
+		}
+		return b.guarded(Mangle, "E", g, false, match, b.errorRules(g))
+	}
 	for i := range b.all {
 		g := &b.all[i]
 		if g.family() != b.family || !g.outbound() {
@@ -302,13 +307,7 @@ func (b *builder) errorEntries() []entry {
 		if !g.Pierce && !g.Local.Overlaps(g.Remote) {
 			b.aboutChain(g.Local)
 		}
-		entries = append(entries, entry{g.Remote, b.kept(i, inError, func() []Rule {
-			match := Rule{Dst: g.Remote}
-			if g.Pierce {
-				return pierced(Rule{Src: g.Local, Dst: g.Remote, Tunnel: g.Tunnel})
-			}
-			return b.guarded(Mangle, "E", *g, false, match, b.errorRules(*g))
-		})})
+		entries = append(entries, keptEntry(g.Remote, b.kept(i, inError), i, remake))
 	}
 	return entries
 }

@@ -53,7 +53,7 @@ func TestManyLocalsOfOneRemote(t *testing.T) {
 	w := compileWorld(t, snapshotOf(sunHost(), peer(1, moonWAN, pairs...)), Config{})
 	rules := 0
 	for _, c := range w.result.Rulesets[0].Chains {
-		rules += len(c.Rules)
+		rules += c.Rules.Len()
 	}
 	if rules > 255*30 {
 		t.Errorf("255 pairs became %d rules", rules)
@@ -82,7 +82,7 @@ func TestManyWideTunnelsAndManySites(t *testing.T) {
 	w := compileWorld(t, snapshotOf(sunHost(), sites...), Config{})
 	rules := 0
 	for _, c := range w.result.Rulesets[0].Chains {
-		rules += len(c.Rules)
+		rules += c.Rules.Len()
 	}
 	if rules > 40*len(sites) {
 		t.Errorf("%d tunnels became %d rules", len(sites), rules)

@@ -16,8 +16,6 @@ type memo struct {
 	claims map[claimMade]*claimRules
 	// nodes are the subtrees by family, table and chain.
 	nodes map[nodeKey]*subtree
-	// leads are the chains that a chain leads to, by its first rule.
-	leads map[*Rule][]string
 	// pieces are the rules for known reqids, by the remainder that they have in
 	// common.
 	pieces map[uint32]piece
@@ -32,10 +30,10 @@ type guardMade struct {
 	alone bool
 }
 
-// guardRules are the rules of a guard in each of its places.
+// guardRules counts the rules of a guard in each of its places, plus one.
 type guardRules struct {
-	turn  int
-	rules [guardPlaces][]Rule
+	turn   int
+	counts [guardPlaces]uint8
 }
 
 // guardPlace is a tree that guards have rules in.
@@ -64,13 +62,13 @@ type claimMade struct {
 	tunnel   string
 }
 
-// claimRules are the rules of a claim in each of its places.
+// claimRules counts the rules of a claim in each of its places, plus one.
 type claimRules struct {
 	turn int
 	// verify are those of cases 1 to 3, began and replied those of 1b.
-	verify, began, replied []Rule
+	verify, began, replied uint8
 	// owner are those of the only owner of a source.
-	owner []Rule
+	owner uint8
 }
 
 type nodeKey struct {
@@ -85,29 +83,29 @@ type subtree struct {
 	by   direction
 	// level is the node's own, which tells how many more may stand below it.
 	level int
-	// members are the first rules of the node's entries: whose rules are kept by
-	// the memo are known by them.
-	members []*Rule
+	// members are where the memo counts the rules of the node's entries, by which
+	// they are known.
+	members []*uint8
 	chains  []Chain
 }
 
 // piece is the rules for some reqids.
 type piece struct {
 	reqids []uint32
-	rules  []Rule
+	rules  Rules
 }
 
 // known returns the rules for a list of reqids as they were made earlier, or
 // makes them.
-func (m *memo) known(reqids []uint32, rules func() []Rule) []Rule {
+func (m *memo) known(reqids []uint32, rules func() []Rule) Rules {
 	if m == nil {
-		return rules()
+		return RulesOf(rules()...)
 	}
 	at := reqids[0] % knownPieces
 	if kept := m.pieces[at]; slices.Equal(kept.reqids, reqids) {
 		return kept.rules
 	}
-	made := rules()
+	made := RulesOf(rules()...)
 	// Both families have the same ones, in turn.
 	m.pieces[at] = piece{reqids, made}
 	return made
@@ -119,14 +117,14 @@ func (m *memo) begin(marks Marks) {
 		*m = memo{
 			marks: marks, turn: m.turn,
 			guards: make(map[guardMade]*guardRules), claims: make(map[claimMade]*claimRules),
-			nodes: make(map[nodeKey]*subtree), pieces: make(map[uint32]piece), leads: make(map[*Rule][]string),
+			nodes: make(map[nodeKey]*subtree), pieces: make(map[uint32]piece),
 		}
 	}
 	m.turn++
 }
 
 // end drops what was not used.
-func (m *memo) end(sets []Ruleset) {
+func (m *memo) end() {
 	for k, v := range m.guards {
 		if v.turn != m.turn {
 			delete(m.guards, k)
@@ -141,13 +139,6 @@ func (m *memo) end(sets []Ruleset) {
 		if v.turn != m.turn {
 			delete(m.nodes, k)
 		}
-	}
-	chains := 0
-	for _, rs := range sets {
-		chains += len(rs.Chains)
-	}
-	if len(m.leads) > 2*chains+64 {
-		clear(m.leads)
 	}
 }
 
@@ -192,7 +183,7 @@ func (d *dispatcher) recall(name string, members []int, level int) []Chain {
 		return nil
 	}
 	for at, i := range members {
-		if rules := d.entries[i].rules; len(rules) == 0 || &rules[0] != kept.members[at] {
+		if e := &d.entries[i]; e.kept == nil || e.kept != kept.members[at] {
 			return nil
 		}
 	}
@@ -215,36 +206,13 @@ func (d *dispatcher) keep(name string, members []int, level int, chains []Chain)
 	if d.memo == nil || len(members) == 0 {
 		return
 	}
-	first := make([]*Rule, len(members))
+	places := make([]*uint8, len(members))
 	for at, i := range members {
-		if len(d.entries[i].rules) == 0 {
+		if places[at] = d.entries[i].kept; places[at] == nil {
 			return
 		}
-		first[at] = &d.entries[i].rules[0]
 	}
 	d.memo.nodes[nodeKey{d.family, d.table, name}] = &subtree{
-		turn: d.memo.turn, by: d.by, level: level, members: first, chains: slices.Clone(chains),
+		turn: d.memo.turn, by: d.by, level: level, members: places, chains: slices.Clone(chains),
 	}
-}
-
-// leadsTo returns the chains that a chain leads to, each once.
-func (m *memo) leadsTo(c *Chain) []string {
-	if len(c.Rules) == 0 {
-		return nil
-	}
-	if m != nil {
-		if names, ok := m.leads[&c.Rules[0]]; ok {
-			return names
-		}
-	}
-	var names []string
-	for i := range c.Rules {
-		if r := &c.Rules[i]; r.leads() && !slices.Contains(names, r.Target.Chain) {
-			names = append(names, r.Target.Chain)
-		}
-	}
-	if m != nil {
-		m.leads[&c.Rules[0]] = names
-	}
-	return names
 }

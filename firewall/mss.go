@@ -39,9 +39,9 @@ func (b *builder) mss() {
 			if c.tunnel == i && c.pair.Family() == b.family && (c.pair.Proto == 0 || c.pair.Proto == xfrm.TCP) {
 				r := clamp
 				r.Src, r.Policy = c.pair.Remote, b.policyIn(t, b.family)
-				in = append(in, entry{c.pair.Remote, []Rule{r}})
+				in = append(in, entry{key: c.pair.Remote, rules: []Rule{r}})
 				r.Src, r.Dst, r.Policy = netip.Prefix{}, c.pair.Remote, b.policyOut(t, b.family)
-				out = append(out, entry{c.pair.Remote, []Rule{r}})
+				out = append(out, entry{key: c.pair.Remote, rules: []Rule{r}})
 			}
 		}
 	}

@@ -61,7 +61,7 @@ func mutate(t *testing.T, rs Ruleset) Ruleset {
 			t.Fatal(err)
 		}
 		for _, c := range rs.Chains {
-			for _, r := range c.Rules {
+			for _, r := range c.Rules.All() {
 				_, _ = fmt.Fprintf(f, "%s\t%s\n", kind(c, rs.Family, r), name(c, rs.Family, r))
 			}
 		}
@@ -75,9 +75,9 @@ func mutate(t *testing.T, rs Ruleset) Ruleset {
 	}
 	chains := slices.Clone(rs.Chains)
 	for i, c := range chains {
-		chains[i].Rules = slices.DeleteFunc(slices.Clone(c.Rules), func(r Rule) bool {
+		chains[i].Rules = RulesOf(slices.DeleteFunc(c.Rules.Slice(), func(r Rule) bool {
 			return name(c, rs.Family, r) == without || kind(c, rs.Family, r) == without
-		})
+		})...)
 	}
 	rs.Chains = chains
 	return rs

@@ -21,8 +21,8 @@ func small(rules ...firewall.Rule) firewall.Ruleset {
 	return firewall.Ruleset{
 		Family: xfrm.IPv4,
 		Chains: []firewall.Chain{
-			{Table: firewall.Mangle, Name: "XFRMFW-PRE", Rules: rules},
-			{Table: firewall.Filter, Name: "XFRMFW-IN", Rules: []firewall.Rule{accept("10.9.0.0/16")}},
+			{Table: firewall.Mangle, Name: "XFRMFW-PRE", Rules: firewall.RulesOf(rules...)},
+			{Table: firewall.Filter, Name: "XFRMFW-IN", Rules: firewall.RulesOf(accept("10.9.0.0/16"))},
 		},
 		Hooks: []firewall.Hook{
 			{Table: firewall.Mangle, From: "PREROUTING", To: "XFRMFW-PRE"},
@@ -121,7 +121,7 @@ COMMIT
 func TestPlanDifferences(t *testing.T) {
 	rs := small(drop("10.1.0.0/16"), drop("10.2.0.0/16"))
 	id := func(i int) string {
-		return string(firewall.AppendLine(nil, xfrm.IPv4, firewall.Mangle, "XFRMFW-PRE", rs.Chains[0].Rules[i]))
+		return string(firewall.AppendLine(nil, xfrm.IPv4, firewall.Mangle, "XFRMFW-PRE", rs.Chains[0].Rules.Slice()[i]))
 	}
 	jump := "-m comment --comment xfrmfw:" + rs.Hooks[0].ID(xfrm.IPv4) + "/jump -j XFRMFW-PRE"
 	for _, tt := range []struct {
@@ -299,7 +299,7 @@ func TestPlanOrder(t *testing.T) {
 	}
 	// IPv6 goes, IPv4 stays but has changed.
 	rs := full(xfrm.IPv4)
-	rs.Chains[0].Rules = []firewall.Rule{{Purpose: "x"}}
+	rs.Chains[0].Rules = firewall.RulesOf(firewall.Rule{Purpose: "x"})
 	mixed := order(firewall.Plan([]firewall.Ruleset{rs}, have()))
 	if want := fmt.Sprintf("filter-ipv6 nat-ipv6 mangle-ipv6 %s-ipv4", rs.Chains[0].Table); mixed != want {
 		t.Errorf("mixed: %s", mixed)
@@ -308,7 +308,7 @@ func TestPlanOrder(t *testing.T) {
 	rs.Chains, rs.Hooks = rs.Chains[:0], rs.Hooks[:0]
 	for _, c := range full(xfrm.IPv4).Chains {
 		if c.Table == firewall.Mangle {
-			c.Rules = []firewall.Rule{{Purpose: "guard"}}
+			c.Rules = firewall.RulesOf(firewall.Rule{Purpose: "guard"})
 			rs.Chains = append(rs.Chains, c)
 			rs.Hooks = append(rs.Hooks, firewall.Hook{Table: c.Table, From: "FORWARD", To: c.Name})
 		}

@@ -17,10 +17,9 @@ type Planner struct {
 	change Change
 }
 
-// ruleKey is where a slice of rules stands.
+// ruleKey is where a list of rules stands.
 type ruleKey struct {
-	first  *Rule
-	n      int
+	rules  *ruleList
 	family Family
 	table  Table
 	name   string
@@ -65,10 +64,10 @@ func sameSave(a, b Save) bool {
 
 // known returns what is known of a chain, nil without a planner or rules.
 func (p *Planner) known(family Family, c Chain) *knownChain {
-	if p == nil || len(c.Rules) == 0 {
+	if p == nil || c.Rules.Len() == 0 {
 		return nil
 	}
-	key := ruleKey{&c.Rules[0], len(c.Rules), family, c.Table, c.Name}
+	key := ruleKey{c.Rules.list, family, c.Table, c.Name}
 	k := p.chains[key]
 	if k == nil {
 		k = new(knownChain)

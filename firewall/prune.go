@@ -6,8 +6,8 @@ import "slices"
 // without rules, and chains that nothing leads to. So the builder need not ask
 // which of its parts a host has any use for. It changes no chain's rules in
 // place, as a memo may hold them too.
-func prune(rs *Ruleset, m *memo) {
-	p := pruner{rs: rs, memo: m, index: make(map[chainKey]int, len(rs.Chains)), seen: make([]bool, len(rs.Chains))}
+func prune(rs *Ruleset) {
+	p := pruner{rs: rs, index: make(map[chainKey]int, len(rs.Chains)), seen: make([]bool, len(rs.Chains))}
 	for i, c := range rs.Chains {
 		p.index[chainKey{c.Table, c.Name}] = i
 	}
@@ -30,7 +30,6 @@ func prune(rs *Ruleset, m *memo) {
 
 type pruner struct {
 	rs    *Ruleset
-	memo  *memo
 	index map[chainKey]int
 	seen  []bool
 }
@@ -44,7 +43,7 @@ func (p *pruner) visit(at chainKey) {
 	p.seen[i] = true
 	c := &p.rs.Chains[i]
 	useless := false
-	for _, name := range p.memo.leadsTo(c) {
+	for _, name := range c.Rules.leads() {
 		to := chainKey{at.table, name}
 		p.visit(to)
 		useless = useless || p.inert(to)
@@ -52,19 +51,19 @@ func (p *pruner) visit(at chainKey) {
 	if !useless {
 		return
 	}
-	n := len(c.Rules)
-	c.Rules = slices.DeleteFunc(slices.Clone(c.Rules), func(r Rule) bool {
+	n := c.Rules.Len()
+	c.Rules = RulesOf(slices.DeleteFunc(c.Rules.Slice(), func(r Rule) bool {
 		n--
 		// A goto ends the chain for what it matches, unless it is at its end.
 		ends := r.Target.Verb == Goto && n > 0
 		return r.leads() && !ends && p.inert(chainKey{at.table, r.Target.Chain})
-	})
+	})...)
 }
 
 // inert reports whether a chain has no rule but such as leave it.
 func (p *pruner) inert(at chainKey) bool {
 	i, ok := p.index[at]
-	return ok && !slices.ContainsFunc(p.rs.Chains[i].Rules, func(r Rule) bool { return r.Target.Verb != Return })
+	return ok && p.rs.Chains[i].Rules.inert()
 }
 
 func (p *pruner) mark(at chainKey) {
@@ -73,7 +72,7 @@ func (p *pruner) mark(at chainKey) {
 		return
 	}
 	p.seen[i] = true
-	for _, name := range p.memo.leadsTo(&p.rs.Chains[i]) {
+	for _, name := range p.rs.Chains[i].Rules.leads() {
 		p.mark(chainKey{at.table, name})
 	}
 }

@@ -116,7 +116,7 @@ func (b *builder) restrictedIn(i int, chain string) []entry {
 	var entries []entry
 	for _, c := range b.claims {
 		if c.tunnel == i && c.pair.Family() == b.family {
-			entries = append(entries, entry{c.pair.Remote, []Rule{{
+			entries = append(entries, entry{key: c.pair.Remote, rules: []Rule{{
 				Src: c.pair.Remote, Policy: b.policyIn(t, b.family),
 				Target: Target{Verb: Jump, Chain: chain}, Purpose: PurposeDispatch, Tunnel: t.ID,
 			}}})
@@ -131,7 +131,7 @@ func (b *builder) restrictedOut(i int, chain string) []entry {
 	var entries []entry
 	for _, p := range t.Pairs {
 		if p.Has(xfrm.Out) && p.Family() == b.family && p.IfID == 0 {
-			entries = append(entries, entry{p.Remote, []Rule{{
+			entries = append(entries, entry{key: p.Remote, rules: []Rule{{
 				Dst: p.Remote, Policy: b.policyOut(t, b.family),
 				Target: Target{Verb: Jump, Chain: chain}, Purpose: PurposeDispatch, Tunnel: t.ID,
 			}}})

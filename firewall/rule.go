@@ -183,7 +183,7 @@ type Purpose string
 type Chain struct {
 	Table Table
 	Name  string
-	Rules []Rule
+	Rules Rules
 }
 
 // Hook is one of our jumps: it stands first in the builtin chain From and leads

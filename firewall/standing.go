@@ -28,7 +28,7 @@ func Stand(want Ruleset, have Save) Standing {
 	}
 	known := make(map[key]Rule)
 	for _, c := range want.Chains {
-		for _, r := range c.Rules {
+		for _, r := range c.Rules.All() {
 			known[key{c.Table, c.Name, ID(want.Family, c.Table, c.Name, r)}] = r
 		}
 	}
@@ -38,15 +38,15 @@ func Stand(want Ruleset, have Save) Standing {
 			if !c.Ours() {
 				continue
 			}
-			chain := Chain{Table: t.Name, Name: c.Name}
+			var rules []Rule
 			for _, r := range c.Rules {
 				if rule, ok := known[key{t.Name, c.Name, r.ID}]; ok {
-					chain.Rules = append(chain.Rules, rule)
+					rules = append(rules, rule)
 				} else {
 					out.Odd = append(out.Odd, OddRule{t.Name, c.Name, r.Raw})
 				}
 			}
-			out.Ruleset.Chains = append(out.Ruleset.Chains, chain)
+			out.Ruleset.Chains = append(out.Ruleset.Chains, Chain{t.Name, c.Name, RulesOf(rules...)})
 		}
 	}
 	for _, h := range want.Hooks {

@@ -42,7 +42,7 @@ func (s TraceStep) String() string {
 func NewEvaluator(rs Ruleset) Evaluator {
 	e := Evaluator{family: rs.Family, chains: make(map[chainKey][]Rule, len(rs.Chains)), hooks: rs.Hooks}
 	for _, c := range rs.Chains {
-		e.chains[chainKey{c.Table, c.Name}] = c.Rules
+		e.chains[chainKey{c.Table, c.Name}] = c.Rules.Slice()
 	}
 	return e
 }

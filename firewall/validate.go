@@ -164,18 +164,17 @@ func (g *graph) validate(family Family, p *Planner) error {
 			return fmt.Errorf("%s: %d jumps deep, nftables allows %d", n.Name, n.depth, maxDepth)
 		}
 		known := p.known(family, *n.Chain)
-		for j := range n.Rules {
-			r := &n.Rules[j]
-			if known == nil || known.valid != n.hooks {
-				if err := validRule(family, n.Table, n.hooks, r); err != nil {
+		if known == nil || known.valid != n.hooks {
+			for j, r := range n.Rules.All() {
+				if err := validRule(family, n.Table, n.hooks, &r); err != nil {
 					return fmt.Errorf("%s: rule %d (%s): %w", n.Name, j+1, r.Text(family), err)
 				}
 			}
-			if r.leads() {
-				to := &g.chains[g.index[r.Target.Chain]]
-				to.hooks |= n.hooks
-				to.depth = max(to.depth, n.depth+1)
-			}
+		}
+		for _, name := range n.Rules.leads() {
+			to := &g.chains[g.index[name]]
+			to.hooks |= n.hooks
+			to.depth = max(to.depth, n.depth+1)
 		}
 		if known != nil {
 			known.valid = n.hooks
@@ -193,14 +192,10 @@ func (g *graph) walk(i int) error {
 		return nil
 	}
 	n.state = 1
-	for j := range n.Rules {
-		r := &n.Rules[j]
-		if !r.leads() {
-			continue
-		}
-		to, ok := g.index[r.Target.Chain]
+	for _, name := range n.Rules.leads() {
+		to, ok := g.index[name]
 		if !ok {
-			return fmt.Errorf("%s: rule %d leads to %q, which is not declared", n.Name, j+1, r.Target.Chain)
+			return fmt.Errorf("%s: leads to %q, which is not declared", n.Name, name)
 		}
 		if err := g.walk(to); err != nil {
 			return err

@@ -73,8 +73,8 @@ func TestValidateRule(t *testing.T) {
 			// The rule stands a jump away from its hook.
 			rs := firewall.Ruleset{Family: xfrm.IPv4,
 				Chains: []firewall.Chain{
-					{Table: tt.table, Name: "XFRMFW-A", Rules: []rule{jump("XFRMFW-B")}},
-					{Table: tt.table, Name: "XFRMFW-B", Rules: []rule{tt.rule}},
+					{Table: tt.table, Name: "XFRMFW-A", Rules: firewall.RulesOf(jump("XFRMFW-B"))},
+					{Table: tt.table, Name: "XFRMFW-B", Rules: firewall.RulesOf(tt.rule)},
 				},
 				Hooks: []firewall.Hook{{Table: tt.table, From: tt.from, To: "XFRMFW-A"}},
 			}
@@ -87,7 +87,7 @@ func TestValidateChains(t *testing.T) {
 	chain := func(name string, to ...string) firewall.Chain {
 		c := firewall.Chain{Table: "mangle", Name: name}
 		for _, n := range to {
-			c.Rules = append(c.Rules, jump(n))
+			c.Rules = firewall.RulesOf(append(c.Rules.Slice(), jump(n))...)
 		}
 		return c
 	}
@@ -95,7 +95,7 @@ func TestValidateChains(t *testing.T) {
 	for i := range 16 {
 		deep = append(deep, chain(fmt.Sprintf("XFRMFW-%d", i), fmt.Sprintf("XFRMFW-%d", i+1)))
 	}
-	deep[15].Rules = nil
+	deep[15].Rules = firewall.Rules{}
 	at := func(to string) []firewall.Hook { return []firewall.Hook{{Table: "mangle", From: "FORWARD", To: to}} }
 	for _, tt := range []struct {
 		name   string

@@ -24,7 +24,7 @@ type wantedChain struct {
 	name   string
 	lines  []line
 	ids    string
-	rules  []Rule
+	rules  Rules
 	family Family
 	table  Table
 	// known is what is kept of the chain, or nil.
@@ -33,13 +33,13 @@ type wantedChain struct {
 
 // render makes the lines.
 func (w *wantedChain) render() {
-	if w.lines != nil || len(w.rules) == 0 {
+	if w.lines != nil || w.rules.Len() == 0 {
 		return
 	}
 	var buf []byte
-	ends := make([]int, 0, len(w.rules))
-	for i := range w.rules {
-		buf = AppendLine(buf, w.family, w.table, w.name, w.rules[i])
+	ends := make([]int, 0, w.rules.Len())
+	for _, r := range w.rules.All() {
+		buf = AppendLine(buf, w.family, w.table, w.name, r)
 		ends = append(ends, len(buf))
 	}
 	text, start := string(buf), 0

@@ -162,9 +162,11 @@ func stack(family xfrm.Family, tunnels ...string) firewall.Ruleset {
 		Chains: []firewall.Chain{{Table: firewall.Mangle, Name: "XFRMFW-FWD"}},
 		Hooks:  []firewall.Hook{{Table: firewall.Mangle, From: "FORWARD", To: "XFRMFW-FWD"}},
 	}
+	var rules []firewall.Rule
 	for _, name := range tunnels {
-		rs.Chains[0].Rules = append(rs.Chains[0].Rules, firewall.Rule{Purpose: "test", Tunnel: name})
+		rules = append(rules, firewall.Rule{Purpose: "test", Tunnel: name})
 	}
+	rs.Chains[0].Rules = firewall.RulesOf(rules...)
 	return rs
 }
 

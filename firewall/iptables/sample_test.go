@@ -32,12 +32,12 @@ func TestDepth(t *testing.T) {
 		for i := range 15 {
 			c := firewall.Chain{Table: firewall.Mangle, Name: fmt.Sprintf("XFRMFW-%d", i)}
 			if i < 14 {
-				c.Rules = []firewall.Rule{{Purpose: "x", Target: firewall.Target{Verb: firewall.Goto, Chain: fmt.Sprintf("XFRMFW-%d", i+1)}}}
+				c.Rules = firewall.RulesOf(firewall.Rule{Purpose: "x", Target: firewall.Target{Verb: firewall.Goto, Chain: fmt.Sprintf("XFRMFW-%d", i+1)}})
 			}
 			rs.Chains = append(rs.Chains, c)
 		}
 		mustApply(t, p, plan(t, p, rs))
-		rs.Chains[14].Rules = []firewall.Rule{{Purpose: "x", Target: firewall.Target{Verb: firewall.Jump, Chain: "XFRMFW-15"}}}
+		rs.Chains[14].Rules = firewall.RulesOf(firewall.Rule{Purpose: "x", Target: firewall.Target{Verb: firewall.Jump, Chain: "XFRMFW-15"}})
 		rs.Chains = append(rs.Chains, firewall.Chain{Table: firewall.Mangle, Name: "XFRMFW-15"})
 		if err := firewall.Validate(rs); err == nil {
 			t.Error("Validate allows more")

@@ -49,9 +49,9 @@ type generator struct {
 }
 
 func (g *generator) chain(name string, depth int) {
-	c := firewall.Chain{Table: g.table, Name: name}
+	var rules []firewall.Rule
 	for range g.rnd.IntN(5) {
-		c.Rules = append(c.Rules, g.rule())
+		rules = append(rules, g.rule())
 	}
 	if depth < 3 {
 		for i := range g.rnd.IntN(3) {
@@ -61,11 +61,11 @@ func (g *generator) chain(name string, depth int) {
 			if g.rnd.IntN(2) == 0 {
 				r.Target.Verb = firewall.Goto
 			}
-			c.Rules = append(c.Rules, r)
+			rules = append(rules, r)
 			g.chain(child, depth+1)
 		}
 	}
-	g.chains = append(g.chains, c)
+	g.chains = append(g.chains, firewall.Chain{Table: g.table, Name: name, Rules: firewall.RulesOf(rules...)})
 }
 
 // rule makes up one of few rules, so that equal ones occur in a chain and from

@@ -105,7 +105,7 @@ func Samples() []Sample {
 func (s Sample) Ruleset() firewall.Ruleset {
 	rs := firewall.Ruleset{
 		Family: s.Family,
-		Chains: []firewall.Chain{{Table: s.Table, Name: "XFRMFW-SAMPLE", Rules: []firewall.Rule{s.Rule}}},
+		Chains: []firewall.Chain{{Table: s.Table, Name: "XFRMFW-SAMPLE", Rules: firewall.RulesOf(s.Rule)}},
 		Hooks:  []firewall.Hook{{Table: s.Table, From: s.From, To: "XFRMFW-SAMPLE"}},
 	}
 	if to := s.Rule.Target.Chain; to != "" {

@@ -14,7 +14,7 @@ func Differs(want firewall.Ruleset, have firewall.Save) string {
 	wanted := make(map[where][]string)
 	for _, c := range want.Chains {
 		ids := []string{}
-		for _, r := range c.Rules {
+		for _, r := range c.Rules.All() {
 			ids = append(ids, firewall.ID(want.Family, c.Table, c.Name, r))
 		}
 		wanted[where{string(c.Table), c.Name}] = ids

@@ -377,7 +377,7 @@ func (in Input) keepNAT() map[string]bool {
 			if c.Table != firewall.NAT {
 				continue
 			}
-			for _, r := range c.Rules {
+			for _, r := range c.Rules.All() {
 				if r.Purpose == firewall.PurposeNATKeep {
 					keep[r.Tunnel] = true
 				}

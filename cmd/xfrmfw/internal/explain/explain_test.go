@@ -283,7 +283,7 @@ func saved(rs firewall.Ruleset) string {
 		}
 		for _, c := range rs.Chains {
 			if c.Table == table {
-				for _, r := range c.Rules {
+				for _, r := range c.Rules.All() {
 					b.WriteString("-A " + c.Name + " " + string(firewall.AppendLine(nil, rs.Family, table, c.Name, r)) + "\n")
 				}
 			}

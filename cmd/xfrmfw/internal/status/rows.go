@@ -67,7 +67,7 @@ func compiledRows(rulesets []firewall.Ruleset) iter.Seq[row] {
 	return func(yield func(row) bool) {
 		for _, rs := range rulesets {
 			for _, c := range rs.Chains {
-				for _, r := range c.Rules {
+				for _, r := range c.Rules.All() {
 					shown := Rule{
 						ID:     firewall.ID(rs.Family, c.Table, c.Name, r),
 						Family: rs.Family.String(), Table: c.Table, Chain: c.Name, Purpose: r.Purpose, Rule: r.Text(rs.Family),

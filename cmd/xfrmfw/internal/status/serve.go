@@ -53,7 +53,7 @@ func indexShared(rulesets []firewall.Ruleset, standing []Rule) shared {
 	}
 	for _, rs := range rulesets {
 		for _, c := range rs.Chains {
-			for _, r := range c.Rules {
+			for _, r := range c.Rules.All() {
 				if r.Tunnel == "" {
 					s.add(rs.Family, c, r, ids)
 				}

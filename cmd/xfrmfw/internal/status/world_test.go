@@ -104,12 +104,12 @@ func resultOf(set xfrm.Set) firewall.Result {
 				}
 				rule := firewall.Rule{Src: p.Remote, Dst: p.Local, Policy: policy, Target: mark, Tunnel: t.ID, Purpose: firewall.PurposeVerified}
 				rule.Mark = firewall.MarkMatch{Value: marks.Tag, Mask: marks.Tag}
-				sel.Rules = append(sel.Rules, rule)
+				sel.Rules = with(sel.Rules, rule)
 				rule.Mark.Not, rule.Purpose = true, firewall.PurposeUnconfirmed
-				sel.Rules = append(sel.Rules, rule)
-				related.Rules = append(related.Rules,
+				sel.Rules = with(sel.Rules, rule)
+				related.Rules = with(related.Rules,
 					firewall.Rule{Dst: p.Local, Policy: policy, Target: mark, Tunnel: t.ID, Purpose: firewall.PurposeRelated})
-				guard.Rules = append(guard.Rules, firewall.Rule{
+				guard.Rules = with(guard.Rules, firewall.Rule{
 					Src: p.Remote, Dst: p.Local, Target: drop, Tunnel: t.ID, Purpose: firewall.PurposeSpoofGuard,
 				})
 			}
@@ -118,38 +118,38 @@ func resultOf(set xfrm.Set) firewall.Result {
 			}
 		}
 		r.Rulesets = append(r.Rulesets, firewall.Ruleset{Family: family, Chains: []firewall.Chain{
-			{Table: firewall.Mangle, Name: "XFRMFW-DROP-SPOOF", Rules: []firewall.Rule{
+			{Table: firewall.Mangle, Name: "XFRMFW-DROP-SPOOF", Rules: firewall.RulesOf([]firewall.Rule{
 				{Target: firewall.Target{Verb: firewall.Drop}, Purpose: firewall.PurposeSpoof},
-			}},
-			{Table: firewall.Mangle, Name: "XFRMFW-IN", Rules: []firewall.Rule{
+			}...)},
+			{Table: firewall.Mangle, Name: "XFRMFW-IN", Rules: firewall.RulesOf([]firewall.Rule{
 				{Proto: xfrm.ESP, Target: tag, Purpose: firewall.PurposeDispatch},
 				{Proto: xfrm.UDP, DPorts: firewall.Port(4500), DstType: firewall.Local, Target: tag, Purpose: firewall.PurposeDispatch},
-			}},
-			{Table: firewall.Mangle, Name: "XFRMFW-PRE", Rules: []firewall.Rule{
+			}...)},
+			{Table: firewall.Mangle, Name: "XFRMFW-PRE", Rules: firewall.RulesOf([]firewall.Rule{
 				{Target: firewall.Target{Verb: firewall.SetMark, Mask: marks.Both()}, Purpose: firewall.PurposeStray},
 				{Purpose: firewall.PurposeUnknown},
-			}},
+			}...)},
 			related, sel, guard,
-			{Table: firewall.Mangle, Name: "XFRMFW-TAG", Rules: []firewall.Rule{
+			{Table: firewall.Mangle, Name: "XFRMFW-TAG", Rules: firewall.RulesOf([]firewall.Rule{
 				{Target: firewall.Target{Verb: firewall.SetMark, Value: marks.Tag, Mask: marks.Tag}, Purpose: firewall.PurposeTag},
-			}},
-			{Table: firewall.Filter, Name: "XFRMFW-FWD", Rules: []firewall.Rule{
+			}...)},
+			{Table: firewall.Filter, Name: "XFRMFW-FWD", Rules: firewall.RulesOf([]firewall.Rule{
 				{Policy: in, Target: accept, Purpose: firewall.PurposeAcceptIn},
 				{Policy: out, Target: accept, Purpose: firewall.PurposeAcceptOut},
-			}},
-			{Table: firewall.Filter, Name: "XFRMFW-IN", Rules: []firewall.Rule{
+			}...)},
+			{Table: firewall.Filter, Name: "XFRMFW-IN", Rules: firewall.RulesOf([]firewall.Rule{
 				{Proto: xfrm.ESP, Target: accept, Purpose: firewall.PurposeOpen},
 				{Proto: xfrm.UDP, DPorts: firewall.Port(4500), DstType: firewall.Local, Target: accept, Purpose: firewall.PurposeOpen},
 				{Policy: in, Target: accept, Purpose: firewall.PurposeAcceptIn},
-			}},
-			{Table: firewall.Filter, Name: "XFRMFW-OUT", Rules: []firewall.Rule{
+			}...)},
+			{Table: firewall.Filter, Name: "XFRMFW-OUT", Rules: firewall.RulesOf([]firewall.Rule{
 				{Proto: xfrm.ESP, Target: accept, Purpose: firewall.PurposeOpen},
 				{Proto: xfrm.UDP, SPorts: firewall.Port(4500), SrcType: firewall.Local, Target: accept, Purpose: firewall.PurposeOpen},
 				{Policy: out, Target: accept, Purpose: firewall.PurposeAcceptOut},
-			}},
-			{Table: firewall.NAT, Name: "XFRMFW-NAT", Rules: []firewall.Rule{
+			}...)},
+			{Table: firewall.NAT, Name: "XFRMFW-NAT", Rules: firewall.RulesOf([]firewall.Rule{
 				{Policy: out, Target: accept, Purpose: firewall.PurposeNAT},
-			}},
+			}...)},
 		}, Hooks: []firewall.Hook{{Table: firewall.Mangle, From: "PREROUTING", To: "XFRMFW-PRE"}}})
 	}
 	r.Tunnels = make([]firewall.TunnelReport, len(set.Tunnels))
@@ -188,7 +188,7 @@ func liveOf(t testing.TB, rulesets []firewall.Ruleset) map[firewall.Family]firew
 			}
 			fmt.Fprintf(&b, "[9:900] -A INPUT -i lo -j ACCEPT\n")
 			for _, c := range rs.Chains {
-				for _, r := range c.Rules {
+				for _, r := range c.Rules.All() {
 					if c.Table == table {
 						n++
 						fmt.Fprintf(&b, "[%d:%d] -A %s %s\n", n*37%101, n*37%101*840, c.Name, firewall.AppendLine(nil, rs.Family, table, c.Name, r))
@@ -265,4 +265,8 @@ func large(t testing.TB, n int) Input {
 	}
 	in.Live = liveOf(t, in.Result.Rulesets)
 	return in
+}
+
+func with(rules firewall.Rules, more ...firewall.Rule) firewall.Rules {
+	return firewall.RulesOf(append(rules.Slice(), more...)...)
 }
