@@ -1,0 +1,63 @@
+package firewall_test
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+)
+
+// What is put into a list comes out of it, whatever the rules are.
+func TestRulesAreAsTheyWereGiven(t *testing.T) {
+	odd := []firewall.Rule{
+		{},
+		{Src: netip.MustParsePrefix("0.0.0.0/0"), Dst: netip.MustParsePrefix("::/0")},
+		{Src: netip.MustParsePrefix("10.1.2.3/8"), Dst: netip.MustParsePrefix("fd00::1/128")},
+		{Src: netip.PrefixFrom(netip.MustParseAddr("10.0.0.1"), 99), Dst: netip.PrefixFrom(netip.MustParseAddr("::ffff:10.0.0.1"), 120)},
+		{Policy: firewall.PolicyMatch{HasReqid: true}},
+		{Policy: firewall.PolicyMatch{HasReqid: true, Reqid: ^uint32(0), TunnelSrc: netip.MustParseAddr("fe80::1%eth0"), TunnelDst: netip.MustParseAddr("192.0.2.1")}},
+		{Tunnel: strings.Repeat("x", 127), Target: firewall.Target{Verb: firewall.Goto, Chain: strings.Repeat("y", 128)}},
+		{Tunnel: strings.Repeat("x", 300), Purpose: "p", In: "eth0"},
+		{Ct: firewall.CtMatch{
+			OrigSrc: netip.MustParsePrefix("10.0.0.0/8"), OrigDst: netip.MustParsePrefix("fd00::/8"),
+			ReplSrc: netip.MustParsePrefix("10.2.0.0/32"), ReplDst: netip.MustParsePrefix("10.3.0.0/31"), NotReplDst: true,
+		}},
+	}
+	for _, s := range fake.Samples() {
+		odd = append(odd, s.Rule)
+	}
+	for i := range 40 { // more shapes than are looked through one by one
+		odd = append(odd, firewall.Rule{SPorts: firewall.Port(uint16(i))})
+	}
+	rnd := rand.New(rand.NewPCG(5, 1))
+	for range 500 {
+		rules := make([]firewall.Rule, rnd.IntN(60))
+		for i := range rules {
+			rules[i] = odd[rnd.IntN(len(odd))]
+			if i > 0 && rnd.IntN(3) == 0 {
+				rules[i] = rules[i-1]
+				rules[i].Policy.Reqid = rnd.Uint32()
+			}
+		}
+		list := firewall.RulesOf(rules...)
+		if got := list.Slice(); list.Len() != len(rules) || !slices.Equal(got, rules) {
+			t.Fatalf("%v became %v", rules, got)
+		}
+		if !reflect.DeepEqual(list, firewall.RulesOf(slices.Clone(rules)...)) {
+			t.Fatalf("equal lists differ: %v", rules)
+		}
+		if len(rules) == 0 {
+			continue
+		}
+		at := rnd.IntN(len(rules))
+		rules[at].Limit.Burst++
+		if reflect.DeepEqual(list, firewall.RulesOf(rules...)) {
+			t.Fatalf("unequal lists are the same")
+		}
+	}
+}
