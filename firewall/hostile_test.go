@@ -139,6 +139,9 @@ func TestMemoryOutlivesOtherPeers(t *testing.T) {
 	memory := remember(nil, snapshotOf(host, sunSite()), 1000)
 	inside := peer(2, "10.1.0.66", [2]string{sunLAN, "10.50.0.7/32"})
 	memory = remember(memory, snapshotOf(host, sunSite(), inside), 2000)
+	if len(memory) != 1 || memory[0].Expires != 2000+30*day {
+		t.Errorf("a peer's outer address lets another tunnel's guard age while that stands: %+v", memory)
+	}
 	memory = remember(memory, snapshotOf(host), 3000)
 	w := compileInput(t, snapshotOf(host), Input{Guards: memory})
 	if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {

@@ -168,7 +168,9 @@ func (m *memorizer) mayRemember(g Guard, t xfrm.Tunnel) bool {
 	if g.Remote.IsSingleIP() && t.Mode != xfrm.TransportMode && g.Remote.Addr() != t.Remote {
 		return false
 	}
-	if !g.Remote.IsSingleIP() && slices.ContainsFunc(m.set.Tunnels, func(t xfrm.Tunnel) bool {
+	// What was remembered before a peer came up inside it, whose packets go through
+	// this tunnel, say, is seen again all the same: no peer takes a guard away.
+	if !g.Remote.IsSingleIP() && !m.held[g.key()] && slices.ContainsFunc(m.set.Tunnels, func(t xfrm.Tunnel) bool {
 		return t.Remote.IsValid() && g.Remote.Contains(t.Remote)
 	}) {
 		return false
