@@ -152,6 +152,33 @@ func TestErrorsAboutOtherFlowsPass(t *testing.T) {
 			}
 		}
 	}
+
+	// A range of ports, as a selector's mask can express it.
+	snap := snapshotOf(sunHost(), ported)
+	for i := range snap.Policies {
+		sel := &snap.Policies[i].Selector
+		for _, m := range []*xfrm.PortMatch{&sel.SPort, &sel.DPort} {
+			if m.Port != 0 {
+				*m = xfrm.PortMatch{Port: 5000 &^ 7, Mask: 0xfff8}
+			}
+		}
+	}
+	for name, w := range map[string]world{
+		"up": compileWorld(t, snap, Config{}), "remembered": compileInput(t, snapshotOf(sunHost()), Input{Guards: remember(nil, snap, 1000)}),
+	} {
+		for port, want := range map[uint16]bool{4999: false, 5000: true, 5007: true, 5008: false} {
+			for _, ct := range []Conntrack{about("10.1.0.10", "10.2.0.10"), about("10.2.0.10", "10.1.0.10")} {
+				ct.Proto, ct.OrigSPort, ct.OrigDPort = xfrm.TCP, 31000, port
+				if ct.OrigSrc == addr("10.2.0.10") {
+					ct.OrigSPort, ct.OrigDPort = port, 31000
+				}
+				p := Packet{Src: addr("198.51.100.1"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+				if got := w.arrive(p, nil); got.met(PurposeSpoof) != want {
+					t.Errorf("%s, ports 5000 to 5007: %d, %v: stopped %v, want %v", name, port, ct, !want, want)
+				}
+			}
+		}
+	}
 }
 
 // A stranger with an address of the LAN, sent by a port-forward into the tunnel.

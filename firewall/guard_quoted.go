@@ -33,7 +33,7 @@ func (b *builder) ownErrors() []Rule {
 		ports = append(ports, at.Port())
 	}
 	for _, port := range ports {
-		about = append(about, CtMatch{Proto: xfrm.UDP, OrigSPort: port}, CtMatch{Proto: xfrm.UDP, OrigDPort: port})
+		about = append(about, CtMatch{Proto: xfrm.UDP, OrigSPorts: Port(port)}, CtMatch{Proto: xfrm.UDP, OrigDPorts: Port(port)})
 	}
 	var rules []Rule
 	for _, ct := range about {
@@ -111,17 +111,17 @@ func pierceNear(g Guard, replied bool) []Rule {
 }
 
 // flowsOf matches the flows of a guard's pair: those that the far end began, and
-// those that it answers. Where the pair has a range of ports no rule can tell
-// its flows from others between the same hosts, and so none does.
+// those that it answers. Where the pair has a type of ICMP no rule can tell its
+// flows from others between the same hosts, and so none does.
 func flowsOf(g Guard) ([]CtMatch, bool) {
 	local, remote := portsOf(g.LocalPort), portsOf(g.RemotePort)
 	began, replied := CtMatch{Proto: g.Proto, OrigSrc: g.Remote}, CtMatch{Proto: g.Proto, ReplSrc: g.Remote}
 	if local != (Ports{}) || remote != (Ports{}) {
-		if local.Lo != local.Hi || remote.Lo != remote.Hi || g.Proto == xfrm.ICMP || g.Proto == xfrm.ICMPv6 {
+		if g.Proto == xfrm.ICMP || g.Proto == xfrm.ICMPv6 {
 			return nil, false
 		}
-		began.OrigSPort, began.OrigDPort = remote.Lo, local.Lo
-		replied.OrigSPort, replied.OrigDPort = local.Lo, remote.Lo
+		began.OrigSPorts, began.OrigDPorts = remote, local
+		replied.OrigSPorts, replied.OrigDPorts = local, remote
 	}
 	return []CtMatch{began, replied}, true
 }

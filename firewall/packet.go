@@ -105,8 +105,7 @@ func (m CtMatch) has(c Conntrack) bool {
 	if m.Dir != CtAnyDir && m.Dir != c.Dir {
 		return false
 	}
-	if m.Proto != 0 && m.Proto != c.Proto || m.OrigSPort != 0 && m.OrigSPort != c.OrigSPort ||
-		m.OrigDPort != 0 && m.OrigDPort != c.OrigDPort {
+	if m.Proto != 0 && m.Proto != c.Proto || !m.OrigSPorts.has(c.OrigSPort) || !m.OrigDPorts.has(c.OrigDPort) {
 		return false
 	}
 	for _, f := range [...]struct {

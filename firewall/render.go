@@ -195,12 +195,8 @@ func appendCt(b []byte, c CtMatch) []byte {
 			b = t.prefix.AppendTo(append(b, t.option...))
 		}
 	}
-	if c.OrigSPort != 0 {
-		b = strconv.AppendUint(append(b, " --ctorigsrcport "...), uint64(c.OrigSPort), 10)
-	}
-	if c.OrigDPort != 0 {
-		b = strconv.AppendUint(append(b, " --ctorigdstport "...), uint64(c.OrigDPort), 10)
-	}
+	b = appendRange(b, " --ctorigsrcport ", c.OrigSPorts)
+	b = appendRange(b, " --ctorigdstport ", c.OrigDPorts)
 	switch c.Dir {
 	case CtOriginal:
 		b = append(b, " --ctdir ORIGINAL"...)

@@ -133,9 +133,10 @@ type CtMatch struct {
 	OrigSrc, OrigDst, ReplSrc, ReplDst             netip.Prefix
 	NotOrigSrc, NotOrigDst, NotReplSrc, NotReplDst bool
 	// Proto is the flow's protocol, which is not that of an ICMP error about it;
-	// OrigSPort and OrigDPort are ports of its original direction.
-	Proto                xfrm.Proto
-	OrigSPort, OrigDPort uint16
+	// OrigSPorts and OrigDPorts are ports of its original direction (ranges since
+	// revision 3 of the match, Linux 2.6.39).
+	Proto                  xfrm.Proto
+	OrigSPorts, OrigDPorts Ports
 }
 
 // Limit is the rate of the limit match: PerSecond with a Burst. Zero is none.

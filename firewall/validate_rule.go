@@ -39,8 +39,10 @@ func validRule(family Family, table Table, from hooks, r *Rule) error {
 		return errors.New("no such type of address")
 	case r.Ct.State >= 1<<4:
 		return errors.New("no such conntrack state")
-	case (r.Ct.OrigSPort != 0 || r.Ct.OrigDPort != 0) && r.Ct.Proto == 0:
+	case (r.Ct.OrigSPorts != Ports{} || r.Ct.OrigDPorts != Ports{}) && r.Ct.Proto == 0:
 		return errors.New("the conntrack match asks for the port of any protocol")
+	case r.Ct.OrigSPorts.Lo > r.Ct.OrigSPorts.Hi, r.Ct.OrigDPorts.Lo > r.Ct.OrigDPorts.Hi:
+		return errors.New("a range of ports in the conntrack match ends before it begins")
 	case r.Ct != (CtMatch{}) && r.Ct.State == 0 && r.Ct.Proto == 0 && r.Ct.Dir == CtAnyDir && r.Ct.OrigSrc == noPrefix &&
 		r.Ct.OrigDst == noPrefix && r.Ct.ReplSrc == noPrefix && r.Ct.ReplDst == noPrefix:
 		return errors.New("the conntrack match asks for nothing")
