@@ -213,7 +213,10 @@ func ignored(in Input) []Finding {
 func compilerWarnings(in Input) []Finding {
 	var found []Finding
 	for _, w := range in.Result.Warnings {
-		found = append(found, Finding{Severity: Warning, Seen: w, Breaks: "some rule is not made, or holds for more or less than was meant"})
+		found = append(found, Finding{
+			Severity: Warning, Seen: w, Breaks: "some rule is not made, or holds for more or less than was meant",
+			Mend: []string{"# mend what it names, then: xfrmfw apply"},
+		})
 	}
 	return found
 }
