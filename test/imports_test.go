@@ -44,6 +44,7 @@ test/coexist:
 test/operator:
 test/soak:
 test/lab: golang.org/x/sys
+test/manual:
 test/prometheus: test/lab github.com/goccy/go-yaml
 test/packages: test/lab
 test/systemd: golang.org/x/sys

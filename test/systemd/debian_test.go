@@ -166,7 +166,7 @@ func variant(t *testing.T, m *machine, name string) {
 // TestDebian is the life of the package on one machine, from a bare Debian to its purge, with a reboot in between. The
 // steps build on each other.
 func TestDebian(t *testing.T) {
-	m := newMachine(t)
+	m := newMachine(t, bareDebian)
 	m.write(t, "/etc/systemd/system/site-network.service", siteNetwork)
 	m.write(t, "/etc/systemd/system/site-firewall.service", siteFirewall)
 	for _, unit := range []string{"site-network", "site-firewall"} {

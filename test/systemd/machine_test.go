@@ -29,20 +29,23 @@ type machine struct {
 	init  string // the process ID of its process 1 here
 }
 
-// newMachine lays an empty disk over the Debian that scripts/fetch made.
-func newMachine(t *testing.T) *machine {
+// The Debians that scripts/fetch makes: bare, and with strongSwan.
+const (
+	bareDebian    = "debian"
+	gatewayDebian = "gateway"
+)
+
+// newMachine lays an empty disk over a Debian that scripts/fetch made.
+func newMachine(t *testing.T, kind string) *machine {
 	t.Helper()
 	lab.Require(t)
-	tree := os.Getenv("XFRMFW_DEBIAN")
-	if tree == "" {
-		cache := os.Getenv("XFRMFW_CACHE")
-		if cache == "" {
-			cache = filepath.Join(os.Getenv("HOME"), ".cache/xfrmfw")
-		}
-		tree = filepath.Join(cache, "debian/bookworm")
+	cache := os.Getenv("XFRMFW_CACHE")
+	if cache == "" {
+		cache = filepath.Join(os.Getenv("HOME"), ".cache/xfrmfw")
 	}
+	tree := filepath.Join(cache, "debian", map[string]string{bareDebian: "bookworm", gatewayDebian: "gateway"}[kind])
 	if _, err := os.Stat(filepath.Join(tree, "usr/bin/dpkg")); err != nil {
-		t.Fatalf("no Debian to boot (%v): run scripts/fetch debian", err)
+		t.Fatalf("no Debian to boot (%v): run scripts/fetch %s", err, kind)
 	}
 	disk := t.TempDir()
 	mount := func(source, target, kind string, flags uintptr, data string) {

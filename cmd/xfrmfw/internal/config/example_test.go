@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/test/manual"
 )
 
 // TestExample is that the configuration file of the packages changes nothing as
@@ -43,6 +44,25 @@ func TestExample(t *testing.T) {
 			if !regexp.MustCompile(`(?m)^#[^#\n]*\b` + word + `:`).Match(text) {
 				t.Errorf("it lacks the word %s", word)
 			}
+		}
+	}
+}
+
+// TestManual is that the configurations in README.md are right, those of the recipes and those between ```.
+func TestManual(t *testing.T) {
+	text := manual.Text(t)
+	found := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(text, -1)
+	recipes := regexp.MustCompile("(?s)cat >/etc/xfrmfw/xfrmfw.yaml <<'EOF'\n(.*?)\n    EOF\n").FindAllStringSubmatch(text, -1)
+	if len(found) < 2 || len(recipes) < 2 {
+		t.Fatalf("%d and %d configurations", len(found), len(recipes))
+	}
+	for _, words := range append(found, recipes...) {
+		c, err := Parse([]byte(words[1]), "README.md")
+		if err != nil {
+			t.Errorf("%v:\n%s", err, words[1])
+		}
+		if reflect.DeepEqual(c, Default()) {
+			t.Errorf("says nothing:\n%s", words[1])
 		}
 	}
 }
