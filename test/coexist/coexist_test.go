@@ -1,11 +1,20 @@
 package coexist
 
 import (
+	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/test/lab"
+	"github.com/xfrmfw/xfrmfw/test/manual"
+)
+
+// The sections of README.md whose lines are used here.
+const (
+	beside = "## Next to docker, ufw, firewalld and shorewall"
+	onMark = "### The mark VERIFIED in another firewall"
 )
 
 // need fails the test if a program is not in the guest: scripts/fetch coexist puts it there.
@@ -57,11 +66,7 @@ func TestUFW(t *testing.T) {
 	s.Sun.MustXfrmfw(t, "apply")
 	s.cut(t, "verified: return, without a line for ufw")
 	s.finds(t, "verified: return", "mark-only")
-	replace(t, "/etc/ufw/before.rules", "\nCOMMIT\n", `
--A ufw-before-forward -m mark --mark 0x20000000/0x20000000 -j ACCEPT
--A ufw-before-input -m mark --mark 0x20000000/0x20000000 -j ACCEPT
-COMMIT
-`)
+	replace(t, "/etc/ufw/before.rules", "\nCOMMIT\n", "\n"+manual.Find(t, onMark, "ufw-before-forward")+"COMMIT\n")
 	s.sh(t, "ufw reload")
 	s.flows(t, "ufw reloaded")
 	s.finds(t, "ufw reloaded")
@@ -168,12 +173,12 @@ func TestShorewall(t *testing.T) {
 	if !strings.Contains(found[0].Breaks, "shorewall") {
 		t.Errorf("doctor does not name shorewall: %s", found[0].Breaks)
 	}
-	// The lines of the README.
-	write(t, "/etc/shorewall/rules", `?SECTION NEW
-ACCEPT  net  loc  ;; -m mark --mark 0x20000000/0x20000000
-ACCEPT  net  $FW  ;; -m mark --mark 0x20000000/0x20000000
-`)
-	write(t, "/etc/shorewall/started", "xfrmfw apply\n")
+	rules, started, both := strings.Cut(manual.Find(t, onMark, "?SECTION NEW"), "# /etc/shorewall/started\n")
+	if !both {
+		t.Fatal("README.md has no line for /etc/shorewall/started")
+	}
+	write(t, "/etc/shorewall/rules", rules)
+	write(t, "/etc/shorewall/started", started)
 	s.sh(t, "shorewall reload")
 	s.flows(t, "shorewall reloaded, with its lines")
 	s.finds(t, "shorewall reloaded, with its lines")
@@ -210,5 +215,51 @@ func TestBothVariants(t *testing.T) {
 	s.follow(t, s.finds(t, "legacy drops", "two-variants"))
 	s.flows(t, "with doctor's lines")
 	s.finds(t, "with doctor's lines")
+	s.refuses(t, 0)
+}
+
+// TestPlainIptables: verified: return, and rules of one's own on the mark that let pass what they name.
+func TestPlainIptables(t *testing.T) {
+	lab.Require(t)
+	s := newSite(t)
+	s.configure(t, "verified: return\n")
+	s.sh(t, "iptables -P FORWARD DROP", "iptables -P INPUT DROP")
+	s.Sun.MustXfrmfw(t, "apply")
+	s.cut(t, "verified: return, without a rule on the mark")
+	s.finds(t, "verified: return, without a rule on the mark", "mark-only")
+	s.sh(t, manual.Find(t, onMark, "iptables -A FORWARD -m mark"))
+	s.cut(t, "the mark, and port 22 alone")
+	s.sh(t, "iptables -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT")
+	ssh := s.Bob.ServeTCP(t, netip.AddrPortFrom(s.Bob.Inner(lab.IPv4), 22))
+	if err := (way{s.Alice, ssh}).try(t, "ssh", lab.Patience); err != nil {
+		t.Errorf("the mark, and port 22: %v\n%s", err, s.rules(t))
+	}
+	s.Alice.MustPing(t, s.Sun.Inner(lab.IPv4), 2)
+	s.finds(t, "with a rule on the mark")
+	s.refuses(t, 3)
+}
+
+// TestOwnTable: a table of nftables with the lines of the README lets the tunnel's traffic pass and drops other packets,
+// and its masquerade spares the tunnel.
+func TestOwnTable(t *testing.T) {
+	lab.Require(t)
+	s := newSite(t)
+	s.Sun.MustXfrmfw(t, "apply")
+	chains := manual.Find(t, beside, "chain forward {")
+	spare := regexp.MustCompile("`(rt ipsec exists accept)` before it").FindStringSubmatch(manual.Text(t))
+	if spare == nil {
+		t.Fatal("README.md has no line for a masquerade")
+	}
+	write(t, "/tmp/own.nft", "table inet own {\n"+chains+"chain post {\n\ttype nat hook postrouting priority srcnat;\n\t"+
+		spare[1]+"\n\toifname \"wan0\" masquerade\n}\n}\n")
+	s.sh(t, "nft -f /tmp/own.nft")
+	for _, w := range s.ways()[:2] {
+		if err := w.try(t, "own table", lab.Patience); err != nil {
+			t.Errorf("%s to %s: %v\n%s", w.from.Name, w.to, err, s.rules(t))
+		}
+		s.done.flows++
+	}
+	s.finds(t, "a table with the lines of the README")
+	s.Mallory.MustNotPing(t, s.Bob.Inner(lab.IPv4), 2)
 	s.refuses(t, 0)
 }

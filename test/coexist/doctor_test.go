@@ -92,10 +92,53 @@ func TestDoctorOffload(t *testing.T) {
 		!strings.HasPrefix(found[0].Mend[0], "set_mark_in = 0x10000000/0x10000000 ")) {
 		t.Errorf("found %+v", found)
 	}
+	// Where the tag is wanted of all, apply refuses, and doctor says what is not in force.
+	s.configure(t, "cross_check: enforce\n")
+	if r := s.Sun.Xfrmfw(t, "apply"); r.Code == 0 {
+		t.Error("apply took cross_check: enforce, which can't be")
+	}
+	s.finds(t, "offload, with cross_check: enforce", "offload", "compiler", "look")
 	s.Down(t, s.tunnel)
 	s.tunnel.InboundMark = lab.Mark{Value: 0x10000000, Mask: 0x10000000}
 	s.Up(t, s.tunnel)
 	s.Sun.MustXfrmfw(t, "apply")
 	s.finds(t, "offload, with the line that doctor named")
 	s.flows(t, "offload, with the line that doctor named")
+}
+
+// TestDoctorReversePath: a strict filter on a VTI into which no route leads, as the policies that send traffic there do it.
+func TestDoctorReversePath(t *testing.T) {
+	lab.Require(t)
+	s := siteWith(t, lab.IPsec{Carrier: lab.VTI})
+	s.Sun.MustXfrmfw(t, "apply")
+	s.flows(t, "VTI")
+	s.finds(t, "VTI")
+	device := strings.Fields(s.sh(t, "ip -o link show type vti"))[1]
+	device, _, _ = strings.Cut(device, "@")
+	s.Sun.Sysctl(t, "net/ipv4/conf/"+device+"/rp_filter=1")
+	s.finds(t, "a strict filter, and routes that lead there")
+	s.sh(t, "ip route del 10.1.0.0/24")
+	s.Sun.MustXfrmfw(t, "apply")
+	s.cut(t, "a strict filter, and no route")
+	s.follow(t, s.finds(t, "a strict filter, and no route", "rp-filter"))
+	s.finds(t, "a strict filter, with doctor's line")
+}
+
+// TestDoctorModules: a kernel whose module is nowhere, and one that has it.
+func TestDoctorModules(t *testing.T) {
+	lab.Require(t)
+	s := newSite(t)
+	s.Sun.MustXfrmfw(t, "apply")
+	doctor := func(hide string) lab.Result {
+		return s.try(t, "mount -t tmpfs tmpfs /sys/module", "cp -r /lib/modules/$(uname -r)/modules.* /mnt", "mount -t tmpfs tmpfs /lib/modules",
+			"mkdir /lib/modules/$(uname -r)", "cd /lib/modules/$(uname -r)", "cp /mnt/modules.* .", "sed -i '"+hide+"' modules.dep modules.builtin",
+			"xfrmfw doctor --interval 0s")
+	}
+	const seen = "error: the kernel has no xt_policy: neither loaded, built in nor installed [modules]"
+	if r := doctor("/xt_policy/d"); r.Code != 3 || !strings.Contains(r.Stdout, seen) {
+		t.Errorf("without xt_policy: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	if r := doctor(""); r.Code != 0 || strings.Contains(r.Stdout, "[modules]") {
+		t.Errorf("with it: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,13 @@ type site struct {
 	inbox  *lab.Inbox
 	// Servers behind the tunnel, and sun's own.
 	alice, bob, sun netip.AddrPort
+	done            counts
+	ran             []string // lines of doctor's
 }
+
+// counts are what was done on a site: flows that passed, times that traffic was cut, forged packets and leaks that were
+// refused, and lines of doctor's that were run.
+type counts struct{ flows, cuts, forged, leaks, findings, lines int }
 
 // installed is where the program under test is found by its name.
 const installed = "/usr/local/sbin/xfrmfw"
@@ -39,6 +46,10 @@ func siteWith(t *testing.T, tunnel lab.IPsec) *site {
 		return h.ServeTCP(t, netip.AddrPortFrom(h.Inner(lab.IPv4), 7100))
 	}
 	s.alice, s.bob, s.sun = serve(s.Alice), serve(s.Bob), serve(s.Sun)
+	t.Cleanup(func() {
+		t.Logf("coexist: %s: cut off %d times, %d findings of doctor's, %d of its lines run; %d flows through the tunnel; %d forged packets and %d that would leave in clear, all refused",
+			strings.TrimPrefix(t.Name(), "Test"), s.done.cuts, s.done.findings, s.done.lines, s.done.flows, s.done.forged, s.done.leaks)
+	})
 	// Where an administrator has it: this is the guest's own file system.
 	if err := os.Symlink(lab.Binary(t), installed); err != nil && !os.IsExist(err) {
 		t.Fatal(err)
@@ -75,6 +86,17 @@ type way struct {
 	to   netip.AddrPort
 }
 
+// try opens a flow and closes it again; nil is one that came about.
+func (w way) try(t *testing.T, message string, limit time.Duration) error {
+	t.Helper()
+	conn, err := w.from.DialTCP(t, netip.AddrPort{}, w.to, limit)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return lab.EchoTCP(conn, message, limit)
+}
+
 func (s *site) ways() []way {
 	return []way{{s.Alice, s.bob}, {s.Bob, s.alice}, {s.Alice, s.sun}}
 }
@@ -84,13 +106,10 @@ func (s *site) ways() []way {
 func (s *site) flows(t *testing.T, when string) {
 	t.Helper()
 	for _, w := range s.ways() {
-		conn, err := w.from.DialTCP(t, netip.AddrPort{}, w.to, lab.Patience)
-		if err == nil {
-			err = lab.EchoTCP(conn, when, lab.Patience)
-		}
-		if err != nil {
+		if err := w.try(t, when, lab.Patience); err != nil {
 			t.Fatalf("%s: %s to %s: %v\n%s", when, w.from.Name, w.to, err, s.rules(t))
 		}
+		s.done.flows++
 	}
 }
 
@@ -101,12 +120,9 @@ const soon = 5 * time.Second
 func (s *site) cut(t *testing.T, when string) {
 	t.Helper()
 	for _, w := range s.ways() {
-		conn, err := w.from.DialTCP(t, netip.AddrPort{}, w.to, soon)
-		if err == nil {
-			err = lab.EchoTCP(conn, when, soon)
-		}
-		if err != nil {
+		if err := w.try(t, when, soon); err != nil {
 			t.Logf("%s: %s to %s: %v", when, w.from.Name, w.to, err)
+			s.done.cuts++
 			return
 		}
 	}
@@ -140,6 +156,8 @@ func (s *site) refuses(t *testing.T, leaks int) {
 	if got := wire.Count(t, leaked); got != 0 {
 		t.Errorf("%d packets left in clear: %v", got, wire.Frames(t))
 	}
+	s.done.forged += 3
+	s.done.leaks += 3
 }
 
 type drops struct{ spoof, leak int }
@@ -182,10 +200,11 @@ func (s *site) doctor(t *testing.T, args ...string) []finding {
 	return grave
 }
 
-// finds fails the test unless doctor has a finding of each of the checks, and no other.
+// finds fails the test unless doctor has a finding of each of the checks, and no other. That the kernel counts packets of
+// flows that were cut is none.
 func (s *site) finds(t *testing.T, when string, checks ...string) []finding {
 	t.Helper()
-	found := s.doctor(t)
+	found := slices.DeleteFunc(s.doctor(t), func(f finding) bool { return f.Check == "counters" })
 	missing := map[string]bool{}
 	for _, c := range checks {
 		missing[c] = true
@@ -196,6 +215,7 @@ func (s *site) finds(t *testing.T, when string, checks ...string) []finding {
 		}
 		missing[f.Check] = false
 	}
+	s.done.findings += len(found)
 	for c, m := range missing {
 		if m {
 			t.Errorf("%s: doctor did not find %s in %+v\n%s", when, c, found, s.rules(t))
@@ -204,23 +224,45 @@ func (s *site) finds(t *testing.T, when string, checks ...string) []finding {
 	return found
 }
 
-// follow runs the lines that doctor names, and nothing else.
+// follow runs the lines that doctor prints for these findings, and nothing else.
 func (s *site) follow(t *testing.T, findings []finding) {
 	t.Helper()
+	printed := mends(s.Sun.Xfrmfw(t, "doctor", "--interval", "0s").Stdout)
 	for _, f := range findings {
-		var lines []string
-		for _, line := range f.Mend {
-			if !strings.HasPrefix(line, "#") {
-				lines = append(lines, line)
-			}
+		lines := printed[f.Seen+" ["+f.Check+"]"]
+		if len(lines) == 0 {
+			t.Fatalf("doctor prints no line for %s: %q", f.Seen, printed)
 		}
 		t.Logf("doctor: %s\n\t%s", f.Seen, strings.Join(lines, "\n\t"))
 		s.sh(t, lines...)
+		s.done.lines += len(lines)
+		s.ran = append(s.ran, lines...)
 	}
+}
+
+// mends are the lines that doctor's text has for each finding, which is known by its first line; comments are left out.
+func mends(text string) map[string][]string {
+	found := map[string][]string{}
+	finding, mending := "", false
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		switch {
+		case line == "":
+			finding, mending = "", false
+		case !strings.HasPrefix(line, " "):
+			_, finding, _ = strings.Cut(line, ": ")
+		default:
+			mending = mending || strings.HasPrefix(line, "  mend    ")
+			if mending && !strings.HasPrefix(line[10:], "#") {
+				found[finding] = append(found[finding], line[10:])
+			}
+		}
+	}
+	return found
 }
 
 // rules are all rules of sun, for a failure.
 func (s *site) rules(t *testing.T) string {
 	t.Helper()
-	return s.try(t, "iptables-save -c | grep -v XFRMFW", "nft list ruleset inet").Stdout
+	return s.try(t, "iptables-save -c | grep -v XFRMFW", "nft list ruleset inet | grep -v '^$' | head -n 200").Stdout
 }

@@ -1,11 +1,15 @@
 package operator
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
@@ -58,5 +62,72 @@ func TestWatch(t *testing.T) {
 	}
 	if strings.Contains(watch.Output(), "\x1b") {
 		t.Error("escape sequences in what is no terminal")
+	}
+}
+
+// TestWatchJSON: each interval has one line, and each line is one report as status --json prints it, with the counters that
+// the packets have.
+func TestWatchJSON(t *testing.T) {
+	n := lab.NewNetwork(t)
+	n.Up(t, lab.IPsec{})
+	for _, g := range n.Gateways() {
+		g.MustXfrmfw(t, "apply")
+	}
+	const interval = 2 * time.Second
+	watch := n.Sun.StartXfrmfw(t, "status", "--watch="+interval.String(), "--json")
+	n.Alice.Start(t, nil, "ping", "-n", "-q", "-i", "0.2", n.Bob.Inner(lab.IPv4).String())
+	const want = 4
+	lab.Eventually(t, 3*lab.Patience, func() error {
+		if got := strings.Count(watch.Output(), "\n"); got < want {
+			return fmt.Errorf("only %d lines", got)
+		}
+		return nil
+	})
+	watch.Stop(t)
+	type line struct {
+		Schema  int       `json:"schema"`
+		Time    time.Time `json:"time"`
+		InSync  *bool     `json:"in_sync"`
+		Tunnels []struct {
+			State     string `json:"state"`
+			PacketsBy struct {
+				Verified int `json:"verified"`
+			} `json:"packets_by"`
+		} `json:"tunnels"`
+	}
+	var last line
+	text, complete := strings.CutSuffix(watch.Output(), "\n")
+	if !complete {
+		t.Errorf("the last line has no end: %.200q", text[strings.LastIndex(text, "\n")+1:])
+	}
+	for i, one := range strings.Split(text, "\n") {
+		var l line
+		if err := json.Unmarshal([]byte(one), &l); err != nil { // more than one value, or less, is an error
+			t.Fatalf("line %d is no report: %v: %.200s", i, err, one)
+		}
+		if l.Schema != 1 || l.InSync == nil || !*l.InSync || len(l.Tunnels) != 1 || l.Tunnels[0].State != "up" {
+			t.Errorf("line %d: %+v", i, l)
+		}
+		if i > 0 && l.Time.Sub(last.Time) < interval-time.Second { // times are in whole seconds
+			t.Errorf("line %d is of %v, the one before of %v: two in one interval", i, l.Time, last.Time)
+		}
+		if i > 0 && l.Tunnels[0].PacketsBy.Verified < last.Tunnels[0].PacketsBy.Verified {
+			t.Errorf("line %d counts %+v, the one before %+v", i, l.Tunnels, last.Tunnels)
+		}
+		last = l
+	}
+	if last.Tunnels[0].PacketsBy.Verified == 0 {
+		t.Error("no packet was counted")
+	}
+	// What one status prints has the same keys.
+	var once, again map[string]any
+	if err := json.Unmarshal([]byte(n.Sun.MustXfrmfw(t, "status", "--json")), &once); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(text[strings.LastIndex(text, "\n")+1:]), &again); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := slices.Sorted(maps.Keys(once)), slices.Sorted(maps.Keys(again)); !slices.Equal(a, b) {
+		t.Errorf("keys of status: %v\nof --watch: %v", a, b)
 	}
 }
