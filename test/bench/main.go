@@ -19,8 +19,11 @@ import (
 // settings are those of one run.
 type settings struct {
 	n, rounds, storm int
-	xfrmfw, updown   string
-	dir              string
+	// real has follow bring states with keys, which needs a kernel with ESP; it is
+	// the virtual machine's, where everything takes longer.
+	real           bool
+	xfrmfw, updown string
+	dir            string
 }
 
 func main() {
@@ -30,6 +33,7 @@ func main() {
 	flag.IntVar(&s.storm, "updown-calls", 1000, "calls of the stock script")
 	flag.StringVar(&s.xfrmfw, "xfrmfw", "", "the program")
 	flag.StringVar(&s.updown, "updown", "", "strongSwan's _updown script")
+	flag.BoolVar(&s.real, "real", false, "with follow: tunnels have states, as in a virtual machine")
 	flag.Parse()
 	if err := run(context.Background(), s, flag.Arg(0)); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -88,6 +92,16 @@ func addPolicies(i int) []string {
 		t := p.Templates[0]
 		lines = append(lines, fmt.Sprintf("xfrm policy add src %s dst %s dir %s priority %d tmpl src %s dst %s proto esp reqid %d mode tunnel",
 			p.Selector.Src, p.Selector.Dst, p.Dir, p.Priority, t.Src, t.Dst, t.Reqid))
+	}
+	return lines
+}
+
+// addStates are the lines for the pair of states of tunnel i.
+func addStates(i int) []string {
+	var lines []string
+	for _, s := range states(i, 0) {
+		lines = append(lines, fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode tunnel aead rfc4106(gcm(aes)) 0x%040x 128",
+			s.Src, s.Dst, s.SPI, s.Reqid, s.SPI))
 	}
 	return lines
 }

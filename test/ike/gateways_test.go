@@ -11,8 +11,8 @@ import (
 )
 
 // TestGateways takes a tunnel between two gateways through all that becomes of one: rekeys of both SAs every few seconds
-// under traffic, another outer address, a peer that crashes, and one's own crash. No daemon of ours runs: the hook alone
-// has to do.
+// under traffic, another outer address, a peer that crashes, and one's own crash. The hook alone has to do; only during
+// the rekeys a daemon runs on moon, as it may have nothing to do.
 func TestGateways(t *testing.T) {
 	n := lab.NewNetwork(t)
 	f := lab.IPv4
@@ -44,8 +44,11 @@ func TestGateways(t *testing.T) {
 	}
 	first := knows("when it came up")
 
+	whole := t // what is started again in a part of the test goes on in the next
 	t.Run("rekey", func(t *testing.T) {
 		before := status(t, sun).Counts.Unknown // packets that came before the first apply
+		daemon := startDaemon(t, moon)
+		said, counted := daemon.Output(), daemon.mustCounts(t)
 		spis := make(map[string]bool)
 		goon := duration(20 * time.Second)
 		ping := n.Alice.Start(t, nil, "ip", "netns", "exec", n.Alice.Netns(), "ping", "-n", "-i", "0.1", "-W", "5",
@@ -84,6 +87,14 @@ func TestGateways(t *testing.T) {
 			t.Errorf("status after rekeys: drops %+v, unknown %d, differences %q", r.Drops, r.Counts.Unknown-before, r.Differences)
 		}
 		noCleartext(t, wire, innerNets(n))
+		since := daemon.mustCounts(t)
+		for name := range since {
+			since[name] -= counted[name]
+		}
+		t.Logf("the daemon on moon was told of %v changes and came to look %v times", since["xfrmfw_events_total"], since["xfrmfw_reconciles_total"])
+		if since["xfrmfw_events_total"] < 20 || since["xfrmfw_reconciles_total"] != 0 || since["xfrmfw_events_lost_total"] != 0 || daemon.Output() != said {
+			t.Errorf("rekeys cost looks or restores, or were not told: %v\n%s", since, strings.TrimPrefix(daemon.Output(), said))
+		}
 	})
 
 	t.Run("mobike", func(t *testing.T) {
@@ -118,7 +129,7 @@ func TestGateways(t *testing.T) {
 		n.Alice.MustNotPing(t, n.Bob.Inner(f), 3)
 		n.Bob.MustNotPing(t, n.Alice.Inner(f), 1)
 		eventuallyInSync(t, moon)
-		sunIKE.Restart(t)
+		sunIKE.Restart(whole)
 		moonIKE.Swanctl(t, "--initiate", "--timeout", "60", "--child", "sun-net")
 		eventuallyPings(t, n.Alice, n.Bob.Inner(f))
 		eventuallyInSync(t, moon, sun)
@@ -128,7 +139,7 @@ func TestGateways(t *testing.T) {
 
 	t.Run("one's own crash", func(t *testing.T) {
 		moonIKE.Kill(t)
-		moonIKE.Restart(t)
+		moonIKE.Restart(whole)
 		moonIKE.Swanctl(t, "--initiate", "--timeout", "60", "--child", "sun-net")
 		eventuallyPings(t, n.Alice, n.Bob.Inner(f))
 		eventuallyInSync(t, moon, sun)

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	}
 	if os.Getenv("XFRMFW_SOAK") == "" {
 		// These take minutes: they are for scripts/soak ike.
-		long := "^Test(Gateways|RoadWarriors|Libreswan|MovingOver|HostileEnvironment)$"
+		long := "^Test(Gateways|FollowersAgree|RoadWarriors|Libreswan|MovingOver|HostileEnvironment)$"
 		if err := flag.Set("test.skip", long); err != nil {
 			fmt.Fprintln(os.Stderr, "ike:", err)
 			os.Exit(1)
