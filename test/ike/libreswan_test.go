@@ -83,7 +83,7 @@ func TestLibreswan(t *testing.T) {
 			n := lab.NewNetwork(t)
 			f := lab.IPv4
 			closed(t, n.Gateways()...)
-			startLibreswan(t, n, n.Sun, updown(t), line)
+			sun := startLibreswan(t, n, n.Sun, updown(t), line)
 			moon := startLibreswan(t, n, n.Moon, updown(t), line)
 			wire := n.Wire(t)
 			moon.whack(t, "--name", "net", "--initiate")
@@ -109,8 +109,18 @@ func TestLibreswan(t *testing.T) {
 				}
 				return nil
 			})
+			// Pluto leaves a trap, by which the next packet would bring the tunnel up again.
+			for _, l := range []libreswan{sun, moon} {
+				l.whack(t, "--name", "net", "--delete")
+			}
 			eventuallyInSync(t, n.Gateways()...)
+			for _, g := range n.Gateways() {
+				if up := status(t, g).up(); len(up) != 0 {
+					t.Errorf("%s: status shows %+v", g.Name, up)
+				}
+			}
 			n.Bob.MustNotPing(t, n.Alice.Inner(f), 2)
+			n.Alice.MustNotPing(t, n.Bob.Inner(f), 2)
 			noCleartext(t, wire, lab.Between(netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("10.2.0.0/24")))
 			if left, _ := filepath.Glob(filepath.Join(n.Sun.RunDir(), "peers-*", "*.json")); len(left) != 0 {
 				t.Errorf("records are left: %v", left)
