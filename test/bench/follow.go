@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ import (
 func follow(ctx context.Context, s settings) error {
 	v := variant{settings: s, name: "nft"}
 	cmd := exec.CommandContext(ctx, v.xfrmfw, "daemon", "--variant", v.name, "--state-dir", filepath.Join(v.dir, "state"), "--run-dir", filepath.Join(v.dir, "run"))
-	var log strings.Builder
+	var log journal
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -47,14 +48,15 @@ func follow(ctx context.Context, s settings) error {
 	add := addPolicies
 	if s.real {
 		// An IKE daemon has the states ready before the policies.
-		name, single, many = "nft, real states, emulated: daemon", 3*time.Second, 20*time.Second
+		name, single, many = "nft, real states, emulated: daemon", time.Second, 10*time.Second
 		add = func(i int) []string { return append(addStates(i), addPolicies(i)...) }
 		if err := v.settle(); err != nil {
 			return err
 		}
 	}
-	// took makes a change and waits until no commit came for so long.
-	took := func(lines []string, quiet time.Duration) (time.Duration, uint64, error) {
+	// took makes a change and waits until the daemon has said that it knows so many
+	// tunnels, and no commit came for so long.
+	took := func(lines []string, tunnels int, quiet time.Duration) (time.Duration, uint64, error) {
 		drain(changes)
 		drain(commits)
 		before := commits.Counts().Seen
@@ -72,11 +74,11 @@ func follow(ctx context.Context, s settings) error {
 			case <-commits.Dirty():
 				last = time.Now()
 			case <-time.After(quiet):
-				if last.After(began) {
+				if last.After(began) && log.has(fmt.Sprintf("applied: %d tunnel", tunnels)) {
 					return last.Sub(began), commits.Counts().Seen - before, <-done
 				}
-				if time.Since(began) > 2*time.Minute {
-					return 0, 0, fmt.Errorf("no commit: %s", log.String())
+				if time.Since(began) > 10*time.Minute {
+					return 0, 0, fmt.Errorf("no commit for %d tunnels: %s", tunnels, &log)
 				}
 			}
 		}
@@ -87,7 +89,7 @@ func follow(ctx context.Context, s settings) error {
 	const one = 200
 	var ours []time.Duration
 	for i := range one {
-		t, _, err := took(add(i), single)
+		t, _, err := took(add(i), i+1, single)
 		if err != nil {
 			return err
 		}
@@ -97,17 +99,17 @@ func follow(ctx context.Context, s settings) error {
 	for i := range s.storm {
 		lines = append(lines, add(one+i)...)
 	}
-	storm, n, err := took(lines, many)
+	storm, n, err := took(lines, one+s.storm, many)
 	if err != nil {
 		return err
 	}
 	for i := range one + s.storm {
-		if !strings.Contains(log.String(), "error") && i%100 == 0 && !v.stands(site(i).String()) {
-			return fmt.Errorf("no rule for tunnel %d: %s", i, log.String())
+		if i%100 == 0 && !v.stands(site(i).String()) {
+			return fmt.Errorf("no rule for tunnel %d: %s", i, &log)
 		}
 	}
 	if err := stop(); err != nil {
-		return fmt.Errorf("the daemon: %w: %s", err, log.String())
+		return fmt.Errorf("the daemon: %w: %s", err, &log)
 	}
 	if err := v.linkPrograms(); err != nil {
 		return err
@@ -130,6 +132,26 @@ func follow(ctx context.Context, s settings) error {
 	row(s.storm, fmt.Sprintf("%s, all at once, %d commits", name, n), storm, "stock `_updown` for each", stockStorm, "0.02")
 	return v.clearAll()
 }
+
+// A journal is what a program writes while it is read.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+func (j *journal) has(words string) bool { return strings.Contains(j.String(), words) }
 
 // settle has the kernel load and test what ESP needs, which takes half a minute
 // under emulation, by a pair of states that goes away again.
