@@ -33,7 +33,7 @@ func twoChildren(n *lab.Network, g *lab.Host, updown string) string {
 // at each point the rules are, byte for byte, those of an apply by hand.
 func TestFollowersAgree(t *testing.T) {
 	f := lab.IPv4
-	stages := []string{"one tunnel", "two tunnels", "rekeyed", "one went", "it came again", "all went"}
+	stages := []string{"two tunnels", "one rekeyed, the other gone", "all went"}
 	var byHand map[string]string
 	for _, way := range []struct {
 		name         string
@@ -57,21 +57,18 @@ func TestFollowersAgree(t *testing.T) {
 			initiate := func(child string) { moon.Swanctl(t, "--initiate", "--timeout", "60", "--child", child) }
 			rules := make(map[string]string)
 			for _, stage := range stages {
-				tunnels, policies := 2, 6
+				policies := 0
 				switch stage {
-				case "one tunnel":
-					tunnels, policies = 1, 3
+				case "two tunnels":
+					policies = 6
 					initiate("sun-net")
-				case "two tunnels", "it came again":
 					initiate("second")
-				case "rekeyed":
+				case "one rekeyed, the other gone":
+					policies = 3
+					moon.Swanctl(t, "--terminate", "--child", "second")
 					moon.Swanctl(t, "--rekey", "--child", "sun-net")
 					moon.Swanctl(t, "--rekey", "--ike", "site")
-				case "one went":
-					tunnels, policies = 1, 3
-					moon.Swanctl(t, "--terminate", "--child", "second")
 				case "all went":
-					tunnels, policies = 0, 0
 					moon.Swanctl(t, "--terminate", "--ike", "site")
 				}
 				for _, g := range n.Gateways() {
@@ -88,14 +85,11 @@ func TestFollowersAgree(t *testing.T) {
 				}
 				eventuallyInSync(t, n.Gateways()...)
 				for _, g := range n.Gateways() {
-					if got := len(status(t, g).up()); got != tunnels {
-						t.Errorf("%s, %s: %d tunnels are up, want %d", stage, g.Name, got, tunnels)
-					}
 					for _, f := range lab.Families {
 						rules[fmt.Sprintf("%s, %s, %v", stage, g.Name, f)] = g.Save(t, f)
 					}
 				}
-				if tunnels > 0 {
+				if policies > 0 {
 					n.Alice.MustPing(t, n.Bob.Inner(f), 1)
 				} else {
 					n.Alice.MustNotPing(t, n.Bob.Inner(f), 1)
