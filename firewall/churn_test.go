@@ -2,6 +2,8 @@ package firewall_test
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"reflect"
@@ -33,6 +35,7 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 		var planner firewall.Planner
 		kernels := map[xfrm.Family]*fake.Kernel{xfrm.IPv4: {}, xfrm.IPv6: {}}
 		model := map[xfrm.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}
+		stands := maps.Clone(model)
 		for range 200 {
 			for range 1 + r.IntN(3)*r.IntN(3) {
 				w.Step(r)
@@ -48,9 +51,20 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			change, err := planner.Plan(kept.Rulesets, model)
+			change, err := planner.Plan(kept.Rulesets, stands)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if stands, err = planner.Stands(stands, change); err != nil {
+				t.Fatal(err)
+			}
+			change.Former = want.Former
+			for _, c := range []firewall.Change{want, change} {
+				for i := range c.Differences {
+					if d := &c.Differences[i]; d.Kind == firewall.RuleUnexpected {
+						d.Text = "" // see meant
+					}
+				}
 			}
 			if !reflect.DeepEqual(want, change) {
 				t.Fatalf("seed %d: the changes differ (-fresh +kept):\n%s", seed, gocmp.Diff(texts(want), texts(change)))
@@ -65,6 +79,19 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 			}
 			if model, err = change.After(model); err != nil {
 				t.Fatal(err)
+			}
+			if steps%4 == 0 {
+				for family := range model {
+					if diff := gocmp.Diff(meant(model[family]), meant(stands[family].Whole(family))); diff != "" {
+						t.Fatalf("seed %d: what stands is held otherwise (-want +held):\n%s", seed, diff)
+					}
+				}
+			}
+			if r.IntN(8) == 0 { // as after an audit
+				for family, k := range kernels {
+					model[family] = parse(t, k)
+				}
+				stands = maps.Clone(model)
 			}
 			for _, rs := range fresh.Rulesets {
 				if steps%8 != 0 {
@@ -96,6 +123,24 @@ func render(r firewall.Result) []string {
 		for _, c := range rs.Chains {
 			for _, rule := range c.Rules.All() {
 				lines = append(lines, rs.Family.String()+" "+string(c.Table)+" "+c.Name+" "+string(firewall.AppendLine(nil, rs.Family, c.Table, c.Name, rule)))
+			}
+		}
+	}
+	return lines
+}
+
+// meant lists what stands, but for the words in which rules of ours are put: they
+// are held as they were sent, and printed otherwise.
+func meant(s firewall.Save) []string {
+	var lines []string
+	for _, t := range s.Tables {
+		for _, c := range t.Chains {
+			lines = append(lines, fmt.Sprintf("%s :%s %s %d %d", t.Name, c.Name, c.Policy, c.Packets, c.Bytes))
+			for _, r := range c.Rules {
+				if c.Ours() {
+					r.Raw = ""
+				}
+				lines = append(lines, fmt.Sprintf("%s %s %+v", t.Name, c.Name, r))
 			}
 		}
 	}

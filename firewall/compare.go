@@ -59,7 +59,7 @@ func Compare(want []Ruleset, have map[Family]Save) []ChainChange {
 	}
 	var all []ChainChange
 	for _, family := range slices.Sorted(maps.Keys(have)) {
-		save := have[family]
+		save := have[family].Whole(family)
 		for _, name := range tableNames(wanted[family], save) {
 			if slices.Contains(save.Unreadable, name) {
 				continue

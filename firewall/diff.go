@@ -110,6 +110,8 @@ func (d *differ) note(chain string, kind DifferenceKind, text string) {
 // staleChain empties a chain that is no longer wanted, and deletes it unless
 // the foreign rule leads to it.
 func (d *differ) staleChain(c *SavedChain, foreign string) {
+	whole := c.whole(d.family, d.name)
+	c = &whole
 	if foreign == "" || len(c.Rules) > 0 {
 		d.stale = append(d.stale, c.Name)
 		d.note(c.Name, ChainUnexpected, "")
@@ -129,8 +131,11 @@ func (d *differ) chain(want wantedChain, have *SavedChain) {
 	if have == nil {
 		d.note(want.name, ChainMissing, "")
 		have = &SavedChain{}
-	} else if d.same(&want, have.Rules) {
+	} else if d.same(&want, have) {
 		return
+	} else if have.held != nil {
+		whole := have.whole(d.family, d.name)
+		have = &whole
 	}
 	want.render()
 	d.write = append(d.write, want)
@@ -175,15 +180,18 @@ func (d *differ) key(r SavedRule) string {
 	return r.ID
 }
 
-func (d *differ) same(want *wantedChain, have []SavedRule) bool {
-	if want.lines == nil {
-		return want.known.same(have)
+func (d *differ) same(want *wantedChain, have *SavedChain) bool {
+	if have.held != nil {
+		return !d.want.verbatim && want.rules.equal(have.held.rules)
 	}
-	if len(want.lines) != len(have) {
+	if want.lines == nil {
+		return want.known.same(have.Rules)
+	}
+	if len(want.lines) != len(have.Rules) {
 		return false
 	}
-	for i := range have {
-		if want.lines[i].key != d.key(have[i]) {
+	for i := range have.Rules {
+		if want.lines[i].key != d.key(have.Rules[i]) {
 			return false
 		}
 	}

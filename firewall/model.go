@@ -17,7 +17,7 @@ func (c Change) After(have map[Family]Save) (map[Family]Save, error) {
 		after[family] = save
 	}
 	for _, step := range c.Steps {
-		save, err := after[step.Family].after(step)
+		save, err := after[step.Family].after(step, nil)
 		if err != nil {
 			return nil, fmt.Errorf("follow a change of %s (%s): %w", step.Table, step.Family, err)
 		}
@@ -26,9 +26,10 @@ func (c Change) After(have map[Family]Save) (map[Family]Save, error) {
 	return after, nil
 }
 
-// after returns the save after one step.
-func (s Save) after(step Step) (Save, error) {
-	m := model{index: make(map[string]int)}
+// after returns the save after one step. With a holder, what the step writes is
+// held where it is wanted.
+func (s Save) after(step Step, h *holder) (Save, error) {
+	m := model{table: step.Table, holder: h, index: make(map[string]int)}
 	for _, c := range s.Table(step.Table).Chains {
 		m.index[c.Name] = len(m.chains)
 		m.chains = append(m.chains, c)
@@ -51,8 +52,14 @@ func (s Save) after(step Step) (Save, error) {
 // model is one table while a step is run on it. A chain that was deleted has no
 // name.
 type model struct {
+	table  Table
+	holder *holder
 	chains []SavedChain
 	index  map[string]int
+	// last is the chain that the last rule was of; if it is held, ids are those of
+	// its rules, and written is how many of these have been met.
+	last, ids string
+	written   int
 }
 
 // line runs one line of a step.
@@ -62,7 +69,9 @@ func (m *model) line(line string) error {
 	}
 	if name, ok := strings.CutPrefix(line, ":"); ok {
 		name, _, _ = strings.Cut(name, " ")
-		m.chain(name, "-").Rules = nil
+		c := m.chain(name, "-")
+		c.Rules = nil
+		c.held, _ = m.holder.wanted(m.table, name)
 		return nil
 	}
 	var r SavedRule
@@ -78,6 +87,23 @@ func (m *model) line(line string) error {
 	if command == "-X" {
 		m.chain(name, "-").Name = ""
 		delete(m.index, name)
+		return nil
+	}
+	if m.last != name {
+		m.last, m.written = name, 0
+		if m.ids = ""; m.holder != nil {
+			if _, known := m.holder.wanted(m.table, name); known != nil {
+				m.ids = known.ids
+			}
+		}
+	}
+	if c := m.chain(name, "ACCEPT"); c.held != nil {
+		at := m.written * idLen
+		if command != "-A" || at >= len(m.ids) || newLine(rest).key != m.ids[at:at+idLen] {
+			return fmt.Errorf("%.40q is none of the chain's rules", line)
+		}
+		c.held.count(m.written, r.Packets, r.Bytes)
+		m.written++
 		return nil
 	}
 	place := 0
@@ -119,6 +145,7 @@ func (m *model) chain(name, policy string) *SavedChain {
 	i, ok := m.index[name]
 	if !ok {
 		i = len(m.chains)
+		name = strings.Clone(name) // who keeps it need not keep the step
 		m.index[name] = i
 		m.chains = append(m.chains, SavedChain{Name: name, Policy: policy})
 	}

@@ -95,7 +95,8 @@ func Rollback(former, now map[Family]Save) (Change, error) {
 	have := make(map[Family]Save, len(former))
 	for family, save := range former {
 		if s, ok := now[family]; ok {
-			wanted[family] = wantSaved(save)
+			s = s.Whole(family)
+			wanted[family] = wantSaved(save.Whole(family))
 			// What could not be read then isn't known to have been absent.
 			s.Unreadable = append(slices.Clip(s.Unreadable), save.Unreadable...)
 			have[family] = s

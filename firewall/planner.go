@@ -11,7 +11,8 @@ import "maps"
 type Planner struct {
 	chains map[ruleKey]*knownChain
 	turn   int
-	// want and have are those of the last plan, which change is.
+	// want is that of the last plan. If there was nothing to do, have and change
+	// are too.
 	want   []Ruleset
 	have   map[Family]Save
 	change Change
@@ -33,14 +34,12 @@ type knownChain struct {
 	ids string
 	// valid are the hooks from which the rules were found valid; 0 is none.
 	valid hooks
-	// live are the first of the live rules that were found to be the same.
-	live *SavedRule
 }
 
 // Plan returns what leads from the live rules to the wanted ones. Neither may be
 // written to afterwards.
 func (p *Planner) Plan(want []Ruleset, have map[Family]Save) (Change, error) {
-	if len(want) > 0 && len(p.want) == len(want) && &p.want[0] == &want[0] && maps.EqualFunc(p.have, have, sameSave) {
+	if p.have != nil && len(want) > 0 && len(p.want) == len(want) && &p.want[0] == &want[0] && maps.EqualFunc(p.have, have, sameSave) {
 		return p.change, nil
 	}
 	if p.chains == nil {
@@ -51,7 +50,10 @@ func (p *Planner) Plan(want []Ruleset, have map[Family]Save) (Change, error) {
 	maps.DeleteFunc(p.chains, func(_ ruleKey, k *knownChain) bool { return k.turn != p.turn })
 	p.want, p.have, p.change = nil, nil, Change{}
 	if err == nil {
-		p.want, p.have, p.change = want, maps.Clone(have), change
+		p.want = want
+		if change.Empty() {
+			p.have, p.change = maps.Clone(have), change
+		}
 	}
 	return change, err
 }
@@ -97,14 +99,10 @@ func (k *knownChain) same(have []SavedRule) bool {
 	if len(have)*idLen != len(k.ids) {
 		return false
 	}
-	if &have[0] == k.live {
-		return true
-	}
 	for i := range have {
 		if have[i].ID != k.ids[i*idLen:(i+1)*idLen] {
 			return false
 		}
 	}
-	k.live = &have[0]
 	return true
 }

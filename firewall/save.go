@@ -20,6 +20,8 @@ type Save struct {
 type SavedTable struct {
 	Name   Table
 	Chains []SavedChain
+	// settled tells that holder.save has been here.
+	settled bool
 }
 
 // SavedChain is a live chain, ours or not.
@@ -28,7 +30,9 @@ type SavedChain struct {
 	// Policy is ACCEPT or DROP for a builtin chain and "-" for any other.
 	Policy         string
 	Packets, Bytes uint64
-	Rules          []SavedRule
+	// Rules is empty where a Planner keeps them in another form: see Save.Whole.
+	Rules []SavedRule
+	held  *heldChain
 }
 
 // SavedRule is a live rule.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -59,6 +60,10 @@ const (
 	// heldRetry is how often the daemon looks whether apply --confirm still
 	// waits.
 	heldRetry = time.Second
+	// quiet is how long after a turn the memory that it took is given back to the
+	// system. A turn reads all that the kernel has, so it takes more than what is
+	// kept from one to the next.
+	quiet = 2 * time.Second
 )
 
 // A daemon is one gateway, looked at again and again by a single goroutine.
@@ -95,6 +100,8 @@ type daemon struct {
 	modules string
 
 	auditAt, readAt, resyncAt time.Time
+	// tidyAt is when memory is given back, zero if there is none to give.
+	tidyAt time.Time
 	// beat is when the loop was last seen, in nanoseconds since the epoch.
 	beat atomic.Int64
 }
@@ -222,6 +229,9 @@ func (d *daemon) loop(ctx context.Context, hangup <-chan os.Signal) {
 		if due, ok := d.pace.Due(); ok && due.Before(next) {
 			next = due
 		}
+		if !d.tidyAt.IsZero() && d.tidyAt.Before(next) {
+			next = d.tidyAt
+		}
 		timer.Reset(next.Sub(now))
 		select {
 		case <-ctx.Done():
@@ -260,6 +270,11 @@ func (d *daemon) tick(ctx context.Context, now time.Time) {
 	}
 	if due, ok := d.pace.Due(); ok && !now.Before(due) {
 		d.turn(ctx)
+		return
+	}
+	if !d.tidyAt.IsZero() && !now.Before(d.tidyAt) {
+		d.tidyAt = time.Time{}
+		debug.FreeOSMemory()
 	}
 }
 

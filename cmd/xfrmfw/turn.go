@@ -24,6 +24,7 @@ func (d *daemon) turn(ctx context.Context) {
 	d.pace.Begin()
 	out, err := d.reconcile(ctx)
 	ended := time.Now()
+	d.tidyAt = ended.Add(quiet)
 	if !errors.Is(err, errHeld) {
 		d.measure.recorder.Reconciled(ended.Sub(began), err)
 	}
@@ -110,10 +111,11 @@ func (d *daemon) reconcile(ctx context.Context) (outcome, error) {
 				return out, last
 			}
 			out.add(change)
-			if d.live, err = change.After(d.live); err != nil {
-				d.live = nil
-			}
 		}
+		if d.live, err = d.g.planner.Stands(d.live, change); err != nil {
+			d.live = nil
+		}
+		d.g.live = d.live
 		d.wanted = w.result.Rulesets
 		d.g.remember(w)
 		d.g.sweep(w.peers)

@@ -58,9 +58,10 @@ func run(ctx context.Context, s settings, part string) error {
 		return follow(ctx, s)
 	case "snapshot":
 		return snapshots(ctx, s)
-	case "nft", "legacy":
-		v := variant{settings: s, name: part}
-		return v.measure(ctx)
+	}
+	if name, only, _ := strings.Cut(part, ":"); name == "nft" || name == "legacy" {
+		v := variant{settings: s, name: name}
+		return v.measure(ctx, only)
 	}
 	return fmt.Errorf("no part %q: use snapshot, nft, legacy or follow", part)
 }

@@ -20,9 +20,16 @@ type variant struct {
 	name string
 }
 
-func (v variant) measure(ctx context.Context) error {
-	for _, part := range []func(context.Context) error{v.fromEmpty, v.oneTunnel, v.stock, v.program} {
-		if err := part(ctx); err != nil {
+// measure does all, or only one.
+func (v variant) measure(ctx context.Context, only string) error {
+	for _, part := range []struct {
+		name string
+		run  func(context.Context) error
+	}{{"empty", v.fromEmpty}, {"one", v.oneTunnel}, {"stock", v.stock}, {"program", v.program}} {
+		if only != "" && only != part.name {
+			continue
+		}
+		if err := part.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", v.name, err)
 		}
 	}
