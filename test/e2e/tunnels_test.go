@@ -13,13 +13,13 @@ import (
 func closed(t *testing.T, hosts ...*lab.Host) {
 	t.Helper()
 	for _, h := range hosts {
-		for _, f := range lab.Families {
-			h.Iptables(t, f, "-P", "INPUT", "DROP")
-			h.Iptables(t, f, "-P", "FORWARD", "DROP")
-		}
+		policies := []string{":INPUT DROP [0:0]", ":FORWARD DROP [0:0]"}
+		h.Rules(t, lab.IPv4, "filter", policies...)
+		rules := policies
 		for _, kind := range []string{"133", "134", "135", "136"} {
-			h.Iptables(t, lab.IPv6, "-A", "INPUT", "-p", "ipv6-icmp", "--icmpv6-type", kind, "-j", "ACCEPT")
+			rules = append(rules, "-A INPUT -p ipv6-icmp --icmpv6-type "+kind+" -j ACCEPT")
 		}
+		h.Rules(t, lab.IPv6, "filter", rules...)
 	}
 }
 
