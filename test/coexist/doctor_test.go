@@ -106,22 +106,23 @@ func TestDoctorOffload(t *testing.T) {
 	s.flows(t, "offload, with the line that doctor named")
 }
 
-// TestDoctorReversePath: a strict filter on a VTI into which no route leads, as the policies that send traffic there do it.
+// TestDoctorReversePath: a strict filter on a VTI, where a rule and not a route leads into it.
 func TestDoctorReversePath(t *testing.T) {
 	lab.Require(t)
 	s := siteWith(t, lab.IPsec{Carrier: lab.VTI})
 	s.Sun.MustXfrmfw(t, "apply")
 	s.flows(t, "VTI")
 	s.finds(t, "VTI")
-	device := strings.Fields(s.sh(t, "ip -o link show type vti"))[1]
-	device, _, _ = strings.Cut(device, "@")
-	s.Sun.Sysctl(t, "net/ipv4/conf/"+device+"/rp_filter=1")
+	s.Sun.Sysctl(t, "net/ipv4/conf/vti0/rp_filter=1")
 	s.finds(t, "a strict filter, and routes that lead there")
-	s.sh(t, "ip route del 10.1.0.0/24")
+	s.sh(t, "ip route del 10.1.0.0/24", "ip route add default via 192.0.2.1",
+		"ip route add 10.1.0.0/24 dev vti0 table 100", "ip rule add iif lan0 to 10.1.0.0/24 lookup 100")
 	s.Sun.MustXfrmfw(t, "apply")
-	s.cut(t, "a strict filter, and no route")
+	forwarded := s.ways()[:2]
+	s.cut(t, "a strict filter, and no route", forwarded...)
 	s.follow(t, s.finds(t, "a strict filter, and no route", "rp-filter"))
 	s.finds(t, "a strict filter, with doctor's line")
+	s.flows(t, "a strict filter, with doctor's line", forwarded...)
 }
 
 // TestDoctorModules: a kernel whose module is nowhere, and one that has it.

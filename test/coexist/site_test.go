@@ -101,11 +101,14 @@ func (s *site) ways() []way {
 	return []way{{s.Alice, s.bob}, {s.Bob, s.alice}, {s.Alice, s.sun}}
 }
 
-// flows fails the test unless the tunnel carries new flows both ways, and to the gateway itself. They are TCP: many
+// flows fails the test unless the tunnel carries new flows both ways, and to the gateway itself, or by these ways. They are TCP: many
 // firewalls let pings pass, whatever else they drop.
-func (s *site) flows(t *testing.T, when string) {
+func (s *site) flows(t *testing.T, when string, ways ...way) {
 	t.Helper()
-	for _, w := range s.ways() {
+	if len(ways) == 0 {
+		ways = s.ways()
+	}
+	for _, w := range ways {
 		if err := w.try(t, when, lab.Patience); err != nil {
 			t.Fatalf("%s: %s to %s: %v\n%s", when, w.from.Name, w.to, err, s.rules(t))
 		}
@@ -117,9 +120,12 @@ func (s *site) flows(t *testing.T, when string) {
 const soon = 5 * time.Second
 
 // cut fails the test unless one of the ways is closed: without that, a line that mends it would prove nothing.
-func (s *site) cut(t *testing.T, when string) {
+func (s *site) cut(t *testing.T, when string, ways ...way) {
 	t.Helper()
-	for _, w := range s.ways() {
+	if len(ways) == 0 {
+		ways = s.ways()
+	}
+	for _, w := range ways {
 		if err := w.try(t, when, soon); err != nil {
 			t.Logf("%s: %s to %s: %v", when, w.from.Name, w.to, err)
 			s.done.cuts++

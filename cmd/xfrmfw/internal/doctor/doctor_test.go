@@ -92,6 +92,38 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestVTI: what a VTI's policies take in is for the routes to decide, and none of its networks lacks a family; a strict
+// filter on it is amiss where no route of IPv4 leads into it.
+func TestVTI(t *testing.T) {
+	vti := func(routes ...string) Input {
+		in := gateway(func(s *xfrm.Snapshot) {
+			everything := netip.MustParsePrefix("0.0.0.0/0")
+			key := xfrm.Mark{Value: 42, Mask: ^uint32(0)}
+			for i := range s.Policies {
+				s.Policies[i].Selector.Src, s.Policies[i].Selector.Dst, s.Policies[i].Mark = everything, everything, key
+			}
+			for i := range s.States {
+				s.States[i].Mark = key
+			}
+			s.Host.Links = append(s.Host.Links, xfrm.Link{Index: 4, Name: "vti0", Kind: "vti", Up: true, IKey: 42, OKey: 42})
+			s.Host.Addresses = append(s.Host.Addresses, xfrm.Address{Link: 1, Prefix: netip.MustParsePrefix("127.0.0.1/8")},
+				xfrm.Address{Link: 1, Prefix: netip.MustParsePrefix("::1/128")}, xfrm.Address{Link: 3, Prefix: netip.MustParsePrefix("fd00:2::1/64")})
+			for _, r := range routes {
+				s.Host.Routes = append(s.Host.Routes, xfrm.Route{Dst: netip.MustParsePrefix(r), Link: 4})
+			}
+		})
+		in.Sysctl.Links = map[string]LinkSysctl{"vti0": {ReversePath: 1}}
+		return in
+	}
+	if found := Examine(vti("10.1.0.0/24")); len(found) != 0 {
+		t.Errorf("with a route: %+v", found)
+	}
+	found := Examine(vti("fd00:1::/64", "ff00::/8", "fe80::/64"))
+	if len(found) != 1 || found[0].Check != "rp-filter" || !strings.Contains(found[0].Seen, "strict (1) on vti0") {
+		t.Errorf("without a route of IPv4: %+v", found)
+	}
+}
+
 func with(change func(*Input)) Input {
 	in := gateway(nil)
 	change(&in)

@@ -122,10 +122,10 @@ func reversePath(in Input) []Finding {
 	return found
 }
 
-// routed reports whether more than the device's own network lies behind it.
+// routed reports whether more than the device's own network lies behind it, in IPv4, which alone has rp_filter.
 func (in Input) routed(index int32) bool {
 	return slices.ContainsFunc(in.Snapshot.Host.Routes, func(r xfrm.Route) bool {
-		return r.Link == index && !r.Dst.IsSingleIP() && !r.Dst.Addr().IsLinkLocalUnicast() && !r.Dst.Addr().IsMulticast()
+		return r.Link == index && r.Dst.Addr().Is4() && !r.Dst.IsSingleIP() && !r.Dst.Addr().IsLinkLocalUnicast() && !r.Dst.Addr().IsMulticast()
 	})
 }
 

@@ -117,7 +117,7 @@ func oneFamily(in Input) []Finding {
 	var sides []side
 	at := make(map[netip.Prefix]int)
 	for i, t := range in.Set.Tunnels {
-		if len(ifIDs(t)) > 0 {
+		if len(ifIDs(t)) > 0 || i < len(in.Result.Tunnels) && len(in.Result.Tunnels[i].Devices) > 0 {
 			continue // routes decide
 		}
 		for _, p := range t.Pairs {
@@ -137,7 +137,7 @@ func oneFamily(in Input) []Finding {
 	done := make(map[string]bool)
 	for _, s := range sides {
 		for _, a := range in.Snapshot.Host.Addresses {
-			if !a.Prefix.IsValid() || !s.local.Contains(a.Prefix.Addr()) {
+			if !a.Prefix.IsValid() || a.Prefix.Addr().IsLoopback() || !s.local.Contains(a.Prefix.Addr()) {
 				continue
 			}
 			for _, other := range in.Snapshot.Host.Addresses {
