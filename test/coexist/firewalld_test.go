@@ -104,6 +104,9 @@ func TestFirewalld(t *testing.T) {
 	s.sh(t, "firewall-cmd --add-masquerade")
 	s.cut(t, "firewalld masquerades")
 	s.follow(t, s.finds(t, "firewalld masquerades", "nft-nat"))
+	if line := strings.TrimSpace(manual.Find(t, beside, "table ip xfrmfw-nat")); !slices.Contains(s.ran, line) {
+		t.Errorf("README.md has a line that doctor does not name: %s", line)
+	}
 	s.flows(t, "firewalld masquerades, with doctor's line")
 	s.finds(t, "firewalld masquerades, with doctor's line")
 	s.refuses(t, 3)
