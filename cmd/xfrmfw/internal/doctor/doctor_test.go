@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -128,6 +130,30 @@ func with(change func(*Input)) Input {
 	in := gateway(nil)
 	change(&in)
 	return in
+}
+
+// TestEachIsTried: a script in namespaces or a network with real IPsec has each kind of finding appear, and go again by
+// what doctor names.
+func TestEachIsTried(t *testing.T) {
+	var all []byte
+	for _, pattern := range []string{"../../testdata/script/doctor_*.txtar", "../../../../test/coexist/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) < 3 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, text...)
+		}
+	}
+	for _, c := range checks() {
+		if !regexp.MustCompile(`\[` + c.name + `\\?\]|(finds|sees)\(.*"` + c.name + `"`).Match(all) {
+			t.Errorf("no test has %s appear", c.name)
+		}
+	}
 }
 
 // TestMeanings: each counter has a meaning and a likely cause.
