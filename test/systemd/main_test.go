@@ -1,7 +1,7 @@
-// Package systemd tests the packages and units of xfrmfw on a Debian of their own, with systemd as its process 1, in the
-// virtual machine of scripts/lab:
+// Package systemd tests the packages and units of xfrmfw, and what README.md tells an administrator to do, on a Debian of
+// their own, with systemd as its process 1, in the virtual machine of scripts/lab:
 //
-//	scripts/fetch debian
+//	scripts/fetch debian gateway strongswan
 //	scripts/package --arch amd64 FOLDER
 //	XFRMFW_PACKAGES=FOLDER go test -exec "$PWD/scripts/lab --kernel 6.1" ./test/systemd
 //
