@@ -19,18 +19,11 @@ func Tunnels(s Snapshot) Set {
 	// A tunnel has three policies as a rule.
 	n := len(s.Policies)/3 + 1
 	j := joiner{
-		snapshot: s, index: make(map[tunnelKey]int, n), pairs: make(map[pairKey]int, n),
-		tunnels: make([]Tunnel, 0, n),
+		snapshot: s, byReqid: make(map[uint32]chain, n), index: make(map[tunnelKey]int), pairs: make(map[pairKey]int),
+		tunnels: make([]Tunnel, 0, n), next: make([]int, 0, n), keys: make([]tunnelKey, 0, n),
 	}
 	for i := range s.Policies {
 		j.policy(&s.Policies[i])
-	}
-	j.reqids = make(map[uint32]int, len(j.tunnels))
-	j.next = make([]int, len(j.tunnels))
-	for i := len(j.tunnels) - 1; i >= 0; i-- {
-		reqid := j.tunnels[i].Reqid
-		j.next[i] = j.reqids[reqid]
-		j.reqids[reqid] = i + 1
 	}
 	for i := range s.States {
 		j.state(&s.States[i])
@@ -53,16 +46,63 @@ type tunnelKey struct {
 type joiner struct {
 	snapshot Snapshot
 	tunnels  []Tunnel
-	index    map[tunnelKey]int
-	pairs    map[pairKey]int
-	// reqids has the first tunnel of each reqid, and next the one after it; both
-	// count from 1, so that 0 is none.
-	reqids     map[uint32]int
-	next       []int
+	keys     []tunnelKey // of tunnels
+	// byReqid leads to the tunnels of each reqid in their order: to the first, and
+	// next to the one after it; both count from 1, so that 0 is none.
+	byReqid map[uint32]chain
+	next    []int
+	// index and pairs find what is not among the few that are looked through, as
+	// nearly all are: the hash of so large a key costs more.
+	index      map[tunnelKey]int
+	pairs      map[pairKey]int
 	exceptions []Exception
 	ignored    []Ignored
 	sockets    int
 	larval     int
+}
+
+// chain is the tunnels of one reqid.
+type chain struct{ first, last, n int }
+
+// few is how many tunnels of a reqid, or pairs of a tunnel, are looked through.
+const few = 8
+
+// find returns the place of the tunnel with that key.
+func (j *joiner) find(key tunnelKey) (int, bool) {
+	at := j.byReqid[key.reqid].first
+	for range few {
+		if at == 0 {
+			return 0, false
+		}
+		if j.keys[at-1] == key {
+			return at - 1, true
+		}
+		at = j.next[at-1]
+	}
+	i, ok := j.index[key]
+	return i, ok
+}
+
+// tunnel makes a new one.
+func (j *joiner) tunnel(key tunnelKey) int {
+	i := len(j.tunnels)
+	j.tunnels = append(j.tunnels, Tunnel{
+		Reqid: key.reqid, Proto: key.proto, Mode: key.mode, Comp: key.comp,
+		Local: key.local, Remote: key.remote, Optional: true,
+	})
+	j.keys, j.next = append(j.keys, key), append(j.next, 0)
+	c := j.byReqid[key.reqid]
+	if c.n++; c.n > few {
+		j.index[key] = i
+	}
+	if c.first == 0 {
+		c.first = i + 1
+	} else {
+		j.next[c.last-1] = i + 1
+	}
+	c.last = i + 1
+	j.byReqid[key.reqid] = c
+	return i
 }
 
 func (j *joiner) ignore(object, reason string) {
@@ -101,14 +141,9 @@ func (j *joiner) policy(p *Policy) {
 		j.ignore(name(), "no ESP or AH template, so nothing protects its traffic")
 		return
 	}
-	i, ok := j.index[key]
+	i, ok := j.find(key)
 	if !ok {
-		i = len(j.tunnels)
-		j.index[key] = i
-		j.tunnels = append(j.tunnels, Tunnel{
-			Reqid: key.reqid, Proto: key.proto, Mode: key.mode, Comp: key.comp,
-			Local: key.local, Remote: key.remote, Optional: true,
-		})
+		i = j.tunnel(key)
 	}
 	t := &j.tunnels[i]
 	t.Optional = t.Optional && optional
@@ -118,14 +153,32 @@ func (j *joiner) policy(p *Policy) {
 	// The policies of several directions are one pair.
 	same := pairKey{i, pair}
 	same.pair.Dirs, same.pair.Priority = 0, 0
-	if at, ok := j.pairs[same]; ok {
+	if at, ok := j.findPair(t, same); ok {
 		p := &t.Pairs[at]
 		p.Dirs |= pair.Dirs
 		p.Priority = min(p.Priority, pair.Priority)
 		return
 	}
-	j.pairs[same] = len(t.Pairs)
+	if len(t.Pairs) >= few {
+		j.pairs[same] = len(t.Pairs)
+	}
 	t.Pairs = append(t.Pairs, pair)
+}
+
+// findPair returns the place of a pair among those of its tunnel.
+func (j *joiner) findPair(t *Tunnel, key pairKey) (int, bool) {
+	for at := range t.Pairs[:min(few, len(t.Pairs))] {
+		p := t.Pairs[at]
+		p.Dirs, p.Priority = 0, 0
+		if p == key.pair {
+			return at, true
+		}
+	}
+	if len(t.Pairs) <= few {
+		return 0, false
+	}
+	at, ok := j.pairs[key]
+	return at, ok
 }
 
 // pairKey is what makes two policies' pairs the same: all but direction and
@@ -201,7 +254,7 @@ func (j *joiner) state(s *State) {
 		return
 	}
 	reason := "no policy asks for its reqid"
-	for at := j.reqids[s.Reqid]; at > 0; at = j.next[at-1] {
+	for at := j.byReqid[s.Reqid].first; at > 0; at = j.next[at-1] {
 		t := &j.tunnels[at-1]
 		if t.Proto != s.Proto || !t.Comp && t.Mode != s.Mode {
 			reason = "the policies with its reqid ask for another protocol or mode"

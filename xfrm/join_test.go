@@ -1,6 +1,8 @@
 package xfrm_test
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -117,6 +119,35 @@ func TestTunnelIsKeptApart(t *testing.T) {
 		set := xfrm.Tunnels(g.Snapshot)
 		if len(set.Tunnels) != 2 || set.Tunnels[0].ID == set.Tunnels[1].ID {
 			t.Errorf("%s: %+v", name, set.Tunnels)
+		}
+	}
+}
+
+// However many tunnels have one reqid, and pairs one tunnel.
+func TestTunnelsWithMuchInCommon(t *testing.T) {
+	var g gate
+	const many = 30
+	for i := range many {
+		g.site(7, fmt.Sprintf("203.0.113.%d", i+1), "10.2.0.0/24", fmt.Sprintf("10.%d.0.0/24", 100+i))
+		g.site(8, "203.0.113.200", "10.2.0.0/24", fmt.Sprintf("10.1.%d.0/24", i))
+	}
+	rand.New(rand.NewPCG(1, 1)).Shuffle(len(g.Policies), func(i, j int) { g.Policies[i], g.Policies[j] = g.Policies[j], g.Policies[i] })
+	set := xfrm.Tunnels(g.Snapshot)
+	if len(set.Tunnels) != many+1 {
+		t.Fatalf("%d tunnels, want %d", len(set.Tunnels), many+1)
+	}
+	for _, tun := range set.Tunnels {
+		want := 1
+		if tun.Reqid == 8 {
+			want = many
+		}
+		if len(tun.Pairs) != want {
+			t.Errorf("reqid %d to %s: %d pairs, want %d", tun.Reqid, tun.Remote, len(tun.Pairs), want)
+		}
+		for _, p := range tun.Pairs {
+			if !p.Has(xfrm.In) || !p.Has(xfrm.Out) || !p.Has(xfrm.Fwd) {
+				t.Errorf("%s has directions %b", p.Remote, p.Dirs)
+			}
 		}
 	}
 }
