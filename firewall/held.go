@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -33,6 +34,9 @@ func (p *Planner) Stands(have map[Family]Save, change Change) (map[Family]Save, 
 			}
 		}
 		after[family] = h.save(save)
+	}
+	if p.have != nil { // or it would keep what this is to replace
+		p.have, p.change.Former = maps.Clone(after), after
 	}
 	return after, nil
 }
