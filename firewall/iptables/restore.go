@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -38,15 +39,27 @@ func (p *Programs) saveWith(ctx context.Context, family xfrm.Family, path string
 	return save, nil
 }
 
-// SaveAll reads the live rules of all families, as firewall.Plan wants them.
+// SaveAll reads the live rules of all families, as firewall.Plan wants them. The
+// programs run at the same time.
 func (p *Programs) SaveAll(ctx context.Context) (map[xfrm.Family]firewall.Save, error) {
+	families := p.Families()
+	read := make([]firewall.Save, len(families))
+	failed := make([]error, len(families))
+	var all sync.WaitGroup
+	for i, family := range families {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			read[i], failed[i] = p.Save(ctx, family)
+		}()
+	}
+	all.Wait()
 	saves := make(map[xfrm.Family]firewall.Save)
-	for _, family := range p.Families() {
-		save, err := p.Save(ctx, family)
-		if err != nil {
-			return nil, err
+	for i, family := range families {
+		if failed[i] != nil {
+			return nil, failed[i]
 		}
-		saves[family] = save
+		saves[family] = read[i]
 	}
 	return saves, nil
 }
