@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 )
 
@@ -103,6 +104,9 @@ func (g *gateway) report(ctx context.Context, o *options) (status.Report, error)
 	}
 	in.Variant = string(g.programs.Variant())
 	in.Warnings = append(append(in.Warnings, g.markWarnings()...), g.rival(ctx)...)
+	in.Warnings = append(in.Warnings, doctor.Evident(doctor.Input{
+		Snapshot: w.snapshot, Set: w.set, Config: g.config, Result: w.result, Live: have,
+	})...)
 	return status.Build(in), nil
 }
 

@@ -87,6 +87,18 @@ func Examine(in Input) []Finding {
 	return found
 }
 
+// Evident are the findings that need no more than status reads itself, and that
+// let tunnel traffic out in clear or past the rules: a line for each.
+func Evident(in Input) []string {
+	var lines []string
+	for _, f := range slices.Concat(ahead(in), oneFamily(in)) {
+		if f.Severity != Note {
+			lines = append(lines, f.Seen+": "+f.Breaks)
+		}
+	}
+	return lines
+}
+
 // Grave reports whether there is more than notes.
 func Grave(findings []Finding) bool {
 	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity != Note })
