@@ -192,6 +192,12 @@ func (b *builder) carrierEntries() []entry {
 			continue
 		}
 		t := b.Set.Tunnels[o.tunnel]
+		if o.below != nil { // it comes out of a device, and so shows no state
+			to := carrierRule(o, t.ID)
+			to.Target = drop(PurposeCrossed)
+			entries = append(entries, entry{key: single(o.remote), rules: []Rule{to}})
+			continue
+		}
 		name := stableName(chainCarrier, o.devices[0])
 		rule := Rule{Policy: b.policyIn(t, b.family), Target: b.markVerified(), Tunnel: t.ID}
 		tagged := rule
@@ -200,16 +206,20 @@ func (b *builder) carrierEntries() []entry {
 			Rule{Mark: has(m.Verified), Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: t.ID},
 			Rule{Target: drop(PurposeCrossed), Purpose: PurposeDispatch, Tunnel: t.ID},
 		)
-		to := Rule{
-			Src: single(o.remote), Dst: single(o.local), Proto: o.proto,
-			Target: Target{Verb: Goto, Chain: name}, Purpose: PurposeDispatch, Tunnel: t.ID,
-		}
-		if o.port != 0 {
-			to.DPorts = Port(o.port)
-		}
+		to := carrierRule(o, t.ID)
+		to.Target = Target{Verb: Goto, Chain: name}
 		entries = append(entries, entry{key: single(o.remote), rules: []Rule{to}})
 	}
 	return entries
+}
+
+// carrierRule matches the packets that carry an overlay device's.
+func carrierRule(o overlay, tunnel string) Rule {
+	r := Rule{Src: single(o.remote), Dst: single(o.local), Proto: o.proto, Purpose: PurposeDispatch, Tunnel: tunnel}
+	if o.port != 0 {
+		r.DPorts = Port(o.port)
+	}
+	return r
 }
 
 // related builds case 1b. Errors come from any router inside the tunnel, so the

@@ -88,6 +88,9 @@ const (
 	// chainCarrier begins the names of the chains for the packets that carry an
 	// overlay device's.
 	chainCarrier = "XFRMFW-CARRIER"
+	// chainAstray is for what carries an overlay device's packets and did not come
+	// the way that they come.
+	chainAstray = "XFRMFW-ASTRAY"
 	// chainCarried is the tree that leads to them.
 	chainCarried = "XFRMFW-CARRIED"
 )

@@ -307,6 +307,69 @@ func TestOverlayGRE(t *testing.T) {
 	}
 }
 
+// VXLAN over GRE over ESP, in a VRF: the mark goes through both devices. What
+// carries it may come out of that GRE device and of nothing else.
+func TestOverlayStacked(t *testing.T) {
+	host := sunHost()
+	host.Links = append(host.Links,
+		xfrm.Link{Index: 4, Name: "gre1", Kind: "gre", Local: addr(sunWAN), Remote: addr(moonWAN)},
+		xfrm.Link{Index: 5, Name: "gre2", Kind: "gre", Local: addr(sunWAN), Remote: addr("198.51.100.1")},
+		xfrm.Link{Index: 6, Name: "vx0", Kind: "vxlan", Local: addr("172.30.0.2"), Remote: addr("172.30.0.1"), Port: 4789, Master: 7},
+		xfrm.Link{Index: 7, Name: "red", Kind: "vrf"},
+		xfrm.Link{Index: 8, Name: "vx1", Kind: "vxlan", Local: addr("172.31.0.2"), Remote: addr("172.31.0.1"), Port: 4789})
+	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("172.30.0.0/24"), Link: 4, Connected: true},
+		xfrm.Route{Dst: netip.MustParsePrefix("172.31.0.0/24"), Link: 3, Connected: true})
+	carried := site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, proto: xfrm.GRE, pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
+	other := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TransportMode, proto: xfrm.GRE, pairs: [][2]string{{sunWAN + "/32", "198.51.100.1/32"}}}
+	wide := site{reqid: 3, local: sunWAN, remote: "203.0.113.3", mode: xfrm.TunnelMode, pairs: [][2]string{{"0.0.0.0/0", "172.16.0.0/12"}}}
+	snap := snapshotOf(host, carried, other, wide)
+	// The kernel would take the wide pair for vx0's carrier, if it came first.
+	w := compileWorld(t, snap, Config{})
+	carrier := Packet{Src: addr("172.30.0.1"), Dst: addr("172.30.0.2"), In: "gre1", DstLocal: true, Proto: xfrm.UDP, SPort: 40000, DPort: 4789, Mark: verified}
+	inner := Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: "red", Out: "eth1", Proto: xfrm.TCP, Mark: verified}
+	if got := w.arrive(inner, nil); got.final != Accept {
+		t.Errorf("the wide tunnel carries vx0: verdict %d", got.final)
+	}
+	wide.pairs = [][2]string{{"10.9.0.0/16", "172.16.0.0/12"}}
+	w = compileWorld(t, snapshotOf(host, carried, other, wide), Config{})
+	if got := w.arrive(carrier, nil); got.final != Accept || got.mark&verified == 0 {
+		t.Errorf("out of gre1: verdict %d, mark %#x", got.final, got.mark)
+	}
+	for _, device := range []string{"vx0", "red"} {
+		inner.In = device
+		if got := w.arrive(inner, nil); got.final != Accept || !got.met(PurposeOverlay) {
+			t.Errorf("payload on %s: verdict %d", device, got.final)
+		}
+	}
+	inner.In = "vx1"
+	if got := w.arrive(inner, nil); got.final == Accept || got.mark&verified != 0 {
+		t.Errorf("payload on a device that nothing protects: verdict %d", got.final)
+	}
+	inner.In, inner.Mark = "vx0", tag
+	if got := w.arrive(inner, nil); got.final == Accept {
+		t.Error("payload without its carrier's mark was accepted")
+	}
+	stray := carrier
+	stray.In = "gre2"
+	if got := w.arrive(stray, nil); got.final != Drop || !got.met(PurposeCrossed) {
+		t.Errorf("the carrier out of another peer's device: verdict %d", got.final)
+	}
+	gre := Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "gre2", DstLocal: true, Proto: xfrm.GRE, Mark: verified}
+	if got := w.arrive(gre, nil); got.final != Drop || !got.met(PurposeCrossed) {
+		t.Errorf("one device's carrier out of another: verdict %d", got.final)
+	}
+	stray = tagged(from(3, "172.30.0.1", "172.30.0.2"))
+	stray.Proto, stray.DPort, stray.DstLocal = xfrm.UDP, 4789, true
+	if got := w.arrive(stray, nil); got.final != Drop || !got.met(PurposeCrossed) {
+		t.Errorf("the carrier out of another tunnel: verdict %d", got.final)
+	}
+	stray = carrier
+	stray.In, stray.Mark = "eth0", 0
+	if got := w.arrive(stray, nil); got.final == Accept || got.mark&verified != 0 {
+		t.Errorf("the carrier in clear: verdict %d", got.final)
+	}
+}
+
 func TestOverlayVTI(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "vti1", Kind: "vti", IKey: 42, OKey: 42, Local: addr(sunWAN), Remote: addr(moonWAN)})

@@ -55,6 +55,11 @@ func (b *builder) overlayRules() []Rule {
 	m := b.Config.Marks
 	noPath := PolicyMatch{Dir: PolicyIn, None: true}
 	var rules []Rule
+	if b.astray() {
+		rules = append(rules, Rule{
+			Mark: has(m.Verified), Policy: noPath, Target: Target{Verb: Jump, Chain: chainAstray}, Purpose: PurposeDispatch,
+		})
+	}
 	for _, o := range b.overlays {
 		id := b.Set.Tunnels[o.tunnel].ID
 		for _, name := range o.devices {
@@ -69,6 +74,32 @@ func (b *builder) overlayRules() []Rule {
 		}
 	}
 	return rules
+}
+
+// astray drops what carries an overlay device's packets and came out of another
+// overlay device: what it carries would be accepted as this one's, on the
+// device's name alone. It reports whether there is a chain for that.
+func (b *builder) astray() bool {
+	var rules []Rule
+	for _, o := range b.overlays {
+		if o.vti || familyOf(o.remote) != b.family {
+			continue
+		}
+		id := b.Set.Tunnels[o.tunnel].ID
+		for _, name := range o.below {
+			r := carrierRule(o, id)
+			r.In, r.Target, r.Purpose = name, Target{Verb: Return}, PurposeDone
+			rules = append(rules, r)
+		}
+		r := carrierRule(o, id)
+		r.Target = drop(PurposeCrossed)
+		rules = append(rules, r)
+	}
+	if len(rules) == 0 {
+		return false
+	}
+	b.chain(Mangle, chainAstray, rules...)
+	return true
 }
 
 // recheck clears VERIFIED where the kernel knows of no state: another program's

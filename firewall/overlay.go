@@ -24,6 +24,9 @@ type overlay struct {
 	proto         xfrm.Proto
 	port          uint16
 	local, remote netip.Addr
+	// below are the devices of the overlay that carries this one's carrier, if
+	// it is not the tunnel itself that does: VXLAN over GRE over ESP.
+	below []string
 }
 
 // overlays finds the devices on which decapsulated tunnel traffic appears.
@@ -48,8 +51,51 @@ func overlays(set xfrm.Set, host xfrm.Host) []overlay {
 			}
 		}
 	}
+	found = stacked(found, host)
 	slices.SortFunc(found, func(a, b overlay) int { return cmp.Compare(a.devices[0], b.devices[0]) })
 	return found
+}
+
+// stacked adds the devices whose carrier packets go into an overlay's device.
+func stacked(found []overlay, host xfrm.Host) []overlay {
+	known := make(map[string]overlay, len(found))
+	for _, o := range found {
+		known[o.devices[0]] = o
+	}
+	for again := len(found) > 0; again; {
+		again = false
+		for _, l := range host.Links {
+			proto, port, ok := carrier(l)
+			if _, done := known[l.Name]; done || !ok || !specified(l.Remote) || !specified(l.Local) {
+				continue
+			}
+			below, ok := known[underlay(host, l)]
+			if !ok {
+				continue
+			}
+			o := overlay{
+				tunnel: below.tunnel, devices: withMasters(host, l),
+				proto: proto, port: port, local: l.Local, remote: l.Remote, below: below.devices,
+			}
+			known[l.Name], found, again = o, append(found, o), true
+		}
+	}
+	return found
+}
+
+// underlay names the device that a device's carrier packets go into: the one
+// that it is bound to, or that of the best route to its other end.
+func underlay(host xfrm.Host, l xfrm.Link) string {
+	index, bits := l.Parent, -1
+	if index == 0 {
+		for _, r := range host.Routes {
+			if r.Dst.Contains(l.Remote) && r.Dst.Bits() > bits {
+				index, bits = r.Link, r.Dst.Bits()
+			}
+		}
+	}
+	below, _ := host.Link(index)
+	return below.Name
 }
 
 // carrier tells which protocol, and which UDP port, carries a device's packets.

@@ -10,9 +10,6 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// stateOffload is up, with ESP decrypted before netfilter sees it.
-const stateOffload = "offload"
-
 // entangled is a network whose tunnels overlap in many ways at once:
 //
 //	site    moon's network with sun's, as ever

@@ -108,7 +108,7 @@ func (n *leakSite) startFlows(t *testing.T) {
 func (n *leakSite) leaks(t *testing.T, f lab.Family) []leak {
 	a, o := leakAddresses[f], n.older[f]
 	down := []string{stateFlushed, stateMemory, stateBoot}
-	upAndDown := append([]string{stateUp}, down...)
+	upAndDown := append([]string{stateUp, stateOffload}, down...)
 	from := func(h *lab.Host, src netip.Addr, dst netip.Addr) func(string) {
 		return func(payload string) {
 			source := netip.AddrPort{}
@@ -247,6 +247,9 @@ func (n *leakSite) enter(t *testing.T, phase, state string) {
 			delete(n.virtual, f)
 		}
 	}
+	if state == stateOffload {
+		lab.LoadESPOffload(t)
+	}
 	switch {
 	case phase == "with" && state == stateBoot:
 		boots(t, n.Sun)
@@ -259,7 +262,8 @@ func (n *leakSite) enter(t *testing.T, phase, state string) {
 // it, and looks at the wire.
 func TestGuardsAgainstLeaks(t *testing.T) {
 	n := newLeakSite(t)
-	states := []string{stateUp, stateTrap, stateFlushed, stateMemory, stateBoot}
+	n.EnableGRO(t)
+	states := []string{stateUp, stateOffload, stateTrap, stateFlushed, stateMemory, stateBoot}
 	left := map[string]map[string]int{}
 	for _, phase := range []string{"without", "with"} {
 		if phase == "with" {
@@ -272,6 +276,10 @@ func TestGuardsAgainstLeaks(t *testing.T) {
 		for _, state := range states {
 			if phase == "without" && (state == stateMemory || state == stateBoot) {
 				left[phase+" "+state] = left[phase+" "+stateFlushed]
+				continue
+			}
+			if phase == "without" && state == stateOffload { // it is about what comes in
+				left[phase+" "+state] = left[phase+" "+stateUp]
 				continue
 			}
 			n.enter(t, phase, state)
