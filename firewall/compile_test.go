@@ -322,15 +322,29 @@ func TestOverlayStacked(t *testing.T) {
 	carried := site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, proto: xfrm.GRE, pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
 	other := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TransportMode, proto: xfrm.GRE, pairs: [][2]string{{sunWAN + "/32", "198.51.100.1/32"}}}
 	wide := site{reqid: 3, local: sunWAN, remote: "203.0.113.3", mode: xfrm.TunnelMode, pairs: [][2]string{{"0.0.0.0/0", "172.16.0.0/12"}}}
-	snap := snapshotOf(host, carried, other, wide)
-	// The kernel would take the wide pair for vx0's carrier, if it came first.
-	w := compileWorld(t, snap, Config{})
+	routed := peer(4, "203.0.113.4", [2]string{"0.0.0.0/0", "0.0.0.0/0"})
+	routed.ifID = 8
+	w := compileWorld(t, snapshotOf(host, carried, other, wide, routed), Config{})
 	carrier := Packet{Src: addr("172.30.0.1"), Dst: addr("172.30.0.2"), In: "gre1", DstLocal: true, Proto: xfrm.UDP, SPort: 40000, DPort: 4789, Mark: verified}
 	inner := Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: "red", Out: "eth1", Proto: xfrm.TCP, Mark: verified}
+	direct := func(reqid uint32) Packet { // the carrier out of a tunnel, not of a device
+		p := tagged(from(reqid, "172.30.0.1", "172.30.0.2"))
+		p.Proto, p.DPort, p.DstLocal = xfrm.UDP, 4789, true
+		return p
+	}
 	if got := w.arrive(inner, nil); got.final != Accept {
 		t.Errorf("the wide tunnel carries vx0: verdict %d", got.final)
 	}
-	wide.pairs = [][2]string{{"10.9.0.0/16", "172.16.0.0/12"}}
+	if got := w.arrive(direct(3), nil); got.final != Accept {
+		t.Errorf("the carrier out of the wide tunnel: verdict %d", got.final)
+	}
+	if got := w.arrive(direct(4), nil); got.final != Drop || !got.met(PurposeCrossed) {
+		t.Errorf("the wide tunnel's carrier out of another tunnel: verdict %d", got.final)
+	}
+	if got := w.arrive(carrier, nil); got.final != Drop || !got.met(PurposeCrossed) {
+		t.Errorf("the wide tunnel's carrier out of a device: verdict %d", got.final)
+	}
+	wide.ifID, wide.pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}} // whose packets the kernel would not send into it
 	w = compileWorld(t, snapshotOf(host, carried, other, wide), Config{})
 	if got := w.arrive(carrier, nil); got.final != Accept || got.mark&verified == 0 {
 		t.Errorf("out of gre1: verdict %d, mark %#x", got.final, got.mark)
@@ -358,9 +372,7 @@ func TestOverlayStacked(t *testing.T) {
 	if got := w.arrive(gre, nil); got.final != Drop || !got.met(PurposeCrossed) {
 		t.Errorf("one device's carrier out of another: verdict %d", got.final)
 	}
-	stray = tagged(from(3, "172.30.0.1", "172.30.0.2"))
-	stray.Proto, stray.DPort, stray.DstLocal = xfrm.UDP, 4789, true
-	if got := w.arrive(stray, nil); got.final != Drop || !got.met(PurposeCrossed) {
+	if got := w.arrive(direct(3), nil); got.final != Drop || !got.met(PurposeCrossed) {
 		t.Errorf("the carrier out of another tunnel: verdict %d", got.final)
 	}
 	stray = carrier
