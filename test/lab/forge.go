@@ -36,6 +36,11 @@ func (h *Host) SendRaw(t testing.TB, packets ...Packet) {
 	}
 }
 
+// TryRaw is SendRaw for what the host's own policies or rules may refuse, which is an error.
+func (h *Host) TryRaw(packet Packet) error {
+	return h.Do(func() error { return sendRaw(packet, false) })
+}
+
 // SendOwn sends a packet from an address of the host itself, as a program does that is bound to it: the kernel asks its
 // policies with that address, where SendRaw has it ask with the one that the route prefers. What the host's own rules
 // and policies refuse is an error.
