@@ -382,6 +382,33 @@ func TestOverlayStacked(t *testing.T) {
 	}
 }
 
+// VXLAN over an xfrm interface: what carries it shows the policy of that tunnel.
+func TestOverlayOverInterface(t *testing.T) {
+	host := sunHost()
+	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "ipsec0", Kind: "xfrm", IfID: 7},
+		xfrm.Link{Index: 5, Name: "vx0", Kind: "vxlan", Local: addr("172.30.0.2"), Remote: addr("172.30.0.1"), Port: 4789})
+	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("172.30.0.0/24"), Link: 4, Connected: true})
+	s, other := peer(1, moonWAN, [2]string{"0.0.0.0/0", "0.0.0.0/0"}), peer(2, "203.0.113.2", [2]string{"0.0.0.0/0", "0.0.0.0/0"})
+	s.ifID, other.ifID = 7, 8
+	w := compileWorld(t, snapshotOf(host, s, other), Config{})
+	carrier := func(reqid uint32) Packet {
+		p := tagged(from(reqid, "172.30.0.1", "172.30.0.2"))
+		p.In, p.Proto, p.DPort, p.DstLocal = "ipsec0", xfrm.UDP, 4789, true
+		return p
+	}
+	got := w.arrive(carrier(1), nil)
+	if got.final != Accept || got.mark&verified == 0 {
+		t.Errorf("the carrier: verdict %d, mark %#x", got.final, got.mark)
+	}
+	inner := Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: "vx0", Out: "eth1", Proto: xfrm.TCP, Mark: got.mark}
+	if got := w.arrive(inner, nil); got.final != Accept || !got.met(PurposeOverlay) {
+		t.Errorf("payload: verdict %d", got.final)
+	}
+	if got := w.arrive(carrier(2), nil); got.final != Drop || !got.met(PurposeCrossed) {
+		t.Errorf("the carrier out of another tunnel: verdict %d", got.final)
+	}
+}
+
 func TestOverlayVTI(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "vti1", Kind: "vti", IKey: 42, OKey: 42, Local: addr(sunWAN), Remote: addr(moonWAN)})

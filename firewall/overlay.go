@@ -51,31 +51,37 @@ func overlays(set xfrm.Set, host xfrm.Host) []overlay {
 			}
 		}
 	}
-	found = stacked(found, host)
+	found = stacked(found, host, xfrmDevices(set, host))
 	slices.SortFunc(found, func(a, b overlay) int { return cmp.Compare(a.devices[0], b.devices[0]) })
 	return found
 }
 
-// stacked adds the devices whose carrier packets go into an overlay's device.
-func stacked(found []overlay, host xfrm.Host) []overlay {
+// stacked adds the devices whose carrier packets go into an overlay's device, or
+// into an xfrm interface, out of which they come with the policy match.
+func stacked(found []overlay, host xfrm.Host, interfaces map[string]int) []overlay {
 	known := make(map[string]overlay, len(found))
 	for _, o := range found {
 		known[o.devices[0]] = o
 	}
-	for again := len(found) > 0; again; {
+	for again := len(found)+len(interfaces) > 0; again; {
 		again = false
 		for _, l := range host.Links {
 			proto, port, ok := carrier(l)
 			if _, done := known[l.Name]; done || !ok || !specified(l.Remote) || !specified(l.Local) {
 				continue
 			}
-			below, ok := known[underlay(host, l)]
-			if !ok {
+			under := underlay(host, l)
+			below, ok := known[under]
+			i, isInterface := interfaces[under]
+			if !ok && !isInterface {
 				continue
 			}
 			o := overlay{
 				tunnel: below.tunnel, devices: withMasters(host, l),
 				proto: proto, port: port, local: l.Local, remote: l.Remote, below: below.devices,
+			}
+			if isInterface {
+				o.tunnel = i
 			}
 			known[l.Name], found, again = o, append(found, o), true
 		}

@@ -13,18 +13,22 @@ func inGRE(src, dst netip.Addr, inner lab.Packet) lab.Packet {
 	return lab.IPPacket(src, dst, 47, append([]byte{0, 0, 0x08, 0x00}, inner...))
 }
 
-// TestOverlayOverOverlay is VXLAN over GRE over ESP, in a VRF, between gateways that let in nothing but what xfrmfw
+// TestOverlayOverOverlay is VXLAN over GRE over ESP, in a VRF, and VXLAN over an xfrm interface, between gateways that let in nothing but what xfrmfw
 // accepts; and a peer with a tunnel and a GRE device of his own who speaks for the other's.
 func TestOverlayOverOverlay(t *testing.T) {
 	const f = lab.IPv4
 	n := lab.NewNetwork(t)
 	closed(t, n.Gateways()...)
 	n.Up(t, lab.IPsec{Carrier: lab.GRE})
+	n.Up(t, lab.IPsec{Carrier: lab.XFRMInterface, Reqid: 15})
 	for i, g := range n.Gateways() {
 		us, peer := i+1, 2-i
 		g.IP(t, fmt.Sprintf("addr add 172.30.0.%d/24 dev gre1", us),
 			fmt.Sprintf("link add vx0 type vxlan id 7 local 172.30.0.%d remote 172.30.0.%d dstport 4789", us, peer),
-			"link set vx0 up", fmt.Sprintf("addr add 172.31.0.%d/24 dev vx0", us))
+			"link set vx0 up", fmt.Sprintf("addr add 172.31.0.%d/24 dev vx0", us),
+			fmt.Sprintf("addr add 172.29.0.%d/24 dev ipsec0", us),
+			fmt.Sprintf("link add vx1 type vxlan id 8 local 172.29.0.%d remote 172.29.0.%d dstport 4790", us, peer),
+			"link set vx1 up", fmt.Sprintf("addr add 172.28.0.%d/24 dev vx1", us))
 	}
 	n.Sun.IP(t, "link add red type vrf table 10", "link set red up", "link set vx0 master red")
 	// mallory is a peer too: with a tunnel for his own address, and with a GRE device.
@@ -47,6 +51,7 @@ func TestOverlayOverOverlay(t *testing.T) {
 	n.Moon.MustPing(t, addr("172.30.0.2"), 2)
 	n.Moon.MustPing(t, addr("172.31.0.2"), 3)
 	n.Moon.MustPing(t, addr("172.31.0.2"), 2, "-s", "2000")
+	n.Moon.MustPing(t, addr("172.28.0.2"), 2)
 	lab.Eventually(t, lab.Patience, func() error {
 		n.Moon.SendUDP(t, netip.MustParseAddrPort("172.30.0.1:0"), inbox.Addr, "as himself", 1)
 		if inbox.Count("as himself") == 0 {
