@@ -6,15 +6,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
-
-// daemonMetrics is where a daemon that startDaemon has started serves what it counts.
-const daemonMetrics = "127.0.0.1:9863"
 
 // A daemon is xfrmfw's on one host, which only looks at the kernel when it is told that something changed: neither an
 // audit nor a resync comes meanwhile.
@@ -27,14 +25,10 @@ type daemon struct {
 // startDaemon starts it and waits until it has looked for the first time.
 func startDaemon(t *testing.T, h *lab.Host) daemon {
 	t.Helper()
-	configure(t, h, `daemon: {audit: 1h, resync: 1h, metrics: "`+daemonMetrics+`"}`)
+	configure(t, h, `daemon: {audit: 1h, resync: 1h, metrics: "unix:/run/xfrmfw/metrics.sock"}`)
 	d := daemon{h.StartXfrmfw(t, "daemon"), &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-			err = h.Do(func() error {
-				conn, err = new(net.Dialer).DialContext(ctx, network, address)
-				return err
-			})
-			return conn, err
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(h.RunDir(), "metrics.sock"))
 		},
 	}}}
 	lab.Eventually(t, 3*lab.Patience, func() error {
@@ -49,7 +43,7 @@ func startDaemon(t *testing.T, h *lab.Host) daemon {
 
 // counts are the daemon's metrics by their names; those with labels are summed up.
 func (d daemon) counts() (map[string]float64, error) {
-	res, err := d.client.Get("http://" + daemonMetrics + "/metrics")
+	res, err := d.client.Get("http://daemon/metrics")
 	if err != nil {
 		return nil, err
 	}
