@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ import (
 // policies take to become rules.
 func (v variant) daemon(ctx context.Context, args []string) error {
 	cmd := exec.CommandContext(ctx, v.xfrmfw, append([]string{"daemon"}, args...)...)
-	var log strings.Builder
+	var log journal
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -25,7 +26,13 @@ func (v variant) daemon(ctx context.Context, args []string) error {
 		_ = cmd.Process.Signal(unix.SIGTERM)
 		_ = cmd.Wait()
 	}()
-	// It is ready when it has stopped working.
+	// It is ready when it has said so, given memory back, and stopped working.
+	for deadline := time.Now().Add(2 * time.Minute); !v.reconciled(); time.Sleep(time.Second) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the daemon does nothing: %s", log.String())
+		}
+	}
+	time.Sleep(3 * time.Second)
 	last := -1.0
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(2 * time.Second) {
 		used, _, err := usage(cmd.Process.Pid)
@@ -49,6 +56,10 @@ func (v variant) daemon(ctx context.Context, args []string) error {
 	}
 	fmt.Printf("| %s: daemon, resident | %d | %d MiB | | | | 64 MiB |\n", v.name, v.n, resident>>20)
 	fmt.Printf("| %s: daemon, idle | %d | %.2f %% CPU | | | | 0.1 %% |\n", v.name, v.n, (after-before)/idle.Seconds()*100)
+
+	if err := v.rekeys(cmd.Process.Pid, &log); err != nil {
+		return err
+	}
 
 	var ups []time.Duration
 	name := site(v.n).String()
@@ -74,6 +85,54 @@ func (v variant) daemon(ctx context.Context, args []string) error {
 		time.Sleep(5 * time.Second) // the daemon rests as long as its turn took
 	}
 	fmt.Printf("| %s: daemon, policies to rules, with the asking | %d | %s | | | | |\n", v.name, v.n, ms(middle(ups)))
+	return nil
+}
+
+// reconciled reports whether the daemon has seen to the rules once.
+func (v variant) reconciled() bool {
+	files, _ := filepath.Glob(filepath.Join(v.dir, "run", "reconciled-*.json"))
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), `"daemon"`) {
+			return true
+		}
+	}
+	return false
+}
+
+// rekeys measures what the daemon does while each tunnel is rekeyed once an hour.
+// The kernel that this runs on may have no ESP, so what it is told of are the
+// three policies of each tunnel, renewed as they are, which are as many messages
+// as the two pairs of states would be, and as dear to judge, and the end of the
+// tunnel's larval state.
+func (v variant) rekeys(pid int, log *journal) error {
+	const seconds = 20
+	applied := log.count("applied")
+	before, _, err := usage(pid)
+	if err != nil {
+		return err
+	}
+	rate := float64(v.n) / 3600
+	start := time.Now()
+	done := 0
+	for second := range seconds {
+		var lines []string
+		for ; float64(done) < rate*float64(second+1); done++ {
+			for _, line := range addPolicies(done % v.n) {
+				lines = append(lines, strings.Replace(line, "policy add", "policy update", 1))
+			}
+			lines = append(lines, fmt.Sprintf("xfrm state delete src %s dst %s proto esp spi %#x", peer(done%v.n), wanAddr.Addr(), 0x1000+done%v.n))
+		}
+		if err := batch(v.settings, lines); err != nil {
+			return err
+		}
+		time.Sleep(time.Until(start.Add(time.Duration(second+1) * time.Second)))
+	}
+	after, _, err := usage(pid)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("| %s: daemon, each tunnel rekeyed hourly, %d applies | %d | %.2f %% CPU | | | | 2 %%, none |\n",
+		v.name, log.count("applied")-applied, v.n, (after-before)/time.Since(start).Seconds()*100)
 	return nil
 }
 

@@ -151,6 +151,8 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
+func (j *journal) count(words string) int { return strings.Count(j.String(), words) }
+
 func (j *journal) has(words string) bool { return strings.Contains(j.String(), words) }
 
 // settle has the kernel load and test what ESP needs, which takes half a minute
