@@ -132,6 +132,14 @@ func newEntangled(t *testing.T) *entangled {
 		n.at[f] = s
 	}
 	n.wire, n.home = n.Wire(t), n.Moon.Capture(t, "lan0")
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, h := range []*lab.Host{n.Moon, n.Sun, n.Alice} {
+				t.Logf("%s: %s", h.Name, h.Run(t, "sh", "-c", "grep -v '0$' /proc/net/xfrm_stat; true"))
+			}
+			t.Logf("sun dropped %v, alice %v", drops(t, n.Sun), drops(t, n.Alice))
+		}
+	})
 	return n
 }
 
@@ -145,6 +153,9 @@ type crossing struct {
 	arrives, clear []string
 	// beyond tells that sun sends on in clear what came out of the tunnel.
 	beyond bool
+	// nested tells that it is ESP within ESP. With the offload a kernel that takes the outer layer off in GRO forgets it when
+	// it meets the inner one (esp4_gro_receive resets the path), and then refuses the packet: it may or may not arrive.
+	nested bool
 	// counted is the case that our rules take it for, in the states in which they meet it.
 	counted string
 	meets   []string
@@ -182,9 +193,9 @@ func (n *entangled) crossings(t *testing.T, f lab.Family) []crossing {
 		{name: "site's address out of inside", send: raw(n.Mallory, alice, s.tricked), to: s.tricked, counted: "crossed", meets: up},
 		{name: "a near address to site", send: raw(n.Mallory, s.trick, s.alice), to: s.alice, counted: "inject", meets: every},
 		// Nested SAs, and the client of everything.
-		{name: "client, in", send: from(n.Alice, s.client, s.bob), to: s.bob, arrives: up, clear: applied},
-		{name: "client, out", send: from(n.Bob, bob, s.toClient), to: s.toClient, arrives: up},
-		{name: "client to the internet", send: from(n.Alice, s.client, s.outside), to: s.outside, arrives: upAndApplied, clear: applied, beyond: true},
+		{name: "client, in", send: from(n.Alice, s.client, s.bob), to: s.bob, arrives: up, clear: applied, nested: true},
+		{name: "client, out", send: from(n.Bob, bob, s.toClient), to: s.toClient, arrives: up, nested: true},
+		{name: "client to the internet", send: from(n.Alice, s.client, s.outside), to: s.outside, arrives: upAndApplied, clear: applied, beyond: true, nested: true},
 		{name: "client to its neighbour", send: from(n.Alice, s.client, s.homeMoon), to: s.homeMoon, arrives: every, clear: every},
 		{name: "neighbour to the client", send: from(n.Moon, n.Moon.Inner(f), s.toClient), to: s.toClient, arrives: every, clear: every},
 		{name: "site's address out of client", send: raw(n.Alice, alice, s.tricked), to: s.tricked},
@@ -276,10 +287,11 @@ func (n *entangled) travel(t *testing.T, state string) {
 			}
 		}
 	}
+	unsure := func(c crossing) bool { return c.nested && state == stateOffload }
 	before := drops(t, n.Sun)
 	counted := map[string]int{}
 	each(func(f lab.Family, c crossing) {
-		if !slices.Contains(c.arrives, state) {
+		if unsure(c) || !slices.Contains(c.arrives, state) {
 			for range perAttack {
 				c.send(payload(f, c))
 			}
@@ -289,7 +301,7 @@ func (n *entangled) travel(t *testing.T, state string) {
 		}
 	})
 	each(func(f lab.Family, c crossing) {
-		if slices.Contains(c.arrives, state) {
+		if slices.Contains(c.arrives, state) && !unsure(c) {
 			lab.Eventually(t, lab.Patience, func() error {
 				c.send(payload(f, c))
 				if c.to.Count(payload(f, c)) == 0 {

@@ -110,6 +110,7 @@ func TestErrorsOfOutsideRouters(t *testing.T) {
 	c := lab.IPsec{Flags: "flag icmp"}
 	n.Up(t, c)
 	router := addr("172.16.9.9")
+	n.Moon.IP(t, fmt.Sprintf("route add %s via %s", router, n.Alice.Inner(f)))
 	toSun := []lab.Template{{Src: n.Moon.Outer(f), Dst: n.Sun.Outer(f), Reqid: 11}}
 	n.Moon.AddPolicies(t, lab.Policy{Dir: "out", Src: host(router), Dst: n.Sun.InnerNet(f), Templates: toSun})
 	n.Sun.IP(t, fmt.Sprintf("xfrm policy update src %s dst %s dir fwd flag icmp tmpl src %s dst %s proto esp reqid 11 mode tunnel",
