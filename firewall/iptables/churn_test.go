@@ -1,0 +1,75 @@
+package iptables
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+)
+
+// TestChurnOfRealRules applies one change of a world after the other as a daemon
+// does, from what it knows to stand and without reading it: what then stands in
+// the kernel is what is compiled afresh, and a plan from what is read finds
+// nothing to do. XFRMFW_CHURN is for the pure test of that name; a fifth of it is
+// how many worlds there are here.
+func TestChurnOfRealRules(t *testing.T) {
+	asked, err := strconv.ParseUint(cmp.Or(os.Getenv("XFRMFW_CHURN"), "1"), 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rounds := 30
+	if asked == 1 {
+		rounds = 5
+	}
+	eachVariant(t, func(t *testing.T, p *Programs) {
+		turns, commits, unchanged := 0, 0, 0
+		for seed := range max(1, asked/5) {
+			flush(t, p)
+			r := rand.New(rand.NewPCG(seed, 78))
+			w := fake.NewWorld()
+			var compiler firewall.Compiler
+			var planner firewall.Planner
+			stands, err := p.SaveAll(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range rounds {
+				for range 1 + r.IntN(4) {
+					w.Step(r)
+				}
+				turns++
+				in := w.Input()
+				change, err := planner.Plan(compiler.Compile(in).Rulesets, stands)
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustApply(t, p, change)
+				commits += len(change.Steps)
+				if change.Empty() {
+					unchanged++
+				}
+				if stands, err = planner.Stands(stands, change); err != nil {
+					t.Fatal(err)
+				}
+				live, err := p.SaveAll(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				fresh := firewall.Compile(in).Rulesets
+				for _, rs := range fresh {
+					if diff := fake.Differs(rs, live[rs.Family]); diff != "" {
+						t.Fatalf("seed %d: %s", seed, diff)
+					}
+				}
+				if again, err := firewall.Plan(fresh, live); err != nil || !again.Empty() {
+					t.Fatalf("seed %d: from what was read there is something to do: %v, %v", seed, again.Differences, err)
+				}
+			}
+		}
+		t.Logf("iptables-%s: %d changes, %d of which changed nothing, in %d commits", p.Variant(), turns, unchanged, commits)
+	})
+}
