@@ -140,3 +140,20 @@ func TestRan(t *testing.T) {
 		t.Error("a process is known that was never started")
 	}
 }
+
+// A program is killed when it is silent for too long, and not while it prints.
+func TestPatience(t *testing.T) {
+	p := new(processes)
+	const patience = 2 * time.Second
+	out, _, err := p.runProgram(t.Context(), patience, "", "/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.5; done")
+	if err != nil || string(out) != "1\n2\n3\n4\n5\n6\n7\n8\n" {
+		t.Errorf("one that prints: %q, %v", out, err)
+	}
+	began := time.Now()
+	if _, _, err = p.runProgram(t.Context(), patience, "", "/bin/sh", "-c", "echo 1; sleep 60"); !errors.Is(err, errKilled) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("one that hangs: %v", err)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("one that hangs was killed after %s", took)
+	}
+}

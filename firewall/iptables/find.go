@@ -41,8 +41,8 @@ type Options struct {
 	// Families are those wanted; nil is both.
 	Families []xfrm.Family
 	// Wait is how long to wait for the lock that legacy programs share, 10 s by
-	// default; Timeout is when a program is killed, 2 minutes by default, later
-	// if it restores much.
+	// default; Timeout is when a program that prints nothing is killed, 2 minutes
+	// by default, later if it restores much.
 	Wait, Timeout time.Duration
 	// Dirs is where programs are looked for. PATH is not asked: a hook runs
 	// with that of the IKE daemon.

@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// runner runs a program with stdin until the context or the timeout ends, and
-// returns what it printed.
+// runner runs a program with stdin until the context ends, or it has printed
+// nothing for the timeout, and returns what it printed: what is at work on a large
+// table does not hang.
 type runner func(ctx context.Context, timeout time.Duration, stdin, path string, args ...string) (stdout []byte, stderr string, err error)
 
 // errKilled says that a program was killed, so that what it was at may or may
@@ -43,13 +44,15 @@ func (p *processes) has(pid int) bool {
 
 // runProgram is a runner that notes which process it was.
 func (p *processes) runProgram(ctx context.Context, timeout time.Duration, stdin, path string, args ...string) ([]byte, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	patience := time.AfterFunc(timeout, func() { cancel(context.DeadlineExceeded) })
+	defer patience.Stop()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = environment()
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Stdout, cmd.Stderr = alive{&stdout, patience, timeout}, &stderr
 	// Its own process group: it doesn't die of the terminal's ^C in the midst of
 	// a commit, and dies with its children (modprobe) when its time is over.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -62,11 +65,28 @@ func (p *processes) runProgram(ctx context.Context, timeout time.Duration, stdin
 	}
 	var exit *exec.ExitError
 	if ctx.Err() != nil && err != nil {
-		err = errors.Join(errKilled, ctx.Err())
+		err = errors.Join(errKilled, context.Cause(ctx))
 	} else if errors.As(err, &exit) && !exit.Exited() {
 		err = errors.Join(errKilled, err)
 	}
 	return stdout.Bytes(), strings.TrimSpace(stderr.String()), err
+}
+
+// alive is a buffer for the output of a program that is given more time whenever
+// it prints.
+type alive struct {
+	to       *bytes.Buffer
+	patience *time.Timer
+	timeout  time.Duration
+}
+
+// Write is that of io.Writer.
+func (a alive) Write(b []byte) (int, error) {
+	// Once the timer has fired, the program is being killed.
+	if a.patience.Stop() {
+		a.patience.Reset(a.timeout)
+	}
+	return a.to.Write(b)
 }
 
 // environment is all that a program is told: messages in English, where modprobe
