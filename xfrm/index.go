@@ -168,7 +168,9 @@ func (x *Index) hashState(s State) uint64 {
 	return maphash.Comparable(x.seed, s)
 }
 
-// hashPolicy leaves out the index, which is new with each update.
+// hashPolicy leaves out the index, which is new with each update, and the SPI that
+// a template asks for: strongSwan's outbound policies name their state, and are
+// updated with each rekey.
 func (x *Index) hashPolicy(p Policy) uint64 {
 	var h maphash.Hash
 	h.SetSeed(x.seed)
@@ -186,6 +188,7 @@ func (x *Index) hashPolicy(p Policy) uint64 {
 		N        int
 	}{p.Selector, p.Dir, p.Type, p.Action, p.Priority, p.IfID, p.Mark, p.Flags, p.Offload, len(templates)})
 	for _, t := range templates {
+		t.SPI = 0
 		maphash.WriteComparable(&h, t)
 	}
 	return h.Sum64()

@@ -29,6 +29,8 @@ func TestIndexKnowsARekey(t *testing.T) {
 	other.Templates = []Template{{Family: IPv4, Proto: ESP, Mode: TunnelMode, Reqid: 2}}
 	again := policy
 	again.Index = 16
+	named := policy
+	named.Templates = []Template{{Family: IPv4, SPI: 2, Proto: ESP, Mode: TunnelMode, Reqid: 1}}
 
 	x := NewIndex(Snapshot{States: []State{first}, Policies: []Policy{policy}})
 	for i, step := range []struct {
@@ -41,6 +43,7 @@ func TestIndexKnowsARekey(t *testing.T) {
 		{"an acquire", Note{event: Acquire}, false},
 		{"the state that it is rekeyed to", added(second), false},
 		{"the policy, with another index", updated(again), false},
+		{"the policy, for the new state's SPI", updated(named), false},
 		{"the policy, for another reqid", updated(other), true},
 		{"the old state goes", deleted(first), false},
 		{"it goes once more", deleted(first), false},
