@@ -13,8 +13,8 @@ import (
 // compiler emits out of the rule sets, and then each single rule, and runs the
 // tests: what nobody misses is either a second line of defence or untested.
 //
-//	XFRMFW_RULES=FILE  appends the rules that the tests compile to a file, each
-//	                   with its kind before it and a tab between
+//	XFRMFW_RULES=FILE  appends the rules that the tests compile to a file: its
+//	                   kind, the rule, and the test, with tabs between
 //	XFRMFW_WITHOUT=X   takes this kind, or this rule, out before packets are
 //	                   traced
 
@@ -22,7 +22,7 @@ var (
 	hashSuffix = regexp.MustCompile(`^(XFRMFW-(?:LAN-[A-Z]|NATED-[SD]|CARRIER))-.*$`)
 	nodeSuffix = regexp.MustCompile(`^(XFRMFW-[A-Z]+(?:-(?:IN|OUT|T|SPOOF|INJECT|LEAK))?)(?:W?-.*)?$`)
 	// What only says which traffic a rule is for does not make it another kind.
-	scopeWords = regexp.MustCompile(` ?(?:-[sd] [0-9a-f.:]+/[0-9]+|-[io] (?:eth|ipsec|gre|vti|br|red)[0-9]*|-p (?:47|tcp) -m tcp|-p 47|--ctproto 47|--[sd]port [0-9:]+|--mode tunnel|--tunnel-(?:src|dst) [0-9a-f.:]+)`)
+	scopeWords = regexp.MustCompile(` ?(?:-[sd] [0-9a-f.:]+/[0-9]+|-[io] (?:eth|ipsec|gre|vti|br|red|vx|vrf)[0-9]*|-p (?:47|tcp) -m tcp|-p 47|--ctproto 47|--[sd]port [0-9:]+|--mode tunnel|--tunnel-(?:src|dst) [0-9a-f.:]+)`)
 	valueWords = regexp.MustCompile(`(--(?:reqid|set-mss|ctorigsrc|ctorigdst|ctreplsrc|ctrepldst|ctorigsrcport|ctorigdstport)) [0-9a-f.:]+(?:/[0-9]+)?`)
 	icmpWords  = regexp.MustCompile(`-p (?:icmp|ipv6-icmp) -m icmp6? --icmp(?:v6)?-type [0-9]+`)
 	chainWord  = regexp.MustCompile(`XFRMFW-\S+`)
@@ -62,7 +62,8 @@ func mutate(t *testing.T, rs Ruleset) Ruleset {
 		}
 		for _, c := range rs.Chains {
 			for _, r := range c.Rules.All() {
-				_, _ = fmt.Fprintf(f, "%s\t%s\n", kind(c, rs.Family, r), name(c, rs.Family, r))
+				test, _, _ := strings.Cut(t.Name(), "/")
+				_, _ = fmt.Fprintf(f, "%s\t%s\t%s\n", kind(c, rs.Family, r), name(c, rs.Family, r), test)
 			}
 		}
 		if err := f.Close(); err != nil {

@@ -13,6 +13,9 @@ type world struct {
 	config   Config
 	result   Result
 	eval     map[Family]Evaluator
+	t        *testing.T
+	// mirror is the same world in IPv6, or nil.
+	mirror *world
 }
 
 const (
@@ -32,16 +35,25 @@ func compileInput(t *testing.T, s xfrm.Snapshot, in Input) world {
 	if config.Marks == (Marks{}) {
 		config.Marks = DefaultMarks()
 	}
-	w := world{snapshot: s, config: config, eval: make(map[Family]Evaluator)}
+	w := world{snapshot: s, config: config, t: t}
 	in.Set, in.Host, in.Config = xfrm.Tunnels(s), s.Host, config
-	w.result = Compile(in)
-	for _, rs := range w.result.Rulesets {
+	w.eval = compileAll(t, in, &w.result)
+	w.mirror = mirrorOf(t, s, in)
+	return w
+}
+
+// compileAll compiles the rules of both families, and returns what traces packets through them.
+func compileAll(t *testing.T, in Input, result *Result) map[Family]Evaluator {
+	t.Helper()
+	eval := make(map[Family]Evaluator)
+	*result = Compile(in)
+	for _, rs := range result.Rulesets {
 		if err := Validate(rs); err != nil {
 			t.Fatalf("compiled rules are not valid: %v", err)
 		}
-		w.eval[rs.Family] = NewEvaluator(mutate(t, rs))
+		eval[rs.Family] = NewEvaluator(mutate(t, rs))
 	}
-	return w
+	return eval
 }
 
 // passage is what became of a packet.
@@ -61,6 +73,21 @@ func (p passage) met(purpose Purpose) bool {
 // DstLocal says. between, if not nil, stands for other programs' rules that run
 // after our PREROUTING.
 func (w world) arrive(p Packet, between func(*Packet)) passage {
+	got := w.in(p, between)
+	w.reflects(p, got, func(mirror world, twin Packet) passage {
+		if between == nil {
+			return mirror.in(twin, nil)
+		}
+		return mirror.in(twin, func(p *Packet) {
+			there := unmirrorPacket(*p)
+			between(&there)
+			*p = mirrorPacket(there)
+		})
+	})
+	return got
+}
+
+func (w world) in(p Packet, between func(*Packet)) passage {
 	e := w.eval[p.Family()]
 	var out passage
 	step := func(table Table, hook string) bool {
@@ -91,6 +118,12 @@ func (w world) send(p Packet) passage { return w.leave(p, "OUTPUT") }
 func (w world) forward(p Packet) passage { return w.leave(p, "FORWARD") }
 
 func (w world) leave(p Packet, hook string) passage {
+	got := w.out(p, hook)
+	w.reflects(p, got, func(mirror world, twin Packet) passage { return mirror.out(twin, hook) })
+	return got
+}
+
+func (w world) out(p Packet, hook string) passage {
 	e := w.eval[p.Family()]
 	var out passage
 	for _, at := range []struct {
