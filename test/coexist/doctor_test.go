@@ -106,7 +106,7 @@ func TestDoctorOffload(t *testing.T) {
 	s.flows(t, "offload, with the line that doctor named")
 }
 
-// TestDoctorReversePath: a strict filter on a VTI, where a rule and not a route leads into it.
+// TestDoctorReversePath: a strict filter on a VTI into which a mark leads, and no route: the filter asks without the mark.
 func TestDoctorReversePath(t *testing.T) {
 	lab.Require(t)
 	s := siteWith(t, lab.IPsec{Carrier: lab.VTI})
@@ -116,7 +116,8 @@ func TestDoctorReversePath(t *testing.T) {
 	s.Sun.Sysctl(t, "net/ipv4/conf/vti0/rp_filter=1")
 	s.finds(t, "a strict filter, and routes that lead there")
 	s.sh(t, "ip route del 10.1.0.0/24", "ip route add default via 192.0.2.1",
-		"ip route add 10.1.0.0/24 dev vti0 table 100", "ip rule add iif lan0 to 10.1.0.0/24 lookup 100")
+		"ip route add 10.1.0.0/24 dev vti0 table 100", "ip rule add fwmark 0x1/0x1 lookup 100",
+		"iptables -t mangle -A PREROUTING -i lan0 -d 10.1.0.0/24 -j MARK --set-xmark 0x1/0x1")
 	s.Sun.MustXfrmfw(t, "apply")
 	forwarded := s.ways()[:2]
 	s.cut(t, "a strict filter, and no route", forwarded...)
