@@ -37,7 +37,7 @@ func (s *site) startFirewalld(t *testing.T) {
 // ready waits until firewalld's table has its last chain, whose rules come in one transaction.
 func (s *site) ready(t *testing.T, daemon *lab.Process) {
 	t.Helper()
-	lab.Eventually(t, 4*lab.Patience, func() error {
+	lab.Eventually(t, 15*lab.Patience, func() error {
 		if !daemon.Running() {
 			t.Fatalf("firewalld ended: %s", daemon.Output())
 		}

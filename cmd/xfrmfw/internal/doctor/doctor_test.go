@@ -120,6 +120,15 @@ func TestVTI(t *testing.T) {
 	if found := Examine(vti("10.1.0.0/24")); len(found) != 0 {
 		t.Errorf("with a route: %+v", found)
 	}
+	in := vti("10.1.0.0/24")
+	in.Snapshot.Host.Routes[len(in.Snapshot.Host.Routes)-1].Table = 100
+	if found := Examine(in); len(found) != 0 {
+		t.Errorf("with a route in a table of its own: %+v", found)
+	}
+	in.Snapshot.Host.Rules = []xfrm.RoutingRule{{Priority: 100, Mark: xfrm.Mark{Value: 1, Mask: 1}}}
+	if found := Examine(in); len(found) != 1 || found[0].Check != "rp-filter" {
+		t.Errorf("with a route that a mark leads to: %+v", found)
+	}
 	found := Examine(vti("fd00:1::/64", "ff00::/8", "fe80::/64"))
 	if len(found) != 1 || found[0].Check != "rp-filter" || !strings.Contains(found[0].Seen, "strict (1) on vti0") {
 		t.Errorf("without a route of IPv4: %+v", found)

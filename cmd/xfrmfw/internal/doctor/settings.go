@@ -115,17 +115,21 @@ func reversePath(in Input) []Finding {
 			}
 			if !in.routed(in.Snapshot.Host.Links[at].Index) {
 				seen[name] = true
-				strict(name, "the device of tunnel "+in.name(i)+", and no route leads into it")
+				strict(name, "the device of tunnel "+in.name(i)+", and no route leads into it without a mark")
 			}
 		}
 	}
 	return found
 }
 
-// routed reports whether more than the device's own network lies behind it, in IPv4, which alone has rp_filter.
+// routed reports whether more than the device's own network lies behind it for who asks without a mark, as the filter does
+// (fib_validate_source, but for src_valid_mark), in IPv4, which alone has that filter. Which rule leads to another table is
+// not known here, but that some look at the mark is.
 func (in Input) routed(index int32) bool {
+	unmarked := []uint32{0, 220, 253, 254} // the tables main, default and strongSwan's; 0 is not said
 	return slices.ContainsFunc(in.Snapshot.Host.Routes, func(r xfrm.Route) bool {
-		return r.Link == index && r.Dst.Addr().Is4() && !r.Dst.IsSingleIP() && !r.Dst.Addr().IsLinkLocalUnicast() && !r.Dst.Addr().IsMulticast()
+		return r.Link == index && r.Dst.Addr().Is4() && !r.Dst.IsSingleIP() && !r.Dst.Addr().IsLinkLocalUnicast() && !r.Dst.Addr().IsMulticast() &&
+			(slices.Contains(unmarked, r.Table) || len(in.Snapshot.Host.Rules) == 0)
 	})
 }
 
