@@ -31,9 +31,9 @@ type entangledSite struct {
 	inside, client, lease, pool, narrow, trick netip.Addr
 	insideNet, poolNet                         netip.Prefix
 
-	bob, sun, alice, homeMoon, mallory, outside *lab.Inbox // at their ordinary addresses; outside is mallory's outer one
-	toClient, toInside, toNarrow, tricked       *lab.Inbox
-	ofLease, ofPool                             *lab.Inbox // bob's, once he has these addresses
+	bob, sun, alice, homeMoon, outside    *lab.Inbox // at their ordinary addresses; outside is mallory's outer one
+	toClient, toInside, toNarrow, tricked *lab.Inbox
+	ofLease, ofPool                       *lab.Inbox // bob's, once he has these addresses
 }
 
 // chain are the policies and states of a tunnel with sun, whose outer packets may go through another one.
