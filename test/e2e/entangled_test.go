@@ -154,7 +154,8 @@ type crossing struct {
 	// beyond tells that sun sends on in clear what came out of the tunnel.
 	beyond bool
 	// nested tells that it is ESP within ESP. With the offload a kernel that takes the outer layer off in GRO forgets it when
-	// it meets the inner one (esp4_gro_receive resets the path), and then refuses the packet: it may or may not arrive.
+	// it meets the inner one (esp4_gro_receive resets the path), and then refuses the packet: it may or may not arrive. An
+	// attack then shows the inner tunnel alone, and may be met by our rules where the kernel's own check would stop it.
 	nested bool
 	// counted is the case that our rules take it for, in the states in which they meet it.
 	counted string
@@ -189,7 +190,7 @@ func (n *entangled) crossings(t *testing.T, f lab.Family) []crossing {
 		{name: "site's address in clear", send: raw(n.Mallory, alice, s.bob), to: s.bob, counted: "spoof", meets: down},
 		{name: "inside's address in clear", send: raw(n.Mallory, s.inside, s.bob), to: s.bob, counted: "spoof", meets: down},
 		{name: "site's address in clear to the gateway", send: raw(n.Mallory, alice, s.sun), to: s.sun, counted: "spoof", meets: every},
-		{name: "inside's address out of site", send: raw(n.Alice, s.inside, s.bob), to: s.bob},
+		{name: "inside's address out of site", send: raw(n.Alice, s.inside, s.bob), to: s.bob, nested: true},
 		{name: "site's address out of inside", send: raw(n.Mallory, alice, s.tricked), to: s.tricked, counted: "crossed", meets: up},
 		{name: "a near address to site", send: raw(n.Mallory, s.trick, s.alice), to: s.alice, counted: "inject", meets: every},
 		// Nested SAs, and the client of everything.
@@ -198,7 +199,7 @@ func (n *entangled) crossings(t *testing.T, f lab.Family) []crossing {
 		{name: "client to the internet", send: from(n.Alice, s.client, s.outside), to: s.outside, arrives: upAndApplied, clear: applied, beyond: true, nested: true},
 		{name: "client to its neighbour", send: from(n.Alice, s.client, s.homeMoon), to: s.homeMoon, arrives: every, clear: every},
 		{name: "neighbour to the client", send: from(n.Moon, n.Moon.Inner(f), s.toClient), to: s.toClient, arrives: every, clear: every},
-		{name: "site's address out of client", send: raw(n.Alice, alice, s.tricked), to: s.tricked},
+		{name: "site's address out of client", send: raw(n.Alice, alice, s.tricked), to: s.tricked, nested: true},
 		{name: "client's address in clear", send: raw(n.Mallory, s.client, s.bob), to: s.bob, counted: "spoof", meets: down},
 		// An address of a pool that becomes a host's.
 		{name: "lease, in", send: from(n.Mallory, s.lease, s.sun), to: s.sun, arrives: upAndApplied, counted: "spoof", meets: []string{stateFlushed}},
@@ -287,7 +288,8 @@ func (n *entangled) travel(t *testing.T, state string) {
 			}
 		}
 	}
-	unsure := func(c crossing) bool { return c.nested && state == stateOffload }
+	unsure := func(c crossing) bool { return c.nested && state == stateOffload && c.arrives != nil }
+	perhaps := 0 // counted as crossed, or stopped by the kernel
 	before := drops(t, n.Sun)
 	counted := map[string]int{}
 	each(func(f lab.Family, c crossing) {
@@ -297,6 +299,9 @@ func (n *entangled) travel(t *testing.T, state string) {
 			}
 			if slices.Contains(c.meets, state) {
 				counted[c.counted] += perAttack
+			}
+			if c.nested && c.arrives == nil && state == stateOffload {
+				perhaps += perAttack
 			}
 		}
 	})
@@ -331,7 +336,7 @@ func (n *entangled) travel(t *testing.T, state string) {
 	})
 	if state == stateOffload {
 		each(func(f lab.Family, c crossing) {
-			if c.nested {
+			if unsure(c) {
 				t.Logf("%v: %s: ESP within ESP, with the offload: %d of %d arrived", f, c.name, c.to.Count(payload(f, c)), perAttack)
 			}
 		})
@@ -340,7 +345,11 @@ func (n *entangled) travel(t *testing.T, state string) {
 	after := drops(t, n.Sun)
 	live := state == stateUp || state == stateOffload
 	for name := range after { // while the tunnels are up nothing else is dropped
-		if got := after[name] - before[name]; got < counted[name] || live && got != counted[name] {
+		most := counted[name]
+		if name == "crossed" {
+			most += perhaps
+		}
+		if got := after[name] - before[name]; got < counted[name] || live && got > most {
 			t.Errorf("%s: %d packets were counted as %s, want %d", state, got, name, counted[name])
 		}
 	}
