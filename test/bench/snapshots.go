@@ -34,7 +34,7 @@ func snapshots(ctx context.Context, s settings) error {
 	think := func(one xfrm.Snapshot) error {
 		change, err := planner.Plan(compiler.Compile(input(one)).Rulesets, have)
 		if err == nil && !change.Empty() {
-			have, err = change.After(have)
+			have, err = planner.Stands(have, change)
 		}
 		return err
 	}

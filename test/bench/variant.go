@@ -141,7 +141,7 @@ func (v variant) oneTunnel(ctx context.Context) error {
 			return 0, 0, err
 		}
 		floor = read + time.Since(restored)
-		have, err = change.After(have)
+		have, err = planner.Stands(have, change)
 		return time.Since(start), floor, err
 	}
 	up, fewer := snapshot(v.n, false), snapshot(v.n-1, false)
