@@ -65,12 +65,9 @@ func (g Guard) outbound() bool { return !g.Pierce || g.Dirs&(1<<xfrm.Out) != 0 }
 // LiveGuards are the guards that the policies of a set call for, in the order
 // of the kernel's policy database: of two that cover a packet, the first decides.
 func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
-	type ranked struct {
-		Guard
-		priority uint32
-	}
-	var all []ranked
-	for _, t := range set.Tunnels {
+	guards := make([]Guard, 0, len(set.Tunnels)+len(set.Exceptions))
+	for i := range set.Tunnels {
+		t := &set.Tunnels[i]
 		for _, p := range t.Pairs {
 			// With "level use" the administrator lets the traffic pass in clear.
 			if t.Optional || !expressible(p) {
@@ -83,9 +80,7 @@ func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
 				Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
 				Dirs: p.Dirs, Source: LiveGuard, Peer: t.Remote, Tunnel: t.ID, Priority: p.Priority,
 			}
-			for _, g := range deviceGuards(g, p, host) {
-				all = append(all, ranked{g, p.Priority})
-			}
+			guards = append(guards, deviceGuards(g, p, host)...)
 		}
 	}
 	for _, e := range set.Exceptions {
@@ -93,26 +88,26 @@ func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
 		if p.IfID != 0 || p.Mark.Mask != 0 || p.Ifindex != 0 || unfit(p) != "" {
 			continue
 		}
-		all = append(all, ranked{Guard{
+		guards = append(guards, Guard{
 			Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
 			Pierce: true, Dirs: p.Dirs, Source: LiveGuard, Priority: e.Priority, Block: e.Action == xfrm.Block,
-		}, e.Priority})
+		})
 	}
-	slices.SortStableFunc(all, func(a, b ranked) int {
-		return cmp.Or(
-			cmp.Compare(a.priority, b.priority),
-			cmp.Compare(b.Remote.Bits(), a.Remote.Bits()),
-			cmp.Compare(b.Local.Bits(), a.Local.Bits()),
-			a.pair().Compare(b.pair()),
-			cmpBool(b.Pierce, a.Pierce),
-			cmp.Compare(a.Tunnel, b.Tunnel),
-		)
-	})
-	guards := make([]Guard, 0, len(all))
-	for _, r := range all {
-		guards = append(guards, r.Guard)
-	}
+	slices.SortStableFunc(guards, compareGuards)
 	return guards
+}
+
+func compareGuards(a, b Guard) int {
+	if a.Priority != b.Priority {
+		return cmp.Compare(a.Priority, b.Priority)
+	}
+	if n := b.Remote.Bits() - a.Remote.Bits(); n != 0 {
+		return n
+	}
+	if n := b.Local.Bits() - a.Local.Bits(); n != 0 {
+		return n
+	}
+	return cmp.Or(a.pair().Compare(b.pair()), cmpBool(b.Pierce, a.Pierce), cmp.Compare(a.Tunnel, b.Tunnel))
 }
 
 // deviceGuards returns the pair itself, or, where it belongs to a device that is
@@ -181,7 +176,8 @@ func (g Guard) key() guardKey {
 // live and remembered ones by priority, as the kernel would, a live one before
 // a remembered one; then configured ones. What is live is not repeated.
 func allGuards(live, others []Guard) []Guard {
-	all := slices.Clone(live)
+	all := make([]Guard, 0, len(live)+len(others))
+	all = append(all, live...)
 	standing := make(map[guardKey]bool, len(live))
 	for _, g := range live {
 		standing[g.key()] = true
