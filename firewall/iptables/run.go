@@ -57,7 +57,9 @@ func (p *processes) runProgram(ctx context.Context, timeout time.Duration, stdin
 	// a commit, and dies with its children (modprobe) when its time is over.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
+	// What it printed is read within this time of its end, by us, who may have to
+	// wait for a processor.
+	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Start()
 	if err == nil {
 		p.add(cmd.Process.Pid)
