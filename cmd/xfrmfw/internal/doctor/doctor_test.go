@@ -133,6 +133,25 @@ func TestVTI(t *testing.T) {
 	if len(found) != 1 || found[0].Check != "rp-filter" || !strings.Contains(found[0].Seen, "strict (1) on vti0") {
 		t.Errorf("without a route of IPv4: %+v", found)
 	}
+	// Loose does as strict on a device without an address, and lets them pass on one that has an address.
+	for _, tt := range []struct {
+		mode     int
+		numbered bool
+		want     string
+	}{{1, false, "vti0.rp_filter=0"}, {2, false, "vti0.rp_filter=0"}, {1, true, "vti0.rp_filter=2"}, {2, true, ""}, {0, false, ""}} {
+		in := vti()
+		in.Sysctl.Links["vti0"] = LinkSysctl{ReversePath: tt.mode}
+		if tt.numbered {
+			in.Snapshot.Host.Addresses = append(in.Snapshot.Host.Addresses, xfrm.Address{Link: 4, Prefix: netip.MustParsePrefix("10.255.0.1/32")})
+		}
+		found := Examine(in)
+		if tt.want == "" && len(found) == 0 {
+			continue
+		}
+		if tt.want == "" || len(found) != 1 || !strings.Contains(found[0].Mend[0], tt.want) {
+			t.Errorf("%+v: %+v", tt, found)
+		}
+	}
 }
 
 func with(change func(*Input)) Input {

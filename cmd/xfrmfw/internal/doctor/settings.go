@@ -88,11 +88,11 @@ func disableXfrm(in Input) []Finding {
 // tunnel and the like, and not ESP itself.
 func reversePath(in Input) []Finding {
 	var found []Finding
-	strict := func(link, why string) {
+	drops := func(link, mode, why, instead string) {
 		found = append(found, Finding{
-			Severity: Warning, Seen: fmt.Sprintf("rp_filter is strict (1) on %s, %s", link, why),
+			Severity: Warning, Seen: fmt.Sprintf("rp_filter is %s on %s, %s", mode, link, why),
 			Breaks: "the kernel drops these packets silently (TcpExtIPReversePathFilter in nstat)",
-			Mend:   []string{fmt.Sprintf("sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.%s.rp_filter=2    # loose", word(link))},
+			Mend:   []string{fmt.Sprintf("sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.%s.rp_filter=%s", word(link), instead)},
 		})
 	}
 	seen := make(map[string]bool)
@@ -102,7 +102,7 @@ func reversePath(in Input) []Finding {
 			there, ok2 := in.linkTo(t.Remote)
 			if ok && ok2 && here.Index != there.Index && in.Sysctl.Links[here.Name].ReversePath == 1 && !seen[here.Name] {
 				seen[here.Name] = true
-				strict(here.Name, fmt.Sprintf("which has %s, while the route to the peer %s leads by %s", t.Local, t.Remote, there.Name))
+				drops(here.Name, "strict (1)", fmt.Sprintf("which has %s, while the route to the peer %s leads by %s", t.Local, t.Remote, there.Name), "2    # loose")
 			}
 		}
 		if i >= len(in.Result.Tunnels) {
@@ -110,13 +110,25 @@ func reversePath(in Input) []Finding {
 		}
 		for _, name := range in.Result.Tunnels[i].Devices {
 			at := slices.IndexFunc(in.Snapshot.Host.Links, func(l xfrm.Link) bool { return l.Name == name })
-			if at < 0 || seen[name] || in.Sysctl.Links[name].ReversePath != 1 || in.Snapshot.Host.Links[at].Kind == "xfrm" {
+			if at < 0 || seen[name] || in.Sysctl.Links[name].ReversePath == 0 || in.Snapshot.Host.Links[at].Kind == "xfrm" {
 				continue
 			}
-			if !in.routed(in.Snapshot.Host.Links[at].Index) {
-				seen[name] = true
-				strict(name, "the device of tunnel "+in.name(i)+", and no route leads into it without a mark")
+			index := in.Snapshot.Host.Links[at].Index
+			if in.routed(index) {
+				continue
 			}
+			// Loose is as strict on a device without an address (no_addr in __fib_validate_source).
+			mode, instead := "strict (1)", "2    # loose"
+			if !in.numbered(index) {
+				instead = "0    # it has no address of IPv4: loose (2) would drop them too"
+				if in.Sysctl.Links[name].ReversePath == 2 {
+					mode = "loose (2)"
+				}
+			} else if in.Sysctl.Links[name].ReversePath == 2 {
+				continue
+			}
+			seen[name] = true
+			drops(name, mode, "the device of tunnel "+in.name(i)+", and no route leads into it without a mark", instead)
 		}
 	}
 	return found
@@ -131,6 +143,11 @@ func (in Input) routed(index int32) bool {
 		return r.Link == index && r.Dst.Addr().Is4() && !r.Dst.IsSingleIP() && !r.Dst.Addr().IsLinkLocalUnicast() && !r.Dst.Addr().IsMulticast() &&
 			(slices.Contains(unmarked, r.Table) || len(in.Snapshot.Host.Rules) == 0)
 	})
+}
+
+// numbered reports whether an interface has an address of IPv4.
+func (in Input) numbered(index int32) bool {
+	return slices.ContainsFunc(in.Snapshot.Host.Addresses, func(a xfrm.Address) bool { return a.Link == index && a.Prefix.Addr().Is4() })
 }
 
 // redirects tell hosts of a network to go round the gateway, where they and the
