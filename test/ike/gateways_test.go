@@ -19,17 +19,12 @@ func TestGateways(t *testing.T) {
 	moon, sun := n.Moon, n.Sun
 	closed(t, moon, sun)
 	quick := []string{"retransmit_timeout = 2", "retransmit_tries = 3", "retransmit_base = 1.5"}
-	conf := func(g *lab.Host, connection, child []string) string {
+	start := func(g *lab.Host) *lab.Charon {
 		// The addresses are left open: one of them will change.
-		return strings.ReplaceAll(gatewayConf(n, g, side{connection: connection, child: child}, updown(t)),
-			"remote_addrs = "+moon.Outer(f).String(), "remote_addrs = %any")
+		return g.StartCharon(t, strings.ReplaceAll(gatewayConf(n, g, side{connection: []string{"dpd_delay = 2"}}, updown(t)),
+			"remote_addrs = "+moon.Outer(f).String(), "remote_addrs = %any"), quick...)
 	}
-	start := func(g *lab.Host, connection, child []string) *lab.Charon {
-		return g.StartCharon(t, conf(g, connection, child), quick...)
-	}
-	sunIKE := start(sun, []string{"dpd_delay = 2"}, nil)
-	moonIKE := start(moon, []string{"dpd_delay = 2", "rekey_time = 5", "over_time = 60"},
-		[]string{"rekey_time = 3", "rand_time = 0", "life_time = 60"})
+	sunIKE, moonIKE := start(sun), start(moon)
 	wire := n.Wire(t)
 	n.Alice.MustNotPing(t, n.Bob.Inner(f), 1)
 	moonIKE.Swanctl(t, "--initiate", "--timeout", "60", "--child", "sun-net")
@@ -56,7 +51,15 @@ func TestGateways(t *testing.T) {
 		goon := duration(20 * time.Second)
 		ping := n.Alice.Start(t, nil, "ip", "netns", "exec", n.Alice.Netns(), "ping", "-n", "-i", "0.1", "-W", "5",
 			"-w", fmt.Sprint(int(goon.Seconds())), n.Bob.Inner(f).String())
-		for end := time.Now().Add(goon); time.Now().Before(end); time.Sleep(time.Second) {
+		for i, end := 0, time.Now().Add(goon); time.Now().Before(end); i++ {
+			// Not by lifetimes: a rekey of the child that comes while the IKE SA is rekeyed may be lost, and is not tried again.
+			switch i % 4 {
+			case 0:
+				moonIKE.Swanctl(t, "--rekey", "--child", "sun-net")
+			case 2:
+				moonIKE.Swanctl(t, "--rekey", "--ike", "site")
+			}
+			time.Sleep(time.Second)
 			for _, line := range strings.Split(sun.Run(t, "ip", "xfrm", "state"), "\n") {
 				if fields := strings.Fields(line); len(fields) > 3 && fields[0] == "proto" {
 					spis[fields[3]] = true
@@ -104,13 +107,6 @@ func TestGateways(t *testing.T) {
 			t.Errorf("rekeys cost %v looks and %d restores; it said %q", looks, restores, said)
 		}
 	})
-
-	// A rekey of the IKE SA that the move to another address cuts off would end it, in strongSwan.
-	moonIKE.Load(t, conf(moon, []string{"dpd_delay = 2"}, nil))
-	moonIKE.Swanctl(t, "--terminate", "--ike", "site")
-	moonIKE.Swanctl(t, "--initiate", "--timeout", "60", "--child", "sun-net")
-	eventuallyPings(t, n.Alice, n.Bob.Inner(f))
-	eventuallyInSync(t, moon, sun)
 
 	t.Run("mobike", func(t *testing.T) {
 		moon.Sysctl(t, "net/ipv4/conf/all/promote_secondaries=1", "net/ipv4/conf/wan0/promote_secondaries=1")
