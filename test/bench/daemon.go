@@ -62,9 +62,10 @@ func (v variant) daemon(ctx context.Context, args []string) error {
 	}
 
 	var ups []time.Duration
-	name := site(v.n).String()
-	for range min(v.rounds, 3) {
-		if err := batch(v.settings, addPolicies(v.n)); err != nil {
+	for round := range min(v.rounds, 3) {
+		// Another one each time: what was there once is remembered.
+		name := site(v.n + round).String()
+		if err := batch(v.settings, addPolicies(v.n+round)); err != nil {
 			return err
 		}
 		start := time.Now()
