@@ -27,7 +27,7 @@ func TestExplain(t *testing.T) {
 	packets := int(number(t, "XFRMFW_PACKETS", 300))
 	t.Logf("seed %d", seed)
 	n := lab.NewNetwork(t)
-	c := comparison{Network: n, rand: rand.New(rand.NewPCG(seed, 0)), explained: make(map[string]explanation), rules: make(map[string]string)}
+	c := comparison{Network: n, rand: rand.New(rand.NewPCG(seed, 0)), explained: make(map[string]explanation), portless: make(map[[2]netip.Addr]bool), rules: make(map[string]string)}
 	tunnels := []lab.IPsec{{Reqid: 11, Priority: 1000}, {Reqid: 12, Priority: 1000, Inner: lab.IPv6}}
 	for _, tunnel := range tunnels {
 		n.Up(t, tunnel)
@@ -95,6 +95,8 @@ type comparison struct {
 	sent      int
 	snapshot  string
 	explained map[string]explanation
+	// portless has the pairs between which a packet went whose flow has nothing but its addresses to tell it by.
+	portless map[[2]netip.Addr]bool
 
 	rules                 map[string]string // by ID
 	by                    map[string]int

@@ -101,6 +101,13 @@ func (c *comparison) sample(from *lab.Host, src, dst netip.Addr, ipsec bool) una
 	if !ipsec && kind >= 8 {
 		kind = c.rand.IntN(8)
 	}
+	if kind == 7 {
+		// A second one is of the same flow, and explain speaks of a flow's first packet.
+		if c.portless[[2]netip.Addr{src, dst}] || c.portless[[2]netip.Addr{dst, src}] {
+			kind = 6
+		}
+		c.portless[[2]netip.Addr{src, dst}] = true
+	}
 	switch {
 	case kind < 3:
 		port := []uint16{22, 80, 443, uint16(1 + c.rand.IntN(65535))}[c.rand.IntN(4)]
