@@ -117,6 +117,19 @@ func (w world) send(p Packet) passage { return w.leave(p, "OUTPUT") }
 // forward sends a packet that was let into FORWARD on through POSTROUTING.
 func (w world) forward(p Packet) passage { return w.leave(p, "FORWARD") }
 
+// last asks mangle alone as a packet leaves, whatever filter says.
+func (w world) last(p Packet) passage {
+	trace := func(w world, p Packet) passage {
+		var out passage
+		p, out.final, out.steps = w.eval[p.Family()].Trace(Mangle, "POSTROUTING", p)
+		out.mark = p.Mark
+		return out
+	}
+	got := trace(w, p)
+	w.reflects(p, got, trace)
+	return got
+}
+
 func (w world) leave(p Packet, hook string) passage {
 	got := w.out(p, hook)
 	w.reflects(p, got, func(mirror world, twin Packet) passage { return mirror.out(twin, hook) })
