@@ -31,6 +31,8 @@ func TestDashboardAndAlerts(t *testing.T) {
 	var packets atomic.Uint64
 	var trouble atomic.Bool
 	recorder := NewRecorder()
+	// A first scrape may come before the tunnels are looked at.
+	recorder.Reconciled(time.Millisecond, nil)
 	of := NewTunnels(func(context.Context) (State, error) {
 		n := packets.Add(10)
 		tun := tunnelOf("t0000000001", []status.Rule{rule("v", status.KindVerified, n)}, status.SA{SPI: "1", Dir: "in", Packets: n, Bytes: n})
