@@ -140,18 +140,22 @@ func TestErrorsAboutOtherFlowsPass(t *testing.T) {
 	ported := sunSite()
 	ported.proto, ported.port = xfrm.TCP, 22
 	w = compileWorld(t, snapshotOf(sunHost(), ported), Config{})
-	for port, want := range map[uint16]bool{22: true, 80: false} {
-		for _, ct := range []Conntrack{about("10.1.0.10", "10.2.0.10"), about("10.2.0.10", "10.1.0.10")} {
-			ct.Proto, ct.OrigSPort, ct.OrigDPort = xfrm.TCP, 31000, port
-			if ct.OrigSrc == addr("10.2.0.10") {
-				ct.OrigSPort, ct.OrigDPort = port, 31000
-			}
-			p := Packet{Src: addr("198.51.100.1"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
-			if got := w.arrive(p, nil); got.met(PurposeSpoof) != want {
-				t.Errorf("port %d, %v: stopped %v, want %v", port, ct, !want, want)
+	judged := func(w world, what string, ports map[uint16]bool) {
+		t.Helper()
+		for port, want := range ports {
+			for _, ct := range []Conntrack{about("10.1.0.10", "10.2.0.10"), about("10.2.0.10", "10.1.0.10")} {
+				ct.Proto, ct.OrigSPort, ct.OrigDPort = xfrm.TCP, 31000, port
+				if ct.OrigSrc == addr("10.2.0.10") {
+					ct.OrigSPort, ct.OrigDPort = port, 31000
+				}
+				p := Packet{Src: addr("198.51.100.1"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+				if got := w.arrive(p, nil); got.met(PurposeSpoof) != want {
+					t.Errorf("%s: port %d, %v: stopped %v, want %v", what, port, ct, !want, want)
+				}
 			}
 		}
 	}
+	judged(w, "port 22", map[uint16]bool{22: true, 80: false})
 
 	// A range of ports, as a selector's mask can express it.
 	snap := snapshotOf(sunHost(), ported)
@@ -166,18 +170,7 @@ func TestErrorsAboutOtherFlowsPass(t *testing.T) {
 	for name, w := range map[string]world{
 		"up": compileWorld(t, snap, Config{}), "remembered": compileInput(t, snapshotOf(sunHost()), Input{Guards: remember(nil, snap, 1000)}),
 	} {
-		for port, want := range map[uint16]bool{4999: false, 5000: true, 5007: true, 5008: false} {
-			for _, ct := range []Conntrack{about("10.1.0.10", "10.2.0.10"), about("10.2.0.10", "10.1.0.10")} {
-				ct.Proto, ct.OrigSPort, ct.OrigDPort = xfrm.TCP, 31000, port
-				if ct.OrigSrc == addr("10.2.0.10") {
-					ct.OrigSPort, ct.OrigDPort = port, 31000
-				}
-				p := Packet{Src: addr("198.51.100.1"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
-				if got := w.arrive(p, nil); got.met(PurposeSpoof) != want {
-					t.Errorf("%s, ports 5000 to 5007: %d, %v: stopped %v, want %v", name, port, ct, !want, want)
-				}
-			}
-		}
+		judged(w, name+", ports 5000 to 5007", map[uint16]bool{4999: false, 5000: true, 5007: true, 5008: false})
 	}
 }
 
