@@ -81,23 +81,21 @@ func (t SavedTable) Chain(name string) (SavedChain, bool) {
 // ends within a table is an error: a rule set read by half would be taken for a
 // rule set that lost its other half.
 func ParseSave(text []byte) (Save, error) {
-	p := saveParser{text: string(text)}
-	for n := 1; p.text != ""; n++ {
-		if err := p.line(p.next()); err != nil {
-			return Save{}, fmt.Errorf("parse iptables-save: line %d: %w", n, err)
-		}
-	}
-	if p.open {
-		return Save{}, fmt.Errorf("parse iptables-save: table %s ends without COMMIT", p.save.Tables[p.table].Name)
-	}
-	return p.save, nil
+	p := saveParser{text: string(text), last: true}
+	return p.end()
 }
 
 // saveParser holds what is known between lines. The rules of a chain stand
 // together in real output, so they are collected in runs: a run is a part of
-// rules, which is allocated once per table.
+// rules, which many chains share.
 type saveParser struct {
-	text   string
+	// text is what is not parsed yet. Unless last is set, more of it follows.
+	text string
+	last bool
+	// short tells that the line at hand goes on in text that is not there yet.
+	short bool
+	// lines counts those that were parsed.
+	lines  int
 	save   Save
 	table  int
 	open   bool
@@ -109,10 +107,37 @@ type saveParser struct {
 	name  string
 }
 
-func (p *saveParser) next() string {
-	line, rest, _ := strings.Cut(p.text, "\n")
-	p.text = rest
-	return line
+// parse takes all whole lines of the text.
+func (p *saveParser) parse() error {
+	for p.text != "" {
+		before := p.text
+		line, rest, whole := strings.Cut(p.text, "\n")
+		if !whole && !p.last {
+			return nil
+		}
+		p.text = rest
+		err := p.line(line)
+		if p.short {
+			p.text, p.short = before, false
+			return nil
+		}
+		if p.lines++; err != nil {
+			return fmt.Errorf("parse iptables-save: line %d: %w", p.lines, err)
+		}
+	}
+	return nil
+}
+
+// end takes the rest of the text.
+func (p *saveParser) end() (Save, error) {
+	p.last = true
+	if err := p.parse(); err != nil {
+		return Save{}, err
+	}
+	if p.open {
+		return Save{}, fmt.Errorf("parse iptables-save: table %s ends without COMMIT", p.save.Tables[p.table].Name)
+	}
+	return p.save, nil
 }
 
 func (p *saveParser) line(line string) error {
@@ -152,7 +177,7 @@ func (p *saveParser) remark(line string) {
 }
 
 func (p *saveParser) begin(name Table) {
-	p.open, p.name, p.rules, p.run = true, "", nil, 0
+	p.open, p.name, p.run = true, "", len(p.rules)
 	for i, t := range p.save.Tables {
 		if t.Name == name {
 			p.table = i
@@ -219,10 +244,7 @@ func (p *saveParser) rule(line string) error {
 			return fmt.Errorf("%.40q has a quote that does not end", rest)
 		}
 	}
-	if p.rules == nil {
-		p.rules = make([]SavedRule, 0, 1+p.countRules())
-	}
-	p.rules = append(p.rules, r)
+	p.keep(r)
 	return nil
 }
 
@@ -238,23 +260,29 @@ func (p *saveParser) continuation(rest string) (string, bool) {
 		case '"':
 			end := strings.IndexByte(p.text[i:], '\n')
 			if end < 0 {
-				end = len(p.text) - i
+				end, p.short = len(p.text)-i, !p.last
 			}
 			joined := rest + "\n" + p.text[:i+end]
 			p.text = p.text[min(len(p.text), i+end+1):]
 			return joined, true
 		}
 	}
+	p.short = !p.last && len(window) == len(p.text)
 	return "", false
 }
 
-// countRules is an upper bound for the rules left in this table.
-func (p *saveParser) countRules() int {
-	text := p.text
-	if end := strings.Index(text, "\nCOMMIT"); end >= 0 {
-		text = text[:end]
+// keep adds a rule to the current run, of which all rules are in one piece of
+// memory. Pieces are larger the more there are, since nobody knows how many rules
+// will come.
+func (p *saveParser) keep(r SavedRule) {
+	const least, most = 32, 4096
+	if len(p.rules) == cap(p.rules) {
+		run := p.rules[p.run:]
+		fresh := make([]SavedRule, len(run), max(least, min(2*cap(p.rules), most), 2*len(run)))
+		copy(fresh, run)
+		p.rules, p.run = fresh, 0
 	}
-	return strings.Count(text, "\n") + 1
+	p.rules = append(p.rules, r)
 }
 
 // flush gives the current run to its chain.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -34,6 +35,8 @@ type gateway struct {
 	memory []firewall.Guard
 	// live are the rules as they were read last, nil if they were not.
 	live map[xfrm.Family]firewall.Save
+	// looked tells that it was compiled before.
+	looked bool
 	// peers are the records of the updown hook, nil with a snapshot file.
 	peers *peers.Store
 	// natSources are what the live rules of others map to.
@@ -56,6 +59,11 @@ type wanted struct {
 // openGateway reads the configuration first, so that a bad one stops everything
 // before anything is looked at. With a snapshot file no program is needed.
 func openGateway(ctx context.Context, o *options, file string) (*gateway, error) {
+	// Most of what one look makes lives to its end, and to look for garbage in it
+	// would take the processor on which iptables-save runs.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(300)
+	}
 	g, _, err := openGatewayWith(ctx, o, file, iptables.Options{})
 	return g, err
 }
@@ -207,7 +215,7 @@ func (g *gateway) have(ctx context.Context) (map[xfrm.Family]firewall.Save, erro
 // look reads the live rules and the kernel, and plans what leads from the one to
 // what the other asks for.
 func (g *gateway) look(ctx context.Context) (wanted, map[xfrm.Family]firewall.Save, firewall.Change, error) {
-	have, err := g.have(ctx)
+	have, err := g.haveMeanwhile(ctx)
 	if err != nil {
 		return wanted{}, nil, firewall.Change{}, err
 	}
@@ -215,14 +223,47 @@ func (g *gateway) look(ctx context.Context) (wanted, map[xfrm.Family]firewall.Sa
 	return w, have, change, err
 }
 
-// plan reads the kernel and plans what leads from the live rules to what it asks
-// for. The rules come first: what others' NAT does to tunnel traffic is part of
-// what is asked for.
-func (g *gateway) plan(ctx context.Context, have map[xfrm.Family]firewall.Save) (wanted, firewall.Change, error) {
-	g.natSources, g.live = firewall.NATSources(have), have
-	if err := g.recall(); err != nil {
-		return wanted{}, firewall.Change{}, err
+// haveMeanwhile reads the live rules, and does meanwhile what plan will do once
+// they have been read: with many tunnels iptables-save takes longer than all else.
+// Nothing is taken from that guess. The kernel is read again, and unless it has
+// changed, or the live rules say what few do (whose NAT or marks matter to us), the
+// compiler and the planner are then asked for what they know. What fails will fail
+// again.
+func (g *gateway) haveMeanwhile(ctx context.Context) (map[xfrm.Family]firewall.Save, error) {
+	guessed := make(chan error, 1)
+	go func() { guessed <- g.guess(ctx) }()
+	have, err := g.have(ctx)
+	if e := <-guessed; err == nil {
+		err = e
 	}
+	return have, err
+}
+
+// guess compiles from what is known without the live rules, the first time: later
+// the compiler has less to do. The error is one of the memory, which is not read
+// again.
+func (g *gateway) guess(ctx context.Context) error {
+	if err := g.recall(); err != nil {
+		return err
+	}
+	if g.file != "" || g.looked || g.config.AutoMarks {
+		return nil
+	}
+	warnings := g.warnings
+	defer func() { g.warnings = warnings }() // they may not hold later
+	s, err := g.reader.Read(ctx)
+	if err != nil {
+		return nil
+	}
+	g.planner.Prepare(g.compile(s).result.Rulesets)
+	return nil
+}
+
+// plan reads the kernel and plans what leads from the live rules to what it asks
+// for, with the memory that recall read. The rules come first: what others' NAT
+// does to tunnel traffic is part of what is asked for.
+func (g *gateway) plan(ctx context.Context, have map[xfrm.Family]firewall.Save) (wanted, firewall.Change, error) {
+	g.natSources, g.live, g.looked = firewall.NATSources(have), have, true
 	w, err := g.want(ctx)
 	if err != nil {
 		return wanted{}, firewall.Change{}, err

@@ -30,7 +30,7 @@ func newMeasure(o *options) *measure {
 	m.tunnels = metrics.NewTunnels(func(ctx context.Context) (metrics.State, error) {
 		g := m.read.Load()
 		g.warnings = nil
-		r, err := g.report(ctx, o)
+		r, err := g.report(ctx, o, true)
 		g.live, g.memory = nil, nil // not to be held until the next scrape
 		if err != nil {
 			return metrics.State{}, err

@@ -30,7 +30,9 @@ each other, and with --json one report a line.`,
 			if err != nil {
 				return err
 			}
-			read := func(ctx context.Context) (status.Report, error) { return g.selected(ctx, o, names) }
+			read := func(ctx context.Context) (status.Report, error) {
+				return g.selected(ctx, o, names, !asJSON && !verbose)
+			}
 			if cmd.Flags().Changed("watch") {
 				if err := watchable(interval, file, names, all || verbose); err != nil {
 					return err
@@ -76,9 +78,9 @@ func watchable(interval time.Duration, file string, names []string, details bool
 }
 
 // selected is the report on the named tunnels, or on all.
-func (g *gateway) selected(ctx context.Context, o *options, names []string) (status.Report, error) {
+func (g *gateway) selected(ctx context.Context, o *options, names []string, terse bool) (status.Report, error) {
 	g.warnings = nil
-	r, err := g.report(ctx, o)
+	r, err := g.report(ctx, o, terse)
 	if err != nil || len(names) == 0 {
 		return r, err
 	}
@@ -88,9 +90,16 @@ func (g *gateway) selected(ctx context.Context, o *options, names []string) (sta
 	return r, nil
 }
 
-// report reads the kernel and the live rules and makes one report of both.
-func (g *gateway) report(ctx context.Context, o *options) (status.Report, error) {
-	w, have, change, err := g.look(ctx)
+// report reads the kernel and the live rules and makes one report of both, which
+// is terse without the text of the rules.
+func (g *gateway) report(ctx context.Context, o *options, terse bool) (status.Report, error) {
+	have, err := g.haveMeanwhile(ctx)
+	if err != nil {
+		return status.Report{}, err
+	}
+	collected := make(chan status.Rules, 1)
+	go func() { collected <- status.Collect(have, terse) }()
+	w, change, err := g.plan(ctx, have)
 	if err != nil {
 		return status.Report{}, err
 	}
@@ -98,7 +107,8 @@ func (g *gateway) report(ctx context.Context, o *options) (status.Report, error)
 	if g.file != "" {
 		return status.Build(in), nil
 	}
-	in.Live, in.Daemon = have, daemonState(o)
+	rules := <-collected
+	in.Live, in.Rules, in.Daemon = have, &rules, daemonState(o)
 	for _, d := range change.Differences {
 		in.Differences = append(in.Differences, d.String())
 	}

@@ -88,6 +88,9 @@ func (d *daemon) reconcile(ctx context.Context) (outcome, error) {
 				return out, err
 			}
 		}
+		if err := d.g.recall(); err != nil {
+			return out, err
+		}
 		d.known.begin()
 		w, change, err := d.g.plan(ctx, d.live)
 		if err != nil {

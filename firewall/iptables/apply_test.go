@@ -3,6 +3,7 @@ package iptables
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -38,20 +39,21 @@ func newHost(refuse ...int) (*host, *Programs) {
 	}
 }
 
-func (h *host) run(_ context.Context, _ time.Duration, stdin, path string, args ...string) ([]byte, string, error) {
+func (h *host) run(_ context.Context, _ time.Duration, stdin string, stdout io.Writer, path string, args ...string) (string, error) {
 	verb, family, _ := strings.Cut(path, " ")
 	k := h.kernels[family]
 	exit := errors.New("exit status 1")
 	if verb == "save" {
 		if h.breaks > 0 && h.restores >= h.breaks {
-			return nil, "Permission denied (you must be root)", exit
+			return "Permission denied (you must be root)", exit
 		}
-		return k.Save(), "", nil
+		_, err := stdout.Write(k.Save())
+		return "", err
 	}
 	if err := k.Restore(stdin, strings.Contains(strings.Join(args, " "), "--counters")); err != nil {
-		return nil, err.Error(), exit
+		return err.Error(), exit
 	}
-	return nil, "", nil
+	return "", nil
 }
 
 func (h *host) fail(string) error {

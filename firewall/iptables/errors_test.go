@@ -1,8 +1,10 @@
 package iptables
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -119,20 +121,22 @@ func TestFind(t *testing.T) {
 func TestRunEnvironment(t *testing.T) {
 	t.Setenv("XTABLES_LOCKFILE", "/tmp/x.lock")
 	t.Setenv("PLUTO_PEER_ID", "$(reboot)")
-	out, _, err := new(processes).runProgram(t.Context(), time.Minute, "", "/usr/bin/env")
+	var out bytes.Buffer
+	_, err := new(processes).runProgram(t.Context(), time.Minute, "", &out, "/usr/bin/env")
 	want := "LC_ALL=C\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nXTABLES_LOCKFILE=/tmp/x.lock\n"
-	if err != nil || string(out) != want {
-		t.Errorf("%v: %s", err, out)
+	if err != nil || out.String() != want {
+		t.Errorf("%v: %s", err, &out)
 	}
 }
 
 func TestRan(t *testing.T) {
 	p := &Programs{started: new(processes)}
-	out, _, err := p.started.runProgram(t.Context(), time.Minute, "", "/bin/sh", "-c", "echo $$")
+	var out bytes.Buffer
+	_, err := p.started.runProgram(t.Context(), time.Minute, "", &out, "/bin/sh", "-c", "echo $$")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	pid, err := strconv.Atoi(strings.TrimSpace(out.String()))
 	if err != nil || !p.Ran(pid) {
 		t.Errorf("process %d (%v) is not known", pid, err)
 	}
@@ -145,12 +149,13 @@ func TestRan(t *testing.T) {
 func TestPatience(t *testing.T) {
 	p := new(processes)
 	const patience = 2 * time.Second
-	out, _, err := p.runProgram(t.Context(), patience, "", "/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.5; done")
-	if err != nil || string(out) != "1\n2\n3\n4\n5\n6\n7\n8\n" {
-		t.Errorf("one that prints: %q, %v", out, err)
+	var out bytes.Buffer
+	_, err := p.runProgram(t.Context(), patience, "", &out, "/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.5; done")
+	if err != nil || out.String() != "1\n2\n3\n4\n5\n6\n7\n8\n" {
+		t.Errorf("one that prints: %q, %v", out.String(), err)
 	}
 	began := time.Now()
-	if _, _, err = p.runProgram(t.Context(), patience, "", "/bin/sh", "-c", "echo 1; sleep 60"); !errors.Is(err, errKilled) || !errors.Is(err, context.DeadlineExceeded) {
+	if _, err = p.runProgram(t.Context(), patience, "", io.Discard, "/bin/sh", "-c", "echo 1; sleep 60"); !errors.Is(err, errKilled) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one that hangs: %v", err)
 	}
 	if took := time.Since(began); took > 30*time.Second {

@@ -172,7 +172,7 @@ func executable(path string) bool {
 }
 
 func (p *Programs) askVersion(ctx context.Context, path string) (string, error) {
-	out, stderr, err := p.run(ctx, p.options.Timeout, "", path, "--version")
+	out, stderr, err := p.output(ctx, p.options.Timeout, "", path, "--version")
 	if err != nil {
 		return "", fmt.Errorf("ask %s for its version: %w", path, classify(err, stderr))
 	}

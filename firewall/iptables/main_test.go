@@ -145,7 +145,7 @@ func flush(t testing.TB, p *Programs) {
 	ctx := context.Background()
 	for _, family := range p.Families() {
 		for _, table := range []string{"mangle", "filter", "nat"} {
-			_, stderr, err := p.run(ctx, time.Minute, "*"+table+"\nCOMMIT\n", p.families[family].restore, "-w", "5")
+			_, stderr, err := p.output(ctx, time.Minute, "*"+table+"\nCOMMIT\n", p.families[family].restore, "-w", "5")
 			if err != nil {
 				t.Fatalf("flush %s: %v: %s", table, err, stderr)
 			}

@@ -93,7 +93,7 @@ func TestCounters(t *testing.T) {
 			}
 		}
 		// Counters are set as iptables-restore without --noflush sets them.
-		if _, stderr, err := p.run(t.Context(), p.options.Timeout, string(s.Append(nil)), p.families[family].restore, "--counters"); err != nil {
+		if _, stderr, err := p.output(t.Context(), p.options.Timeout, string(s.Append(nil)), p.families[family].restore, "--counters"); err != nil {
 			t.Fatal(err, stderr)
 		}
 		mustRestore(t, p, family, "*mangle\n-I FORWARD -j ACCEPT\nCOMMIT\n")
@@ -203,7 +203,7 @@ func fill(t *testing.T, p *Programs, family xfrm.Family) {
 // printed is the text of iptables-save without its remarks.
 func printed(t *testing.T, p *Programs, family xfrm.Family) string {
 	t.Helper()
-	out, stderr, err := p.run(t.Context(), p.options.Timeout, "", p.families[family].save, "-c")
+	out, stderr, err := p.output(t.Context(), p.options.Timeout, "", p.families[family].save, "-c")
 	if err != nil {
 		t.Fatal(err, stderr)
 	}
@@ -223,7 +223,7 @@ func TestUnreadable(t *testing.T) {
 		mustApply(t, p, plan(t, p, stack(xfrm.IPv4, "a")))
 		nft := func(args ...string) {
 			t.Helper()
-			if _, stderr, err := p.run(t.Context(), p.options.Timeout, "", "/usr/sbin/nft", args...); err != nil {
+			if _, stderr, err := p.output(t.Context(), p.options.Timeout, "", "/usr/sbin/nft", args...); err != nil {
 				need(t, "nft", "nft: "+err.Error()+" "+stderr)
 			}
 		}

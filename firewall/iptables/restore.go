@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"strconv"
@@ -25,14 +26,15 @@ func (p *Programs) Save(ctx context.Context, family xfrm.Family) (firewall.Save,
 }
 
 func (p *Programs) saveWith(ctx context.Context, family xfrm.Family, path string) (firewall.Save, error) {
-	out, stderr, err := p.run(ctx, p.options.Timeout, "", path, "-c")
+	var parser firewall.SaveParser
+	stderr, err := p.run(ctx, p.options.Timeout, "", &parser, path, "-c")
 	if err != nil {
 		if said := gist(stderr); said != "" {
 			return firewall.Save{}, fmt.Errorf("save (%s): %s: %w", family, said, classify(err, stderr))
 		}
 		return firewall.Save{}, fmt.Errorf("save (%s): %w", family, err)
 	}
-	save, err := firewall.ParseSave(out)
+	save, err := parser.Save()
 	if err != nil {
 		return firewall.Save{}, fmt.Errorf("save (%s): %w", family, err)
 	}
@@ -78,7 +80,7 @@ func (p *Programs) Restore(ctx context.Context, family xfrm.Family, text string,
 	}
 	// What is large takes its time, on the slowest of machines 2 ms a line.
 	timeout := p.options.Timeout + time.Duration(strings.Count(text, "\n"))*2*time.Millisecond
-	_, stderr, err := p.run(ctx, timeout, text, program.restore, args...)
+	stderr, err := p.run(ctx, timeout, text, io.Discard, program.restore, args...)
 	if err == nil {
 		return nil
 	}

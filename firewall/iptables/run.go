@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -14,9 +15,16 @@ import (
 )
 
 // runner runs a program with stdin until the context ends, or it has printed
-// nothing for the timeout, and returns what it printed: what is at work on a large
-// table does not hang.
-type runner func(ctx context.Context, timeout time.Duration, stdin, path string, args ...string) (stdout []byte, stderr string, err error)
+// nothing for the timeout, and passes on what it prints while it does: what is at
+// work on a large table does not hang.
+type runner func(ctx context.Context, timeout time.Duration, stdin string, stdout io.Writer, path string, args ...string) (stderr string, err error)
+
+// output runs a program and returns what it printed.
+func (p *Programs) output(ctx context.Context, timeout time.Duration, stdin, path string, args ...string) (stdout []byte, stderr string, err error) {
+	var out bytes.Buffer
+	stderr, err = p.run(ctx, timeout, stdin, &out, path, args...)
+	return out.Bytes(), stderr, err
+}
 
 // errKilled says that a program was killed, so that what it was at may or may
 // not have been done.
@@ -43,7 +51,7 @@ func (p *processes) has(pid int) bool {
 }
 
 // runProgram is a runner that notes which process it was.
-func (p *processes) runProgram(ctx context.Context, timeout time.Duration, stdin, path string, args ...string) ([]byte, string, error) {
+func (p *processes) runProgram(ctx context.Context, timeout time.Duration, stdin string, stdout io.Writer, path string, args ...string) (string, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	patience := time.AfterFunc(timeout, func() { cancel(context.DeadlineExceeded) })
@@ -51,19 +59,26 @@ func (p *processes) runProgram(ctx context.Context, timeout time.Duration, stdin
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = environment()
 	cmd.Stdin = strings.NewReader(stdin)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = alive{&stdout, patience, timeout}, &stderr
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	// Its own process group: it doesn't die of the terminal's ^C in the midst of
 	// a commit, and dies with its children (modprobe) when its time is over.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	// What it printed is read within this time of its end, by us, who may have to
-	// wait for a processor.
-	cmd.WaitDelay = 10 * time.Second
-	err := cmd.Start()
+	cmd.WaitDelay = drain
+	printed, err := newOutput(stdout, patience, timeout)
+	if err != nil {
+		return "", err
+	}
+	cmd.Stdout = printed.write
+	err = cmd.Start()
+	printed.started()
 	if err == nil {
 		p.add(cmd.Process.Pid)
 		err = cmd.Wait()
+	}
+	if e := printed.end(); err == nil {
+		err = e
 	}
 	var exit *exec.ExitError
 	if ctx.Err() != nil && err != nil {
@@ -71,24 +86,7 @@ func (p *processes) runProgram(ctx context.Context, timeout time.Duration, stdin
 	} else if errors.As(err, &exit) && !exit.Exited() {
 		err = errors.Join(errKilled, err)
 	}
-	return stdout.Bytes(), strings.TrimSpace(stderr.String()), err
-}
-
-// alive is a buffer for the output of a program that is given more time whenever
-// it prints.
-type alive struct {
-	to       *bytes.Buffer
-	patience *time.Timer
-	timeout  time.Duration
-}
-
-// Write is that of io.Writer.
-func (a alive) Write(b []byte) (int, error) {
-	// Once the timer has fired, the program is being killed.
-	if a.patience.Stop() {
-		a.patience.Reset(a.timeout)
-	}
-	return a.to.Write(b)
+	return strings.TrimSpace(stderr.String()), err
 }
 
 // environment is all that a program is told: messages in English, where modprobe

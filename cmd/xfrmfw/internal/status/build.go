@@ -19,6 +19,8 @@ type Input struct {
 	// Live are the saves of all families. Nil stands for a snapshot without
 	// live rules: the compiled ones are then shown, without counters.
 	Live map[firewall.Family]firewall.Save
+	// Rules are those of Live, where they were collected already.
+	Rules *Rules
 	// Differences are firewall.Plan's, one line each.
 	Differences []string
 	// Variant is "nft" or "legacy", empty for a snapshot.
@@ -49,7 +51,6 @@ func Build(in Input) Report {
 		Marks:       Marks{Tag: in.Marks.Tag, Verified: in.Marks.Verified},
 		Daemon:      in.Daemon,
 		Tunnels:     make([]Tunnel, len(in.Set.Tunnels)),
-		SharedRules: []Rule{},
 		Guards:      guardsOf(in.Result.Guards),
 		Ignored:     list(in.Set.Ignored, in.Result.Ignored),
 		Differences: list(in.Differences),
@@ -65,22 +66,22 @@ func Build(in Input) Report {
 			r.InSync = OutOfSync
 		}
 	}
-	index := make(map[string]int, len(in.Set.Tunnels))
+	rules := in.rules()
+	for i := range rules.all {
+		r.count(&rules.all[i])
+	}
+	tunnels := make(map[string]bool, len(in.Set.Tunnels))
 	for i, t := range in.Set.Tunnels {
-		index[t.ID] = i
-		r.Tunnels[i] = tunnel(t, in.Peers[t.ID])
-	}
-	for row := range rows(in) {
-		r.count(row)
-		i, ok := index[row.tunnel]
-		if !ok {
-			r.SharedRules = append(r.SharedRules, row.Rule)
-			continue
+		r.Tunnels[i], tunnels[t.ID] = tunnel(t, in.Peers[t.ID]), true
+		shown := &r.Tunnels[i]
+		if own := rules.of(t.ID); len(own) > 0 {
+			shown.Rules = own
 		}
-		t := &r.Tunnels[i]
-		t.Rules = append(t.Rules, row.Rule)
-		t.PacketsBy.count(row)
+		for j := range shown.Rules {
+			shown.PacketsBy.count(&shown.Rules[j])
+		}
 	}
+	r.SharedRules = rules.others(tunnels)
 	shared := indexShared(in.Result.Rulesets, r.SharedRules)
 	for i, t := range in.Set.Tunnels {
 		var report firewall.TunnelReport
@@ -91,6 +92,16 @@ func Build(in Input) Report {
 		r.Tunnels[i].states(t, report, shared, in.Snapshot.Time)
 	}
 	return r
+}
+
+func (in Input) rules() Rules {
+	switch {
+	case in.Rules != nil:
+		return *in.Rules
+	case in.Live != nil:
+		return Collect(in.Live, false)
+	}
+	return compiled(in.Result.Rulesets)
 }
 
 // list joins lists to one that is never nil, and so never null in JSON.

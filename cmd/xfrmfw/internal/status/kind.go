@@ -72,7 +72,7 @@ func countedAs(p firewall.Purpose, drops bool) Kind {
 }
 
 // count adds a rule's packets to its tunnel's.
-func (p *PacketsBy) count(r row) {
+func (p *PacketsBy) count(r *Rule) {
 	switch r.Kind {
 	case KindVerified:
 		p.Verified += r.Packets
@@ -86,7 +86,7 @@ func (p *PacketsBy) count(r row) {
 }
 
 // count adds a rule's packets to the report's sums.
-func (r *Report) count(of row) {
+func (r *Report) count(of *Rule) {
 	switch of.Kind {
 	case NotedStrayTag:
 		r.Counts.StrayTag += of.Packets
@@ -109,7 +109,7 @@ func (r *Report) count(of row) {
 	}
 }
 
-func (c *Counter) add(of row) {
+func (c *Counter) add(of *Rule) {
 	c.Packets += of.Packets
 	c.Bytes += of.Bytes
 }
