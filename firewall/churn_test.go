@@ -31,6 +31,7 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 77))
 		w := fake.NewWorld()
+		var joiner xfrm.Joiner
 		var compiler firewall.Compiler
 		var planner firewall.Planner
 		kernels := map[xfrm.Family]*fake.Kernel{xfrm.IPv4: {}, xfrm.IPv6: {}}
@@ -43,6 +44,11 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 			steps++
 			in := w.Input()
 			fresh := firewall.Compile(in)
+			joined := joiner.Tunnels(w.Snapshot())
+			if !reflect.DeepEqual(in.Set, joined) {
+				t.Fatalf("seed %d: the sets differ (-fresh +joined):\n%s", seed, gocmp.Diff(in.Set, joined, gocmp.Exporter(func(reflect.Type) bool { return true })))
+			}
+			in.Set = joined
 			kept := compiler.Compile(in)
 			if !reflect.DeepEqual(fresh, kept) {
 				t.Fatalf("seed %d: the results differ (-fresh +kept):\n%s", seed, gocmp.Diff(render(fresh), render(kept)))

@@ -12,12 +12,16 @@ import (
 // hash over what it protects, one that no peer can aim at another's. Reqid and outer addresses are left out, so that
 // the name survives a rekey, a restart of the IKE daemon and a peer that moves.
 // Only where two tunnels protect the very same do their addresses and reqid
-// count too.
-func nameTunnels(tunnels []Tunnel) {
+// count too. It reports whether there are no such tunnels, so that no name depends
+// on another tunnel.
+func nameTunnels(tunnels []Tunnel) (plain bool) {
 	seen := make(map[string]int, len(tunnels))
 	for i := range tunnels {
 		tunnels[i].ID = tunnels[i].hash(false)
 		seen[tunnels[i].ID]++
+	}
+	if len(seen) == len(tunnels) {
+		return true
 	}
 	for i := range tunnels {
 		if seen[tunnels[i].ID] > 1 {
@@ -39,6 +43,7 @@ func nameTunnels(tunnels []Tunnel) {
 			tunnels[i].ID += "-" + hex.EncodeToString([]byte{byte(n >> 8), byte(n)})
 		}
 	}
+	return false
 }
 
 func (t Tunnel) hash(outer bool) string {

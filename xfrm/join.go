@@ -15,12 +15,19 @@ import (
 // The reqid is what the kernel itself ties a template to a state by
 // (xfrm_tmpl_resolve), so it is the join's key here too. Where it is 0, as with
 // manual keying, if_id and mark tell tunnels apart as well.
+//
+// Who joins again and again keeps a Joiner.
 func Tunnels(s Snapshot) Set {
+	j := join(s)
+	return Set{Tunnels: j.tunnels, Exceptions: j.exceptions, Ignored: j.allIgnored()}
+}
+
+func join(s Snapshot) *joiner {
 	// A tunnel has three policies as a rule.
 	n := len(s.Policies)/3 + 1
 	j := joiner{
 		snapshot: s, byReqid: make(map[uint32]chain, n), index: make(map[tunnelKey]int), pairs: make(map[pairKey]int),
-		tunnels: make([]Tunnel, 0, n), next: make([]int, 0, n), keys: make([]tunnelKey, 0, n),
+		tunnels: make([]Tunnel, 0, n), next: make([]int, 0, n), keys: make([]tunnelKey, 0, n), unserved: make(map[uint32][]Ignored),
 	}
 	for i := range s.Policies {
 		j.policy(&s.Policies[i])
@@ -28,7 +35,8 @@ func Tunnels(s Snapshot) Set {
 	for i := range s.States {
 		j.state(&s.States[i])
 	}
-	return j.finish()
+	j.finish()
+	return &j
 }
 
 // tunnelKey is what policies of one tunnel have in common.
@@ -57,8 +65,12 @@ type joiner struct {
 	pairs      map[pairKey]int
 	exceptions []Exception
 	ignored    []Ignored
-	sockets    int
-	larval     int
+	// unserved are the states that serve no tunnel, by reqid.
+	unserved map[uint32][]Ignored
+	sockets  int
+	larval   int
+	// plain tells that no tunnel's name depends on another tunnel.
+	plain bool
 }
 
 // chain is the tunnels of one reqid.
@@ -107,6 +119,10 @@ func (j *joiner) tunnel(key tunnelKey) int {
 
 func (j *joiner) ignore(object, reason string) {
 	j.ignored = append(j.ignored, Ignored{Object: object, Reason: reason})
+}
+
+func (j *joiner) unserve(reqid uint32, object, reason string) {
+	j.unserved[reqid] = append(j.unserved[reqid], Ignored{Object: object, Reason: reason})
 }
 
 func (j *joiner) policy(p *Policy) {
@@ -250,7 +266,7 @@ func (j *joiner) state(s *State) {
 		return fmt.Sprintf("state %s -> %s %s spi %#x reqid %d", s.Src, s.Dst, s.Proto, s.SPI, s.Reqid)
 	}
 	if s.Proto != ESP && s.Proto != AH {
-		j.ignore(name(), "neither ESP nor AH")
+		j.unserve(s.Reqid, name(), "neither ESP nor AH")
 		return
 	}
 	reason := "no policy asks for its reqid"
@@ -275,7 +291,7 @@ func (j *joiner) state(s *State) {
 		t.SAs = append(t.SAs, SA{State: *s, Inbound: inbound})
 		return
 	}
-	j.ignore(name(), reason)
+	j.unserve(s.Reqid, name(), reason)
 }
 
 // direction tells which way a state goes for the tunnel. Where the policies
@@ -301,7 +317,7 @@ func (t *Tunnel) hasIfID(id uint32) bool {
 	return slices.ContainsFunc(t.Pairs, func(p Pair) bool { return p.IfID == id })
 }
 
-func (j *joiner) finish() Set {
+func (j *joiner) finish() {
 	for i := range j.tunnels {
 		t := &j.tunnels[i]
 		slices.SortFunc(t.Pairs, Pair.Compare)
@@ -310,24 +326,34 @@ func (j *joiner) finish() Set {
 		})
 		t.learnEndpoints()
 	}
-	nameTunnels(j.tunnels)
-	slices.SortFunc(j.tunnels, func(a, b Tunnel) int {
-		return cmp.Or(a.Pairs[0].Compare(b.Pairs[0]), cmp.Compare(a.ID, b.ID))
-	})
+	j.plain = nameTunnels(j.tunnels)
+	slices.SortFunc(j.tunnels, compareTunnels)
 	slices.SortStableFunc(j.exceptions, func(a, b Exception) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Pair.Dirs, b.Pair.Dirs), a.Pair.Compare(b.Pair))
 	})
+}
+
+func compareTunnels(a, b Tunnel) int {
+	return cmp.Or(a.Pairs[0].Compare(b.Pairs[0]), cmp.Compare(a.ID, b.ID))
+}
+
+// allIgnored lists what became no tunnel.
+func (j *joiner) allIgnored() []Ignored {
+	ignored := slices.Clone(j.ignored)
+	for _, states := range j.unserved {
+		ignored = append(ignored, states...)
+	}
 	if j.sockets > 0 {
-		j.ignore(fmt.Sprintf("%d socket policies", j.sockets), "they exempt an IKE daemon's own sockets")
+		ignored = append(ignored, Ignored{fmt.Sprintf("%d socket policies", j.sockets), "they exempt an IKE daemon's own sockets"})
 	}
 	if j.larval > 0 {
-		j.ignore(fmt.Sprintf("%d larval states", j.larval), "no keys yet: the IKE daemon is still negotiating")
+		ignored = append(ignored, Ignored{fmt.Sprintf("%d larval states", j.larval), "no keys yet: the IKE daemon is still negotiating"})
 	}
-	j.ignored = append(j.ignored, j.snapshot.Skipped...)
-	slices.SortFunc(j.ignored, func(a, b Ignored) int {
+	ignored = append(ignored, j.snapshot.Skipped...)
+	slices.SortFunc(ignored, func(a, b Ignored) int {
 		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Reason, b.Reason))
 	})
-	return Set{Tunnels: j.tunnels, Exceptions: j.exceptions, Ignored: j.ignored}
+	return ignored
 }
 
 // learnEndpoints fills addresses that the policies left open from the states.

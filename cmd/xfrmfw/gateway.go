@@ -25,7 +25,8 @@ type gateway struct {
 	config   firewall.Config
 	programs *iptables.Programs
 	reader   kernel.Reader
-	// compiler and planner keep what makes the next look cheaper.
+	// joiner, compiler and planner keep what makes the next look cheaper.
+	joiner   xfrm.Joiner
 	compiler firewall.Compiler
 	planner  firewall.Planner
 	// file is the snapshot that stands in for the kernel, if any.
@@ -117,7 +118,7 @@ func (g *gateway) want(ctx context.Context) (wanted, error) {
 
 // compile says what follows from a reading of the kernel.
 func (g *gateway) compile(s xfrm.Snapshot) wanted {
-	w := wanted{snapshot: s, set: xfrm.Tunnels(s)}
+	w := wanted{snapshot: s, set: g.joiner.Tunnels(s)}
 	w.peers = g.recognise(w.set)
 	guards := slices.Clone(g.config.Guard.Pairs)
 	now := time.Now().Unix()

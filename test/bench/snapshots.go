@@ -19,10 +19,11 @@ import (
 func snapshots(ctx context.Context, s settings) error {
 	var reader kernel.Reader
 	up := snapshot(s.n, false)
+	var joiner xfrm.Joiner
 	var compiler firewall.Compiler
 	var planner firewall.Planner
 	none := map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}
-	first, err := planner.Plan(compiler.Compile(input(up)).Rulesets, none)
+	first, err := planner.Plan(compiler.Compile(inputOf(up, joiner.Tunnels(up))).Rulesets, none)
 	if err != nil {
 		return err
 	}
@@ -32,7 +33,7 @@ func snapshots(ctx context.Context, s settings) error {
 	}
 	fewer := snapshot(s.n-1, false)
 	think := func(one xfrm.Snapshot) error {
-		change, err := planner.Plan(compiler.Compile(input(one)).Rulesets, have)
+		change, err := planner.Plan(compiler.Compile(inputOf(one, joiner.Tunnels(one))).Rulesets, have)
 		if err == nil && !change.Empty() {
 			have, err = planner.Stands(have, change)
 		}

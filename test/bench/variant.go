@@ -118,6 +118,7 @@ func (v variant) fromEmpty(ctx context.Context) error {
 // oneTunnel takes one of the tunnels down and up again, from what is known to
 // stand, as the daemon does.
 func (v variant) oneTunnel(ctx context.Context) error {
+	var joiner xfrm.Joiner
 	var compiler firewall.Compiler
 	var planner firewall.Planner
 	var reader kernel.Reader
@@ -128,7 +129,7 @@ func (v variant) oneTunnel(ctx context.Context) error {
 			return 0, 0, err
 		}
 		read := time.Since(start)
-		change, err := planner.Plan(compiler.Compile(input(s)).Rulesets, have)
+		change, err := planner.Plan(compiler.Compile(inputOf(s, joiner.Tunnels(s))).Rulesets, have)
 		if err != nil {
 			return 0, 0, err
 		}

@@ -92,6 +92,9 @@ func snapshot(n int, use bool) xfrm.Snapshot {
 }
 
 // input is what Compile is given for a snapshot.
-func input(s xfrm.Snapshot) firewall.Input {
-	return firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}}
+func input(s xfrm.Snapshot) firewall.Input { return inputOf(s, xfrm.Tunnels(s)) }
+
+// inputOf is input where the snapshot has been joined.
+func inputOf(s xfrm.Snapshot, set xfrm.Set) firewall.Input {
+	return firewall.Input{Set: set, Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}}
 }

@@ -190,13 +190,19 @@ func (w *World) pairs(r *rand.Rand) []pair {
 
 // Input is what Compile is given now.
 func (w *World) Input() firewall.Input {
+	s := w.Snapshot()
+	return firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: w.Config, Guards: slices.Clone(w.Guards)}
+}
+
+// Snapshot is what is read of the kernel now.
+func (w *World) Snapshot() xfrm.Snapshot {
 	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion, Host: w.Host}
 	local := netip.MustParseAddr("192.0.2.2")
 	for i := range w.tunnels {
 		w.tunnels[i].add(&s, local)
 	}
 	s.Sort()
-	return firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: w.Config, Guards: slices.Clone(w.Guards)}
+	return s
 }
 
 func (t *tunnel) add(s *xfrm.Snapshot, local netip.Addr) {

@@ -1,0 +1,320 @@
+package xfrm
+
+import (
+	"hash/maphash"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// Joiner joins again and again, as a daemon does, and joins anew only what has
+// changed since the last time. Its results are those of Tunnels. The zero value is
+// ready to use; it is not for concurrent use.
+//
+// Results share memory with each other, so nobody may write to them.
+type Joiner struct {
+	seed maphash.Seed
+	set  Set
+	// groups are what has a reqid in common: nothing else ties policies to states,
+	// so tunnels of one reqid don't depend on those of another. index finds them.
+	groups []group
+	index  map[uint32]int32
+	// rest is a hash of the policies that make no tunnel.
+	rest, restNow uint64
+	// unserved and ignored are the joiner's.
+	unserved  map[uint32][]Ignored
+	ignored   []Ignored
+	addresses []Address
+	// used are the states through which something has passed, by their place in the
+	// snapshot.
+	used []usedState
+	// plain tells that no tunnel's name depends on another tunnel.
+	plain bool
+	known bool
+}
+
+// group is the policies and states of one reqid.
+type group struct {
+	reqid uint32
+	// tunnel is the place of the only tunnel in the set, none or several.
+	tunnel int32
+	// sum adds up the hashes of the policies, so that their order is no part of it.
+	sum, sumNow uint64
+	// policies and states count what the snapshot has; found has a bit set for each
+	// state of the tunnel that is among them.
+	policies, states int32
+	found            uint64
+	changed          bool
+}
+
+// usedState is a state of a tunnel and its place in the snapshot.
+type usedState struct{ tunnel, sa, state int32 }
+
+// The places of tunnels that a group has not.
+const (
+	none    int32 = -1
+	several int32 = -2
+)
+
+// Tunnels is the function of that name.
+func (j *Joiner) Tunnels(s Snapshot) Set {
+	if !j.known {
+		j.seed, j.known = maphash.MakeSeed(), true
+		j.index = make(map[uint32]int32, len(s.Policies)/3+1)
+		j.look(&s)
+		return j.whole(s)
+	}
+	sockets, larval := j.look(&s)
+	j.count(&s)
+	changed := j.changed()
+	if j.rest != j.restNow || len(changed) > len(j.groups)/4+8 || !slices.Equal(j.addresses, s.Host.Addresses) || !j.rejoin(s, changed) {
+		return j.whole(s)
+	}
+	j.set.Ignored = (&joiner{snapshot: s, ignored: j.ignored, unserved: j.unserved, sockets: sockets, larval: larval}).allIgnored()
+	return j.set
+}
+
+// whole joins all.
+func (j *Joiner) whole(s Snapshot) Set {
+	all := join(s)
+	j.set = Set{Tunnels: all.tunnels, Exceptions: all.exceptions, Ignored: all.allIgnored()}
+	j.unserved, j.ignored, j.plain = all.unserved, all.ignored, all.plain
+	j.addresses = s.Host.Addresses
+	j.settle()
+	return j.set
+}
+
+// settle makes what was seen what is known.
+func (j *Joiner) settle() {
+	j.rest = j.restNow
+	if slices.ContainsFunc(j.groups, func(g group) bool { return g.policies == 0 && g.states == 0 }) {
+		j.groups = slices.DeleteFunc(j.groups, func(g group) bool { return g.policies == 0 && g.states == 0 })
+		clear(j.index)
+		for i, g := range j.groups {
+			j.index[g.reqid] = int32(i)
+		}
+	}
+	for i := range j.groups {
+		j.groups[i].sum, j.groups[i].tunnel = j.groups[i].sumNow, none
+	}
+	for i := range j.set.Tunnels {
+		g := &j.groups[j.index[j.set.Tunnels[i].Reqid]]
+		if g.tunnel != none {
+			g.tunnel = several
+			continue
+		}
+		g.tunnel = int32(i)
+	}
+}
+
+// look finds out what has changed.
+func (j *Joiner) look(s *Snapshot) (sockets, larval int) {
+	for i := range j.groups {
+		g := &j.groups[i]
+		g.sumNow, g.policies, g.states, g.found, g.changed = 0, 0, 0, 0, false
+	}
+	j.restNow, j.used = 0, j.used[:0]
+	for i := range s.Policies {
+		p := &s.Policies[i]
+		if p.Socket() {
+			sockets++
+			continue
+		}
+		reqid, ok := protects(p)
+		if !ok {
+			j.restNow += j.hash(p)
+			continue
+		}
+		g := j.group(reqid)
+		g.sumNow += j.hash(p)
+		g.policies++
+	}
+	for i := range s.States {
+		st := &s.States[i]
+		switch {
+		case st.Pseudo() || st.Proto == Comp:
+			continue
+		case st.Larval():
+			larval++
+			continue
+		}
+		g := j.group(st.Reqid)
+		g.states++
+		if g.tunnel < 0 {
+			g.changed = true
+			continue
+		}
+		at, used := j.set.Tunnels[g.tunnel].find(st)
+		if at < 0 {
+			g.changed = true
+			continue
+		}
+		g.found |= 1 << uint(at)
+		if used {
+			j.used = append(j.used, usedState{g.tunnel, int32(at), int32(i)})
+		}
+	}
+	return sockets, larval
+}
+
+// count brings what passed through states up to date.
+func (j *Joiner) count(s *Snapshot) {
+	if len(j.used) == 0 {
+		return
+	}
+	before := j.set.Tunnels
+	j.set.Tunnels = slices.Clone(before)
+	for _, u := range j.used {
+		t := &j.set.Tunnels[u.tunnel]
+		if &t.SAs[0] == &before[u.tunnel].SAs[0] {
+			t.SAs = slices.Clone(t.SAs)
+		}
+		t.SAs[u.sa].State = s.States[u.state]
+	}
+}
+
+// protects returns the reqid of a policy's tunnel, if it makes one.
+func protects(p *Policy) (reqid uint32, ok bool) {
+	if p.Action != Allow || p.Type != Main || p.Selector.Src.Addr().Is4In6() || p.Selector.Dst.Addr().Is4In6() {
+		return 0, false
+	}
+	for i := range p.Templates {
+		if t := &p.Templates[i]; t.Proto == ESP || t.Proto == AH {
+			return t.Reqid, true
+		}
+	}
+	return 0, false
+}
+
+func (j *Joiner) group(reqid uint32) *group {
+	at, ok := j.index[reqid]
+	if !ok {
+		at = int32(len(j.groups))
+		j.index[reqid] = at
+		j.groups = append(j.groups, group{reqid: reqid, tunnel: none, changed: true})
+	}
+	return &j.groups[at]
+}
+
+// find returns the place of a state among those of a tunnel, or -1, and whether
+// anything has passed through it since.
+func (t *Tunnel) find(s *State) (at int, used bool) {
+	for i := range t.SAs {
+		old := &t.SAs[i].State
+		if old.SPI != s.SPI || old.Dst != s.Dst {
+			continue
+		}
+		if *s == *old {
+			return i, false
+		}
+		now := *s
+		now.UseTime, now.Bytes, now.Packets, now.Errors = old.UseTime, old.Bytes, old.Packets, old.Errors
+		if now == *old {
+			return i, true
+		}
+	}
+	return -1, false
+}
+
+// changed are the reqids of the groups that are not as they were.
+func (j *Joiner) changed() map[uint32]bool {
+	reqids := make(map[uint32]bool)
+	for i := range j.groups {
+		g := &j.groups[i]
+		same := !g.changed && g.sum == g.sumNow && g.tunnel != several && len(j.unserved[g.reqid]) == 0
+		if same && g.tunnel >= 0 {
+			n := len(j.set.Tunnels[g.tunnel].SAs)
+			same = n == int(g.states) && g.found == 1<<n-1 // never so beyond 64
+		}
+		if !same {
+			reqids[g.reqid] = true
+		}
+	}
+	return reqids
+}
+
+// rejoin joins what has the given reqids. It reports false if names of tunnels may
+// depend on those of others.
+func (j *Joiner) rejoin(s Snapshot, reqids map[uint32]bool) bool {
+	if len(reqids) == 0 {
+		return true
+	}
+	if !j.plain {
+		return false
+	}
+	part := s
+	part.Policies, part.States = nil, nil
+	for i := range s.Policies {
+		if reqid, ok := protects(&s.Policies[i]); ok && reqids[reqid] {
+			part.Policies = append(part.Policies, s.Policies[i])
+		}
+	}
+	for i := range s.States {
+		if reqids[s.States[i].Reqid] {
+			part.States = append(part.States, s.States[i])
+		}
+	}
+	anew := join(part)
+	if !anew.plain {
+		return false
+	}
+	names := make(map[string]bool, len(anew.tunnels))
+	for i := range anew.tunnels {
+		names[anew.tunnels[i].ID] = true
+	}
+	tunnels := make([]Tunnel, 0, len(j.set.Tunnels)+len(anew.tunnels))
+	rest := anew.tunnels
+	for i := range j.set.Tunnels {
+		t := &j.set.Tunnels[i]
+		if reqids[t.Reqid] {
+			continue
+		}
+		if names[t.ID] {
+			return false
+		}
+		for len(rest) > 0 && compareTunnels(rest[0], *t) < 0 {
+			tunnels, rest = append(tunnels, rest[0]), rest[1:]
+		}
+		tunnels = append(tunnels, *t)
+	}
+	j.set.Tunnels = append(tunnels, rest...)
+	j.unserved = maps.Clone(j.unserved)
+	for reqid := range reqids {
+		delete(j.unserved, reqid)
+	}
+	maps.Copy(j.unserved, anew.unserved)
+	j.settle()
+	return true
+}
+
+// hash is of all of a policy that a join looks at.
+func (j *Joiner) hash(p *Policy) uint64 {
+	var stack [512]byte
+	s := &p.Selector
+	b := append(stack[:0], byte(p.Dir), byte(p.Type), byte(p.Action), byte(s.Proto), byte(s.Src.Bits()), byte(s.Dst.Bits()))
+	b = putAddr(putAddr(b, s.Src.Addr()), s.Dst.Addr())
+	b = put(b,
+		uint64(s.SPort.Port)<<48|uint64(s.SPort.Mask)<<32|uint64(s.DPort.Port)<<16|uint64(s.DPort.Mask),
+		uint64(p.Priority)<<32|uint64(p.IfID), uint64(p.Mark.Value)<<32|uint64(p.Mark.Mask), uint64(uint32(s.Ifindex)),
+	)
+	for i := range p.Templates {
+		t := &p.Templates[i]
+		b = append(b, byte(t.Proto), byte(t.Mode))
+		if t.Optional {
+			b[len(b)-1] |= 1 << 7
+		}
+		b = putAddr(putAddr(b, t.Src), t.Dst)
+		b = put(b, uint64(t.Reqid))
+	}
+	return maphash.Bytes(j.seed, b)
+}
+
+// putAddr appends an address and how long it is.
+func putAddr(b []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		four := a.As4()
+		return append(append(b, 4), four[:]...)
+	}
+	sixteen := a.As16()
+	return append(append(b, byte(a.BitLen())), sixteen[:]...)
+}
