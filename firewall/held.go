@@ -35,6 +35,9 @@ func (p *Planner) Stands(have map[Family]Save, change Change) (map[Family]Save, 
 		}
 		after[family] = h.save(save)
 	}
+	if p.want != nil && !p.leftovers {
+		p.stood = maps.Clone(after)
+	}
 	if p.have != nil { // or it would keep what this is to replace
 		p.have, p.change.Former = maps.Clone(after), after
 	}

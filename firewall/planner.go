@@ -1,6 +1,10 @@
 package firewall
 
-import "maps"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // Planner plans again and again, as a daemon does, and looks only at chains that
 // have changed since the last time: a chain whose rules are the same slice as
@@ -16,6 +20,10 @@ type Planner struct {
 	want   []Ruleset
 	have   map[Family]Save
 	change Change
+	// stood is what Stands returned of the last plan, nil if something of it was
+	// left over.
+	stood     map[Family]Save
+	leftovers bool
 }
 
 // ruleKey is where a list of rules stands.
@@ -46,16 +54,90 @@ func (p *Planner) Plan(want []Ruleset, have map[Family]Save) (Change, error) {
 		p.chains = make(map[ruleKey]*knownChain)
 	}
 	p.turn++
-	change, err := planWith(p, want, have)
+	change, err := p.plan(want, have)
 	maps.DeleteFunc(p.chains, func(_ ruleKey, k *knownChain) bool { return k.turn != p.turn })
-	p.want, p.have, p.change = nil, nil, Change{}
+	p.want, p.have, p.change, p.stood = nil, nil, Change{}, nil
 	if err == nil {
 		p.want = want
+		p.leftovers = len(change.Leftovers) > 0
 		if change.Empty() {
 			p.have, p.change = maps.Clone(have), change
 		}
 	}
 	return change, err
+}
+
+// plan plans from what is known to stand, if that is what there is: the rest is as
+// it was wanted then, so only the chains that are wanted otherwise now need be
+// looked at.
+func (p *Planner) plan(want []Ruleset, have map[Family]Save) (Change, error) {
+	if p.stood == nil || len(p.want) != len(want) || !maps.EqualFunc(p.stood, have, sameSave) {
+		return planWith(p, want, have)
+	}
+	wanted, there := make(map[Family]wantedFamily, len(have)), maps.Clone(have)
+	for i, rs := range want {
+		if err := validate(rs, p); err != nil {
+			return Change{}, fmt.Errorf("plan rules: %w", err)
+		}
+		before := p.want[i]
+		if before.Family != rs.Family {
+			return planWith(p, want, have)
+		}
+		var names map[chainKey]bool
+		rs.Chains, names = otherwise(before.Chains, rs.Chains)
+		wanted[rs.Family] = wantRuleset(rs, p)
+		there[rs.Family] = have[rs.Family].only(names)
+	}
+	if len(wanted) != len(there) {
+		return planWith(p, want, have)
+	}
+	change, err := plan(wanted, there, false)
+	change.Former = have
+	return change, err
+}
+
+// otherwise returns the chains that were not there before, or with other rules,
+// and the names of these and of those that are there no more. Both lists are in
+// the order of Rulesets.
+func otherwise(before, after []Chain) ([]Chain, map[chainKey]bool) {
+	var chains []Chain
+	names := make(map[chainKey]bool)
+	note := func(c Chain) { names[chainKey{c.Table, c.Name}] = true }
+	for _, c := range after {
+		for len(before) > 0 && compareChains(before[0], c) < 0 {
+			note(before[0])
+			before = before[1:]
+		}
+		if len(before) > 0 && compareChains(before[0], c) == 0 {
+			was := before[0]
+			before = before[1:]
+			if was.Rules.list == c.Rules.list {
+				continue
+			}
+		}
+		note(c)
+		chains = append(chains, c)
+	}
+	for _, c := range before {
+		note(c)
+	}
+	return chains, names
+}
+
+// only returns the save with those of our chains.
+func (s Save) only(names map[chainKey]bool) Save {
+	tables := slices.Clone(s.Tables)
+	for i := range tables {
+		t := &tables[i]
+		var chains []SavedChain
+		for j := range t.Chains {
+			if c := &t.Chains[j]; !c.Ours() || names[chainKey{t.Name, c.Name}] {
+				chains = append(chains, *c)
+			}
+		}
+		t.Chains = chains
+	}
+	return Save{Tables: tables, Unreadable: s.Unreadable}
 }
 
 // sameSave reports whether two saves are one and the same.
