@@ -10,8 +10,12 @@ import (
 // cappedSet is the set with the pairs as they may be claimed.
 func (c *compiler) cappedSet() xfrm.Set {
 	set := c.Set
+	if !slices.ContainsFunc(c.Config.Tunnels, func(tc TunnelConfig) bool { return tc.Remote != nil }) {
+		return set
+	}
 	set.Tunnels = slices.Clone(set.Tunnels)
-	for i, t := range set.Tunnels {
+	for i := range set.Tunnels {
+		t := &set.Tunnels[i]
 		tc, ok := c.config(t)
 		if !ok || tc.Remote == nil {
 			continue
@@ -32,7 +36,8 @@ func (c *compiler) cappedSet() xfrm.Set {
 // cut this host off from whatever it names.
 func (c *compiler) capped(guards []Guard) []Guard {
 	caps := make(map[string][]netip.Prefix)
-	for _, t := range c.Set.Tunnels {
+	for i := range c.Set.Tunnels {
+		t := &c.Set.Tunnels[i]
 		if tc, ok := c.config(t); ok && tc.Remote != nil {
 			caps[t.ID] = tc.Remote
 		}

@@ -16,11 +16,14 @@ import (
 // Entries for a connection or an identity then may be meant or not, and the
 // tunnel is held to all that may hold, so that it is never wider than it will
 // turn out to be.
-func (c *compiler) config(t xfrm.Tunnel) (TunnelConfig, bool) {
+func (c *compiler) config(t *xfrm.Tunnel) (TunnelConfig, bool) {
+	if len(c.Config.Tunnels) == 0 {
+		return TunnelConfig{}, false
+	}
 	var maybe []int
 	held, ok := TunnelConfig{}, false
 	for i, tc := range c.Config.Tunnels {
-		fits := tc.Match.fits(t, c.Peers[t.ID])
+		fits := tc.Match.fits(*t, c.Peers[t.ID])
 		if fits == unsure {
 			maybe = append(maybe, i)
 		}
@@ -42,6 +45,9 @@ func (c *compiler) config(t xfrm.Tunnel) (TunnelConfig, bool) {
 // unknownPeers warns of tunnels that are held to entries that may not be meant
 // for them.
 func (c *compiler) unknownPeers() {
+	if len(c.Config.Tunnels) == 0 {
+		return
+	}
 	for _, t := range c.Set.Tunnels {
 		if len(t.SAs) == 0 {
 			continue

@@ -14,24 +14,33 @@ type claim struct {
 	policyOnly bool
 }
 
+// claimsOf are the claims of one tunnel.
+func (c *compiler) claimsOf(tunnel int) []claim {
+	from := 0
+	if tunnel > 0 {
+		from = c.claimed[tunnel-1]
+	}
+	return c.claims[from:c.claimed[tunnel]]
+}
+
 // claim adds the tunnel's pairs to what may be verified.
 func (c *compiler) claim(i int) {
-	t := c.Set.Tunnels[i]
+	t := &c.Set.Tunnels[i]
 	tc, _ := c.config(t)
 	for _, p := range t.Pairs {
 		if reason := unfit(p); reason != "" {
 			c.uncertain[t.Reqid] = true
-			c.ignore(t, p, reason)
+			c.ignore(*t, p, reason)
 			continue
 		}
-		if t.Reqid == 0 && !c.distinct(t, p.Family()) {
+		if t.Reqid == 0 && !c.distinct(*t, p.Family()) {
 			c.uncertain[t.Reqid] = true
-			c.ignore(t, p, "reqid 0 and no outer addresses to tell it by: give the states a reqid")
+			c.ignore(*t, p, "reqid 0 and no outer addresses to tell it by: give the states a reqid")
 			continue
 		}
 		remotes := within(p.Remote, tc.Remote)
 		if len(remotes) == 0 {
-			c.ignore(t, p, "the configuration's remote: leaves nothing of its remote selector")
+			c.ignore(*t, p, "the configuration's remote: leaves nothing of its remote selector")
 		}
 		for _, remote := range remotes {
 			p.Remote = remote

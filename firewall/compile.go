@@ -137,7 +137,9 @@ type compiler struct {
 	result Result
 	// claims are the tunnels' pairs as they may be verified: capped by the
 	// configuration, and only those that a rule can express.
-	claims   []claim
+	claims []claim
+	// claimed is how many claims the tunnels up to each one have.
+	claimed  []int
 	overlays []overlay
 	// devices maps xfrm interfaces to their tunnel.
 	devices map[string]int
@@ -191,7 +193,7 @@ func newCompiler(in Input) *compiler {
 	c.offload = packetOffload(in.Set)
 	c.connected = connectedNetworks(in.Host, c.isTunnelDevice)
 	c.result.Tunnels = make([]TunnelReport, len(in.Set.Tunnels))
-	c.claims = make([]claim, 0, len(in.Set.Tunnels))
+	c.claims, c.claimed = make([]claim, 0, len(in.Set.Tunnels)), make([]int, 0, len(in.Set.Tunnels))
 	for i := range in.Set.Tunnels {
 		t := &in.Set.Tunnels[i]
 		_, again := c.shared[t.Reqid]
@@ -199,6 +201,7 @@ func newCompiler(in Input) *compiler {
 		c.up[t.ID] = t.Up()
 		c.report(i)
 		c.claim(i)
+		c.claimed = append(c.claimed, len(c.claims))
 	}
 	c.unknownPeers()
 	c.enforcement()
@@ -230,14 +233,16 @@ func (c *compiler) isTunnelDevice(name string) bool {
 
 // report fills in what status shows of a tunnel.
 func (c *compiler) report(i int) {
-	t := c.Set.Tunnels[i]
+	t := &c.Set.Tunnels[i]
 	r := &c.result.Tunnels[i]
 	r.Name = c.Peers[t.ID].Connection
 	if tc, ok := c.config(t); ok && tc.Name != "" {
 		r.Name = tc.Name
 	}
 	r.Witness = Witness{NoEvidence, "no inbound state: the tunnel is down"}
-	for _, sa := range t.SAs {
+	r.SAs = slices.Grow(r.SAs, len(t.SAs))
+	for i := range t.SAs {
+		sa := &t.SAs[i]
 		w := witness(sa, c.Host, c.Config.Marks)
 		r.SAs = append(r.SAs, w)
 		if sa.Inbound && (r.Evidence == NoEvidence || w.Evidence == PolicyOnly && r.Evidence == TagAndPolicy) {

@@ -30,7 +30,7 @@ type Witness struct {
 }
 
 // witness tells what an inbound state's packets can show in PREROUTING.
-func witness(sa xfrm.SA, host xfrm.Host, marks Marks) Witness {
+func witness(sa *xfrm.SA, host xfrm.Host, marks Marks) Witness {
 	if !sa.Inbound {
 		return Witness{NoEvidence, "outbound: what leaves is matched by the policy it goes into"}
 	}
@@ -42,7 +42,7 @@ func witness(sa xfrm.SA, host xfrm.Host, marks Marks) Witness {
 		return Witness{TagAndPolicy, "the state's own output mark sets the tag"}
 	case sa.SetMark.Mask&marks.Tag != 0:
 		return only("the state's output mark %s overwrites the tag", sa.SetMark)
-	case greedy(sa.State, host, marks):
+	case greedy(&sa.State, host, marks):
 		return only("the state is found by mark %s, which covers our bits, so its packets are not tagged", sa.Mark)
 	case sa.Offload.Ifindex != 0:
 		return only("the state is offloaded to the network card")
@@ -57,7 +57,7 @@ func witness(sa xfrm.SA, host xfrm.Host, marks Marks) Witness {
 // greedy reports whether a tagged packet would no longer find the state, as its
 // lookup mark takes one of our bits. A VTI's states are found by the device's
 // key instead, so their mask does no harm.
-func greedy(s xfrm.State, host xfrm.Host, marks Marks) bool {
+func greedy(s *xfrm.State, host xfrm.Host, marks Marks) bool {
 	return s.Mark.Mask&marks.Both() != 0 && !vtiKey(host, s.Mark.Value)
 }
 

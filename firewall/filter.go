@@ -66,16 +66,22 @@ func (b *builder) tellLeaks(name string, own []Rule, entries []entry) []Rule {
 // packet that shows none is one that the kernel holds until the tunnel is up,
 // so only pairs without one are refused, and pierced as the policies have it.
 func (b *builder) downEntries() []entry {
+	live := func(g *Guard) bool { return g.Source == LiveGuard && !g.Pierce && g.Dirs&(1<<xfrm.Out) != 0 }
+	any := false
+	for i := range b.all {
+		g := &b.all[i]
+		any = any || !g.Pierce && g.family() == b.family && !live(g)
+	}
+	if !any {
+		return nil
+	}
 	all, plain := b.all, b.plain
 	defer func() { b.all, b.plain = all, plain }()
 	b.all, b.plain = slices.Clone(all), nil
-	for i, g := range all {
-		if g.Source == LiveGuard && !g.Pierce && g.Dirs&(1<<xfrm.Out) != 0 {
-			b.all[i].Pierce = true
+	for i := range b.all {
+		if g := &b.all[i]; live(g) {
+			g.Pierce = true
 		}
-	}
-	if !slices.ContainsFunc(b.all, func(g Guard) bool { return !g.Pierce && g.family() == b.family }) {
-		return nil
 	}
 	return b.leakEntriesNamed(Filter, "O")
 }

@@ -80,7 +80,11 @@ func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
 				Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
 				Dirs: p.Dirs, Source: LiveGuard, Peer: t.Remote, Tunnel: t.ID, Priority: p.Priority,
 			}
-			guards = append(guards, deviceGuards(g, p, host)...)
+			if p.IfID == 0 && p.Mark.Mask == 0 {
+				guards = append(guards, g)
+			} else {
+				guards = append(guards, deviceGuards(g, p, host)...)
+			}
 		}
 	}
 	for _, e := range set.Exceptions {
@@ -93,11 +97,31 @@ func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
 			Pierce: true, Dirs: p.Dirs, Source: LiveGuard, Priority: e.Priority, Block: e.Action == xfrm.Block,
 		})
 	}
-	slices.SortStableFunc(guards, compareGuards)
+	sortGuards(guards, compareGuards)
 	return guards
 }
 
-func compareGuards(a, b Guard) int {
+// sortGuards sorts guards by their places, as they are large, and mostly in order.
+func sortGuards(guards []Guard, compare func(a, b *Guard) int) {
+	sorted := true
+	for i := 1; i < len(guards) && sorted; i++ {
+		sorted = compare(&guards[i-1], &guards[i]) <= 0
+	}
+	if sorted {
+		return
+	}
+	order := make([]int, len(guards))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return compare(&guards[a], &guards[b]) })
+	before := slices.Clone(guards)
+	for i, at := range order {
+		guards[i] = before[at]
+	}
+}
+
+func compareGuards(a, b *Guard) int {
 	if a.Priority != b.Priority {
 		return cmp.Compare(a.Priority, b.Priority)
 	}
@@ -110,13 +134,10 @@ func compareGuards(a, b Guard) int {
 	return cmp.Or(a.pair().Compare(b.pair()), cmpBool(b.Pierce, a.Pierce), cmp.Compare(a.Tunnel, b.Tunnel))
 }
 
-// deviceGuards returns the pair itself, or, where it belongs to a device that is
-// routed into (an xfrm interface or a VTI), what of it is routed there: the
-// selectors say nothing then, and the peer may have chosen them.
+// deviceGuards returns what of a pair that belongs to a device (an xfrm interface or
+// a VTI) is routed there: the selectors say nothing then, and the peer may have
+// chosen them.
 func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
-	if p.IfID == 0 && p.Mark.Mask == 0 {
-		return []Guard{g}
-	}
 	var guards []Guard
 	isDevice := false
 	for _, l := range host.Links {
@@ -176,6 +197,9 @@ func (g Guard) key() guardKey {
 // live and remembered ones by priority, as the kernel would, a live one before
 // a remembered one; then configured ones. What is live is not repeated.
 func allGuards(live, others []Guard) []Guard {
+	if len(others) == 0 {
+		return live // which is in that order
+	}
 	all := make([]Guard, 0, len(live)+len(others))
 	all = append(all, live...)
 	standing := make(map[guardKey]bool, len(live))
@@ -188,7 +212,7 @@ func allGuards(live, others []Guard) []Guard {
 			all = append(all, g)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Guard) int {
+	sortGuards(all, func(a, b *Guard) int {
 		return cmp.Or(
 			cmpBool(a.Source == ConfigGuard, b.Source == ConfigGuard),
 			cmp.Compare(a.Priority, b.Priority),

@@ -94,7 +94,7 @@ func (b *builder) loggedAs(word string, tunnel int) []Rule {
 	if tunnel >= 0 {
 		id = b.Set.Tunnels[tunnel].ID
 		name = id
-		if tc, ok := b.config(b.Set.Tunnels[tunnel]); ok && tc.Name != "" {
+		if tc, ok := b.config(&b.Set.Tunnels[tunnel]); ok && tc.Name != "" {
 			name = tc.Name
 		}
 	}

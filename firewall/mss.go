@@ -25,8 +25,9 @@ const (
 // tunnels, in both directions. TCPMSS never raises it.
 func (b *builder) mss() {
 	var in, out []entry
-	for i, t := range b.Set.Tunnels {
-		tc, _ := b.config(t)
+	for i := range b.Set.Tunnels {
+		t := b.Set.Tunnels[i]
+		tc, _ := b.config(&t)
 		size := tc.MSS.Size
 		if tc.MSS.Auto {
 			size = segmentSize(t, b.Host, b.family)
@@ -35,8 +36,8 @@ func (b *builder) mss() {
 			continue
 		}
 		clamp := Rule{Proto: xfrm.TCP, Target: Target{Verb: ClampMSS, Size: size}, Purpose: PurposeMSS, Tunnel: t.ID}
-		for _, c := range b.claims {
-			if c.tunnel == i && c.pair.Family() == b.family && (c.pair.Proto == 0 || c.pair.Proto == xfrm.TCP) {
+		for _, c := range b.claimsOf(i) {
+			if c.pair.Family() == b.family && (c.pair.Proto == 0 || c.pair.Proto == xfrm.TCP) {
 				r := clamp
 				r.Src, r.Policy = c.pair.Remote, b.policyIn(t, b.family)
 				in = append(in, entry{key: c.pair.Remote, rules: []Rule{r}})

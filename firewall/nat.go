@@ -7,7 +7,7 @@ import "github.com/xfrmfw/xfrmfw/xfrm"
 func (b *builder) nat() {
 	var rules []Rule
 	keep := func(tunnel int, r Rule) bool {
-		t := b.Set.Tunnels[tunnel]
+		t := &b.Set.Tunnels[tunnel]
 		if tc, _ := b.config(t); !tc.KeepNAT {
 			return false
 		}

@@ -1,8 +1,8 @@
 package firewall
 
 import (
-	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -10,7 +10,7 @@ import (
 const (
 	chainRestrictIn  = "XFRMFW-RIN"
 	chainRestrictOut = "XFRMFW-ROUT"
-	// chainService, a letter and the tunnel's number name a restricted tunnel's chains.
+	// chainService, a letter and the tunnel's ID name a restricted tunnel's chains.
 	chainService  = "XFRMFW-SVC-"
 	chainLockdown = "XFRMFW-LOCKDOWN"
 )
@@ -22,23 +22,24 @@ const (
 // a tunnel are needed, as the in and out policy matches share only FORWARD.
 func (b *builder) restrictions() (in, out []Rule) {
 	var inTree, outTree []entry
-	for i, t := range b.Set.Tunnels {
+	for i := range b.Set.Tunnels {
+		t := &b.Set.Tunnels[i]
 		tc, _ := b.config(t)
 		if tc.In != nil {
-			name := fmt.Sprintf("%sI%d", chainService, i)
+			name := serviceChain("I", t.ID)
 			inTree = append(inTree, b.restrictedIn(i, name)...)
 			in = append(in, b.fromOverlay(i, name)...)
 			b.services(name, b.carriers(i, true), tc.In, append(b.loggedAs("in", i), Rule{Target: Target{Verb: Drop}}), t.ID)
 		}
 		if tc.Remote != nil {
 			// What the peer claims beyond the cap would draw traffic to it.
-			name := fmt.Sprintf("%sC%d", chainService, i)
+			name := serviceChain("C", t.ID)
 			outTree = append(outTree, b.restrictedOut(i, name)...)
 			out = append(out, b.intoDevice(i, name)...)
 			b.withinCap(name, tc.Remote, b.loggedAs("remote", i), t.ID)
 		}
 		if tc.Out != nil {
-			name := fmt.Sprintf("%sO%d", chainService, i)
+			name := serviceChain("O", t.ID)
 			outTree = append(outTree, b.restrictedOut(i, name)...)
 			out = append(out, b.intoDevice(i, name)...)
 			b.services(name, b.carriers(i, false), tc.Out, append(b.loggedAs("out", i), Rule{Target: Target{Verb: Reject}}), t.ID)
@@ -53,6 +54,12 @@ func (b *builder) restrictions() (in, out []Rule) {
 		Policy: PolicyMatch{Dir: PolicyOut}, Target: Target{Verb: Jump, Chain: chainRestrictOut}, Purpose: PurposeDispatch,
 	})
 	return in, out
+}
+
+// serviceChain names a chain of a tunnel, so that no other tunnel's coming or going
+// renames it. The ID's first letter would be one too many for a name.
+func serviceChain(letter, tunnel string) string {
+	return chainService + letter + "-" + strings.TrimPrefix(tunnel, "t")
 }
 
 // services builds a tunnel's chain: carriers, replies, the services, and the end.
@@ -114,8 +121,8 @@ func (b *builder) service(s Service) Rule {
 func (b *builder) restrictedIn(i int, chain string) []entry {
 	t := b.Set.Tunnels[i]
 	var entries []entry
-	for _, c := range b.claims {
-		if c.tunnel == i && c.pair.Family() == b.family {
+	for _, c := range b.claimsOf(i) {
+		if c.pair.Family() == b.family {
 			entries = append(entries, entry{key: c.pair.Remote, rules: []Rule{{
 				Src: c.pair.Remote, Policy: b.policyIn(t, b.family),
 				Target: Target{Verb: Jump, Chain: chain}, Purpose: PurposeDispatch, Tunnel: t.ID,

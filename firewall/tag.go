@@ -68,7 +68,7 @@ func (b *builder) tagging() {
 		greedyPair := slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return greedyPolicy(p, b.Host, m) })
 		for j := range t.SAs {
 			sa := &t.SAs[j]
-			if !sa.Inbound || sa.Family != b.family || !greedyPair && !greedy(sa.State, b.Host, m) {
+			if !sa.Inbound || sa.Family != b.family || !greedyPair && !greedy(&sa.State, b.Host, m) {
 				continue
 			}
 			o := outer{peer: sa.Src, local: sa.Dst, proto: sa.Proto, id: b.Set.Tunnels[i].ID}
