@@ -105,7 +105,7 @@ func (b *builder) policyOnlyRules() []Rule {
 
 // claimEntries are the rules of cases 1, 1c, 2 and 3, by the source they are for.
 func (b *builder) claimEntries() []entry {
-	entries := make([]entry, 0, len(b.claims))
+	entries := b.memo.entries(len(b.claims))
 	remake := func(i int) []Rule {
 		c := &b.claims[i]
 		t := &b.Set.Tunnels[c.tunnel]
@@ -226,8 +226,8 @@ func carrierRule(o overlay, tunnel string) Rule {
 // source says nothing by itself; but if it lies in the selectors of another
 // live tunnel, its errors have to come out of that one.
 func (b *builder) related() {
-	began := make([]entry, 0, len(b.claims))
-	replied := make([]entry, 0, len(b.claims))
+	began := b.memo.entries(len(b.claims))
+	replied := b.memo.entries(len(b.claims))
 	owner := make([]ownerEntry, 0, len(b.claims))
 	// The flow that the error is about has to be the tunnel's own, whichever end
 	// began it: a peer has no say in other peers' flows. Its remote end leads the

@@ -151,6 +151,8 @@ type compiler struct {
 	all        []Guard
 	byRemote   map[netip.Prefix]int
 	nextRemote []int
+	// sole tells of each guard that no other has its remote selector.
+	sole []bool
 	// alone are the answers of hasNoSource, by local selector.
 	alone map[netip.Prefix]bool
 	// memo is what was made in earlier compilations, or nil.
@@ -183,10 +185,14 @@ func newCompiler(in Input) *compiler {
 	c.overlays = overlays(c.cappedSet(), in.Host)
 	c.all = allGuards(c.capped(LiveGuards(in.Set, in.Host)), in.Guards)
 	c.byRemote = make(map[netip.Prefix]int, len(c.all))
-	c.nextRemote = make([]int, len(c.all))
+	c.nextRemote, c.sole = make([]int, len(c.all)), make([]bool, len(c.all))
 	for i := len(c.all) - 1; i >= 0; i-- {
 		remote := c.all[i].Remote
-		c.nextRemote[i] = c.byRemote[remote]
+		next := c.byRemote[remote]
+		c.nextRemote[i], c.sole[i] = next, next == 0
+		if next > 0 {
+			c.sole[next-1] = false
+		}
 		c.byRemote[remote] = i + 1
 	}
 	c.result.Guards, c.result.Warnings = c.all, warnings

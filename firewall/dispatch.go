@@ -105,6 +105,7 @@ func (b *builder) dispatchAnyOrder(table Table, root string, by direction, entri
 func (b *builder) tree(d dispatcher) {
 	d.family, d.memo = b.family, b.memo
 	b.set.Chains = append(b.set.Chains, d.tree()...)
+	b.memo.done(d.entries)
 }
 
 func (d dispatcher) tree() []Chain {
@@ -207,6 +208,8 @@ func (d *dispatcher) leaf() int {
 type group struct {
 	prefix  netip.Prefix
 	members []int
+	// size is how many members lie within, before they are known.
+	size int
 }
 
 // split divides members into groups below p, and the rest that the node itself
@@ -232,7 +235,8 @@ func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
 	if depth > p.Addr().BitLen() {
 		return nil, members
 	}
-	var wide, narrow []int
+	var wide []int
+	narrow := make([]int, 0, len(members))
 	for _, i := range members {
 		if d.entries[i].key.Bits() < depth {
 			wide = append(wide, i)
@@ -247,31 +251,39 @@ func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
 	}
 	// Neighbours mostly come in order, so the last group is tried first.
 	index := make(map[netip.Prefix]int, 1<<step)
-	var prefixes []netip.Prefix
+	var groups []group
+	last := -1
 	for _, i := range narrow {
 		key := d.entries[i].key.Addr()
-		if n := len(prefixes); n > 0 && prefixes[n-1].Contains(key) {
-			continue
+		if last < 0 || !groups[last].prefix.Contains(key) {
+			at, err := key.Prefix(depth)
+			if err != nil {
+				return nil, members // cannot be: depth fits the family
+			}
+			found, ok := index[at]
+			if last = found; !ok {
+				last = len(groups)
+				index[at] = last
+				groups = append(groups, group{prefix: at})
+			}
 		}
-		at, err := key.Prefix(depth)
-		if err != nil {
-			return nil, members // cannot be: depth fits the family
-		}
-		if _, ok := index[at]; !ok {
-			index[at] = len(prefixes)
-			prefixes = append(prefixes, at)
-		}
+		groups[last].size++
 	}
-	if len(prefixes) < 2 && len(wide) == 0 {
+	if len(groups) < 2 && len(wide) == 0 {
 		return nil, members
 	}
-	slices.SortFunc(prefixes, xfrm.ComparePrefix)
-	groups := make([]group, len(prefixes))
-	for g, at := range prefixes {
-		groups[g].prefix = at
-		index[at] = g
+	slices.SortFunc(groups, func(a, b group) int { return xfrm.ComparePrefix(a.prefix, b.prefix) })
+	copies := 0
+	if d.ordered {
+		copies = len(wide)
 	}
-	last := 0
+	room := make([]int, 0, len(narrow)+copies*len(groups))
+	for g := range groups {
+		at, end := len(room), len(room)+groups[g].size+copies
+		groups[g].members, room = room[at:at:end], room[:end]
+		index[groups[g].prefix] = g
+	}
+	last = 0
 	for _, i := range members {
 		key := d.entries[i].key
 		if key.Bits() >= depth {

@@ -175,6 +175,17 @@ func expressible(p xfrm.Pair) bool {
 	return l && r
 }
 
+// same reports whether two guards are alike in all but when they were seen, which is
+// part of no rule.
+func (g *Guard) same(o *Guard) bool {
+	if g.Since == o.Since && g.Expires == o.Expires {
+		return *g == *o
+	}
+	a := *g
+	a.Since, a.Expires = o.Since, o.Expires
+	return a == *o
+}
+
 // guardKey is what makes two guards the same.
 type guardKey struct {
 	local, remote         netip.Prefix

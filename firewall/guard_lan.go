@@ -11,6 +11,9 @@ import (
 // lanSpots are the connected networks under a guard's remote selector, each on
 // its own interface. A LAN is never cut from its own gateway.
 func (b *builder) lanSpots(g Guard) []lanSpot {
+	if !b.hasLANSpots(&g) {
+		return nil
+	}
 	var spots []lanSpot
 	for _, s := range b.connected {
 		if s.network.Overlaps(g.Remote) {
@@ -31,6 +34,19 @@ func (b *builder) lanSpots(g Guard) []lanSpot {
 		}
 	}
 	return spots
+}
+
+// hasLANSpots reports whether lanSpots may have any.
+func (b *builder) hasLANSpots(g *Guard) bool {
+	if g.Routed {
+		return true
+	}
+	for i := range b.connected {
+		if b.connected[i].network.Overlaps(g.Remote) {
+			return true
+		}
+	}
+	return false
 }
 
 // lanChain names the chain of a guard's connected networks.

@@ -46,7 +46,7 @@ func (b *builder) ownErrors() []Rule {
 // it answers, by its address in the flow: many tunnels can have the local
 // selector in common.
 func (b *builder) quotedEntries(place guardPlace) []entry {
-	entries := make([]entry, 0, len(b.all))
+	entries := b.memo.entries(len(b.all))
 	near := inNearBegan
 	if place == inQuotedReplied {
 		near = inNearReplied

@@ -136,7 +136,7 @@ func (b *builder) guardEntries(place guardPlace, inbound bool, rules func(Guard,
 	if inbound {
 		counts, match = Guard.inbound, inboundRule
 	}
-	entries := make([]entry, 0, len(b.all))
+	entries := b.memo.entries(len(b.all))
 	remake := func(i int) []Rule {
 		g := b.all[i]
 		if g.Pierce {
@@ -160,18 +160,33 @@ func (b *builder) keepGuards() {
 		return
 	}
 	b.plain = make([]*guardRules, len(b.all))
+	was := b.memo.places[b.family]
 	for i := range b.all {
 		g := &b.all[i]
-		if g.family() == b.family && (g.Pierce || b.isPlain(*g)) {
-			b.plain[i] = b.memo.guard(*g, !g.Pierce && b.byDestinationAlone(*g))
+		if g.family() != b.family || !g.Pierce && !b.isPlain(i) {
+			continue
 		}
+		alone := !g.Pierce && b.byDestinationAlone(*g)
+		for len(was.guards) > 0 && compareGuards(&was.guards[0], g) < 0 {
+			was = was.after()
+		}
+		// Most are where they were, so they need not be looked up.
+		if len(was.guards) > 0 && was.rules[0] != nil && was.rules[0].alone == alone && was.guards[0].same(g) {
+			b.plain[i] = was.rules[0]
+			b.memo.usedGuard(was.rules[0])
+			was = was.after()
+			continue
+		}
+		b.plain[i] = b.memo.guard(*g, alone)
 	}
+	b.memo.places[b.family] = guardPlacesOf{b.all, b.plain}
 }
 
 // isPlain reports whether neither a connected network nor another local selector
 // of its tunnel has a part in a guard's rules.
-func (b *builder) isPlain(g Guard) bool {
-	return len(b.lanSpots(g)) == 0 && (g.Local.Bits() == 0 || len(b.siblings(g)) == 1)
+func (b *builder) isPlain(i int) bool {
+	g := &b.all[i]
+	return (!b.hasLANSpots(g) || len(b.lanSpots(*g)) == 0) && (g.Local.Bits() == 0 || b.sole[i] || len(b.siblings(*g)) == 1)
 }
 
 // kept is where the rules of guard i for a place are counted, nil if they are not
@@ -240,10 +255,17 @@ func (b *builder) leakEntriesNamed(table Table, letter string) []entry {
 	place := inRefuse
 	if table == Mangle {
 		place = inLeak
+		var last netip.Prefix
 		for i := range b.all {
 			g := &b.all[i]
-			if g.family() == b.family && !g.Pierce && !b.made[b.sharedName(chainLocal, g.Local)] && b.sharesLeak(*g) {
-				b.localChain(*g)
+			if g.family() != b.family || g.Pierce || g.Local == last {
+				continue
+			}
+			if made := b.made[b.sharedName(chainLocal, g.Local)]; made || b.sharesLeak(*g) {
+				if !made {
+					b.localChain(*g)
+				}
+				last = g.Local
 			}
 		}
 	}
@@ -290,7 +312,7 @@ func (b *builder) localChain(g Guard) {
 // errorEntries are case 8c: an ICMP error quotes the packet that it is about, so
 // it must not go to a remote selector in clear unless it belongs to another flow.
 func (b *builder) errorEntries() []entry {
-	entries := make([]entry, 0, len(b.all))
+	entries := b.memo.entries(len(b.all))
 	remake := func(i int) []Rule {
 		g := b.all[i]
 		match := Rule{Dst: g.Remote}
@@ -299,13 +321,15 @@ func (b *builder) errorEntries() []entry {
 		}
 		return b.guarded(Mangle, "E", g, false, match, b.errorRules(g))
 	}
+	var last netip.Prefix
 	for i := range b.all {
 		g := &b.all[i]
 		if g.family() != b.family || !g.outbound() {
 			continue
 		}
-		if !g.Pierce && !g.Local.Overlaps(g.Remote) {
+		if !g.Pierce && g.Local != last && !g.Local.Overlaps(g.Remote) {
 			b.aboutChain(g.Local)
+			last = g.Local
 		}
 		entries = append(entries, keptEntry(g.Remote, b.kept(i, inError), i, remake))
 	}

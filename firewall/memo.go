@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -16,6 +17,12 @@ type memo struct {
 	claims map[claimMade]*claimRules
 	// nodes are the subtrees by family, table and chain.
 	nodes map[nodeKey]*subtree
+	// places are the guards of the last compilation and their rules, by family.
+	places map[Family]guardPlacesOf
+	// usedGuards and usedClaims count what was used in this compilation.
+	usedGuards, usedClaims int
+	// spare are lists of entries that nobody needs any more in this compilation.
+	spare [][]entry
 	// pieces are the rules for known reqids, by the remainder that they have in
 	// common.
 	pieces map[uint32]piece
@@ -33,8 +40,17 @@ type guardMade struct {
 // guardRules counts the rules of a guard in each of its places, plus one.
 type guardRules struct {
 	turn   int
+	alone  bool
 	counts [guardPlaces]uint8
 }
+
+// guardPlacesOf is guards and, in their order, what was made of them.
+type guardPlacesOf struct {
+	guards []Guard
+	rules  []*guardRules
+}
+
+func (p guardPlacesOf) after() guardPlacesOf { return guardPlacesOf{p.guards[1:], p.rules[1:]} }
 
 // guardPlace is a tree that guards have rules in.
 type guardPlace uint8
@@ -117,28 +133,58 @@ func (m *memo) begin(marks Marks) {
 		*m = memo{
 			marks: marks, turn: m.turn,
 			guards: make(map[guardMade]*guardRules), claims: make(map[claimMade]*claimRules),
-			nodes: make(map[nodeKey]*subtree), pieces: make(map[uint32]piece),
+			nodes: make(map[nodeKey]*subtree), pieces: make(map[uint32]piece), places: make(map[Family]guardPlacesOf),
 		}
 	}
 	m.turn++
+	m.usedGuards, m.usedClaims = 0, 0
 }
 
-// end drops what was not used.
+// end drops what was not used, once that is worth looking for.
 func (m *memo) end() {
-	for k, v := range m.guards {
-		if v.turn != m.turn {
-			delete(m.guards, k)
-		}
+	m.spare = nil
+	if many(len(m.guards), m.usedGuards) {
+		maps.DeleteFunc(m.guards, func(_ guardMade, r *guardRules) bool { return r.turn != m.turn })
 	}
-	for k, v := range m.claims {
-		if v.turn != m.turn {
-			delete(m.claims, k)
-		}
+	if many(len(m.claims), m.usedClaims) {
+		maps.DeleteFunc(m.claims, func(_ claimMade, r *claimRules) bool { return r.turn != m.turn })
 	}
 	for k, v := range m.nodes {
 		if v.turn != m.turn {
 			delete(m.nodes, k)
 		}
+	}
+}
+
+// many reports whether more is kept than was used, by enough to look through it.
+func many(kept, used int) bool { return kept > used+used/8+64 }
+
+// usedGuard notes that a guard's rules are of use still.
+func (m *memo) usedGuard(r *guardRules) {
+	if r.turn != m.turn {
+		r.turn = m.turn
+		m.usedGuards++
+	}
+}
+
+// entries returns an empty list of entries with room for n.
+func (m *memo) entries(n int) []entry {
+	if m != nil {
+		for i, list := range m.spare {
+			if cap(list) >= n {
+				m.spare = slices.Delete(m.spare, i, i+1)
+				return list
+			}
+		}
+	}
+	return make([]entry, 0, n)
+}
+
+// done takes back a list of entries.
+func (m *memo) done(entries []entry) {
+	if m != nil && cap(entries) > 64 {
+		clear(entries)
+		m.spare = append(m.spare, entries[:0])
 	}
 }
 
@@ -152,10 +198,10 @@ func (m *memo) guard(g Guard, alone bool) *guardRules {
 	key := guardMade{g, alone}
 	r := m.guards[key]
 	if r == nil {
-		r = new(guardRules)
+		r = &guardRules{alone: alone}
 		m.guards[key] = r
 	}
-	r.turn = m.turn
+	m.usedGuard(r)
 	return r
 }
 
@@ -169,7 +215,10 @@ func (m *memo) claim(key claimMade) *claimRules {
 		r = new(claimRules)
 		m.claims[key] = r
 	}
-	r.turn = m.turn
+	if r.turn != m.turn {
+		r.turn = m.turn
+		m.usedClaims++
+	}
 	return r
 }
 
