@@ -131,6 +131,11 @@ func (d *dispatcher) node(name string, p netip.Prefix, members []int, level int)
 		return
 	}
 	d.chains = append(d.chains, Chain{Table: d.table, Name: name})
+	if row, ok := d.row(members); ok {
+		d.chains[at].Rules = RulesOf(row...)
+		d.keep(name, members, level, d.chains[at:])
+		return
+	}
 	var groups []group
 	rest := members
 	if level < maxLevels {
@@ -165,21 +170,12 @@ func (d *dispatcher) rulesOf(members []int) []Rule {
 	for _, i := range members {
 		rules = append(rules, d.entries[i].all()...)
 	}
-	return rules
+	return d.joined(rules)
 }
 
 func (d *dispatcher) jump(p netip.Prefix, chain string) Rule {
 	r := Rule{Target: Target{Verb: Goto, Chain: chain}, Purpose: PurposeDispatch}
-	switch d.by &^ rare {
-	case bySource:
-		r.Src = p
-	case byDestination:
-		r.Dst = p
-	case byOrigSrc:
-		r.Ct.OrigSrc = p
-	case byReplSrc:
-		r.Ct.ReplSrc = p
-	}
+	*d.at(&r) = p
 	return r
 }
 

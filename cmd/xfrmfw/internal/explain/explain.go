@@ -3,6 +3,7 @@ package explain
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -185,7 +186,7 @@ func (w World) tunnel(k walker, q Query) *Tunnel {
 		for _, s := range k.trace {
 			switch s.Rule.Purpose {
 			case firewall.PurposeSpoofGuard, firewall.PurposeInjectGuard, firewall.PurposeLeakGuard:
-				id = cmp.Or(s.Rule.Tunnel, id)
+				id = cmp.Or(s.Rule.Tunnel, w.guarding(s.Rule, k.packet), id)
 			}
 		}
 	}
@@ -205,6 +206,24 @@ func (w World) tunnel(k walker, q Query) *Tunnel {
 	}
 	return &Tunnel{ID: id, State: "remembered"}
 }
+
+// guarding is the tunnel of the guard that a packet met, where neighbours have one
+// rule for several.
+func (w World) guarding(r firewall.Rule, p firewall.Packet) string {
+	for _, at := range []struct {
+		rule, local netip.Prefix
+		addr        netip.Addr
+	}{{r.Ct.OrigSrc, r.Dst, p.Ct.OrigSrc}, {r.Ct.ReplSrc, r.Dst, p.Ct.ReplSrc}, {r.Src, r.Dst, p.Src}, {r.Dst, r.Src, p.Dst}} {
+		for _, g := range w.Result.Guards {
+			if !g.Pierce && within(g.Remote, at.rule) && g.Remote.Contains(at.addr) && (at.local.Bits() <= 0 || at.local == g.Local) {
+				return g.Tunnel
+			}
+		}
+	}
+	return ""
+}
+
+func within(p, whole netip.Prefix) bool { return p.Bits() >= whole.Bits() && whole.Contains(p.Addr()) }
 
 // uses reports whether a device carries nothing but a tunnel's traffic.
 func (w World) uses(i int, device string) bool {
@@ -256,6 +275,6 @@ func (w World) verdict(k walker, p passage, family firewall.Family) Verdict {
 func (w World) byDestinationAlone(trace []firewall.TraceStep) bool {
 	s, ok := firewall.Last(trace, firewall.PurposeLeakGuard)
 	return ok && s.Rule.Src.Bits() == 0 && slices.ContainsFunc(w.Result.Guards, func(g firewall.Guard) bool {
-		return g.Tunnel == s.Rule.Tunnel && g.Remote == s.Rule.Dst && g.Local.Bits() > 0
+		return (s.Rule.Tunnel == "" || g.Tunnel == s.Rule.Tunnel) && within(g.Remote, s.Rule.Dst) && g.Local.Bits() > 0
 	})
 }

@@ -147,12 +147,18 @@ func TestGuards(t *testing.T) {
 	s := sun()
 	s.Policies, s.States = nil, nil
 	s.Host.Addresses = append(s.Host.Addresses, xfrm.Address{Link: 3, Prefix: pfx("10.22.0.1/24")})
+	for _, next := range []string{"10.1.1.0/24", "10.7.1.0/24"} {
+		s.Host.Routes = append(s.Host.Routes, xfrm.Route{Dst: pfx(next), Link: 2, Table: 254})
+	}
 	w := world(s, firewall.Config{})
 	w.Result = firewall.Compile(firewall.Input{
 		Set: w.Set, Host: s.Host, Config: firewall.Config{Marks: w.Marks}, NATSources: []netip.Prefix{pfx("10.22.0.9/32")},
 		Guards: []firewall.Guard{
 			{Local: pfx("10.2.0.0/24"), Remote: pfx("10.1.0.0/24"), Source: firewall.MemoryGuard, Tunnel: "tgone"},
 			{Local: pfx("10.22.0.0/24"), Remote: pfx("10.7.0.0/24"), Source: firewall.MemoryGuard, Tunnel: "tmapped"},
+			// Neighbours of both, with which they have one rule.
+			{Local: pfx("10.2.0.0/24"), Remote: pfx("10.1.1.0/24"), Source: firewall.MemoryGuard, Tunnel: "tnext"},
+			{Local: pfx("10.22.0.0/24"), Remote: pfx("10.7.1.0/24"), Source: firewall.MemoryGuard, Tunnel: "tbeside"},
 		},
 	})
 	for _, test := range []struct {
@@ -167,6 +173,10 @@ func TestGuards(t *testing.T) {
 		{"leak that SNAT would map", query("10.2.0.9", "10.7.0.5", nil), Rejected, "8d", "tmapped"},
 		{"an error that quotes", query("192.0.2.2", "10.1.0.5", func(q *Query) { q.Proto, q.DPort, q.ICMPType = xfrm.ICMP, 0, 11 }), Dropped, "8c", "tgone"},
 		{"spoof", query("10.1.0.9", "10.2.0.5", nil), Dropped, "6", "tgone"},
+		{"leak to a neighbour", query("10.2.0.9", "10.1.1.5", nil), Rejected, "8", "tnext"},
+		{"leak to a neighbour that SNAT would map", query("10.2.0.9", "10.7.1.5", nil), Rejected, "8d", "tbeside"},
+		{"an error that quotes a neighbour", query("192.0.2.2", "10.1.1.5", func(q *Query) { q.Proto, q.DPort, q.ICMPType = xfrm.ICMP, 0, 11 }), Dropped, "8c", "tnext"},
+		{"spoof of a neighbour", query("10.1.1.9", "10.2.0.5", nil), Dropped, "6", "tnext"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e, err := w.Explain(test.query)

@@ -1,0 +1,132 @@
+package firewall
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Sites that are numbered one after the other have their guards in few rules,
+// which cover what the sites have and not what lies between.
+func TestGuardsOfNeighbours(t *testing.T) {
+	const missing = 77
+	const apart = 200 // has another local selector
+	host := sunHost()
+	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.3.0.0/24"), Link: 3})
+	var row []site
+	for i := range 256 {
+		local := sunLAN
+		if i == apart {
+			local = "10.3.0.0/24"
+		}
+		if i != missing {
+			row = append(row, peer(i+1, fmt.Sprintf("203.0.113.%d", i), [2]string{local, fmt.Sprintf("10.100.%d.0/24", i)}))
+		}
+	}
+	up := snapshotOf(host, row...)
+	for name, w := range map[string]world{
+		"up": compileWorld(t, up, Config{}), "remembered": compileInput(t, snapshotOf(host), Input{Guards: remember(nil, up, 1000)}),
+	} {
+		guards := 0
+		for _, c := range w.result.Rulesets[0].Chains {
+			for _, r := range c.Rules.All() {
+				switch r.Purpose {
+				case PurposeSpoofGuard, PurposeInjectGuard, PurposeLeakGuard:
+					guards++
+				}
+			}
+		}
+		if guards > 256 {
+			t.Errorf("%s: %d rules guard 255 neighbours", name, guards)
+		}
+		for i := range 256 {
+			for _, host := range []int{0, 255} {
+				far, near := fmt.Sprintf("10.100.%d.%d", i, host), "10.2.0.9"
+				if i == apart {
+					near = "10.3.0.9"
+				}
+				want := i != missing
+				if got := w.arrive(clear4(far, near), nil); got.met(PurposeSpoof) != want {
+					t.Errorf("%s: from %s: stopped %v, want %v", name, far, !want, want)
+				}
+				about := Packet{Src: addr("198.51.100.7"), Dst: addr(near), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3}
+				for _, ends := range [][2]netip.Addr{{addr(far), addr(near)}, {addr(near), addr(far)}} {
+					about.Ct = Conntrack{State: CtRelated, OrigSrc: ends[0], OrigDst: ends[1], ReplSrc: ends[1], ReplDst: ends[0]}
+					if got := w.arrive(about, nil); got.met(PurposeSpoof) != want {
+						t.Errorf("%s: an error about %s and %s: stopped %v, want %v", name, ends[0], ends[1], !want, want)
+					}
+				}
+				leak := Packet{Src: addr(near), Dst: addr(far), In: "eth1", Out: "eth0", Proto: xfrm.UDP}
+				if got := w.forward(leak); got.met(PurposeReject) != want {
+					t.Errorf("%s: to %s: refused %v, want %v", name, far, !want, want)
+				}
+				if got := w.last(leak); got.met(PurposeLeak) != want {
+					t.Errorf("%s: to %s: stopped %v, want %v", name, far, !want, want)
+				}
+				quoting := Packet{Src: addr(sunWAN), Dst: addr(far), Out: "eth0", SrcLocal: true, Proto: xfrm.ICMP, ICMPType: 11}
+				if got := w.last(quoting); got.met(PurposeLeak) != want {
+					t.Errorf("%s: an error to %s: stopped %v, want %v", name, far, !want, want)
+				}
+				leak.In, leak.Misrouted = "eth0", true
+				if got := w.arrive(leak, nil); got.met(PurposeInject) != want {
+					t.Errorf("%s: a stranger's to %s: stopped %v, want %v", name, far, !want, want)
+				}
+			}
+		}
+	}
+}
+
+// Joined or not, the same addresses are covered, each by the right tunnel if one is named.
+func TestJoinedNetworksCoverTheSame(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 9))
+	fewer := 0
+	for range 2000 {
+		var list []network
+		for range 1 + r.IntN(40) {
+			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(256))}), 28+r.IntN(5)).Masked()
+			list = append(list, network{p, fmt.Sprint("t", r.IntN(3))})
+		}
+		joined := joinNetworks(slices.Clone(list))
+		if len(joined) < len(list) {
+			fewer++
+		}
+		for i := range 256 {
+			at := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+			by := make(map[string]bool)
+			for _, n := range list {
+				if n.prefix.Contains(at) {
+					by[n.tunnel] = true
+				}
+			}
+			covered := false
+			for _, n := range joined {
+				if n.prefix.Contains(at) {
+					covered = true
+					if n.tunnel != "" && !by[n.tunnel] {
+						t.Fatalf("%v became %v: %s is not %s's", list, joined, at, n.tunnel)
+					}
+				}
+			}
+			if covered != (len(by) > 0) {
+				t.Fatalf("%v became %v: %s is covered: %v", list, joined, at, covered)
+			}
+		}
+	}
+	if fewer < 300 {
+		t.Errorf("only %d of 2000 lists became shorter", fewer)
+	}
+	for _, whole := range []string{"0.0.0.0/1", "::/1"} {
+		p := netip.MustParsePrefix(whole)
+		last := netip.MustParsePrefix("128.0.0.0/1")
+		if p.Addr().Is6() {
+			last = netip.MustParsePrefix("8000::/1")
+		}
+		if got := joinNetworks([]network{{prefix: p}, {prefix: last}}); len(got) != 2 {
+			t.Errorf("the whole address space became %v", got)
+		}
+	}
+}
