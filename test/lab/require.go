@@ -48,8 +48,17 @@ func Require(t testing.TB) {
 	}
 }
 
-// Kernel is the series of the kernel that scripts/lab booted, such as 6.12, or empty elsewhere.
-func Kernel() string { return os.Getenv("XFRMFW_KERNEL") }
+// Kernel is the series of the kernel that scripts/lab booted, such as 6.12, or empty elsewhere. User-mode Linux is one
+// of 6.1.
+func Kernel() string {
+	if UML() {
+		return "6.1"
+	}
+	return os.Getenv("XFRMFW_KERNEL")
+}
+
+// UML reports whether the lab is user-mode Linux.
+func UML() bool { return os.Getenv("XFRMFW_KERNEL") == "uml" }
 
 // Variant is what iptables is in the lab: nft or legacy.
 func Variant() string {
