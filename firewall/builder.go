@@ -15,6 +15,10 @@ type builder struct {
 	made map[string]bool
 	// encaps is what encapPorts found, nil before it looked.
 	encaps []netip.AddrPort
+	// within is what guarding found, nil before it looked.
+	within []netip.Prefix
+	// clamped are the remote selectors whose connections' segments are kept small.
+	clamped []netip.Prefix
 	// plain are the guards whose rules are kept, in the order of all; nil where
 	// none are.
 	plain []*guardRules

@@ -52,14 +52,15 @@ func (b *builder) tellLeaks(name string, own []Rule, entries []entry) []Rule {
 	if len(entries) == 0 {
 		return nil
 	}
-	rules := append(b.deviceExempt(), b.neverJudged(true)...)
+	within := b.guarding()
+	rules := append(b.deviceExempt(), b.neverJudged(true, within, byDestination)...)
 	rules = append(rules, own...)
 	rules = append(rules, Rule{Target: Target{Verb: Goto, Chain: name + "-T"}, Purpose: PurposeDispatch})
 	b.chain(Filter, name, rules...)
 	b.dispatch(Filter, name+"-T", byDestination, entries)
-	return []Rule{{
-		Policy: PolicyMatch{Dir: PolicyOut, None: true}, Target: Target{Verb: Jump, Chain: name}, Purpose: PurposeDispatch,
-	}}
+	return b.gates(within, byDestination, Rule{
+		Policy: PolicyMatch{Dir: PolicyOut, None: true}, Target: Target{Verb: Jump, Chain: name},
+	})
 }
 
 // downEntries are the leaks of this host's own. Where a live policy stands, a

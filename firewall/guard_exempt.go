@@ -1,15 +1,19 @@
 package firewall
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // neverJudged returns what no guard looks at: what is not for a tunnel's sites,
 // or keeps the link itself alive. Neighbours are never asked through a router,
-// so of what passes through this host nothing is spared for its type.
-func (b *builder) neverJudged(outbound bool) []Rule {
+// so of what passes through this host nothing is spared for its type. The
+// packet's address by which it was led here lies within some prefixes: what can't
+// be there is not asked for.
+func (b *builder) neverJudged(outbound bool, within []netip.Prefix, by direction) []Rule {
 	var sources, destinations []string
 	if b.family == xfrm.IPv4 {
 		sources = []string{"0.0.0.0/32", "169.254.0.0/16"}
@@ -22,10 +26,14 @@ func (b *builder) neverJudged(outbound bool) []Rule {
 	}
 	var rules []Rule
 	for _, s := range sources {
-		rules = append(rules, Rule{Src: netip.MustParsePrefix(s), Target: Target{Verb: Return}, Purpose: PurposeExempt})
+		if p := netip.MustParsePrefix(s); by != bySource || overlapsAny(p, within) {
+			rules = append(rules, Rule{Src: p, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+		}
 	}
 	for _, d := range destinations {
-		rules = append(rules, Rule{Dst: netip.MustParsePrefix(d), Target: Target{Verb: Return}, Purpose: PurposeExempt})
+		if p := netip.MustParsePrefix(d); by != byDestination || overlapsAny(p, within) {
+			rules = append(rules, Rule{Dst: p, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+		}
 	}
 	if b.family == xfrm.IPv6 {
 		// A neighbour may be asked from and at its global address too.
@@ -65,6 +73,15 @@ func (b *builder) ownTraffic(outbound bool) []Rule {
 			r.Src, r.Dst, r.SPorts, r.DPorts = r.Dst, r.Src, r.DPorts, r.SPorts
 			r.SrcType, r.DstType = Local, ""
 		}
+	}
+	return rules
+}
+
+// fromDevices spares what comes out of tunnel interfaces.
+func (b *builder) fromDevices() []Rule {
+	var rules []Rule
+	for _, name := range slices.Sorted(maps.Keys(b.devices)) {
+		rules = append(rules, Rule{In: name, Target: Target{Verb: Return}, Purpose: PurposeExempt})
 	}
 	return rules
 }

@@ -23,7 +23,9 @@ func (b *builder) toMapped() Rule {
 // than the one they came in by. rpfilter works in PREROUTING only, so the
 // routes to the local selectors stand here as rules, the most specific first.
 func (b *builder) mapped() {
-	var rules []Rule
+	// What came out of a state or a tunnel's device is no stranger's.
+	rules := []Rule{{Policy: PolicyMatch{Dir: PolicyIn}, Target: Target{Verb: Return}, Purpose: PurposeDone}}
+	rules = append(rules, b.fromDevices()...)
 	for _, name := range b.Config.Guard.Asymmetric {
 		rules = append(rules, Rule{In: name, Target: Target{Verb: Return}, Purpose: PurposeExempt})
 	}

@@ -9,18 +9,22 @@ import (
 
 // The chains of the guards. spoof, inject, leak and error are trees.
 const (
-	chainSpoof   = "XFRMFW-SPOOF"
-	chainInject  = "XFRMFW-INJECT"
-	chainLeak    = "XFRMFW-LEAK"
-	chainDown    = "XFRMFW-DOWN"
-	chainRefuse  = "XFRMFW-REFUSE"
-	chainError   = "XFRMFW-ERROR"
-	chainQuoted  = "XFRMFW-QUOTED"
-	chainMapped  = "XFRMFW-MAPPED"
-	chainPost    = "XFRMFW-POST"
-	chainKnown   = "XFRMFW-KNOWN"
-	chainCrossed = "XFRMFW-CROSSED"
-	chainLAN     = "XFRMFW-LAN-"
+	chainSpoof  = "XFRMFW-SPOOF"
+	chainInject = "XFRMFW-INJECT"
+	chainLeak   = "XFRMFW-LEAK"
+	chainDown   = "XFRMFW-DOWN"
+	chainRefuse = "XFRMFW-REFUSE"
+	chainError  = "XFRMFW-ERROR"
+	chainQuoted = "XFRMFW-QUOTED"
+	chainMapped = "XFRMFW-MAPPED"
+	chainPost   = "XFRMFW-POST"
+	// chainArriving and chainLeaving are for what may be a guard's traffic, with
+	// what is exempt from guards in INPUT and in POSTROUTING.
+	chainArriving = "XFRMFW-ARRIVING"
+	chainLeaving  = "XFRMFW-LEAVING"
+	chainKnown    = "XFRMFW-KNOWN"
+	chainCrossed  = "XFRMFW-CROSSED"
+	chainLAN      = "XFRMFW-LAN-"
 	// chainRewritten and a letter name the chains of case 8b.
 	chainRewritten = "XFRMFW-NATED-"
 	// chainLocal and chainAbout begin the names of the chains that all pairs
@@ -32,13 +36,14 @@ const (
 // guards builds cases 6, 6b, 8, 8b, 8c and 8d in mangle, where every drop is.
 func (b *builder) guards() {
 	b.keepGuards()
-	never := b.neverJudged(false)
-	b.chain(Mangle, chainSpoof, append(slices.Clone(never), Rule{
-		Target: Target{Verb: Goto, Chain: chainSpoof + "-T"}, Purpose: PurposeDispatch,
-	})...)
+	within := b.guarding()
+	toSpoof := Rule{Target: Target{Verb: Goto, Chain: chainSpoof + "-T"}, Purpose: PurposeDispatch}
+	spoof := append(b.fromDevices(), b.neverJudged(false, within, bySource)...)
+	b.chain(Mangle, chainSpoof, append(spoof, toSpoof)...)
+	b.chain(Mangle, chainArriving, append(b.ownTraffic(false), Rule{Target: Target{Verb: Goto, Chain: chainSpoof}, Purpose: PurposeDispatch})...)
 	b.dispatch(Mangle, chainSpoof+"-T", bySource, b.spoofEntries())
 
-	inject := slices.Clone(never)
+	inject := b.neverJudged(false, within, byDestination)
 	for _, name := range b.Config.Guard.Asymmetric {
 		inject = append(inject, Rule{In: name, Target: Target{Verb: Return}, Purpose: PurposeExempt})
 	}
@@ -50,7 +55,9 @@ func (b *builder) guards() {
 	b.mapped()
 	b.quoted()
 
-	b.chain(Mangle, chainPost, b.postrouting(b.neverJudged(true))...)
+	leaving := gather(append(slices.Clone(within), b.clamped...), maxGates)
+	b.chain(Mangle, chainLeaving, b.postrouting(b.neverJudged(true, leaving, byDestination))...)
+	b.chain(Mangle, chainPost, b.gates(leaving, byDestination, Rule{Target: Target{Verb: Goto, Chain: chainLeaving}})...)
 	b.hook(Mangle, "POSTROUTING", chainPost)
 	b.dispatch(Mangle, chainLeak, byDestination, b.leakEntries(Mangle))
 	b.dispatch(Mangle, chainError, byDestination|rare, b.errorEntries())

@@ -1,9 +1,6 @@
 package firewall
 
 import (
-	"maps"
-	"slices"
-
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -23,8 +20,9 @@ func (b *builder) mangle() {
 			Proto: b.icmp(), Ct: CtMatch{State: CtRelated},
 			Target: Target{Verb: Jump, Chain: chainQuoted}, Purpose: PurposeDispatch,
 		},
-		Rule{Target: Target{Verb: Goto, Chain: chainInject}, Purpose: PurposeDispatch},
 	)
+	within := b.guarding()
+	pre = append(pre, b.gates(within, byDestination, Rule{Target: Target{Verb: Goto, Chain: chainInject}})...)
 	b.chain(Mangle, chainPre, pre...)
 	b.chain(Mangle, chainStray, Rule{Target: setMark(0, m.Both()), Purpose: PurposeStray})
 	b.hook(Mangle, "PREROUTING", chainPre)
@@ -32,11 +30,14 @@ func (b *builder) mangle() {
 	in := []Rule{{In: "lo", Target: Target{Verb: Return}, Purpose: PurposeExempt}}
 	in = append(in, b.tagDispatch()...)
 	in = append(in, b.recheck(true)...)
-	in = append(in, b.ownTraffic(false)...)
-	toSpoof := Rule{Target: Target{Verb: Goto, Chain: chainSpoof}, Purpose: PurposeDispatch}
-	b.chain(Mangle, chainIn, append(in, toSpoof)...)
+	// What came out of a state is not judged in clear.
+	inClear := PolicyMatch{Dir: PolicyIn, None: true}
+	in = append(in, b.gates(within, bySource, Rule{Policy: inClear, Target: Target{Verb: Goto, Chain: chainArriving}})...)
+	b.chain(Mangle, chainIn, in...)
 	b.hook(Mangle, "INPUT", chainIn)
-	b.chain(Mangle, chainFwd, append(b.recheck(false), b.toMapped(), toSpoof)...)
+	fwd := append(b.recheck(false), b.toMapped())
+	fwd = append(fwd, b.gates(within, bySource, Rule{Policy: inClear, Target: Target{Verb: Goto, Chain: chainSpoof}})...)
+	b.chain(Mangle, chainFwd, fwd...)
 	b.hook(Mangle, "FORWARD", chainFwd)
 
 	b.tagging()
@@ -107,7 +108,7 @@ func (b *builder) astray() bool {
 // flow's cleartext packets. What is verified is left alone by the guards.
 func (b *builder) recheck(input bool) []Rule {
 	verified := has(b.Config.Marks.Verified)
-	rules := []Rule{{Policy: PolicyMatch{Dir: PolicyIn}, Target: Target{Verb: Return}, Purpose: PurposeDone}}
+	var rules []Rule
 	for _, o := range b.overlays {
 		for _, name := range o.devices {
 			rules = append(rules, Rule{In: name, Mark: verified, Target: Target{Verb: Return}, Purpose: PurposeDone})
@@ -117,10 +118,10 @@ func (b *builder) recheck(input bool) []Rule {
 		// Such states' packets lose the security path before FORWARD.
 		rules = append(rules, Rule{Mark: verified, Target: Target{Verb: Return}, Purpose: PurposeDone})
 	} else {
-		rules = append(rules, Rule{Mark: verified, Target: setMark(0, b.Config.Marks.Verified), Purpose: PurposeStray})
-	}
-	for _, name := range slices.Sorted(maps.Keys(b.devices)) {
-		rules = append(rules, Rule{In: name, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+		rules = append(rules, Rule{
+			Mark: verified, Policy: PolicyMatch{Dir: PolicyIn, None: true},
+			Target: setMark(0, b.Config.Marks.Verified), Purpose: PurposeStray,
+		})
 	}
 	return rules
 }

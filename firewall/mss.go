@@ -43,6 +43,7 @@ func (b *builder) mss() {
 				in = append(in, entry{key: c.pair.Remote, rules: []Rule{r}})
 				r.Src, r.Dst, r.Policy = netip.Prefix{}, c.pair.Remote, b.policyOut(t, b.family)
 				out = append(out, entry{key: c.pair.Remote, rules: []Rule{r}})
+				b.clamped = append(b.clamped, c.pair.Remote)
 			}
 		}
 	}
