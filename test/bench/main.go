@@ -47,6 +47,9 @@ func run(ctx context.Context, s settings, part string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(s.dir) }()
+	if name, variant, ok := strings.Cut(part, ":"); ok && name == "packets" {
+		return packets(s, variant)
+	}
 	if part == "follow" { // with tunnels that come by and by
 		s.n = 0
 	}
@@ -63,7 +66,7 @@ func run(ctx context.Context, s settings, part string) error {
 		v := variant{settings: s, name: name}
 		return v.measure(ctx, only)
 	}
-	return fmt.Errorf("no part %q: use snapshot, nft, legacy or follow", part)
+	return fmt.Errorf("no part %q: use snapshot, nft, legacy, follow or packets", part)
 }
 
 // prepare makes the gateway in this process's own network namespace.

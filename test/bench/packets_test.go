@@ -1,0 +1,35 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+// A packet in clear that is no tunnel's meets the same few rules however many
+// tunnels there are, and all packets get through.
+func TestFewRulesForOthers(t *testing.T) {
+	first := make(map[string]int)
+	for _, n := range []int{10, 1000} {
+		in := input(snapshot(n, false))
+		in.Host.NoIPv6 = true
+		w := newWalker(firewall.Compile(in).Rulesets[0])
+		for i, c := range append(cleartext(), inESP(n)...) {
+			met, through := w.met(c.ways(n))
+			if !through {
+				t.Errorf("%d tunnels: %s: dropped", n, c.what)
+			}
+			switch {
+			case n == 10:
+				first[c.what] = met
+			case i < len(cleartext()) && met != first[c.what]:
+				t.Errorf("%s: %d rules with 10 tunnels, %d with %d", c.what, first[c.what], met, n)
+			case met > first[c.what]+64:
+				t.Errorf("%s: %d rules with 10 tunnels, %d with %d", c.what, first[c.what], met, n)
+			}
+			if i < len(cleartext()) && met > 20 {
+				t.Errorf("%s meets %d rules", c.what, met)
+			}
+		}
+	}
+}
