@@ -9,44 +9,74 @@ import (
 
 // mostJoined is how many entries are tried as one chain at most, in the hope
 // that they are neighbours: one that changes has the rules of all made anew.
-const mostJoined = 512
+const mostJoined = 1024
 
 // joined puts rules that differ in nothing but neighbouring networks, and in the
 // tunnel that they name, into one rule for the network that is both: sites are
 // mostly numbered one after the other, and one gateway's guards say the same of
-// each. It is done to rules that all lead to one chain and stand next to each
-// other, so that a packet gets there if any of them matches, whichever it is and
-// however often: neither guards nor the chains that they lead to leave anything
-// on a packet. Just the networks that were there are covered, and nothing else.
-// The rule names its tunnel only if it is that of both.
+// each. It is done to rules that all lead to one chain and that no other rule
+// stands between, so that a packet gets there if any of them matches, whichever
+// it is and however often: neither guards nor the chains that they lead to leave
+// anything on a packet. Just the networks that were there are covered, and
+// nothing else. The rule names its tunnel only if it is that of both.
+//
+// What is for no network of theirs may as well stand before them, as an owner's
+// own rule does before that of the next one.
 func (d *dispatcher) joined(rules []Rule) []Rule {
-	out := rules[:0:0]
-	changed := false
-	for i := 0; i < len(rules); {
-		from := i
-		for i++; i < len(rules) && rules[i].Target == rules[from].Target && d.joinable(&rules[i-1]) && d.joinable(&rules[i]); i++ {
-		}
-		run := rules[from:i]
-		if len(run) > 1 {
-			run = d.join(run)
-			changed = changed || len(run) < i-from
-		}
-		out = append(out, run...)
+	out := make([]Rule, 0, len(rules))
+	var run []Rule
+	var end netip.Addr // of all the run's networks
+	flush := func() {
+		out = append(out, d.join(run)...)
+		run = run[:0]
 	}
-	if !changed {
-		return rules
+	for i := range rules {
+		r := &rules[i]
+		network := *d.at(r)
+		past := len(run) > 0 && network.IsValid() && end.Less(network.Addr())
+		switch {
+		case d.joinable(r):
+			if len(run) > 0 && run[0].Target != r.Target {
+				flush()
+			}
+			if at := lastOf(network); len(run) == 0 || end.Less(at) {
+				end = at
+			}
+			run = append(run, *r)
+		case past:
+			out = append(out, *r)
+		default:
+			flush()
+			out = append(out, *r)
+		}
 	}
+	flush()
 	return out
 }
 
+// lastOf is the last address of a network.
+func lastOf(p netip.Prefix) netip.Addr {
+	a := p.Addr().AsSlice()
+	for i := range a {
+		switch host := 8*(i+1) - p.Bits(); {
+		case host >= 8:
+			a[i] = 0xff
+		case host > 0:
+			a[i] |= 1<<host - 1
+		}
+	}
+	last, _ := netip.AddrFromSlice(a)
+	return last
+}
+
 // joinable reports whether a rule says nothing of a tunnel but which networks
-// are guarded.
+// are guarded, or owned.
 func (d *dispatcher) joinable(r *Rule) bool {
 	switch r.Purpose {
 	case PurposeSpoofGuard, PurposeInjectGuard, PurposeLeakGuard:
 		return r.leads() && d.at(r).IsValid()
 	}
-	return false
+	return r.Target.Chain == chainForeign && d.at(r).IsValid()
 }
 
 // at is where a rule has the address by which the tree parts.
@@ -62,8 +92,11 @@ func (d *dispatcher) at(r *Rule) *netip.Prefix {
 	return &r.Src
 }
 
-// join joins the rules of a run.
+// join joins the rules of a run, of whichever kinds they are.
 func (d *dispatcher) join(run []Rule) []Rule {
+	if len(run) < 2 {
+		return run
+	}
 	type alike struct {
 		rest     Rule
 		networks []network

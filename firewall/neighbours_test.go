@@ -80,6 +80,60 @@ func TestGuardsOfNeighbours(t *testing.T) {
 	}
 }
 
+// The owner of a source has a rule of its own before the one that takes what came
+// out of any other tunnel, which neighbours have in common.
+func TestOwnersThatAreNeighbours(t *testing.T) {
+	var sites []site
+	for i := range 64 {
+		sites = append(sites, peer(i+1, fmt.Sprintf("203.0.113.%d", i), [2]string{sunLAN, fmt.Sprintf("10.100.%d.0/24", i)},
+			[2]string{"10.3.0.0/24", fmt.Sprintf("10.101.%d.0/24", i)}))
+	}
+	sites = append(sites, peer(100, moonWAN, [2]string{sunLAN, "10.96.0.0/12"}), peer(200, "203.0.113.200", [2]string{sunLAN, moonLAN}))
+	w := compileWorld(t, snapshotOf(sunHost(), sites...), Config{})
+	foreign := 0
+	for _, c := range w.result.Rulesets[0].Chains {
+		for _, r := range c.Rules.All() {
+			if r.Target.Chain == chainForeign {
+				foreign++
+			}
+		}
+	}
+	if foreign > 8 {
+		t.Errorf("%d rules take what owners did not send", foreign)
+	}
+	// An error about a flow of the tunnel that it comes out of, from a router.
+	about := func(reqid uint32, far string, router string) Packet {
+		p := tagged(from(reqid, router, "10.2.0.9"))
+		p.Proto, p.ICMPType = xfrm.ICMP, 3
+		p.Ct = Conntrack{State: CtRelated, OrigSrc: addr("10.2.0.9"), OrigDst: addr(far), ReplSrc: addr(far), ReplDst: addr("10.2.0.9")}
+		return p
+	}
+	for i := range 64 {
+		far := fmt.Sprintf("10.100.%d.9", i)
+		for _, tc := range []struct {
+			router string
+			want   bool
+		}{
+			{"172.16.9.9", true},
+			{fmt.Sprintf("10.101.%d.1", i), true}, // its own, of the other pair
+			{fmt.Sprintf("10.101.%d.1", (i+1)%64), false},
+			{fmt.Sprintf("10.100.%d.1", (i+63)%64), false},
+			{"10.111.0.1", false}, // the wider one's
+			{"10.1.0.1", false},
+		} {
+			if got := w.arrive(about(uint32(i+1), far, tc.router), nil); got.met(PurposeCrossed) == tc.want || (got.final == Accept) != tc.want {
+				t.Errorf("tunnel %d: an error from %s: verdict %d, want accept %v", i+1, tc.router, got.final, tc.want)
+			}
+		}
+		for reqid, stopped := range map[uint32]bool{uint32(i + 1): false, 777: true} {
+			p := tagged(from(reqid, far, "10.2.0.9"))
+			if got := w.arrive(p, nil); (got.final == Drop) != stopped {
+				t.Errorf("from %s out of %d: verdict %d", far, reqid, got.final)
+			}
+		}
+	}
+}
+
 // Joined or not, the same addresses are covered, each by the right tunnel if one is named.
 func TestJoinedNetworksCoverTheSame(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 9))
