@@ -184,3 +184,35 @@ func TestJoinedNetworksCoverTheSame(t *testing.T) {
 		}
 	}
 }
+
+// What a tunnel costs by how its site is numbered among the others: the README
+// names these figures.
+func TestRulesOfManyTunnels(t *testing.T) {
+	for _, tc := range []struct {
+		name          string
+		number        func(i int) int
+		rules, chains int
+	}{
+		{"in a row", func(i int) int { return i }, 73_000, 2_200},
+		{"in a row, of which one in eight is missing", func(i int) int { return i + i/7 }, 107_000, 2_600},
+		{"no two beside each other", func(i int) int { return 2 * i }, 156_000, 5_800},
+	} {
+		s := snapshotOf(sunHost())
+		for i := range 10_000 {
+			n := tc.number(i)
+			peer(i+1, netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}).String(),
+				[2]string{"172.16.0.0/16", fmt.Sprintf("10.%d.%d.0/24", 64+n>>8, n&255)}).add(&s)
+		}
+		rules, chains := 0, 0
+		for _, rs := range Compile(Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: Config{Marks: DefaultMarks()}}).Rulesets {
+			chains += len(rs.Chains)
+			for _, c := range rs.Chains {
+				rules += c.Rules.Len()
+			}
+		}
+		t.Logf("%s: %d rules in %d chains", tc.name, rules, chains)
+		if rules > tc.rules || chains > tc.chains {
+			t.Errorf("10,000 tunnels, %s, take %d rules in %d chains, want at most %d in %d", tc.name, rules, chains, tc.rules, tc.chains)
+		}
+	}
+}
