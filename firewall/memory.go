@@ -44,37 +44,36 @@ func Remember(memory, live []Guard, set xfrm.Set, host xfrm.Host, c GuardConfig,
 		return nil, 0
 	}
 	m := memorizer{
-		set: set, host: host, now: now,
+		host: host, now: now,
 		expires: now + cmpOr(c.Remember, DefaultRemember),
-		since:   make(map[guardKey]int64, len(memory)),
 		counts:  make(map[netip.Addr]int),
-		held:    make(map[guardKey]bool, len(memory)),
-		live:    make(map[string]bool, len(set.Tunnels)),
+		held:    make(map[guardKey]heldPair, len(memory)),
+		tunnels: make(map[string]*xfrm.Tunnel, len(set.Tunnels)),
 	}
-	for _, t := range set.Tunnels {
-		m.live[t.ID] = true
-	}
-	for _, g := range memory {
-		if g.Expires > now {
-			m.since[g.key()] = g.Since
-			m.counts[g.Peer]++
-			m.held[g.key()] = true
+	for i := range set.Tunnels {
+		t := &set.Tunnels[i]
+		m.tunnels[t.ID] = t
+		if t.Remote.IsValid() {
+			m.peers = append(m.peers, t.Remote)
 		}
 	}
-	m.total = len(m.held)
-	fresh = m.fresh(live)
-	standing := make(map[guardKey]bool, len(fresh))
-	for _, g := range fresh {
-		standing[g.key()] = true
+	slices.SortFunc(m.peers, netip.Addr.Compare)
+	for i := range memory {
+		if g := &memory[i]; g.Expires > now {
+			m.counts[g.Peer]++
+			m.held[g.key()] = heldPair{since: g.Since, known: true}
+		}
 	}
-	for _, g := range memory {
+	fresh = m.fresh(live)
+	for i := range memory {
+		g := &memory[i]
 		// An exception ends with its policy while the tunnel stands. A pair only
 		// ever ages: no peer's doing takes a guard away.
-		if g.Expires > now && !standing[g.key()] && !(g.Pierce && m.live[g.Tunnel]) {
-			fresh = append(fresh, g)
+		if g.Expires > now && !m.held[g.key()].fresh && !(g.Pierce && m.tunnels[g.Tunnel] != nil) {
+			fresh = append(fresh, *g)
 		}
 	}
-	slices.SortStableFunc(fresh, func(a, b Guard) int { return cmp.Compare(a.Priority, b.Priority) })
+	sortGuards(fresh, func(a, b *Guard) int { return cmp.Compare(a.Priority, b.Priority) })
 	return fresh, m.refused
 }
 
@@ -86,34 +85,44 @@ func cmpOr(v, otherwise int64) int64 {
 }
 
 type memorizer struct {
-	set     xfrm.Set
 	host    xfrm.Host
 	now     int64
 	expires int64
-	since   map[guardKey]int64
-	held    map[guardKey]bool
-	live    map[string]bool
+	// held has what the memory had, and what it has room for besides.
+	held    map[guardKey]heldPair
+	tunnels map[string]*xfrm.Tunnel
+	// peers are the tunnels' outer addresses, sorted.
+	peers   []netip.Addr
 	counts  map[netip.Addr]int
-	total   int
 	refused int
+}
+
+// heldPair is what the memory knows of a pair: since when, whether it was there
+// before, and whether it is live.
+type heldPair struct {
+	since        int64
+	known, fresh bool
 }
 
 // fresh are the live guards that may be remembered, in the order in which they
 // decide, each with the exceptions before it that overlap it.
 func (m *memorizer) fresh(all []Guard) []Guard {
-	live := slices.DeleteFunc(slices.Clone(all), func(g Guard) bool { return g.Source != LiveGuard || g.Block })
-	wanted := make([]bool, len(live))
-	tunnels := make(map[string]xfrm.Tunnel, len(m.set.Tunnels))
-	for _, t := range m.set.Tunnels {
-		tunnels[t.ID] = t
+	live := make([]Guard, 0, len(all))
+	for i := range all {
+		if g := &all[i]; g.Source == LiveGuard && !g.Block {
+			live = append(live, *g)
+		}
 	}
+	wanted := make([]bool, len(live))
 	var pierces []int
-	for i, g := range live {
+	for i := range live {
+		g := &live[i]
 		if g.Pierce {
 			pierces = append(pierces, i)
 			continue
 		}
-		if !m.mayRemember(g, tunnels[g.Tunnel]) {
+		t := m.tunnels[g.Tunnel]
+		if t == nil || !m.mayRemember(g, t) {
 			continue
 		}
 		if !m.room(g) {
@@ -128,14 +137,20 @@ func (m *memorizer) fresh(all []Guard) []Guard {
 			}
 		}
 	}
-	var fresh []Guard
-	for i, g := range live {
+	fresh := live[:0]
+	for i := range live {
 		if !wanted[i] {
 			continue
 		}
+		g := live[i]
 		g.Source, g.Since, g.Expires = MemoryGuard, m.now, m.expires
-		if since, ok := m.since[g.key()]; ok {
-			g.Since = since
+		held := m.held[g.key()]
+		if held.known {
+			g.Since = held.since
+		}
+		if !held.fresh {
+			held.fresh = true
+			m.held[g.key()] = held
 		}
 		fresh = append(fresh, g)
 	}
@@ -143,23 +158,28 @@ func (m *memorizer) fresh(all []Guard) []Guard {
 }
 
 // room reports whether the memory can take a pair, and counts it.
-func (m *memorizer) room(g Guard) bool {
-	if m.held[g.key()] {
+func (m *memorizer) room(g *Guard) bool {
+	if _, ok := m.held[g.key()]; ok {
 		return true
 	}
-	if m.total >= maxRemembered || m.counts[g.Peer] >= maxRememberedByPeer {
+	if len(m.held) >= maxRemembered || m.counts[g.Peer] >= maxRememberedByPeer {
 		return false
 	}
-	m.held[g.key()] = true
-	m.total++
+	m.held[g.key()] = heldPair{}
 	m.counts[g.Peer]++
 	return true
+}
+
+// hasPeer reports whether a peer's outer address lies in a prefix.
+func (m *memorizer) hasPeer(p netip.Prefix) bool {
+	at, _ := slices.BinarySearchFunc(m.peers, p.Masked().Addr(), netip.Addr.Compare)
+	return at < len(m.peers) && p.Contains(m.peers[at])
 }
 
 // mayRemember reports whether a pair is a site's: one that would not cut this
 // host from its own networks, from its peers or from the internet when the
 // tunnel is gone.
-func (m *memorizer) mayRemember(g Guard, t xfrm.Tunnel) bool {
+func (m *memorizer) mayRemember(g *Guard, t *xfrm.Tunnel) bool {
 	if g.Remote.Bits() == 0 || unfit(g.pair()) != "" {
 		return false
 	}
@@ -170,10 +190,10 @@ func (m *memorizer) mayRemember(g Guard, t xfrm.Tunnel) bool {
 	}
 	// What was remembered before a peer came up inside it, whose packets go through
 	// this tunnel, say, is seen again all the same: no peer takes a guard away.
-	if !g.Remote.IsSingleIP() && !m.held[g.key()] && slices.ContainsFunc(m.set.Tunnels, func(t xfrm.Tunnel) bool {
-		return t.Remote.IsValid() && g.Remote.Contains(t.Remote)
-	}) {
-		return false
+	if !g.Remote.IsSingleIP() && m.hasPeer(g.Remote) {
+		if _, ok := m.held[g.key()]; !ok {
+			return false
+		}
 	}
 	if slices.ContainsFunc(m.host.Resolvers, g.Remote.Contains) {
 		return false
@@ -187,15 +207,20 @@ func (m *memorizer) mayRemember(g Guard, t xfrm.Tunnel) bool {
 			return false
 		}
 	}
-	uplink := uplinks(t, m.host, nil)
+	var uplink []string
 	for _, r := range m.host.Routes {
 		if r.Via.IsValid() && g.Remote.Contains(r.Via) {
 			return false
 		}
 		// A network that lies behind another interface of this host is not the
 		// peer's to claim.
-		if l, ok := m.host.Link(r.Link); ok && r.Dst.Bits() != 0 && r.Dst.Overlaps(g.Remote) && l.Kind != "xfrm" &&
-			l.Kind != "vti" && l.Kind != "vti6" && l.Name != "lo" && !slices.Contains(uplink, l.Name) {
+		if r.Dst.Bits() == 0 || !r.Dst.Overlaps(g.Remote) {
+			continue
+		}
+		if uplink == nil {
+			uplink = append(uplinks(*t, m.host, nil), "lo")
+		}
+		if l, ok := m.host.Link(r.Link); ok && l.Kind != "xfrm" && l.Kind != "vti" && l.Kind != "vti6" && !slices.Contains(uplink, l.Name) {
 			return false
 		}
 	}
