@@ -122,6 +122,14 @@ func sortGuards(guards []Guard, compare func(a, b *Guard) int) {
 }
 
 func compareGuards(a, b *Guard) int {
+	if n := compareSelectors(a, b); n != 0 {
+		return n
+	}
+	return cmp.Or(cmpBool(b.Pierce, a.Pierce), cmp.Compare(a.Tunnel, b.Tunnel))
+}
+
+// compareSelectors orders guards by priority, the most specific first.
+func compareSelectors(a, b *Guard) int {
 	if a.Priority != b.Priority {
 		return cmp.Compare(a.Priority, b.Priority)
 	}
@@ -131,7 +139,7 @@ func compareGuards(a, b *Guard) int {
 	if n := b.Local.Bits() - a.Local.Bits(); n != 0 {
 		return n
 	}
-	return cmp.Or(a.pair().Compare(b.pair()), cmpBool(b.Pierce, a.Pierce), cmp.Compare(a.Tunnel, b.Tunnel))
+	return a.pair().Compare(b.pair())
 }
 
 // deviceGuards returns what of a pair that belongs to a device (an xfrm interface or
@@ -211,16 +219,31 @@ func allGuards(live, others []Guard) []Guard {
 	if len(others) == 0 {
 		return live // which is in that order
 	}
-	all := make([]Guard, 0, len(live)+len(others))
+	// What is remembered is live as a rule, and in the same order.
+	var left []*Guard
+	at := 0
+	for i := range others {
+		g := &others[i]
+		for at < len(live) && compareSelectors(&live[at], g) < 0 {
+			at++
+		}
+		if at == len(live) || live[at].key() != g.key() {
+			left = append(left, g)
+		}
+	}
+	if len(left) == 0 {
+		return live
+	}
+	all := make([]Guard, 0, len(live)+len(left))
 	all = append(all, live...)
 	standing := make(map[guardKey]bool, len(live))
-	for _, g := range live {
-		standing[g.key()] = true
+	for i := range live {
+		standing[live[i].key()] = true
 	}
-	for _, g := range others {
+	for _, g := range left {
 		if !standing[g.key()] {
 			standing[g.key()] = true
-			all = append(all, g)
+			all = append(all, *g)
 		}
 	}
 	sortGuards(all, func(a, b *Guard) int {
