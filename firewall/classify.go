@@ -126,23 +126,44 @@ func (b *builder) claimEntries() []entry {
 // keptClaim returns what was made earlier of a claim.
 func (b *builder) keptClaim(i int) *claimRules {
 	if b.verified == nil {
-		b.verified = make([]*claimRules, len(b.claims))
-	}
-	if b.verified[i] == nil {
-		c := &b.claims[i]
-		t := &b.Set.Tunnels[c.tunnel]
-		b.verified[i] = b.memo.claim(claimMade{
-			pair: c.pair, policy: b.policyIn(*t, b.family), untagged: b.untaggedPurpose(c.tunnel), enforced: b.enforced(c.tunnel), tunnel: t.ID,
-		})
+		b.keepClaims()
 	}
 	return b.verified[i]
+}
+
+// keepClaims looks up what was made earlier of the claims.
+func (b *builder) keepClaims() {
+	b.verified = make([]*claimRules, len(b.claims))
+	was := b.memo.claimsOf(b.family)
+	for i := range b.claims {
+		c := &b.claims[i]
+		if c.pair.Family() != b.family || c.policyOnly {
+			continue
+		}
+		t := &b.Set.Tunnels[c.tunnel]
+		made := claimMade{
+			pair: c.pair, policy: b.policyIn(*t, b.family), untagged: b.untaggedPurpose(c.tunnel), enforced: b.enforced(c.tunnel), tunnel: t.ID,
+		}
+		// Most are where they were.
+		for len(was) > 0 && (was[0] == nil || was[0].made.pair.Compare(made.pair) < 0) {
+			was = was[1:]
+		}
+		if len(was) > 0 && was[0].made == made {
+			b.verified[i] = was[0]
+			b.memo.usedClaim(was[0])
+			was = was[1:]
+			continue
+		}
+		b.verified[i] = b.memo.claim(made)
+	}
+	b.memo.keepClaims(b.family, b.verified)
 }
 
 // untaggedPurpose names the rule for packets without TAG: whether that is to be
 // expected, or worth a second look. A tunnel that is down is judged by what its
 // states will meet, so that its rules need no change when it comes up.
 func (b *builder) untaggedPurpose(tunnel int) Purpose {
-	r, t := b.result.Tunnels[tunnel], b.Set.Tunnels[tunnel]
+	r, t := &b.result.Tunnels[tunnel], &b.Set.Tunnels[tunnel]
 	offloading := b.Host.ESP4Offload
 	if t.Remote.IsValid() && !t.Remote.Is4() {
 		offloading = b.Host.ESP6Offload

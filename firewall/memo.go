@@ -19,6 +19,8 @@ type memo struct {
 	nodes map[nodeKey]*subtree
 	// places are the guards of the last compilation and their rules, by family.
 	places map[Family]guardPlacesOf
+	// ordered is what was made of the claims of the last compilation, by family.
+	ordered map[Family][]*claimRules
 	// usedGuards and usedClaims count what was used in this compilation.
 	usedGuards, usedClaims int
 	// spare are lists of entries that nobody needs any more in this compilation.
@@ -81,6 +83,7 @@ type claimMade struct {
 // claimRules counts the rules of a claim in each of its places, plus one.
 type claimRules struct {
 	turn int
+	made claimMade
 	// verify are those of cases 1 to 3, began and replied those of 1b.
 	verify, began, replied uint8
 	// owner are those of the only owner of a source.
@@ -134,6 +137,7 @@ func (m *memo) begin(marks Marks) {
 			marks: marks, turn: m.turn,
 			guards: make(map[guardMade]*guardRules), claims: make(map[claimMade]*claimRules),
 			nodes: make(map[nodeKey]*subtree), pieces: make(map[uint32]piece), places: make(map[Family]guardPlacesOf),
+			ordered: make(map[Family][]*claimRules),
 		}
 	}
 	m.turn++
@@ -208,18 +212,39 @@ func (m *memo) guard(g Guard, alone bool) *guardRules {
 // claim is guard for claims.
 func (m *memo) claim(key claimMade) *claimRules {
 	if m == nil {
-		return new(claimRules)
+		return &claimRules{made: key}
 	}
 	r := m.claims[key]
 	if r == nil {
-		r = new(claimRules)
+		r = &claimRules{made: key}
 		m.claims[key] = r
 	}
+	m.usedClaim(r)
+	return r
+}
+
+// usedClaim is usedGuard for claims.
+func (m *memo) usedClaim(r *claimRules) {
 	if r.turn != m.turn {
 		r.turn = m.turn
 		m.usedClaims++
 	}
-	return r
+}
+
+// claimsOf returns what was made of a family's claims in the last compilation, in
+// their order.
+func (m *memo) claimsOf(family Family) []*claimRules {
+	if m == nil {
+		return nil
+	}
+	return m.ordered[family]
+}
+
+// keepClaims is for claimsOf of the next compilation.
+func (m *memo) keepClaims(family Family, claims []*claimRules) {
+	if m != nil {
+		m.ordered[family] = claims
+	}
 }
 
 // recall returns the subtree of a node that has the same entries as before.
