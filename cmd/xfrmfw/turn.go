@@ -11,8 +11,8 @@ import (
 )
 
 // cheap is up to when the live rules are read before a commit although what
-// stands is known: a chain that is rewritten then carries on counters of this
-// moment, not of the last audit.
+// stands is known, where the kernel doesn't tell counters by themselves: a chain
+// that is rewritten then carries on counters of this moment, not of the last audit.
 const cheap = 50 * time.Millisecond
 
 // turn looks at the kernel once and makes the rules what it asks for. A turn
@@ -96,7 +96,7 @@ func (d *daemon) reconcile(ctx context.Context) (outcome, error) {
 		if err != nil {
 			return out, err
 		}
-		if !change.Empty() && !read && d.readCost < cheap {
+		if !change.Empty() && !read && d.g.recount(ctx, change) != nil && d.readCost < cheap {
 			d.live = nil
 			continue
 		}

@@ -1,0 +1,100 @@
+package firewall_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// TestRecount: rules that stay in a chain that is rewritten carry on what they have
+// counted by now, rules that are new begin at zero, and what follows from the step
+// is what stands after it.
+func TestRecount(t *testing.T) {
+	k := &fake.Kernel{}
+	var p firewall.Planner
+	read := func() map[firewall.Family]firewall.Save {
+		save, err := firewall.ParseSave(k.Save())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return map[firewall.Family]firewall.Save{xfrm.IPv4: save}
+	}
+	plan := func(n int, have map[firewall.Family]firewall.Save) firewall.Change {
+		change, err := p.Plan([]firewall.Ruleset{big(n)}, have)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return change
+	}
+	run := func(change firewall.Change) {
+		for _, s := range change.Steps {
+			if err := k.Restore(s.Text, s.Counters); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	have := read()
+	first := plan(40, have)
+	run(first)
+	have, err := p.Stands(have, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What stands is known with counters of zero; then packets come.
+	change := plan(41, have)
+	if len(change.Steps) != 1 || change.Steps[0].Counters {
+		t.Fatalf("%d steps, with counters: %v", len(change.Steps), change.Steps[0].Counters)
+	}
+	chains := change.Steps[0].Rewrites()
+	if !slices.Equal(chains, []string{"XFRMFW-PRE-20"}) {
+		t.Fatalf("rewritten are %v", chains)
+	}
+	now := make(map[string]firewall.Counter)
+	leaf, _ := read()[xfrm.IPv4].Table(firewall.Mangle).Chain("XFRMFW-PRE-20")
+	for i, r := range leaf.Rules {
+		now[r.ID] = firewall.Counter{Packets: uint64(i + 1), Bytes: 100}
+	}
+	change.Steps[0] = change.Steps[0].Recount(now)
+	run(change)
+	leaf, _ = read()[xfrm.IPv4].Table(firewall.Mangle).Chain("XFRMFW-PRE-20")
+	if len(leaf.Rules) != 9 {
+		t.Fatalf("%d rules, want 9", len(leaf.Rules))
+	}
+	for i, r := range leaf.Rules {
+		want := firewall.Counter{Packets: uint64(i + 1), Bytes: 100}
+		if i == 8 {
+			want = firewall.Counter{}
+		}
+		if got := (firewall.Counter{Packets: r.Packets, Bytes: r.Bytes}); got != want {
+			t.Errorf("rule %d has counted %v, want %v", i, got, want)
+		}
+	}
+	after, err := p.Stands(have, change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, _ := after[xfrm.IPv4].Whole(xfrm.IPv4).Table(firewall.Mangle).Chain("XFRMFW-PRE-20")
+	for i, r := range known.Rules {
+		if r.ID != leaf.Rules[i].ID || r.Packets != leaf.Rules[i].Packets {
+			t.Errorf("rule %d is taken to be %s with %d packets, and is %s with %d", i, r.ID, r.Packets, leaf.Rules[i].ID, leaf.Rules[i].Packets)
+		}
+	}
+	// What the step said already stays for those that nobody knows more of.
+	again := plan(42, after)
+	if text := again.Steps[0].Recount(map[string]firewall.Counter{"of nobody...": {Packets: 1}}).Text; text != again.Steps[0].Text || !strings.Contains(text, "[8:100]") {
+		t.Errorf("counters of the plan are lost:\n%s", text)
+	}
+	// No counter is put before anything but a rule that is added.
+	odd := firewall.Step{Family: xfrm.IPv4, Table: firewall.Mangle, Text: "*mangle\n:XFRMFW-A - [0:0]\n-A XFRMFW-A -j RETURN -m comment --comment xfrmfw:abcdefghijkl/x\n-D FORWARD -m comment --comment xfrmfw:abcdefghijkl/x\n[3:4] -I INPUT 1 -j XFRMFW-A\n-X XFRMFW-B\nCOMMIT\n"}
+	want := strings.Replace(odd.Text, "-A XFRMFW-A", "[5:6] -A XFRMFW-A", 1)
+	if got := odd.Recount(map[string]firewall.Counter{"abcdefghijkl": {Packets: 5, Bytes: 6}}); got.Text != want || !got.Counters {
+		t.Errorf("got\n%s\nwant\n%s", got.Text, want)
+	}
+	if got := odd.Recount(map[string]firewall.Counter{"abcdefghijkl": {}}); got != odd {
+		t.Errorf("counters of zero were written:\n%s", got.Text)
+	}
+}
