@@ -8,9 +8,11 @@ import (
 // Patience is how long a condition may take to come true: the lab is emulated, and some things are ten times slower.
 const Patience = 20 * time.Second
 
-// Eventually waits until the condition returns nil. When the time is over, the test fails with the last error.
+// Eventually waits until the condition returns nil. When the time is over, the test fails with the last error. With a
+// crowd of tunnels the time is longer.
 func Eventually(t testing.TB, limit time.Duration, condition func() error) {
 	t.Helper()
+	limit = room(limit)
 	deadline := time.Now().Add(limit)
 	pause := 2 * time.Millisecond
 	for {

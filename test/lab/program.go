@@ -166,6 +166,7 @@ func (p *Process) Running() bool {
 // Wait waits for the end of the program and returns its exit status; -1 is death by a signal.
 func (p *Process) Wait(t testing.TB, limit time.Duration) int {
 	t.Helper()
+	limit = room(limit)
 	select {
 	case <-p.done:
 		return p.cmd.ProcessState.ExitCode()
@@ -183,7 +184,7 @@ func (p *Process) Stop(t testing.TB) int {
 	}
 	select {
 	case <-p.done:
-	case <-time.After(Patience):
+	case <-time.After(room(Patience)):
 		p.cmd.Process.Kill()
 		<-p.done
 		t.Errorf("%s: SIGTERM did not end it in %v", p.name, Patience)
