@@ -21,7 +21,8 @@ type builder struct {
 	clamped []netip.Prefix
 	// plain are the guards whose rules are kept, in the order of all; nil where
 	// none are.
-	plain []*guardRules
+	plain   []*guardRules
+	scratch scratch
 	// verified are the claims' rules, in the order of claims.
 	verified []*claimRules
 	// named are the shared chains' names, by local selector.

@@ -89,6 +89,7 @@ type dispatcher struct {
 	entries []entry
 	chains  []Chain
 	memo    *memo
+	scratch *scratch
 }
 
 // dispatch adds the chains of a tree; the first is named root and always exists.
@@ -103,7 +104,7 @@ func (b *builder) dispatchAnyOrder(table Table, root string, by direction, entri
 }
 
 func (b *builder) tree(d dispatcher) {
-	d.family, d.memo = b.family, b.memo
+	d.family, d.memo, d.scratch = b.family, b.memo, &b.scratch
 	b.set.Chains = append(b.set.Chains, d.tree()...)
 	b.memo.done(d.entries)
 }
@@ -117,6 +118,9 @@ func (d dispatcher) tree() []Chain {
 	var space netip.Prefix
 	if len(entries) > 0 {
 		space = netip.PrefixFrom(entries[0].key.Addr(), 0).Masked()
+	}
+	if d.scratch == nil {
+		d.scratch = new(scratch)
 	}
 	d.node(d.root, space, all, 0)
 	return d.chains
@@ -157,16 +161,21 @@ func (d *dispatcher) node(name string, p netip.Prefix, members []int, level int)
 		rules = append(rules, d.jump(g.prefix, below))
 		d.node(below, g.prefix, g.members, level+1)
 	}
-	d.chains[at].Rules = RulesOf(append(rules, d.rulesOf(rest)...)...)
+	if last := d.rulesOf(rest); len(rules) > 0 {
+		d.chains[at].Rules = RulesOf(append(rules, last...)...)
+	} else {
+		d.chains[at].Rules = RulesOf(last...)
+	}
 	d.keep(name, members, level, d.chains[at:])
 }
 
+// rulesOf returns the rules of entries, in memory that the next call overwrites.
 func (d *dispatcher) rulesOf(members []int) []Rule {
 	n := 0
 	for _, i := range members {
 		n += d.entries[i].count()
 	}
-	rules := make([]Rule, 0, n)
+	rules := d.scratch.rules.room(n)
 	for _, i := range members {
 		rules = append(rules, d.entries[i].all()...)
 	}

@@ -23,8 +23,7 @@ const mostJoined = 1024
 // What is for no network of theirs may as well stand before them, as an owner's
 // own rule does before that of the next one.
 func (d *dispatcher) joined(rules []Rule) []Rule {
-	out := make([]Rule, 0, len(rules))
-	var run []Rule
+	out, run := d.scratch.out.room(len(rules)), d.scratch.run.room(len(rules))
 	var end netip.Addr // of all the run's networks
 	flush := func() {
 		out = append(out, d.join(run)...)
@@ -52,6 +51,22 @@ func (d *dispatcher) joined(rules []Rule) []Rule {
 	}
 	flush()
 	return out
+}
+
+// scratch is memory for lists of rules that are looked at once.
+type scratch struct {
+	rules, run, out ruleRoom
+	networks        []network
+}
+
+type ruleRoom []Rule
+
+// room returns an empty list that n rules fit in.
+func (r *ruleRoom) room(n int) []Rule {
+	if cap(*r) < n {
+		*r = make([]Rule, 0, n)
+	}
+	return (*r)[:0]
 }
 
 // lastOf is the last address of a network.
@@ -116,7 +131,7 @@ func (d *dispatcher) join(run []Rule) []Rule {
 		}
 		kinds[at].networks = append(kinds[at].networks, n)
 	}
-	out := make([]Rule, 0, len(run))
+	var out []Rule
 	for _, k := range kinds {
 		for _, n := range joinNetworks(k.networks) {
 			r := k.rest
@@ -176,10 +191,11 @@ func (d *dispatcher) row(members []int) ([]Rule, bool) {
 		return nil, false
 	}
 	// Most rules need not be made to see that they are too many.
-	list := make([]network, len(members))
-	for i, at := range members {
-		list[i].prefix = d.entries[at].key
+	list := d.scratch.networks[:0]
+	for _, at := range members {
+		list = append(list, network{prefix: d.entries[at].key})
 	}
+	d.scratch.networks = list
 	if len(joinNetworks(list)) > d.leaf() {
 		return nil, false
 	}
