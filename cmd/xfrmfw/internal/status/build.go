@@ -90,6 +90,7 @@ func Build(in Input) Report {
 		}
 		r.Tunnels[i].judge(report)
 		r.Tunnels[i].states(t, report, shared, in.Snapshot.Time)
+		r.Tunnels[i].GuardedBy = shared.guarding(t)
 	}
 	return r
 }

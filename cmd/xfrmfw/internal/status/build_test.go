@@ -3,6 +3,7 @@ package status
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -241,5 +242,56 @@ func BenchmarkBuild(b *testing.B) {
 				_ = r.WriteJSON(io.Discard)
 			}
 		})
+	}
+}
+
+// Neighbours have rules in common that guard them, and each is shown with them.
+func TestBuildNeighbours(t *testing.T) {
+	t.Parallel()
+	lan := netip.MustParsePrefix("10.2.0.0/24")
+	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion, Host: xfrm.Host{
+		Links:     []xfrm.Link{{Index: 2, Name: "eth0", Up: true}, {Index: 3, Name: "eth1", Up: true}},
+		Addresses: []xfrm.Address{{Link: 3, Prefix: netip.MustParsePrefix("10.2.0.1/24")}},
+	}}
+	for i, remote := range []string{"10.4.0.0/24", "10.4.1.0/24", "10.4.3.0/24"} {
+		peer, us := netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), netip.MustParseAddr("192.0.2.2")
+		for _, dir := range []xfrm.Dir{xfrm.In, xfrm.Fwd, xfrm.Out} {
+			p := xfrm.Policy{Dir: dir, Priority: 1000, Selector: xfrm.Selector{Family: xfrm.IPv4, Src: netip.MustParsePrefix(remote), Dst: lan}}
+			tmpl := xfrm.Template{Family: xfrm.IPv4, Src: peer, Dst: us, Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: uint32(i + 1)}
+			if dir == xfrm.Out {
+				p.Selector.Src, p.Selector.Dst, tmpl.Src, tmpl.Dst = p.Selector.Dst, p.Selector.Src, us, peer
+			}
+			p.Templates = []xfrm.Template{tmpl}
+			s.Policies = append(s.Policies, p)
+		}
+	}
+	in := Input{Snapshot: s, Set: xfrm.Tunnels(s), Marks: firewall.DefaultMarks()}
+	in.Result = firewall.Compile(firewall.Input{Set: in.Set, Host: s.Host, Config: firewall.Config{Marks: in.Marks}})
+	r := Build(in)
+	shared := make(map[string]Rule)
+	for _, rule := range r.SharedRules {
+		shared[rule.ID] = rule
+	}
+	for _, tunnel := range r.Tunnels {
+		guards := make(map[firewall.Purpose]int)
+		for _, rule := range tunnel.Rules {
+			guards[rule.Purpose]++
+		}
+		for _, id := range tunnel.GuardedBy {
+			if rule := shared[id]; strings.Contains(rule.Rule, "10.4.0.0/23") {
+				guards[rule.Purpose]++
+			} else {
+				t.Errorf("%s is guarded by %s: %q", tunnel.Selectors[0].Remote, id, rule.Rule)
+			}
+		}
+		beside := tunnel.Selectors[0].Remote != "10.4.3.0/24"
+		if (len(tunnel.GuardedBy) > 0) != beside {
+			t.Errorf("%s has %d rules with its neighbours", tunnel.Selectors[0].Remote, len(tunnel.GuardedBy))
+		}
+		for purpose, want := range map[firewall.Purpose]int{firewall.PurposeSpoofGuard: 3, firewall.PurposeInjectGuard: 1, firewall.PurposeLeakGuard: 3} {
+			if guards[purpose] != want {
+				t.Errorf("%s: %d rules are for %s, want %d", tunnel.Selectors[0].Remote, guards[purpose], purpose, want)
+			}
+		}
 	}
 }

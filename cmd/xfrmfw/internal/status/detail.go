@@ -105,7 +105,7 @@ func (p *page) states(t Tunnel, shared map[string]int) {
 		p.line("  no states; its rules stand ready")
 		p.rules(t, ready, shared, 4)
 	}
-	if len(guarding) > 0 {
+	if guarding = append(guarding, t.GuardedBy...); len(guarding) > 0 {
 		p.line("  guard against what comes or goes outside of the tunnel")
 		p.rules(t, guarding, shared, 1)
 	}

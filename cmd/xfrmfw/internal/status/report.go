@@ -81,6 +81,9 @@ type Tunnel struct {
 	PacketsBy PacketsBy `json:"packets_by"`
 	SAs       []SA      `json:"sas"`
 	Rules     []Rule    `json:"rules"`
+	// GuardedBy has the IDs of shared rules that guard its pairs and its
+	// neighbours'.
+	GuardedBy []string `json:"-"`
 }
 
 // State says whether a tunnel can carry traffic.

@@ -17,6 +17,15 @@ type shared struct {
 	// inner are those that accept the packets inside, nat those that exempt
 	// them. Their keys have the tunnel device, or none.
 	inner, nat map[innerKey][]string
+	// guards are those that guard several tunnels' pairs, by their network.
+	guards map[netip.Prefix][]guardRule
+}
+
+// guardRule is a guard's rule that names no tunnel, as it is for neighbours.
+type guardRule struct {
+	id string
+	// ends are the networks that it names, local ones and remote.
+	ends [4]netip.Prefix
 }
 
 // outerKey is what the rules for encrypted packets tell them by. Port and addr
@@ -45,7 +54,7 @@ const (
 func indexShared(rulesets []firewall.Ruleset, standing []Rule) shared {
 	s := shared{
 		outer: make(map[outerKey][]string), tags: make(map[xfrm.Family][]string),
-		inner: make(map[innerKey][]string), nat: make(map[innerKey][]string),
+		inner: make(map[innerKey][]string), nat: make(map[innerKey][]string), guards: make(map[netip.Prefix][]guardRule),
 	}
 	ids := make(map[string]bool, len(standing))
 	for _, r := range standing {
@@ -72,6 +81,18 @@ func (s shared) add(family xfrm.Family, c firewall.Chain, r firewall.Rule, stand
 		return []string{id}
 	}
 	switch r.Purpose {
+	case firewall.PurposeSpoofGuard, firewall.PurposeInjectGuard, firewall.PurposeLeakGuard:
+		if rootOf(c.Name) == "MAPPED" {
+			return // it is for where a source lives, not for a pair
+		}
+		for _, id := range id() {
+			g := guardRule{id, [...]netip.Prefix{r.Src, r.Dst, r.Ct.OrigSrc, r.Ct.ReplSrc}}
+			for _, end := range g.ends {
+				if end.IsValid() && end.Bits() > 0 {
+					s.guards[end] = append(s.guards[end], g)
+				}
+			}
+		}
 	case firewall.PurposeTag:
 		s.tags[family] = append(s.tags[family], id()...)
 	case firewall.PurposeOpen, firewall.PurposeDispatch:
@@ -121,6 +142,29 @@ func (s shared) serving(own []Rule, t xfrm.Tunnel, sa xfrm.SA, devices []string)
 			ids = append(ids, s.inner[key]...)
 			if !keepsNAT {
 				ids = append(ids, s.nat[key]...)
+			}
+		}
+	}
+	return distinct(ids)
+}
+
+// guarding returns the IDs of the rules that guard the tunnel's pairs and those of
+// its neighbours.
+func (s shared) guarding(t xfrm.Tunnel) []string {
+	var ids []string
+	if len(s.guards) == 0 {
+		return nil
+	}
+	for _, p := range t.Pairs {
+		for bits := p.Remote.Bits(); bits > 0; bits-- {
+			network := netip.PrefixFrom(p.Remote.Addr(), bits).Masked()
+			for _, g := range s.guards[network] {
+				of := func(end netip.Prefix) bool {
+					return end.Bits() <= 0 || end == network || end == p.Local
+				}
+				if of(g.ends[0]) && of(g.ends[1]) && of(g.ends[2]) && of(g.ends[3]) {
+					ids = append(ids, g.id)
+				}
 			}
 		}
 	}
