@@ -50,7 +50,7 @@ func run(ctx context.Context, s settings, part string) error {
 	if name, variant, ok := strings.Cut(part, ":"); ok && name == "packets" {
 		return packets(s, variant)
 	}
-	if part == "follow" { // with tunnels that come by and by
+	if part == "follow" { // with tunnels that come by and by, and none besides
 		s.n = 0
 	}
 	if err := prepare(s); err != nil {

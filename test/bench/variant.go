@@ -25,7 +25,7 @@ func (v variant) measure(ctx context.Context, only string) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"empty", v.fromEmpty}, {"one", v.oneTunnel}, {"stock", v.stock}, {"program", v.program}} {
+	}{{"empty", v.fromEmpty}, {"one", v.oneTunnel}, {"stock", v.stock}, {"program", v.program}, {"crowd", v.crowd}} {
 		if only != "" && only != part.name {
 			continue
 		}

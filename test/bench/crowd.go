@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
+)
+
+// crowd measures how fast a daemon follows one tunnel that goes down or comes up
+// while all others are there. The time is from the kernel's first notification to
+// the last commit, as nf_tables tells it; with legacy, which tells nothing, to when
+// the daemon says that it has applied, and this is later by what it does after the
+// commits. It is compared with what nobody can do without: to read the kernel and
+// to restore the chains that such a tunnel touches.
+func (v variant) crowd(ctx context.Context) error {
+	args := []string{"--variant", v.name, "--state-dir", filepath.Join(v.dir, "crowd"), "--run-dir", filepath.Join(v.dir, "run")}
+	cmd := exec.CommandContext(ctx, v.xfrmfw, append([]string{"daemon"}, args...)...)
+	var log journal
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := false
+	defer func() {
+		if !ended {
+			_ = cmd.Process.Signal(unix.SIGTERM)
+			_ = cmd.Wait()
+		}
+	}()
+	changes, err := kernel.Watch()
+	if err != nil {
+		return err
+	}
+	commits, err := kernel.WatchTables(func(int) bool { return false })
+	if err != nil {
+		return err
+	}
+	watching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, w := range []*kernel.Watcher{changes, commits} {
+		go func() { _ = w.Run(watching) }()
+	}
+	for began := time.Now(); !v.reconciled(); time.Sleep(100 * time.Millisecond) {
+		if time.Since(began) > 5*time.Minute {
+			return fmt.Errorf("the daemon makes no rules: %s", &log)
+		}
+	}
+	// follow makes a change and returns how long the daemon took.
+	follow := func(lines []string) (time.Duration, error) {
+		time.Sleep(3 * time.Second) // it rests as long as its turn took, and tidies up
+		drain(changes)
+		drain(commits)
+		before := log.count("applied: ")
+		done := make(chan error, 1)
+		go func() { done <- batch(v.settings, lines) }()
+		select {
+		case <-changes.Dirty():
+		case <-time.After(time.Minute):
+			return 0, fmt.Errorf("no notification of a change")
+		}
+		began := time.Now()
+		last := began
+		for log.count("applied: ") == before {
+			select {
+			case <-commits.Dirty():
+				last = time.Now()
+			case <-time.After(time.Millisecond):
+			}
+			if time.Since(began) > time.Minute {
+				return 0, fmt.Errorf("the daemon doesn't follow: %s", &log)
+			}
+		}
+		if v.name != "nft" {
+			last = time.Now()
+		}
+		return last.Sub(began), <-done
+	}
+	var took [2][]time.Duration
+	for round := range v.rounds {
+		for i, lines := range [][]string{deletePolicies(round), addPolicies(round)} {
+			t, err := follow(lines)
+			if err != nil {
+				return err
+			}
+			took[i] = append(took[i], t)
+		}
+	}
+	_ = cmd.Process.Signal(unix.SIGTERM)
+	ended = true
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("the daemon: %w: %s", err, &log)
+	}
+	floors, err := v.floors(ctx)
+	if err != nil {
+		return err
+	}
+	against := "snapshot + bare restore of the touched chains"
+	for i, what := range []string{"down", "up"} {
+		row(v.n, fmt.Sprintf("%s: daemon, one tunnel %s, event to rules, median", v.name, what), middle(took[i]), against, middle(floors[i]), "1.5")
+		row(v.n, fmt.Sprintf("%s: daemon, one tunnel %s, event to rules, worst", v.name, what), slices.Max(took[i]), against, middle(floors[i]), "")
+	}
+	return v.clearAll()
+}
+
+// floors is how long it takes to read the kernel, and to restore what one tunnel
+// less or more changes.
+func (v variant) floors(ctx context.Context) (floors [2][]time.Duration, err error) {
+	var compiler firewall.Compiler
+	var planner firewall.Planner
+	var reader kernel.Reader
+	have := make(map[firewall.Family]firewall.Save)
+	for family, word := range map[firewall.Family]string{xfrm.IPv4: "iptables", xfrm.IPv6: "ip6tables"} {
+		text, err := exec.CommandContext(ctx, word+"-"+v.name+"-save", "-c").Output()
+		if err != nil {
+			return floors, err
+		}
+		if have[family], err = firewall.ParseSave(text); err != nil {
+			return floors, err
+		}
+	}
+	turn := func() (time.Duration, error) {
+		start := time.Now()
+		s, err := reader.Read(ctx)
+		if err != nil {
+			return 0, err
+		}
+		read := time.Since(start)
+		change, err := planner.Plan(compiler.Compile(input(s)).Rulesets, have)
+		if err != nil {
+			return 0, err
+		}
+		commands, err := v.steps(change)
+		if err != nil {
+			return 0, err
+		}
+		restored := time.Now()
+		if commands != "" {
+			if err := sh(commands); err != nil {
+				return 0, err
+			}
+		}
+		floor := read + time.Since(restored)
+		have, err = planner.Stands(have, change)
+		return floor, err
+	}
+	// The daemon remembers more than this planner does.
+	if _, err := turn(); err != nil {
+		return floors, err
+	}
+	for round := range v.rounds {
+		for i, lines := range [][]string{deletePolicies(round), addPolicies(round)} {
+			if err := batch(v.settings, lines); err != nil {
+				return floors, err
+			}
+			t, err := turn()
+			if err != nil {
+				return floors, err
+			}
+			floors[i] = append(floors[i], t)
+		}
+	}
+	return floors, nil
+}
+
+// deletePolicies are the lines that take the policies of tunnel i away.
+func deletePolicies(i int) []string {
+	var lines []string
+	for _, line := range addPolicies(i) {
+		line, _, _ = strings.Cut(strings.Replace(line, "policy add", "policy delete", 1), " priority ")
+		lines = append(lines, line)
+	}
+	return lines
+}
