@@ -6,6 +6,7 @@ package memory
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,11 +25,37 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Store is the memory's file in a state directory.
-type Store struct{ path string }
+// Store is the memory's file in a state directory. Its copies are one, and several
+// may use it at a time.
+type Store struct {
+	path string
+	last *last
+}
 
 // In returns the store of a state directory.
-func In(dir string) Store { return Store{filepath.Join(dir, "memory.json")} }
+func In(dir string) Store { return Store{filepath.Join(dir, "memory.json"), new(last)} }
+
+// last is what a text that was read or written last says: to understand it again
+// takes the longer the more guards there are, and the daemon reads it at each turn.
+type last struct {
+	mu     sync.Mutex
+	sum    [sha256.Size]byte
+	guards []firewall.Guard
+}
+
+func (l *last) keep(text []byte, guards []firewall.Guard) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sum, l.guards = sha256.Sum256(text), guards
+}
+
+// says returns what the text says if it is that one.
+func (l *last) says(text []byte) ([]firewall.Guard, bool) {
+	sum := sha256.Sum256(text)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.guards, l.sum == sum
+}
 
 const (
 	schema = 1
@@ -61,7 +89,8 @@ type record struct {
 
 // Load reads the memory. Without a file it is empty. A file that is damaged is
 // set aside under another name, and the warning says so; it is never trusted in
-// part, and never keeps xfrmfw from working. The error is one of reading.
+// part, and never keeps xfrmfw from working. The error is one of reading. Nobody may
+// write to the guards.
 func (s Store) Load() (guards []firewall.Guard, warning string, err error) {
 	f, err := os.OpenFile(s.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -75,8 +104,12 @@ func (s Store) Load() (guards []firewall.Guard, warning string, err error) {
 	if _, err := text.ReadFrom(&limited{f, maxSize}); err != nil {
 		return nil, "", fmt.Errorf("read memory %s: %w", s.path, err)
 	}
+	if guards, ok := s.last.says(text.Bytes()); ok {
+		return guards, "", nil
+	}
 	guards, damage := Parse(text.Bytes())
 	if damage == nil {
+		s.last.keep(text.Bytes(), guards)
 		return guards, "", nil
 	}
 	aside := fmt.Sprintf("%s.damaged-%d", s.path, time.Now().Unix())
@@ -117,9 +150,15 @@ func Parse(text []byte) ([]firewall.Guard, error) {
 	if len(f.Guards) > maxGuards {
 		return nil, fmt.Errorf("%d guards are more than %d", len(f.Guards), maxGuards)
 	}
+	return guardsOf(f.Guards)
+}
+
+// guardsOf returns the guards that records stand for. All are right or there is an
+// error.
+func guardsOf(records []record) ([]firewall.Guard, error) {
 	tunnel := regexp.MustCompile(`^t[0-9a-f]{10}(-[0-9a-f]{4})?$`)
-	guards := make([]firewall.Guard, 0, len(f.Guards))
-	for i, r := range f.Guards {
+	guards := make([]firewall.Guard, 0, len(records))
+	for i, r := range records {
 		if problem := r.problem(); problem != "" {
 			return nil, fmt.Errorf("guard %d: %s", i+1, problem)
 		}
@@ -183,8 +222,12 @@ func (s Store) Save(guards []firewall.Guard) error {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w: run as root, or name another with --state-dir", err)
 	}
-	if err := atomicfile.Replace(s.path, append(text, '\n')); err != nil {
+	text = append(text, '\n')
+	if err := atomicfile.Replace(s.path, text); err != nil {
 		return fmt.Errorf("write memory: %w", err)
+	}
+	if guards, err := guardsOf(f.Guards); err == nil && len(guards) <= maxGuards && len(text) <= maxSize {
+		s.last.keep(text, guards)
 	}
 	return nil
 }

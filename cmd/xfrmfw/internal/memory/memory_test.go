@@ -180,3 +180,39 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestLoadSeesWhatOthersWrote: what was understood before is only used for the very
+// same text.
+func TestLoadSeesWhatOthersWrote(t *testing.T) {
+	dir := t.TempDir()
+	ours, theirs := In(dir), In(dir)
+	want := func(what string, want []firewall.Guard) {
+		t.Helper()
+		for name, s := range map[string]Store{"ours": ours, "theirs": theirs, "new": In(dir)} {
+			got, warning, err := s.Load()
+			if warning != "" || err != nil {
+				t.Fatalf("%s, %s: warning %q, error %v", what, name, warning, err)
+			}
+			if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
+				t.Errorf("%s, %s (-want +got)\n%s", what, name, diff)
+			}
+		}
+	}
+	if err := ours.Save(some()); err != nil {
+		t.Fatal(err)
+	}
+	want("written by us", some())
+	if err := theirs.Save(some()[:1]); err != nil {
+		t.Fatal(err)
+	}
+	want("written by others", some()[:1])
+	if err := ours.Save(some()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(ours.path, []byte(`{"schema":1,"guards":[{"local":"10.2.0.0/24"`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, warning, err := ours.Load(); got != nil || err != nil || !strings.Contains(warning, "set aside") {
+		t.Errorf("damaged: loaded %v, warning %q, error %v", got, warning, err)
+	}
+}
