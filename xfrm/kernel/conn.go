@@ -117,7 +117,7 @@ func next(b []byte) (m message, rest []byte, err error) {
 // receive waits for one datagram of the kernel and has it handled. It wipes the
 // buffer afterwards.
 func (c *conn) receive(handle func(datagram []byte) error) error {
-	n, err := c.fill()
+	n, err := c.fill(c.buf)
 	defer clear(c.buf[:n])
 	if err != nil {
 		return err
@@ -125,14 +125,14 @@ func (c *conn) receive(handle func(datagram []byte) error) error {
 	return handle(c.buf[:n])
 }
 
-// fill receives one datagram of the kernel into the buffer.
-func (c *conn) fill() (n int, err error) {
+// fill receives one datagram of the kernel into a buffer.
+func (c *conn) fill(buf []byte) (n int, err error) {
 	var from unix.Sockaddr
 	read := func(fd uintptr) bool {
 		for {
 			// With MSG_TRUNC the length is that of the datagram, not of the part
 			// that fitted.
-			n, from, err = unix.Recvfrom(int(fd), c.buf, unix.MSG_TRUNC)
+			n, from, err = unix.Recvfrom(int(fd), buf, unix.MSG_TRUNC)
 			if !errors.Is(err, unix.EINTR) {
 				return !errors.Is(err, unix.EAGAIN)
 			}
@@ -149,36 +149,24 @@ func (c *conn) fill() (n int, err error) {
 			return 0, err
 		case ok && sender.Pid != 0:
 			// Not from the kernel: any process may send to our port.
-		case n > len(c.buf):
-			return len(c.buf), errTruncated{need: n}
+		case n > len(buf):
+			return len(buf), errTruncated{need: n}
 		default:
 			return n, nil
 		}
 	}
 }
 
-// request sends a request with NLM_F_DUMP or for a single answer, and calls
-// each with every answer until the last.
+// request sends a request, of a dump or for a single answer, and calls each with
+// every answer until the last.
 func (c *conn) request(req *nl.NetlinkRequest, each func(typ uint16, body []byte) error) error {
 	if err := c.socket.Send(req); err != nil {
 		return err
 	}
 	more := true
-	handle := func(b []byte) error {
-		for len(b) > 0 && more {
-			m, rest, err := next(b)
-			if err != nil {
-				return err
-			}
-			b = rest
-			if m.seq != req.Seq || m.port != c.port {
-				continue
-			}
-			if more, err = answer(&m, each); err != nil {
-				return err
-			}
-		}
-		return nil
+	handle := func(b []byte) (err error) {
+		more, err = c.answers(req, b, each)
+		return err
 	}
 	for more {
 		if err := c.receive(handle); err != nil {
@@ -186,6 +174,68 @@ func (c *conn) request(req *nl.NetlinkRequest, each func(typ uint16, body []byte
 		}
 	}
 	return nil
+}
+
+// dump sends a request with NLM_F_DUMP, and calls each with every answer while the
+// kernel, on another processor, already writes the next ones into spare, which is
+// as long as the connection's own buffer. Nothing can be received afterwards.
+func (c *conn) dump(req *nl.NetlinkRequest, spare []byte, each func(typ uint16, body []byte) error) error {
+	if err := c.socket.Send(req); err != nil {
+		return err
+	}
+	type datagram struct {
+		buf []byte
+		n   int
+		err error
+	}
+	empty, full := make(chan []byte, 2), make(chan datagram, 2)
+	empty <- c.buf
+	empty <- spare
+	go func() {
+		defer close(full)
+		for buf := range empty {
+			n, err := c.fill(buf)
+			if full <- (datagram{buf, n, err}); err != nil {
+				return
+			}
+		}
+	}()
+	more := true
+	var err error
+	for more && err == nil {
+		d := <-full
+		if err = d.err; err == nil {
+			more, err = c.answers(req, d.buf[:d.n], each)
+		}
+		clear(d.buf[:d.n])
+		empty <- d.buf
+	}
+	close(empty)
+	_ = c.file.SetReadDeadline(time.Unix(1, 0)) // it waits for what won't come
+	for range full {
+	}
+	clear(spare) // close wipes the other one
+	return err
+}
+
+// answers handles the answers to a request in one datagram and reports whether
+// more will come.
+func (c *conn) answers(req *nl.NetlinkRequest, b []byte, each func(typ uint16, body []byte) error) (more bool, err error) {
+	more = true
+	for len(b) > 0 && more {
+		m, rest, err := next(b)
+		if err != nil {
+			return false, err
+		}
+		b = rest
+		if m.seq != req.Seq || m.port != c.port {
+			continue
+		}
+		if more, err = answer(&m, each); err != nil {
+			return false, err
+		}
+	}
+	return more, nil
 }
 
 // answer handles one message of an answer and reports whether more will come.

@@ -26,15 +26,15 @@ const (
 
 // dumper reads one of the kernel's two lists.
 type dumper struct {
-	decoder xfrm.Decoder
-	buf     []byte
+	decoder    xfrm.Decoder
+	buf, spare []byte
 }
 
 // read dumps what typ asks for into s, and sorts it. An attempt that lost messages cannot be
 // continued, so the next one starts with an empty snapshot and a new socket.
 func (d *dumper) read(ctx context.Context, typ int, s *xfrm.Snapshot) error {
 	if d.buf == nil {
-		d.buf = make([]byte, bufferSize)
+		d.buf, d.spare = make([]byte, bufferSize), make([]byte, bufferSize)
 	}
 	var err error
 	for range attempts {
@@ -51,7 +51,7 @@ func (d *dumper) read(ctx context.Context, typ int, s *xfrm.Snapshot) error {
 		case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
 			return ctx.Err()
 		case errors.As(err, &short) && short.need <= maxBuffer:
-			d.buf = make([]byte, 2*short.need)
+			d.buf, d.spare = make([]byte, 2*short.need), make([]byte, 2*short.need)
 		case errors.Is(err, errLost), errors.Is(err, errInterrupted), errors.Is(err, unix.EBUSY):
 		default:
 			return err
@@ -75,7 +75,7 @@ func (d *dumper) dump(ctx context.Context, typ int, s *xfrm.Snapshot) error {
 		what = "policies"
 		s.Policies = slices.Grow(s.Policies, c.countPolicies())
 	}
-	err = c.request(nl.NewNetlinkRequest(typ, unix.NLM_F_DUMP), func(typ uint16, body []byte) error {
+	err = c.dump(nl.NewNetlinkRequest(typ, unix.NLM_F_DUMP), d.spare, func(typ uint16, body []byte) error {
 		return d.decoder.Decode(s, typ, body)
 	})
 	if err != nil {
