@@ -101,10 +101,10 @@ func (v variant) reconciled() bool {
 }
 
 // rekeys measures what the daemon does while each tunnel is rekeyed once an hour.
-// The kernel that this runs on may have no ESP, so what it is told of are the
-// three policies of each tunnel, renewed as they are, which are as many messages
-// as the two pairs of states would be, and as dear to judge, and the end of the
-// tunnel's larval state.
+// Where states are not real, as this machine's kernel may have no ESP, what it is
+// told of are the three policies of each tunnel, renewed as they are, which are as
+// many messages as the two pairs of states would be, and as dear to judge, and the
+// end of the tunnel's larval state.
 func (v variant) rekeys(pid int, log *journal) error {
 	const seconds = 20
 	applied := log.count("applied")
@@ -118,6 +118,10 @@ func (v variant) rekeys(pid int, log *journal) error {
 	for second := range seconds {
 		var lines []string
 		for ; float64(done) < rate*float64(second+1); done++ {
+			if v.real {
+				lines = append(lines, rekey(done%v.n)...)
+				continue
+			}
 			for _, line := range addPolicies(done % v.n) {
 				lines = append(lines, strings.Replace(line, "policy add", "policy update", 1))
 			}
@@ -135,6 +139,15 @@ func (v variant) rekeys(pid int, log *journal) error {
 	fmt.Printf("| %s: daemon, each tunnel rekeyed hourly, %d applies | %d | %.2f %% CPU | | | | 2 %%, none |\n",
 		v.name, log.count("applied")-applied, v.n, (after-before)/time.Since(start).Seconds()*100)
 	return nil
+}
+
+// rekey gives tunnel i its next pair of states, and takes the first away.
+func rekey(i int) []string {
+	lines := addGeneration(i, 1)
+	for _, s := range states(i, 0) {
+		lines = append(lines, fmt.Sprintf("xfrm state delete src %s dst %s proto esp spi %#x", s.Src, s.Dst, s.SPI))
+	}
+	return lines
 }
 
 // stands asks for the rules of the root of the tree that every new tunnel makes

@@ -19,8 +19,9 @@ import (
 // settings are those of one run.
 type settings struct {
 	n, rounds, storm int
-	// real has follow bring states with keys, which needs a kernel with ESP; it is
-	// the virtual machine's, where everything takes longer.
+	// real has states with keys in place of larval ones, a pair for each tunnel,
+	// which needs a kernel with ESP; it is the virtual machine's, where everything
+	// takes longer.
 	real           bool
 	xfrmfw, updown string
 	dir            string
@@ -33,7 +34,7 @@ func main() {
 	flag.IntVar(&s.storm, "updown-calls", 1000, "calls of the stock script")
 	flag.StringVar(&s.xfrmfw, "xfrmfw", "", "the program")
 	flag.StringVar(&s.updown, "updown", "", "strongSwan's _updown script")
-	flag.BoolVar(&s.real, "real", false, "with follow: tunnels have states, as in a virtual machine")
+	flag.BoolVar(&s.real, "real", false, "tunnels have pairs of states with keys, as in a virtual machine")
 	flag.Parse()
 	if err := run(context.Background(), s, flag.Arg(0)); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -84,6 +85,10 @@ func prepare(s settings) error {
 	}
 	for i := range s.n {
 		script = append(script, addPolicies(i)...)
+		if s.real {
+			script = append(script, addStates(i)...)
+			continue
+		}
 		script = append(script, fmt.Sprintf("xfrm state allocspi src %s dst %s proto esp reqid %d mode tunnel min %#x max %#x",
 			peer(i), wanAddr.Addr(), reqid(i), 0x1000+i, 0x1000+i))
 	}
@@ -100,10 +105,21 @@ func addPolicies(i int) []string {
 	return lines
 }
 
-// addStates are the lines for the pair of states of tunnel i.
-func addStates(i int) []string {
+// objects is how many states and policies the kernel then has.
+func (s settings) objects() int {
+	if s.real {
+		return 5 * s.n
+	}
+	return 4 * s.n
+}
+
+// addStates are the lines for the first pair of states of tunnel i.
+func addStates(i int) []string { return addGeneration(i, 0) }
+
+// addGeneration are the lines for a pair of states of tunnel i.
+func addGeneration(i, generation int) []string {
 	var lines []string
-	for _, s := range states(i, 0) {
+	for _, s := range states(i, generation) {
 		lines = append(lines, fmt.Sprintf("xfrm state add src %s dst %s proto esp spi %#x reqid %d mode tunnel aead rfc4106(gcm(aes)) 0x%040x 128",
 			s.Src, s.Dst, s.SPI, s.Reqid, s.SPI))
 	}

@@ -43,10 +43,10 @@ func snapshots(ctx context.Context, s settings) error {
 		name string
 		run  func(round int) error
 	}{
-		{"raw", func(int) error { return rawDumps(4 * s.n) }},
+		{"raw", func(int) error { return rawDumps(s.objects()) }},
 		{"read", func(int) error {
 			got, err := reader.Read(ctx)
-			if err == nil && len(got.States)+len(got.Policies) != 4*s.n {
+			if err == nil && len(got.States)+len(got.Policies) != s.objects() {
 				err = fmt.Errorf("read %d states and %d policies", len(got.States), len(got.Policies))
 			}
 			return err
