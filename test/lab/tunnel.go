@@ -51,10 +51,13 @@ type IPsec struct {
 	Flags string
 }
 
-// Up establishes the connection on both gateways.
+// Up establishes the connection on both gateways. The test is skipped where the kernel has no such interface.
 func (n *Network) Up(t testing.TB, c IPsec) {
 	t.Helper()
 	c = c.withDefaults()
+	if c.Carrier == XFRMInterface && UML() {
+		t.Skip("lab: user-mode Linux has no XFRM interfaces")
+	}
 	for _, gateway := range n.Gateways() {
 		if c.NATT {
 			gateway.HoldUDPEncap(t, c.Outer, 4500, c.NATTGRO)
