@@ -230,6 +230,26 @@ func TestInjectThroughPortForward(t *testing.T) {
 	}
 }
 
+// What came out of a tunnel and is led into another one by DNAT is no stranger's,
+// though its source lives in the LAN too.
+func TestMappedFromTunnelToTunnel(t *testing.T) {
+	wide, other := peer(1, moonWAN, [2]string{sunLAN, "10.0.0.0/8"}), peer(2, "192.0.2.9", [2]string{sunLAN, "172.31.0.0/24"})
+	w := compileWorld(t, snapshotOf(sunHost(), wide, other), Config{})
+	for _, reqid := range []uint32{1, 0} {
+		p := clear4("10.2.0.77", "10.2.0.1")
+		if reqid != 0 {
+			p = tagged(from(reqid, "10.2.0.77", "10.2.0.1"))
+		}
+		got := w.arrive(p, func(p *Packet) {
+			p.Dst, p.Ct = addr("172.31.0.10"), Conntrack{State: CtDNAT, Dir: CtOriginal}
+			p.Ahead = []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 2}}
+		})
+		if got.met(PurposeInject) != (reqid == 0) {
+			t.Errorf("reqid %d: stopped %v; met %v", reqid, got.met(PurposeInject), got.steps)
+		}
+	}
+}
+
 // An exception holds for errors about its flows too, whichever end began them,
 // where the guard that it takes them from covers the near end as well.
 func TestErrorsAboutPiercedFlows(t *testing.T) {

@@ -13,8 +13,7 @@ import (
 
 // A packet's cost is told by many short windows, in each of which one gateway
 // gets as many packets as go through it. Windows of gateways that are compared
-// take turns, so that what else the machine does hits all of them; of a pass the
-// lower quartile is taken, and of some passes the median.
+// take turns, so that what else the machine does hits all of them.
 
 // schedule is how long is measured.
 type schedule struct {
@@ -42,7 +41,10 @@ type flowSender struct {
 	to      unix.RawSockaddrInet4
 	next    uint16
 	fresh   bool
-	sent    int
+	// yields has the receivers' work done before more is sent, where the kernel
+	// may have put it off.
+	yields bool
+	sent   int
 }
 
 // message is struct mmsghdr.
@@ -111,13 +113,25 @@ func (s *flowSender) burst() error {
 		return fmt.Errorf("sendmmsg: %w", errno)
 	}
 	s.sent += int(n)
+	if s.yields {
+		_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	}
 	return nil
 }
 
-// measure returns for each of the senders how long one packet takes, in ns.
-// between is run before each window, and its time does not count.
-func (s schedule) measure(senders []*flowSender, between func(i int) error) ([]float64, error) {
-	medians := make([][]float64, len(senders))
+// cost is what a packet takes of a sender's flow.
+type cost struct {
+	// ns is the median over the passes of the lower quartile of its windows.
+	ns float64
+	// ratio is the median of each window's to that of the first sender beside it:
+	// a machine that is slowed down is so for both.
+	ratio float64
+}
+
+// measure returns what a packet of each of the senders costs. between is run
+// before each window, and its time does not count.
+func (s schedule) measure(senders []*flowSender, between func(i int) error) ([]cost, error) {
+	quartiles, ratios := make([][]float64, len(senders)), make([][]float64, len(senders))
 	for range s.passes {
 		costs := make([][]float64, len(senders))
 		for range s.windows {
@@ -125,27 +139,41 @@ func (s schedule) measure(senders []*flowSender, between func(i int) error) ([]f
 				if err := between(i); err != nil {
 					return nil, err
 				}
-				if err := sender.burst(); err != nil { // warms the caches
+				took, err := s.one(sender)
+				if err != nil {
 					return nil, err
 				}
-				before, start := sender.sent, time.Now()
-				for time.Since(start) < s.window {
-					if err := sender.burst(); err != nil {
-						return nil, err
-					}
-				}
-				costs[i] = append(costs[i], float64(time.Since(start).Nanoseconds())/float64(sender.sent-before))
+				costs[i] = append(costs[i], took)
+				ratios[i] = append(ratios[i], took/costs[0][len(costs[0])-1])
 			}
 		}
 		for i, c := range costs {
-			slices.Sort(c)
-			medians[i] = append(medians[i], c[len(c)/4])
+			quartiles[i] = append(quartiles[i], quantile(c, 0.25))
 		}
 	}
-	out := make([]float64, len(senders))
-	for i, m := range medians {
-		slices.Sort(m)
-		out[i] = m[len(m)/2]
+	out := make([]cost, len(senders))
+	for i := range out {
+		out[i] = cost{quantile(quartiles[i], 0.5), quantile(ratios[i], 0.5)}
 	}
 	return out, nil
+}
+
+// one is what a packet takes in one window, in ns.
+func (s schedule) one(sender *flowSender) (float64, error) {
+	if err := sender.burst(); err != nil { // warms the caches
+		return 0, err
+	}
+	before, start := sender.sent, time.Now()
+	for time.Since(start) < s.window {
+		if err := sender.burst(); err != nil {
+			return 0, err
+		}
+	}
+	return float64(time.Since(start).Nanoseconds()) / float64(sender.sent-before), nil
+}
+
+// quantile sorts the values.
+func quantile(values []float64, at float64) float64 {
+	slices.Sort(values)
+	return values[int(at*float64(len(values)))]
 }

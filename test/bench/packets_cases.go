@@ -57,6 +57,8 @@ func cleartext() []packetCase {
 // reach is the ratio that is aimed at.
 func (c packetCase) reach(variant string, off bool) string {
 	switch {
+	case strings.HasSuffix(c.what, "dropped"):
+		return ""
 	case strings.Contains(c.what, "ESP") && off:
 		return "1.10"
 	case strings.Contains(c.what, "ESP"):
@@ -87,7 +89,13 @@ func inESP(n int) []packetCase {
 		outer.Proto, outer.SrcLocal = xfrm.ESP, true
 		return []way{{inner, forwards}, {outer, outs}}
 	}
+	foreign := func(n int) []way {
+		ways := unwrapped(n)
+		ways[1].packet.Src = crosser
+		return ways
+	}
 	return []packetCase{
+		{"out of ESP, from no address of its tunnel's, dropped", atWAN, atLAN, crosser, lanHost, false, foreign},
 		{"out of ESP and forwarded, known flow", atWAN, atLAN, far, lanHost, false, unwrapped},
 		{"forwarded into ESP, known flow", atLAN, atWAN, lanHost, far, false, wrapped},
 	}
@@ -105,6 +113,11 @@ type level struct {
 func packets(s settings, variant string) error {
 	if err := pin(); err != nil {
 		return err
+	}
+	if s.real { // or what is put off while this sends would pile up
+		if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0); err != nil {
+			return err
+		}
 	}
 	debug.SetGCPercent(-1)
 	for _, n := range s.sizes() {
@@ -172,7 +185,7 @@ func (s settings) packetsOf(variant string, n int) error {
 	}
 	cases := cleartext()
 	if s.real {
-		cases = append(inESP(n), cases...)
+		cases = inESP(n)
 	}
 	for _, c := range cases {
 		if err := s.packetCase(variant, n, c, levels); err != nil {
@@ -188,7 +201,9 @@ func (s settings) packetCase(variant string, n int, c packetCase, levels []level
 	start := make([]int, len(levels))
 	for i, l := range levels {
 		err := c.from(l.gateway).run(func() (err error) {
-			senders[i], err = newFlowSender(flow{c.src, c.dst, c.fresh})
+			if senders[i], err = newFlowSender(flow{c.src, c.dst, c.fresh}); err == nil {
+				senders[i].yields = s.real
+			}
 			return err
 		})
 		if err != nil {
@@ -229,7 +244,7 @@ func (s settings) packetCase(variant string, n int, c packetCase, levels []level
 	for i, l := range levels {
 		err := l.self.run(func() error {
 			end, err := passed()
-			if got := end - start[i]; err == nil && got < senders[i].sent*99/100 {
+			if got := end - start[i]; err == nil && got < senders[i].sent*98/100 {
 				err = fmt.Errorf("%s: only %d of %d packets got through", l.name, got, senders[i].sent)
 			}
 			return err
@@ -262,6 +277,6 @@ func (s settings) schedule() schedule {
 	return plan
 }
 
-func packetRow(n int, what string, took float64, against string, floor float64, reach string) {
-	fmt.Printf("| %s | %d | %.0f ns | %s | %.0f ns | %.3f | %s |\n", what, n, took, against, floor, took/floor, reach)
+func packetRow(n int, what string, took cost, against string, floor cost, reach string) {
+	fmt.Printf("| %s | %d | %.0f ns | %s | %.0f ns | %.3f | %s |\n", what, n, took.ns, against, floor.ns, took.ratio, reach)
 }

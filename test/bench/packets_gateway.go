@@ -68,6 +68,8 @@ func (n namespace) run(f func() error) error {
 var (
 	internet = netip.MustParseAddr("203.0.113.9")
 	lanHost  = netip.MustParseAddr("172.16.1.9")
+	// crosser is an address at the tunnel's other end that is not in its selectors.
+	crosser = netip.MustParseAddr("198.18.0.9")
 )
 
 // gateway is one under measurement, with the namespaces at both of its ends.
@@ -100,7 +102,8 @@ func newGateway(s settings, n int) (gateway, error) {
 	}
 	wan := []string{
 		"link set lo up", "link set wan1 up", "addr add " + router.String() + "/24 dev wan1", "addr add " + internet.String() + "/32 dev lo",
-		"addr add " + remote.String() + "/32 dev lo", "neigh add " + wanAddr.Addr().String() + " lladdr " + selfMAC + " dev wan1 nud permanent",
+		"addr add " + remote.String() + "/32 dev lo", "addr add " + crosser.String() + "/32 dev lo",
+		"neigh add " + wanAddr.Addr().String() + " lladdr " + selfMAC + " dev wan1 nud permanent",
 		"addr add " + peer(n/2).String() + "/32 dev lo", "route add " + lan.String() + " via " + wanAddr.Addr().String(),
 	}
 	inside := []string{
@@ -158,6 +161,8 @@ func farEnd(i int) []string {
 		lines = append(lines, fmt.Sprintf("xfrm policy add src %s dst %s dir %s priority %d tmpl src %s dst %s proto esp reqid %d mode tunnel",
 			p.Selector.Src, p.Selector.Dst, dir, p.Priority, t.Src, t.Dst, t.Reqid))
 	}
+	lines = append(lines, fmt.Sprintf("xfrm policy add src %s dst %s dir out priority 1000 tmpl src %s dst %s proto esp reqid %d mode tunnel",
+		crosser, lan, peer(i), wanAddr.Addr(), reqid(i)))
 	return append(lines, addStates(i)...)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -16,10 +17,11 @@ func TestFewRulesForOthers(t *testing.T) {
 		w := newWalker(firewall.Compile(in).Rulesets[0])
 		for i, c := range append(cleartext(), inESP(n)...) {
 			met, through := w.met(c.ways(n))
-			if !through {
-				t.Errorf("%d tunnels: %s: dropped", n, c.what)
+			if through == strings.HasSuffix(c.what, "dropped") {
+				t.Errorf("%d tunnels: %s: got through: %v", n, c.what, through)
 			}
 			switch {
+			case !through: // what no tunnel verified is looked for among all
 			case n == 10:
 				first[c.what] = met
 			case i < len(cleartext()) && met != first[c.what]:
