@@ -18,27 +18,19 @@ import (
 // snapshots compares ways to read the kernel, and what follows from a reading.
 func snapshots(ctx context.Context, s settings) error {
 	var reader kernel.Reader
-	up := snapshot(s.n, false)
-	var joiner xfrm.Joiner
-	var compiler firewall.Compiler
-	var planner firewall.Planner
+	up, fewer := snapshot(s.n, false), snapshot(s.n-1, false)
 	none := map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}
-	first, err := planner.Plan(compiler.Compile(inputOf(up, joiner.Tunnels(up))).Rulesets, none)
-	if err != nil {
-		return err
-	}
-	have, err := first.After(none)
-	if err != nil {
-		return err
-	}
-	fewer := snapshot(s.n-1, false)
-	think := func(one xfrm.Snapshot) error {
-		change, err := planner.Plan(compiler.Compile(inputOf(one, joiner.Tunnels(one))).Rulesets, have)
-		if err == nil && !change.Empty() {
-			have, err = planner.Stands(have, change)
+	all, tenth, scattered := thinker{have: none}, thinker{have: none}, thinker{have: none}
+	for _, first := range []struct {
+		by *thinker
+		of xfrm.Snapshot
+	}{{&all, up}, {&tenth, snapshot(s.n/10, false)}, {&scattered, apart(up)}} {
+		if err := first.by.think(first.of); err != nil {
+			return err
 		}
-		return err
 	}
+	tenths := []xfrm.Snapshot{snapshot(s.n/10-1, false), snapshot(s.n/10, false)}
+	aparts := []xfrm.Snapshot{apart(fewer), apart(up)}
 	ways := []struct {
 		name string
 		run  func(round int) error
@@ -64,13 +56,10 @@ func snapshots(ctx context.Context, s settings) error {
 			_, err := netlink.XfrmPolicyList(netlink.FAMILY_ALL)
 			return err
 		}},
-		{"same", func(int) error { return think(up) }},
-		{"one", func(round int) error {
-			if round%2 == 0 {
-				return think(fewer)
-			}
-			return think(up)
-		}},
+		{"same", func(int) error { return all.think(up) }},
+		{"one", func(int) error { return all.think(fewer) }},
+		{"tenth", func(round int) error { return tenth.think(tenths[round%2]) }},
+		{"scattered", func(round int) error { return scattered.think(aparts[round%2]) }},
 		{"fresh", func(int) error {
 			_, err := firewall.Plan(firewall.Compile(input(up)).Rulesets, none)
 			return err
@@ -90,8 +79,8 @@ func snapshots(ctx context.Context, s settings) error {
 				times[w.name] = append(times[w.name], t)
 			}
 		}
-		// same is to find what one left.
-		if err := think(up); err != nil {
+		// What was taken away is there again for the next round.
+		if err := all.think(up); err != nil {
 			return err
 		}
 	}
@@ -101,8 +90,27 @@ func snapshots(ctx context.Context, s settings) error {
 	row(s.n, "snapshot", t("read"), "netlink's lists", t("vish"), "0.3")
 	row(s.n, "Tunnels + Compile + Plan, nothing changed", t("same"), "snapshot", t("read"), "2")
 	row(s.n, "Tunnels + Compile + Plan, one tunnel changed", t("one"), "snapshot", t("read"), "")
+	row(s.n, "the same, no two sites neighbours", t("scattered"), "snapshot", t("read"), "")
+	row(s.n, "Tunnels + Compile + Plan, one tunnel changed", t("one"), "a tenth of the tunnels", t("tenth"), "")
 	row(s.n, "Tunnels + Compile + Plan, from nothing", t("fresh"), "snapshot", t("read"), "")
 	return nil
+}
+
+// thinker is what a daemon keeps between two looks.
+type thinker struct {
+	joiner   xfrm.Joiner
+	compiler firewall.Compiler
+	planner  firewall.Planner
+	have     map[firewall.Family]firewall.Save
+}
+
+// think finds out what has to be done, and that it was done.
+func (t *thinker) think(s xfrm.Snapshot) error {
+	change, err := t.planner.Plan(t.compiler.Compile(inputOf(s, t.joiner.Tunnels(s))).Rulesets, t.have)
+	if err == nil && !change.Empty() {
+		t.have, err = t.planner.Stands(t.have, change)
+	}
+	return err
 }
 
 // rawDumps is the floor: what the kernel itself takes to deliver the messages.

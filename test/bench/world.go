@@ -91,6 +91,39 @@ func snapshot(n int, use bool) xfrm.Snapshot {
 	return s
 }
 
+// numbering is how the sites of a world are numbered.
+type numbering struct {
+	name string
+	of   func(n int) xfrm.Snapshot
+}
+
+// numberings are one after the other, and so that no two sites are neighbours:
+// guards need fewer rules for a row of neighbours.
+func numberings() []numbering {
+	return []numbering{
+		{"", func(n int) xfrm.Snapshot { return snapshot(n, false) }},
+		{", no two sites neighbours", func(n int) xfrm.Snapshot { return apart(snapshot(n, false)) }},
+	}
+}
+
+// apart leaves room for another site between any two.
+func apart(s xfrm.Snapshot) xfrm.Snapshot {
+	twice := func(p netip.Prefix) netip.Prefix {
+		if p.Bits() != 24 {
+			return p
+		}
+		a := p.Addr().As4()
+		binary.BigEndian.PutUint32(a[:], 10<<24|(binary.BigEndian.Uint32(a[:])&^(10<<24))<<1)
+		return netip.PrefixFrom(netip.AddrFrom4(a), 24)
+	}
+	for i := range s.Policies {
+		selector := &s.Policies[i].Selector
+		selector.Src, selector.Dst = twice(selector.Src), twice(selector.Dst)
+	}
+	s.Sort()
+	return s
+}
+
 // input is what Compile is given for a snapshot.
 func input(s xfrm.Snapshot) firewall.Input { return inputOf(s, xfrm.Tunnels(s)) }
 
