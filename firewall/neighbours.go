@@ -9,7 +9,7 @@ import (
 
 // mostJoined is how many entries are tried as one chain at most, in the hope
 // that they are neighbours: one that changes has the rules of all made anew.
-const mostJoined = 1024
+const mostJoined = 256
 
 // joined puts rules that differ in nothing but neighbouring networks, and in the
 // tunnel that they name, into one rule for the network that is both: sites are
