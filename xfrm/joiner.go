@@ -19,7 +19,7 @@ type Joiner struct {
 	// so tunnels of one reqid don't depend on those of another. index finds them.
 	groups []group
 	index  map[uint32]int32
-	// rest is a hash of the policies that make no tunnel.
+	// rest is a hash of the policies that make no tunnel, in their order.
 	rest, restNow uint64
 	// unserved and ignored are the joiner's.
 	unserved  map[uint32][]Ignored
@@ -38,7 +38,8 @@ type group struct {
 	reqid uint32
 	// tunnel is the place of the only tunnel in the set, none or several.
 	tunnel int32
-	// sum adds up the hashes of the policies, so that their order is no part of it.
+	// sum is a hash of the policies in their order, which decides where they differ
+	// in what a tunnel has only one of.
 	sum, sumNow uint64
 	// policies and states count what the snapshot has; found has a bit set for each
 	// state of the tunnel that is among them.
@@ -49,6 +50,10 @@ type group struct {
 
 // usedState is a state of a tunnel and its place in the snapshot.
 type usedState struct{ tunnel, sa, state int32 }
+
+// hashStep tells hashes of policies that changed places from those that didn't. It is
+// odd, so that none gets lost.
+const hashStep = 0x9e3779b97f4a7c15
 
 // The places of tunnels that a group has not.
 const (
@@ -122,11 +127,11 @@ func (j *Joiner) look(s *Snapshot) (sockets, larval int) {
 		}
 		reqid, ok := protects(p)
 		if !ok {
-			j.restNow += j.hash(p)
+			j.restNow = j.restNow*hashStep + j.hash(p)
 			continue
 		}
 		g := j.group(reqid)
-		g.sumNow += j.hash(p)
+		g.sumNow = g.sumNow*hashStep + j.hash(p)
 		g.policies++
 	}
 	for i := range s.States {
@@ -224,7 +229,7 @@ func (j *Joiner) changed() map[uint32]bool {
 		same := !g.changed && g.sum == g.sumNow && g.tunnel != several && len(j.unserved[g.reqid]) == 0
 		if same && g.tunnel >= 0 {
 			n := len(j.set.Tunnels[g.tunnel].SAs)
-			same = n == int(g.states) && g.found == 1<<n-1 // never so beyond 64
+			same = n == int(g.states) && n <= 64 && g.found == 1<<n-1
 		}
 		if !same {
 			reqids[g.reqid] = true

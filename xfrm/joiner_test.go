@@ -174,3 +174,48 @@ func TestJoinerFollows(t *testing.T) {
 		}
 	}
 }
+
+// Where the policies of a tunnel differ in what it has only one of, their order
+// decides, and so it does for a Joiner: whoever installs policies anew changes
+// their order and nothing else.
+func TestJoinerSeesAnotherOrder(t *testing.T) {
+	before := manySites()
+	for i, ifID := range []uint32{5, 6} {
+		remote := fmt.Sprintf("10.%d.0.0/24", 1+i)
+		in, out := tmpl(1, "192.0.2.1", "192.0.2.2"), tmpl(1, "192.0.2.2", "192.0.2.1")
+		before.pair("10.2.0.0/24", remote, []xfrm.Template{in}, []xfrm.Template{out}, func(p *xfrm.Policy) { p.IfID = ifID })
+	}
+	last := len(before.Policies)
+	after := before.Snapshot
+	after.Policies = slices.Concat(before.Policies[:last-6], before.Policies[last-3:], before.Policies[last-6:last-3])
+	var j xfrm.Joiner
+	sameSet(t, "first", before.Snapshot, j.Tunnels(before.Snapshot))
+	sameSet(t, "in another order", after, j.Tunnels(after))
+	if reflect.DeepEqual(xfrm.Tunnels(before.Snapshot), xfrm.Tunnels(after)) {
+		t.Error("the order of these policies makes no difference")
+	}
+}
+
+// A tunnel can have more states than there are bits to tell them by.
+func TestJoinerAndManyStates(t *testing.T) {
+	for _, pairs := range []int{31, 32, 33, 40} {
+		g := manySites()
+		g.site(1, "192.0.2.1", "10.2.0.0/24", "10.1.0.0/24")
+		for n := range pairs {
+			g.states(1, "192.0.2.1", uint32(0x100000+2*n), nil)
+		}
+		var j xfrm.Joiner
+		sameSet(t, "first", g.Snapshot, j.Tunnels(g.Snapshot))
+		sameSet(t, "again", g.Snapshot, j.Tunnels(g.Snapshot))
+		// One shows twice, and another no more.
+		for _, at := range []int{0, 5, 2*pairs - 2} {
+			s := g.Snapshot
+			s.States = slices.Clone(g.States)
+			last := len(s.States) - 1
+			from := last - 2*pairs + 1
+			s.States[last] = s.States[from+at]
+			sameSet(t, fmt.Sprintf("%d pairs of states, %d twice", pairs, at), s, j.Tunnels(s))
+			sameSet(t, "as before", g.Snapshot, j.Tunnels(g.Snapshot))
+		}
+	}
+}
