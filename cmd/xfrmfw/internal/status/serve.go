@@ -19,6 +19,8 @@ type shared struct {
 	inner, nat map[innerKey][]string
 	// guards are those that guard several tunnels' pairs, by their network.
 	guards map[netip.Prefix][]guardRule
+	// lengths are those of these networks.
+	lengths map[int]bool
 }
 
 // guardRule is a guard's rule that names no tunnel, as it is for neighbours.
@@ -55,6 +57,7 @@ func indexShared(rulesets []firewall.Ruleset, standing []Rule) shared {
 	s := shared{
 		outer: make(map[outerKey][]string), tags: make(map[xfrm.Family][]string),
 		inner: make(map[innerKey][]string), nat: make(map[innerKey][]string), guards: make(map[netip.Prefix][]guardRule),
+		lengths: make(map[int]bool),
 	}
 	ids := make(map[string]bool, len(standing))
 	for _, r := range standing {
@@ -90,6 +93,7 @@ func (s shared) add(family xfrm.Family, c firewall.Chain, r firewall.Rule, stand
 			for _, end := range g.ends {
 				if end.IsValid() && end.Bits() > 0 {
 					s.guards[end] = append(s.guards[end], g)
+					s.lengths[end.Bits()] = true
 				}
 			}
 		}
@@ -157,6 +161,9 @@ func (s shared) guarding(t xfrm.Tunnel) []string {
 	}
 	for _, p := range t.Pairs {
 		for bits := p.Remote.Bits(); bits > 0; bits-- {
+			if !s.lengths[bits] {
+				continue
+			}
 			network := netip.PrefixFrom(p.Remote.Addr(), bits).Masked()
 			for _, g := range s.guards[network] {
 				of := func(end netip.Prefix) bool {
