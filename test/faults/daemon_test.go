@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -226,9 +227,20 @@ func (h *host) wrong() string {
 			return fmt.Sprintf("the first rule of %s is %q", chain, first)
 		}
 	}
+	// One rule may guard neighbours.
+	guarded := regexp.MustCompile(`(?m)^-A XFRMFW-SPOOF.* -s (10\.2\.\S*) -d 10\.1\.0\.0/24 .*guard-spoof`).FindAllStringSubmatch(text, -1)
 	for n, up := range h.tunnels {
 		// A tunnel that is gone stays guarded, since it is remembered.
-		guards := len(regexp.MustCompile(fmt.Sprintf(`(?m)^-A XFRMFW-SPOOF.* -s 10\.2\.%d\.0/24 -d 10\.1\.0\.0/24 .*guard-spoof`, n)).FindAllString(text, -1))
+		guards := 0
+		for _, m := range guarded {
+			network, err := netip.ParsePrefix(m[1])
+			if err != nil {
+				return err.Error()
+			}
+			if network.Contains(netip.AddrFrom4([4]byte{10, 2, byte(n), 1})) {
+				guards++
+			}
+		}
 		verified := strings.Contains(text, fmt.Sprintf("--reqid %d --proto esp", n+1))
 		if up && (guards == 0 || !verified) {
 			return fmt.Sprintf("tunnel %d has %d spoof guards, verified: %v", n, guards, verified)

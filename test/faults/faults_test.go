@@ -3,6 +3,7 @@ package faults
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -88,6 +89,40 @@ func TestRestoreFails(t *testing.T) {
 				h.mode("work")
 				h.right("iptables-restore works again")
 			})
+		})
+	}
+}
+
+// The kernel changes while the live rules are read: what was compiled meanwhile from
+// the kernel as it was is not what counts, for a command that shows as for one that
+// applies.
+func TestChangedWhileRulesAreRead(t *testing.T) {
+	for _, variant := range []string{"nft", "legacy"} {
+		t.Run(variant, func(t *testing.T) {
+			h := newHost(t, variant)
+			h.kill(syscall.SIGTERM)
+			// late has a tunnel come up while the command reads the rules.
+			late := func(n int, command string) (string, int) {
+				for name, text := range map[string]string{"later": h.policies(n, true), "late": "", "mode": "late\n"} {
+					if err := os.WriteFile(filepath.Join(work, name), []byte(text), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				cmd := exec.Command(binary, h.args(command)...)
+				out, _ := cmd.CombinedOutput()
+				h.mode("work")
+				return string(out), cmd.ProcessState.ExitCode()
+			}
+			if out, exit := late(30, "check"); exit != 3 || !strings.Contains(out, "6 tunnels") && !strings.Contains(out, "XFRMFW-") {
+				t.Errorf("a tunnel that has no rules yet: check exits with %d and says %s", exit, out)
+			}
+			if out, exit := late(31, "apply"); exit != 0 || !strings.Contains(out, "7 tunnels") {
+				t.Errorf("apply exits with %d and says %s", exit, out)
+			}
+			if why := h.wrong(); why != "" {
+				t.Error(why)
+			}
+			h.start() // for the cleanup, which ends it
 		})
 	}
 }

@@ -71,7 +71,7 @@ func reexec() int {
 }
 
 // enter replaces /usr/sbin by a folder of links to what was in it, but for the
-// restore programs, which do as the file "mode" says.
+// restore and save programs, which do as the file "mode" says.
 func enter() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("detach the mounts: %w", err)
@@ -90,11 +90,17 @@ func enter() error {
 		return err
 	}
 	script := "#!/bin/sh\nread -r mode <" + filepath.Join(work, "mode") + "\ncase $mode in\nfail) echo broken >&2; exit 1 ;;\nhang) exec sleep 1000 ;;\nesac\nexec " + real + "/%s \"$@\"\n"
+	// One that is late has printed, and gives us time to go on before the kernel changes.
+	save := "#!/bin/sh\nread -r mode <" + filepath.Join(work, "mode") + "\n" + real + "/%s \"$@\" || exit\ncase $mode in\nlate) rm " + filepath.Join(work, "late") +
+		" 2>/dev/null || exit 0; sleep 2; exec ip -batch " + filepath.Join(work, "later") + " ;;\nesac\n"
 	for _, e := range entries {
 		at := filepath.Join(fake, e.Name())
-		if strings.HasPrefix(e.Name(), "ip") && strings.HasSuffix(e.Name(), "-restore") {
+		switch ip := strings.HasPrefix(e.Name(), "ip"); {
+		case ip && strings.HasSuffix(e.Name(), "-restore"):
 			err = os.WriteFile(at, fmt.Appendf(nil, script, e.Name()), 0o700)
-		} else {
+		case ip && strings.HasSuffix(e.Name(), "-save"):
+			err = os.WriteFile(at, fmt.Appendf(nil, save, e.Name()), 0o700)
+		default:
 			err = os.Symlink(filepath.Join(real, e.Name()), at)
 		}
 		if err != nil {
