@@ -19,6 +19,8 @@ import (
 type schedule struct {
 	passes, windows int
 	window          time.Duration
+	// paired compares windows with those beside them.
+	paired bool
 }
 
 // flow is what is sent: datagrams between two addresses, from one port, or each
@@ -123,8 +125,10 @@ func (s *flowSender) burst() error {
 type cost struct {
 	// ns is the median over the passes of the lower quartile of its windows.
 	ns float64
-	// ratio is the median of each window's to that of the first sender beside it:
-	// a machine that is slowed down is so for both.
+	// ratio is that to the first sender. Where windows are paired it is the median
+	// of each window's to the one beside it, as a virtual machine that is slowed
+	// down is so for both; elsewhere it is that of the quartiles, as here and there
+	// a window is interrupted.
 	ratio float64
 }
 
@@ -153,7 +157,10 @@ func (s schedule) measure(senders []*flowSender, between func(i int) error) ([]c
 	}
 	out := make([]cost, len(senders))
 	for i := range out {
-		out[i] = cost{quantile(quartiles[i], 0.5), quantile(ratios[i], 0.5)}
+		out[i].ns = quantile(quartiles[i], 0.5)
+		if out[i].ratio = out[i].ns / out[0].ns; s.paired {
+			out[i].ratio = quantile(ratios[i], 0.5)
+		}
 	}
 	return out, nil
 }

@@ -270,7 +270,7 @@ func (s settings) schedule() schedule {
 	plan := schedule{passes: s.rounds, windows: 120, window: 2 * time.Millisecond}
 	switch {
 	case s.real: // all is slower there
-		plan.windows, plan.window = 60, 4*time.Millisecond
+		plan.windows, plan.window, plan.paired = 60, 4*time.Millisecond, true
 	case s.n < 1000:
 		plan.windows = 40
 	}
