@@ -20,9 +20,11 @@ import (
 // Ups, downs, rekeys and changes of selectors, hundreds of them here and
 // thousands in scripts/soak, which sets XFRMFW_CHURN: what a Compiler and
 // a Planner make that know what was before is what Compile and Plan make that
-// know nothing, byte for byte, and it leads the kernel to what is wanted.
+// know nothing, byte for byte, and it leads the kernel to what is wanted, also
+// after a commit that failed. Nobody writes to what they made earlier.
 func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
-	steps, unchanged := 0, 0
+	steps, unchanged, failed, remembered := 0, 0, 0, 0
+	type made struct{ fresh, kept firewall.Result }
 	did := make(map[string]int)
 	seeds, err := strconv.ParseUint(cmp.Or(os.Getenv("XFRMFW_CHURN"), "2"), 10, 16)
 	if err != nil {
@@ -37,6 +39,7 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 		kernels := map[xfrm.Family]*fake.Kernel{xfrm.IPv4: {}, xfrm.IPv6: {}}
 		model := map[xfrm.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}
 		stands := maps.Clone(model)
+		var earlier []made
 		for range 200 {
 			for range 1 + r.IntN(3)*r.IntN(3) {
 				w.Step(r)
@@ -52,6 +55,13 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 			kept := compiler.Compile(in)
 			if !reflect.DeepEqual(fresh, kept) {
 				t.Fatalf("seed %d: the results differ (-fresh +kept):\n%s", seed, gocmp.Diff(render(fresh), render(kept)))
+			}
+			if steps%16 == 0 {
+				earlier = append(earlier, made{fresh, kept})
+			}
+			if r.IntN(16) == 0 {
+				remembered++
+				w.Guards, _ = firewall.Remember(w.Guards, kept.Guards, joined, in.Host, in.Config.Guard, 500)
 			}
 			want, err := firewall.Plan(fresh.Rulesets, model)
 			if err != nil {
@@ -78,10 +88,23 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 			if change.Empty() {
 				unchanged++
 			}
-			for _, s := range change.Steps {
+			run := change.Steps
+			fails := len(run) > 0 && r.IntN(16) == 0
+			if fails {
+				run = run[:r.IntN(len(run))]
+			}
+			for _, s := range run {
 				if err := kernels[s.Family].Restore(s.Text, s.Counters); err != nil {
 					t.Fatalf("seed %d: %v", seed, err)
 				}
+			}
+			if fails { // then a daemon reads what stands
+				failed++
+				for family, k := range kernels {
+					model[family] = parse(t, k)
+				}
+				stands = maps.Clone(model)
+				continue
 			}
 			if model, err = change.After(model); err != nil {
 				t.Fatal(err)
@@ -108,6 +131,11 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 				}
 			}
 		}
+		for _, m := range earlier {
+			if !reflect.DeepEqual(m.fresh, m.kept) {
+				t.Fatalf("seed %d: a result was written to afterwards (-fresh +kept):\n%s", seed, gocmp.Diff(render(m.fresh), render(m.kept)))
+			}
+		}
 		for what, n := range w.Did {
 			did[what] += n
 		}
@@ -117,6 +145,9 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 		if did[what] < 3 {
 			t.Errorf("%s happened %d times only", what, did[what])
 		}
+	}
+	if failed < 5 || remembered < 5 {
+		t.Errorf("%d commits failed and %d times it was remembered, too few", failed, remembered)
 	}
 	if unchanged < steps/20 {
 		t.Errorf("only %d of %d compilations changed nothing: rekeys should not", unchanged, steps)

@@ -141,7 +141,7 @@ func (w *World) up(r *rand.Rand) {
 	}
 	switch r.IntN(16) {
 	case 0:
-		t.bypass = netip.MustParsePrefix("10.100.0.0/14")
+		t.bypass = []netip.Prefix{netip.MustParsePrefix("10.100.0.0/14"), netip.MustParsePrefix("10.100.9.64/26")}[r.IntN(2)]
 	case 1:
 		t.optional = true
 	case 2:
@@ -156,8 +156,8 @@ func (w *World) up(r *rand.Rand) {
 	w.tunnels = append(w.tunnels, t)
 }
 
-// pairs makes up selectors: sites of their own mostly, some that overlap others,
-// the LAN, or their own local end.
+// pairs makes up selectors: sites of their own mostly, of which half are numbered
+// one after the other, some that overlap others, the LAN, or their own local end.
 func (w *World) pairs(r *rand.Rand) []pair {
 	p := netip.MustParsePrefix
 	locals := []netip.Prefix{p("10.2.0.0/24"), p("10.2.0.0/24"), p("10.2.0.0/24"), p("10.77.0.0/16"), p("10.99.0.5/32"), p("0.0.0.0/0")}
@@ -166,6 +166,9 @@ func (w *World) pairs(r *rand.Rand) []pair {
 		one := pair{local: locals[r.IntN(len(locals))]}
 		a := [4]byte{10, byte(100 + r.IntN(8)), byte(r.IntN(256)), byte(r.IntN(256))}
 		bits := 24
+		if r.IntN(2) == 0 {
+			one.local, a[1], a[2] = locals[0], 100, byte(r.IntN(48))
+		}
 		switch r.IntN(12) {
 		case 0:
 			bits = 8 + r.IntN(16)
