@@ -348,6 +348,7 @@ func TestGuardsAgainstAttacks(t *testing.T) {
 		}
 		n.Mallory.FlushXFRM(t)
 		n.Sun.FlushXFRM(t)
+		n.Crowd(t)
 		lab.UnloadESPOffload(t)
 	}
 	n.logTable(t, states, arrived)

@@ -28,8 +28,9 @@ func CrowdNets() map[string]bool {
 	return nets
 }
 
-// crowd gives sun the further tunnels, in one process: each costs the test less than a millisecond.
-func (n *Network) crowd(t testing.TB) {
+// Crowd gives sun the further tunnels, in one process. NewNetwork has done so; a test that flushes sun's states and
+// policies calls it again, or what comes after that is without them.
+func (n *Network) Crowd(t testing.TB) {
 	t.Helper()
 	many := Crowd()
 	if many == 0 {
