@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -116,6 +117,7 @@ func apart(s xfrm.Snapshot) xfrm.Snapshot {
 		binary.BigEndian.PutUint32(a[:], 10<<24|(binary.BigEndian.Uint32(a[:])&^(10<<24))<<1)
 		return netip.PrefixFrom(netip.AddrFrom4(a), 24)
 	}
+	s.Policies = slices.Clone(s.Policies)
 	for i := range s.Policies {
 		selector := &s.Policies[i].Selector
 		selector.Src, selector.Dst = twice(selector.Src), twice(selector.Dst)
