@@ -19,6 +19,9 @@ type builder struct {
 	within []netip.Prefix
 	// clamped are the remote selectors whose connections' segments are kept small.
 	clamped []netip.Prefix
+	// beside are the only remote selectors that an exception's can matter to; nil is
+	// all.
+	beside *prefixSet
 	// plain are the guards whose rules are kept, in the order of all; nil where
 	// none are.
 	plain   []*guardRules

@@ -231,8 +231,10 @@ func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
 	if n <= leaf {
 		return nil, members
 	}
-	// Fewer bits where there are few entries, so that chains are well filled.
-	step := min(4, max(1, bits.Len(uint(n/leaf))))
+	// Fewer bits where there are few entries, so that chains are well filled. A full
+	// row of sites has a power of two of them: where one more or less changed the
+	// bits, one tunnel would have all of the row's chains made anew.
+	step := min(4, max(1, bits.Len(uint(4*n/(5*leaf)))))
 	depth := p.Bits() + step
 	if common := d.common(members); common > p.Bits() {
 		depth = common + step

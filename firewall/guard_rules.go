@@ -153,7 +153,7 @@ func (b *builder) guardEntries(place guardPlace, inbound bool, rules func(Guard,
 	}
 	for i := range b.all {
 		g := &b.all[i]
-		if g.family() == b.family && counts(*g) {
+		if g.family() == b.family && counts(*g) && (!g.Pierce || b.beside == nil || b.beside.overlaps(g.Remote)) {
 			entries = append(entries, keptEntry(g.Remote, b.kept(i, place), i, remake))
 		}
 	}
