@@ -34,7 +34,8 @@ func (g *gateway) recognise(set xfrm.Set) peers.Found {
 		warnings = append(warnings, fmt.Sprintf("%v: who the peers are is not known", err))
 	}
 	found := peers.Match(records, set, time.Now())
-	for _, t := range set.Tunnels {
+	for i := range set.Tunnels {
+		t := &set.Tunnels[i]
 		if several := found.Several[t.ID]; several != nil {
 			names := make([]string, len(several))
 			for i, p := range several {

@@ -41,6 +41,9 @@ type Found struct {
 // what another peer may do because a record is missing or left over.
 func Match(records []Record, set xfrm.Set, now time.Time) Found {
 	found := Found{Peers: make(map[string]Peer), Several: make(map[string][]Peer)}
+	if len(records) == 0 {
+		return found
+	}
 	index := indexPairs(set)
 	byTunnel := make(map[int][]Record)
 	for _, r := range records {
