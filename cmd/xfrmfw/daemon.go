@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/metrics"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pace"
@@ -166,7 +167,7 @@ func (d *daemon) load(ctx context.Context) error {
 	}
 	// What is of use for one at a time is for each of the two.
 	scraped := *g
-	scraped.reader = kernel.Reader{}
+	scraped.reader, scraped.store = kernel.Reader{}, memory.In(d.o.stateDir)
 	if scraped.peers, err = openPeers(d.o); err != nil {
 		return err
 	}
