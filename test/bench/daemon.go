@@ -153,7 +153,7 @@ func rekey(i int) []string {
 // stands asks for the rules of the root of the tree that every new tunnel makes
 // longer or leads from: whether any rule names the site.
 func (v variant) stands(name string) bool {
-	return sh(fmt.Sprintf("iptables-%s-save -t filter | grep -qF -- '%s'", v.name, name)) == nil
+	return sh(fmt.Sprintf("iptables-%s-save -t mangle | grep -q -- '^-A XFRMFW-SEL.* -s %s '", v.name, name)) == nil
 }
 
 // usage is the seconds of CPU that a process has used, and its resident memory.

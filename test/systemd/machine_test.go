@@ -99,6 +99,9 @@ ln -s fd/0 dev/stdin
 ln -s fd/1 dev/stdout
 ln -s fd/2 dev/stderr
 mount -t tmpfs -o mode=755 run run
+# The kernel's modules, for modprobe@.service.
+mkdir -p lib/modules
+mount --bind /lib/modules lib/modules
 pivot_root . mnt
 umount -l /mnt
 exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin \
