@@ -150,8 +150,8 @@ func rekey(i int) []string {
 	return lines
 }
 
-// stands asks for the rules of the root of the tree that every new tunnel makes
-// longer or leads from: whether any rule names the site.
+// stands reports whether the rule stands that verifies a site's packets. Its guards
+// may be one with its neighbours'.
 func (v variant) stands(name string) bool {
 	return sh(fmt.Sprintf("iptables-%s-save -t mangle | grep -q -- '^-A XFRMFW-SEL.* -s %s '", v.name, name)) == nil
 }
