@@ -37,18 +37,11 @@ func (v variant) crowd(ctx context.Context) error {
 			_ = cmd.Wait()
 		}
 	}()
-	changes, err := kernel.Watch()
-	if err != nil {
-		return err
-	}
-	commits, err := kernel.WatchTables(func(int) bool { return false })
-	if err != nil {
-		return err
-	}
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, w := range []*kernel.Watcher{changes, commits} {
-		go func() { _ = w.Run(watching) }()
+	changes, commits, err := watch(watching)
+	if err != nil {
+		return err
 	}
 	for began := time.Now(); !v.reconciled(); time.Sleep(100 * time.Millisecond) {
 		if time.Since(began) > 5*time.Minute {

@@ -31,18 +31,11 @@ func follow(ctx context.Context, s settings) error {
 		_ = cmd.Process.Signal(unix.SIGTERM)
 		return cmd.Wait()
 	}
-	changes, err := kernel.Watch()
-	if err != nil {
-		return err
-	}
-	commits, err := kernel.WatchTables(func(int) bool { return false })
-	if err != nil {
-		return err
-	}
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, w := range []*kernel.Watcher{changes, commits} {
-		go func() { _ = w.Run(watching) }()
+	changes, commits, err := watch(watching)
+	if err != nil {
+		return err
 	}
 	name, single, many := "nft: daemon", 300*time.Millisecond, 5*time.Second
 	add := addPolicies
@@ -131,6 +124,20 @@ func follow(ctx context.Context, s settings) error {
 	row(one, name+", event to rules, one by one, worst", slices.Max(ours), "stock `_updown`, worst", slices.Max(stock[:min(one, len(stock))]), "")
 	row(s.storm, fmt.Sprintf("%s, all at once, %d commits", name, n), storm, "stock `_updown` for each", stockStorm, "0.02")
 	return v.clearAll()
+}
+
+// watch tells of changes in XFRM and of commits to nf_tables until ctx ends.
+func watch(ctx context.Context) (changes, commits *kernel.Watcher, err error) {
+	if changes, err = kernel.Watch(); err != nil {
+		return nil, nil, err
+	}
+	if commits, err = kernel.WatchTables(func(int) bool { return false }); err != nil {
+		return nil, nil, err
+	}
+	for _, w := range []*kernel.Watcher{changes, commits} {
+		go func() { _ = w.Run(ctx) }()
+	}
+	return changes, commits, nil
 }
 
 // A journal is what a program writes while it is read.
