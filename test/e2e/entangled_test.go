@@ -248,7 +248,7 @@ func (n *entangled) enter(t *testing.T, state string) {
 		n.Alice.MustXfrmfw(t, "apply")
 	case stateTrap:
 		for _, h := range ends {
-			h.IP(t, "xfrm state flush")
+			h.FlushSAs(t)
 		}
 		n.Sun.MustXfrmfw(t, "apply")
 		n.Alice.MustXfrmfw(t, "apply")

@@ -349,9 +349,6 @@ func TestGuardsAgainstAttacks(t *testing.T) {
 		n.Mallory.FlushXFRM(t)
 		n.Sun.FlushXFRM(t)
 		lab.UnloadESPOffload(t)
-		if phase == "without" {
-			n.Crowd(t) // not before: its states would hold the modules
-		}
 	}
 	n.logTable(t, states, arrived)
 }

@@ -208,8 +208,8 @@ func TestStrongSwan(t *testing.T) {
 			}
 			return nil
 		})
-		if got := g.Run(t, "ip", "xfrm", "state"); got != "" {
-			t.Fatalf("states are left on %s:\n%s", g.Name, got)
+		if got := g.SAs(t); len(got) != 0 {
+			t.Fatalf("states are left on %s: %q", g.Name, got)
 		}
 		for _, tunnel := range status(t, g).Tunnels {
 			if tunnel.State == "up" {

@@ -56,8 +56,8 @@ func TestLabIKE(t *testing.T) {
 				called(gateway, "up-client"+map[bool]string{true: "-v6"}[f == lab.IPv6]+" 11")
 				called(gateway, "down-client"+map[bool]string{true: "-v6"}[f == lab.IPv6]+" 11")
 			}
-			if got := n.Sun.Run(t, "ip", "xfrm", "state"); got != "" {
-				t.Errorf("SAs are left on sun: %s", got)
+			if got := n.Sun.SAs(t); len(got) != 0 {
+				t.Errorf("SAs are left on sun: %q", got)
 			}
 		})
 	}

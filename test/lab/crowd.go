@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"strconv"
@@ -28,14 +29,23 @@ func CrowdNets() map[string]bool {
 	return nets
 }
 
-// Crowd gives sun the further tunnels, in one process. NewNetwork has done so; a test that flushes sun's states and
-// policies calls it again, or what comes after that is without them.
-func (n *Network) Crowd(t testing.TB) {
+// The further tunnels have reqids from firstInCrowd on, which no test's own has.
+const firstInCrowd = 100000
+
+// crowd gives sun the further tunnels, in one process. They stay until the test ends, whatever it flushes: FlushXFRM and
+// FlushSAs leave them. The test fails if they are not all there at its end, as what it showed was then shown without them.
+func (n *Network) crowd(t testing.TB) {
 	t.Helper()
 	many := Crowd()
 	if many == 0 {
 		return
 	}
+	n.Sun.crowd = many
+	t.Cleanup(func() {
+		if !t.Failed() {
+			n.Sun.checkCrowd(t)
+		}
+	})
 	start := time.Now()
 	var b strings.Builder
 	us := n.Sun.Outer(IPv4)
@@ -43,7 +53,7 @@ func (n *Network) Crowd(t testing.TB) {
 		there := crowdNet(i)
 		here := n.Sun.InnerNet(FamilyOf(there.Addr()))
 		peer := netip.AddrFrom4([4]byte{198, 18 + byte(i>>16), byte(i >> 8), byte(i)})
-		reqid, spi := uint32(100000+i), uint32(0x40000000+2*i)
+		reqid, spi := uint32(firstInCrowd+i), uint32(0x40000000+2*i)
 		for _, sa := range []SA{{Src: peer, Dst: us, SPI: spi, Reqid: reqid}, {Src: us, Dst: peer, SPI: spi + 1, Reqid: reqid}} {
 			b.WriteString(sa.line() + "\n")
 		}
@@ -59,6 +69,88 @@ func (n *Network) Crowd(t testing.TB) {
 		t.Fatalf("crowd: %.500v", err)
 	}
 	t.Logf("sun has %d further tunnels, made in %v", many, time.Since(start).Round(time.Millisecond))
+}
+
+// checkCrowd fails the test if some of the host's further tunnels are gone.
+func (h *Host) checkCrowd(t testing.TB) {
+	t.Helper()
+	count := func(object, format string, counts ...any) {
+		t.Helper()
+		text := h.Run(t, "ip", "xfrm", object, "count")
+		if _, err := fmt.Sscanf(strings.TrimSpace(text), format, counts...); err != nil {
+			t.Fatalf("ip xfrm %s count says %q: %v", object, text, err)
+		}
+	}
+	var states, in, out, fwd int
+	count("state", "SAD count %d", &states)
+	count("policy", "SPD IN %d OUT %d FWD %d", &in, &out, &fwd)
+	if states < 2*h.crowd || min(in, out, fwd) < h.crowd {
+		t.Errorf("%s has %d states and %d, %d and %d policies in, out and fwd: the test has lost some of its %d further tunnels on the way",
+			h.Name, states, in, out, fwd, h.crowd)
+	}
+}
+
+// flushBesideCrowd are the ip commands that remove all SAs, and all policies if asked to, but for those of the crowd.
+func (h *Host) flushBesideCrowd(t testing.TB, policies bool) (all []string) {
+	t.Helper()
+	if policies {
+		for _, line := range h.besideCrowd(t, "policy") {
+			one := "xfrm policy delete " + word(line, "dir") + " " + word(line, "index")
+			if ifID := word(line, "if_id"); ifID != "" {
+				one += " " + ifID
+			}
+			all = append(all, one+markOf(line))
+		}
+	}
+	for _, line := range h.besideCrowd(t, "state") {
+		proto, spi := word(line, "proto"), word(line, "spi")
+		switch {
+		case proto == "proto 4" || proto == "proto 41": // the kernel made it for IPComp, and it goes with that
+		case spi == "spi 0x00000000": // a larval state, which goes by itself
+		default:
+			all = append(all, fmt.Sprintf("xfrm state delete %s %s %s %s", word(line, "src"), word(line, "dst"), proto, spi)+markOf(line))
+		}
+	}
+	return all
+}
+
+// SAs are the host's security associations as ip -o xfrm state lists them, a line each, without those of the crowd.
+func (h *Host) SAs(t testing.TB) []string {
+	t.Helper()
+	return h.besideCrowd(t, "state")
+}
+
+// besideCrowd are the lines of ip -o -s xfrm for states or policies that are not of the crowd.
+func (h *Host) besideCrowd(t testing.TB, object string) (own []string) {
+	t.Helper()
+	for line := range strings.Lines(h.Run(t, "ip", "-o", "-s", "xfrm", object, "list")) {
+		reqid, _ := strconv.Atoi(strings.TrimPrefix(word(line, "reqid"), "reqid "))
+		if reqid < firstInCrowd || reqid >= firstInCrowd+h.crowd {
+			own = append(own, strings.TrimSpace(line))
+		}
+	}
+	return own
+}
+
+// word is a keyword with the word behind it, as it first stands in a line of ip -o, or nothing.
+func word(line, keyword string) string {
+	_, after, found := strings.Cut(strings.ReplaceAll(" "+line, "\t", " "), " "+keyword+" ")
+	if !found {
+		return ""
+	}
+	value, _, _ := strings.Cut(after, " ")
+	value, _, _ = strings.Cut(strings.TrimSpace(value), "\\")
+	value, _, _ = strings.Cut(value, "(") // 11(0x0000000b)
+	return keyword + " " + value
+}
+
+// markOf is the mark in a line of ip -o, as a command takes it.
+func markOf(line string) string {
+	value, mask, found := strings.Cut(word(line, "mark"), "/")
+	if !found {
+		return ""
+	}
+	return " " + value + " mask " + mask
 }
 
 // crowdNet is the remote network of a further tunnel. Most are far from the networks of the tests; every fiftieth, as

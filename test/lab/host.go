@@ -28,6 +28,7 @@ type Host struct {
 	encap map[string]bool // the sockets of HoldUDPEncap
 	inner map[Family]netip.Prefix
 	outer map[Family]netip.Prefix
+	crowd int // how many further tunnels it has
 }
 
 // hosts counts the namespaces of this process, whose names must differ on the whole machine.

@@ -102,7 +102,7 @@ func NewNetwork(t testing.TB) *Network {
 	n.Moon.IP(t, join(n.Moon.linkUp("lan0", n.Moon.inner), n.Moon.linkUp("wan0", n.Moon.outer), routesTo(n.Sun))...)
 	n.Sun.IP(t, join(n.Sun.linkUp("lan0", n.Sun.inner), n.Sun.linkUp("wan0", n.Sun.outer), routesTo(n.Moon))...)
 	n.Mallory.IP(t, join(n.Mallory.linkUp("wan0", n.Mallory.outer), routesTo(n.Moon), routesTo(n.Sun))...)
-	n.Crowd(t)
+	n.crowd(t)
 	return n
 }
 

@@ -208,10 +208,25 @@ func (h *Host) DeletePolicies(t testing.TB, policies ...Policy) {
 	h.IP(t, lines(policies, Policy.deletion)...)
 }
 
-// FlushXFRM removes all SAs and policies of the host: nothing of its tunnels is left in the kernel.
+// FlushXFRM removes all SAs and policies of the host: nothing of the test's tunnels is left in the kernel. The further
+// tunnels of a crowd stay.
 func (h *Host) FlushXFRM(t testing.TB) {
 	t.Helper()
+	if h.crowd > 0 {
+		h.IP(t, h.flushBesideCrowd(t, true)...)
+		return
+	}
 	h.IP(t, "xfrm policy flush", "xfrm state flush")
+}
+
+// FlushSAs removes all SAs of the host but those of a crowd, and leaves the policies.
+func (h *Host) FlushSAs(t testing.TB) {
+	t.Helper()
+	if h.crowd > 0 {
+		h.IP(t, h.flushBesideCrowd(t, false)...)
+		return
+	}
+	h.IP(t, "xfrm state flush")
 }
 
 // words are the mark in an ip command.

@@ -47,7 +47,7 @@ func TestExplain(t *testing.T) {
 	up := c.run(t, "up", packets/2, c.mallory, c.tunnelled, c.bob, c.own)
 
 	// Policies without states: what a trap policy is, and what is left when an IKE daemon dies.
-	n.Sun.IP(t, "xfrm state flush")
+	n.Sun.FlushSAs(t)
 	c.config(t, "log: \"off\"\nguard: {remember: \"off\"}\n")
 	trap := c.run(t, "trap", packets/4, c.mallory, c.bob, c.own)
 
