@@ -50,6 +50,29 @@ func TestLabCrowd(t *testing.T) {
 	}
 }
 
+// TestLabCrowdAsMadeByIP is that the further tunnels are what ip makes of the same words.
+func TestLabCrowdAsMadeByIP(t *testing.T) {
+	t.Setenv("XFRMFW_CROWD", "2")
+	n := lab.NewNetwork(t)
+	us := n.Sun.Outer(lab.IPv4)
+	for i, remote := range []string{"10.1.8.0/24", "fd00:1:0:100::/64"} {
+		there, peer, reqid := prefix(remote), addr(fmt.Sprintf("198.18.0.%d", i)), uint32(100000+i)
+		here := n.Sun.InnerNet(lab.FamilyOf(there.Addr()))
+		spi := 0x40000000 + 2*uint32(i)
+		n.Moon.AddSAs(t, lab.SA{Src: peer, Dst: us, SPI: spi, Reqid: reqid}, lab.SA{Src: us, Dst: peer, SPI: spi + 1, Reqid: reqid})
+		in := []lab.Template{{Src: peer, Dst: us, Reqid: reqid}}
+		n.Moon.AddPolicies(t, lab.Policy{Dir: "in", Src: there, Dst: here, Priority: 5000, Templates: in},
+			lab.Policy{Dir: "fwd", Src: there, Dst: here, Priority: 5000, Templates: in},
+			lab.Policy{Dir: "out", Src: here, Dst: there, Priority: 5000, Templates: []lab.Template{{Src: us, Dst: peer, Reqid: reqid}}})
+	}
+	for _, object := range []string{"state", "policy"} {
+		got, want := n.Sun.Run(t, "ip", "-d", "xfrm", object), n.Moon.Run(t, "ip", "-d", "xfrm", object)
+		if d := difference(got, want); d != "" || len(got) < 400 {
+			t.Errorf("%s: %s\n%s", object, d, got)
+		}
+	}
+}
+
 // A listener hears what a test says that fails, in its place.
 type listener struct {
 	testing.TB

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -47,28 +48,36 @@ func (n *Network) crowd(t testing.TB) {
 		}
 	})
 	start := time.Now()
-	var b strings.Builder
+	if err := n.Sun.Do(func() error { return n.makeCrowd(many) }); err != nil {
+		t.Fatalf("crowd: %v", err)
+	}
+	t.Logf("sun has %d further tunnels, made in %v", many, time.Since(start).Round(time.Millisecond))
+}
+
+// makeCrowd makes the further tunnels in the network of the calling thread, which is sun's.
+func (n *Network) makeCrowd(many int) error {
+	b, err := newBulk()
+	if err != nil {
+		return err
+	}
+	defer b.close()
 	us := n.Sun.Outer(IPv4)
 	for i := range many {
 		there := crowdNet(i)
 		here := n.Sun.InnerNet(FamilyOf(there.Addr()))
 		peer := netip.AddrFrom4([4]byte{198, 18 + byte(i>>16), byte(i >> 8), byte(i)})
 		reqid, spi := uint32(firstInCrowd+i), uint32(0x40000000+2*i)
-		for _, sa := range []SA{{Src: peer, Dst: us, SPI: spi, Reqid: reqid}, {Src: us, Dst: peer, SPI: spi + 1, Reqid: reqid}} {
-			b.WriteString(sa.line() + "\n")
-		}
-		in := Policy{Dir: "in", Src: there, Dst: here, Priority: 5000, Templates: []Template{{Src: peer, Dst: us, Reqid: reqid}}}
-		fwd := in
-		fwd.Dir = "fwd"
-		out := Policy{Dir: "out", Src: here, Dst: there, Priority: 5000, Templates: []Template{{Src: us, Dst: peer, Reqid: reqid}}}
-		for _, p := range []Policy{in, fwd, out} {
-			b.WriteString(p.line() + "\n")
+		err := errors.Join(
+			b.add(newSA, tunnelSA(peer, us, spi, reqid)),
+			b.add(newSA, tunnelSA(us, peer, spi+1, reqid)),
+			b.add(newPolicy, tunnelPolicy(inDir, there, here, 5000, peer, us, reqid)),
+			b.add(newPolicy, tunnelPolicy(forwardDir, there, here, 5000, peer, us, reqid)),
+			b.add(newPolicy, tunnelPolicy(outDir, here, there, 5000, us, peer, reqid)))
+		if err != nil {
+			return fmt.Errorf("up to number %d: %w", i, err)
 		}
 	}
-	if err := ipBatch(b.String(), "-netns", n.Sun.netns); err != nil {
-		t.Fatalf("crowd: %.500v", err)
-	}
-	t.Logf("sun has %d further tunnels, made in %v", many, time.Since(start).Round(time.Millisecond))
+	return b.send()
 }
 
 // checkCrowd fails the test if some of the host's further tunnels are gone.
