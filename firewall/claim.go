@@ -90,7 +90,7 @@ func (c *compiler) distinct(t xfrm.Tunnel, inner Family) bool {
 func (c *compiler) policyIn(t xfrm.Tunnel, inner Family) PolicyMatch {
 	m := PolicyMatch{Dir: PolicyIn, Proto: t.Proto, Reqid: t.Reqid, HasReqid: true}
 	if (t.Reqid == 0 || c.shared[t.Reqid]) && c.distinct(t, inner) {
-		m.TunnelSrc, m.TunnelDst = t.Remote, t.Local
+		m.TunnelSrc, m.TunnelDst = single(t.Remote), single(t.Local)
 	}
 	return m
 }

@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -45,43 +44,6 @@ func (b *builder) icmp() xfrm.Proto {
 		return xfrm.ICMPv6
 	}
 	return xfrm.ICMP
-}
-
-// knownPieces is in how many chains the rules of known stand.
-const knownPieces = 64
-
-// known drops what came out of a tunnel that we know and that none of its rules
-// verified. It is reached by such packets only, so it need not be a tree; it is
-// cut in pieces so that one tunnel more rewrites only a small chain.
-func (b *builder) known() {
-	var reqids [knownPieces][]uint32
-	for _, t := range b.Set.Tunnels {
-		if !b.uncertain[t.Reqid] {
-			at := t.Reqid % knownPieces
-			reqids[at] = append(reqids[at], t.Reqid)
-		}
-	}
-	var root []Rule
-	for i, list := range reqids {
-		if len(list) == 0 {
-			continue
-		}
-		slices.Sort(list)
-		list = slices.Compact(list)
-		name := fmt.Sprintf("%s-%d", chainKnown, i)
-		root = append(root, Rule{Target: Target{Verb: Jump, Chain: name}, Purpose: PurposeDispatch})
-		b.set.Chains = append(b.set.Chains, Chain{Mangle, name, b.memo.known(list, func() []Rule {
-			rules := make([]Rule, 0, len(list))
-			for _, reqid := range list {
-				rules = append(rules, Rule{
-					Policy: PolicyMatch{Dir: PolicyIn, Reqid: reqid, HasReqid: true},
-					Target: drop(PurposeCrossed), Purpose: PurposeDispatch,
-				})
-			}
-			return rules
-		})})
-	}
-	b.chain(Mangle, chainKnown, root...)
 }
 
 // policyOnlyRules leave alone what may carry none of our bits, since the kernel

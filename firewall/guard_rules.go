@@ -23,8 +23,11 @@ const (
 	chainArriving = "XFRMFW-ARRIVING"
 	chainLeaving  = "XFRMFW-LEAVING"
 	chainKnown    = "XFRMFW-KNOWN"
-	chainCrossed  = "XFRMFW-CROSSED"
-	chainLAN      = "XFRMFW-LAN-"
+	// chainKnownFrom is the root of the tree that leads to those chains of KNOWN
+	// that an outer address can lead to.
+	chainKnownFrom = "XFRMFW-FROM"
+	chainCrossed   = "XFRMFW-CROSSED"
+	chainLAN       = "XFRMFW-LAN-"
 	// chainRewritten and a letter name the chains of case 8b.
 	chainRewritten = "XFRMFW-NATED-"
 	// chainLocal and chainAbout begin the names of the chains that all pairs

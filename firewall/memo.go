@@ -25,9 +25,8 @@ type memo struct {
 	usedGuards, usedClaims int
 	// spare are lists of entries that nobody needs any more in this compilation.
 	spare [][]entry
-	// pieces are the rules for known reqids, by the remainder that they have in
-	// common.
-	pieces map[uint32]piece
+	// pieces are the rules for known reqids, by their chain.
+	pieces map[string]piece
 	// turn counts compilations; what was not used in the last one is dropped.
 	turn int
 }
@@ -110,24 +109,24 @@ type subtree struct {
 
 // piece is the rules for some reqids.
 type piece struct {
+	turn   int
 	reqids []uint32
 	rules  Rules
 }
 
 // known returns the rules for a list of reqids as they were made earlier, or
-// makes them.
-func (m *memo) known(reqids []uint32, rules func() []Rule) Rules {
+// makes them. Where both families have a chain of that name, it is the same one.
+func (m *memo) known(chain string, reqids []uint32, rules func() []Rule) Rules {
 	if m == nil {
 		return RulesOf(rules()...)
 	}
-	at := reqids[0] % knownPieces
-	if kept := m.pieces[at]; slices.Equal(kept.reqids, reqids) {
-		return kept.rules
+	kept := m.pieces[chain]
+	if !slices.Equal(kept.reqids, reqids) {
+		kept = piece{reqids: reqids, rules: RulesOf(rules()...)}
 	}
-	made := RulesOf(rules()...)
-	// Both families have the same ones, in turn.
-	m.pieces[at] = piece{reqids, made}
-	return made
+	kept.turn = m.turn
+	m.pieces[chain] = kept
+	return kept.rules
 }
 
 // begin readies the memo for a compilation.
@@ -136,7 +135,7 @@ func (m *memo) begin(marks Marks) {
 		*m = memo{
 			marks: marks, turn: m.turn,
 			guards: make(map[guardMade]*guardRules), claims: make(map[claimMade]*claimRules),
-			nodes: make(map[nodeKey]*subtree), pieces: make(map[uint32]piece), places: make(map[Family]guardPlacesOf),
+			nodes: make(map[nodeKey]*subtree), pieces: make(map[string]piece), places: make(map[Family]guardPlacesOf),
 			ordered: make(map[Family][]*claimRules),
 		}
 	}
@@ -153,6 +152,7 @@ func (m *memo) end() {
 	if many(len(m.claims), m.usedClaims) {
 		maps.DeleteFunc(m.claims, func(_ claimMade, r *claimRules) bool { return r.turn != m.turn })
 	}
+	maps.DeleteFunc(m.pieces, func(_ string, p piece) bool { return p.turn != m.turn })
 	for k, v := range m.nodes {
 		if v.turn != m.turn {
 			delete(m.nodes, k)

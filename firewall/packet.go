@@ -90,12 +90,35 @@ func (m PolicyMatch) has(p Packet) bool {
 	}
 	for _, t := range path {
 		if (m.Proto == 0 || m.Proto == t.Proto) && (!m.HasReqid || m.Reqid == t.Reqid) &&
-			(!m.TunnelSrc.IsValid() || t.Mode == xfrm.TunnelMode && m.TunnelSrc == t.Src) &&
-			(!m.TunnelDst.IsValid() || t.Mode == xfrm.TunnelMode && m.TunnelDst == t.Dst) {
+			(!m.TunnelSrc.IsValid() || t.Mode == xfrm.TunnelMode && outerIn(m.TunnelSrc, t.Src)) &&
+			(!m.TunnelDst.IsValid() || t.Mode == xfrm.TunnelMode && outerIn(m.TunnelDst, t.Dst)) {
 			return true
 		}
 	}
 	return false
+}
+
+// outerIn reports whether an outer address lies in a prefix of the inner packet's
+// family, as the kernel compares them: both as the union xfrm_address_t, of which
+// IPv4 has the first four bytes (net/netfilter/xt_policy.c, xt_addr_cmp). The rest
+// of an IPv4 address there is zero.
+func outerIn(p netip.Prefix, outer netip.Addr) bool {
+	return outer.IsValid() && p.Contains(inFamily(outer, familyOf(p.Addr())))
+}
+
+// inFamily is an outer address as a rule of that family sees it.
+func inFamily(outer netip.Addr, family Family) netip.Addr {
+	switch {
+	case familyOf(outer) == family:
+		return outer
+	case family == xfrm.IPv4:
+		six := outer.As16()
+		return netip.AddrFrom4([4]byte(six[:4]))
+	}
+	var six [16]byte
+	four := outer.As4()
+	copy(six[:], four[:])
+	return netip.AddrFrom16(six)
 }
 
 func (m CtMatch) has(c Conntrack) bool {

@@ -69,6 +69,14 @@ func appendPrefix(b []byte, option string, p netip.Prefix) []byte {
 	return p.AppendTo(append(b, option...))
 }
 
+// appendNetwork writes a single address without its length, as iptables-save does.
+func appendNetwork(b []byte, p netip.Prefix) []byte {
+	if p.IsSingleIP() {
+		return p.Addr().AppendTo(b)
+	}
+	return p.AppendTo(b)
+}
+
 func appendNot(b []byte, not bool) []byte {
 	if not {
 		return append(b, " !"...)
@@ -154,10 +162,10 @@ func appendPolicy(b []byte, p PolicyMatch) []byte {
 		b = append(b, " --mode tunnel"...)
 	}
 	if p.TunnelDst.IsValid() {
-		b = p.TunnelDst.AppendTo(append(b, " --tunnel-dst "...))
+		b = appendNetwork(append(b, " --tunnel-dst "...), p.TunnelDst)
 	}
 	if p.TunnelSrc.IsValid() {
-		b = p.TunnelSrc.AppendTo(append(b, " --tunnel-src "...))
+		b = appendNetwork(append(b, " --tunnel-src "...), p.TunnelSrc)
 	}
 	return b
 }

@@ -151,7 +151,7 @@ func (b *builder) restrictedOut(i int, chain string) []entry {
 func (c *compiler) policyOut(t xfrm.Tunnel, inner Family) PolicyMatch {
 	m := PolicyMatch{Dir: PolicyOut, Proto: t.Proto, Reqid: t.Reqid, HasReqid: true}
 	if (t.Reqid == 0 || c.shared[t.Reqid]) && c.distinct(t, inner) {
-		m.TunnelSrc, m.TunnelDst = t.Local, t.Remote
+		m.TunnelSrc, m.TunnelDst = single(t.Local), single(t.Remote)
 	}
 	return m
 }

@@ -97,9 +97,10 @@ type PolicyMatch struct {
 	// Reqid is matched where HasReqid is set: 0 is a valid one (manual keying).
 	Reqid    uint32
 	HasReqid bool
-	// TunnelSrc and TunnelDst compare outer addresses in the inner packet's
-	// family, so they are only valid where inner and outer family agree.
-	TunnelSrc, TunnelDst netip.Addr
+	// TunnelSrc and TunnelDst compare outer addresses, of states in tunnel mode. The
+	// kernel takes them for addresses of the inner packet's family, so where the
+	// outer one is another, outerIn says what they match.
+	TunnelSrc, TunnelDst netip.Prefix
 }
 
 // CtState is a set of conntrack states, for the conntrack match.

@@ -136,11 +136,11 @@ func (p *packer) rule(b []byte, r Rule) []byte {
 		fields = binary.AppendUvarint(fields, uint64(r.Policy.Reqid))
 		r.Policy.Reqid = 0
 	}
-	for i, at := range [...]*netip.Addr{&r.Policy.TunnelSrc, &r.Policy.TunnelDst} {
-		if at.IsValid() && at.Zone() == "" {
+	for i, at := range [...]*netip.Prefix{&r.Policy.TunnelSrc, &r.Policy.TunnelDst} {
+		if *at != (netip.Prefix{}) && at.IsValid() {
 			has |= packTunnelSrc << i
-			fields = packAddr(fields, *at, 0)
-			*at = netip.Addr{}
+			fields = packAddr(fields, at.Addr(), at.Bits())
+			*at = netip.Prefix{}
 		}
 	}
 	for i, at := range [...]*string{&r.Target.Chain, &r.Tunnel} {
@@ -214,11 +214,11 @@ func (u *unpacker) rule() Rule {
 	if has&packReqid != 0 {
 		r.Policy.Reqid = uint32(u.uvarint())
 	}
-	if has&packTunnelSrc != 0 {
-		r.Policy.TunnelSrc, _ = u.addr()
-	}
-	if has&packTunnelDst != 0 {
-		r.Policy.TunnelDst, _ = u.addr()
+	for i, at := range [...]*netip.Prefix{&r.Policy.TunnelSrc, &r.Policy.TunnelDst} {
+		if has&(packTunnelSrc<<i) != 0 {
+			a, bits := u.addr()
+			*at = netip.PrefixFrom(a, bits)
+		}
 	}
 	if has&packChain != 0 {
 		r.Target.Chain = u.text()

@@ -20,7 +20,7 @@ func TestRulesAreAsTheyWereGiven(t *testing.T) {
 		{Src: netip.MustParsePrefix("10.1.2.3/8"), Dst: netip.MustParsePrefix("fd00::1/128")},
 		{Src: netip.PrefixFrom(netip.MustParseAddr("10.0.0.1"), 99), Dst: netip.PrefixFrom(netip.MustParseAddr("::ffff:10.0.0.1"), 120)},
 		{Policy: firewall.PolicyMatch{HasReqid: true}},
-		{Policy: firewall.PolicyMatch{HasReqid: true, Reqid: ^uint32(0), TunnelSrc: netip.MustParseAddr("fe80::1%eth0"), TunnelDst: netip.MustParseAddr("192.0.2.1")}},
+		{Policy: firewall.PolicyMatch{HasReqid: true, Reqid: ^uint32(0), TunnelSrc: netip.MustParsePrefix("fe80::/10"), TunnelDst: netip.MustParsePrefix("192.0.2.1/32")}},
 		{Tunnel: strings.Repeat("x", 127), Target: firewall.Target{Verb: firewall.Goto, Chain: strings.Repeat("y", 128)}},
 		{Tunnel: strings.Repeat("x", 300), Purpose: "p", In: "eth0"},
 		{Ct: firewall.CtMatch{

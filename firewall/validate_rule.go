@@ -74,14 +74,9 @@ func validComment(r *Rule) error {
 }
 
 func validAddresses(family Family, r *Rule) error {
-	for _, p := range [...]netip.Prefix{r.Src, r.Dst, r.Ct.OrigSrc, r.Ct.OrigDst, r.Ct.ReplSrc, r.Ct.ReplDst} {
+	for _, p := range [...]netip.Prefix{r.Src, r.Dst, r.Ct.OrigSrc, r.Ct.OrigDst, r.Ct.ReplSrc, r.Ct.ReplDst, r.Policy.TunnelSrc, r.Policy.TunnelDst} {
 		if p.IsValid() && !fits(family, p.Addr()) {
 			return fmt.Errorf("%s is not of %s", p, family)
-		}
-	}
-	for _, a := range [...]netip.Addr{r.Policy.TunnelSrc, r.Policy.TunnelDst} {
-		if a.IsValid() && !fits(family, a) {
-			return fmt.Errorf("%s is not of %s", a, family)
 		}
 	}
 	return nil

@@ -35,7 +35,7 @@ func TestValidateRule(t *testing.T) {
 		{"ct ports", "mangle", "INPUT", rule{Purpose: "x", Ct: firewall.CtMatch{Proto: 17, OrigDPorts: firewall.Ports{Lo: 9, Hi: 7}}}, "ends before it begins"},
 		{"ct port", "mangle", "INPUT", rule{Purpose: "x", Ct: firewall.CtMatch{OrigSPorts: firewall.Port(500)}}, "port of any protocol"},
 		{"ct empty", "mangle", "INPUT", rule{Purpose: "x", Ct: firewall.CtMatch{NotState: true}}, "asks for nothing"},
-		{"tunnel end of ipv6", "mangle", "INPUT", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyIn, TunnelSrc: netip.MustParseAddr("fd00::1")}}, "not of ipv4"},
+		{"tunnel end of ipv6", "mangle", "INPUT", rule{Purpose: "x", Policy: policy{Dir: firewall.PolicyIn, TunnelSrc: netip.MustParsePrefix("fd00::1/128")}}, "not of ipv4"},
 		{"interface long", "mangle", "INPUT", rule{Purpose: "x", In: "a123456789012345"}, "can't be told"},
 		{"interface quote", "mangle", "INPUT", rule{Purpose: "x", In: `eth"0`}, "can't be told"},
 		{"interface not", "mangle", "INPUT", rule{Purpose: "x", In: "!"}, "can't be told"},

@@ -119,12 +119,10 @@ func packets(s settings, variant string) error {
 			return err
 		}
 	}
-	debug.SetGCPercent(-1)
 	for _, n := range s.sizes() {
 		if err := s.packetsOf(variant, n); err != nil {
 			return fmt.Errorf("%s, %d tunnels: %w", variant, n, err)
 		}
-		debug.FreeOSMemory()
 	}
 	return nil
 }
@@ -183,6 +181,10 @@ func (s settings) packetsOf(variant string, n int) error {
 			return err
 		}
 	}
+	// Until now it had to be small: in user-mode Linux a process has 65,530 separate
+	// pages at most, by the host's vm.max_map_count.
+	debug.FreeOSMemory()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	cases := cleartext()
 	if s.real {
 		cases = inESP(n)

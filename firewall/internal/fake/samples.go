@@ -27,7 +27,7 @@ func Samples() []Sample {
 		v4, v6 = xfrm.IPv4, xfrm.IPv6
 		m, f   = firewall.Mangle, firewall.Filter
 	)
-	p, a := netip.MustParsePrefix, netip.MustParseAddr
+	p := netip.MustParsePrefix
 	samples := []Sample{
 		{"nothing", v4, m, "INPUT", rule{}, ""},
 		{"src", v4, m, "INPUT", rule{Src: p("10.1.0.0/16")}, "-s 10.1.0.0/16"},
@@ -57,10 +57,10 @@ func Samples() []Sample {
 		{"policy reqid", v4, m, "FORWARD", rule{Policy: firewall.PolicyMatch{Dir: firewall.PolicyIn, HasReqid: true, Reqid: 4294967295, Proto: xfrm.ESP}},
 			"-m policy --dir in --pol ipsec --reqid 4294967295 --proto esp"},
 		{"policy reqid 0", v4, m, "FORWARD", rule{Policy: firewall.PolicyMatch{Dir: firewall.PolicyIn, HasReqid: true}}, "-m policy --dir in --pol ipsec --reqid 0"},
-		{"policy ends", v4, m, "INPUT", rule{Policy: firewall.PolicyMatch{Dir: firewall.PolicyIn, TunnelSrc: a("192.0.2.1"), TunnelDst: a("192.0.2.2")}},
-			"-m policy --dir in --pol ipsec --mode tunnel --tunnel-dst 192.0.2.2 --tunnel-src 192.0.2.1"},
-		{"policy ends 6", v6, m, "INPUT", rule{Policy: firewall.PolicyMatch{Dir: firewall.PolicyIn, TunnelSrc: a("2001:db8::1")}},
-			"-m policy --dir in --pol ipsec --mode tunnel --tunnel-src 2001:db8::1"},
+		{"policy ends", v4, m, "INPUT", rule{Policy: firewall.PolicyMatch{Dir: firewall.PolicyIn, TunnelSrc: p("192.0.2.1/32"), TunnelDst: p("192.0.2.0/25")}},
+			"-m policy --dir in --pol ipsec --mode tunnel --tunnel-dst 192.0.2.0/25 --tunnel-src 192.0.2.1"},
+		{"policy ends 6", v6, m, "INPUT", rule{Policy: firewall.PolicyMatch{Dir: firewall.PolicyIn, TunnelSrc: p("2001:db8::1/128"), TunnelDst: p("c000:200::/24")}},
+			"-m policy --dir in --pol ipsec --mode tunnel --tunnel-dst c000:200::/24 --tunnel-src 2001:db8::1"},
 		{"ct state", v4, m, "FORWARD", rule{Ct: firewall.CtMatch{State: firewall.CtRelated | firewall.CtEstablished}}, "-m conntrack --ctstate RELATED,ESTABLISHED"},
 		{"ct state not", v6, m, "FORWARD", rule{Ct: firewall.CtMatch{State: firewall.CtSNAT | firewall.CtDNAT, NotState: true}}, "-m conntrack ! --ctstate SNAT,DNAT"},
 		{"ct dir", v4, m, "FORWARD", rule{Ct: firewall.CtMatch{Dir: firewall.CtOriginal}}, "-m conntrack --ctdir ORIGINAL"},
