@@ -22,12 +22,17 @@ type builder struct {
 	// beside are the only remote selectors that an exception's can matter to; nil is
 	// all.
 	beside *prefixSet
-	// plain are the guards whose rules are kept, in the order of all; nil where
-	// none are.
-	plain   []*guardRules
-	scratch scratch
-	// verified are the claims' rules, in the order of claims.
-	verified []*claimRules
+	// guardList is this family's guards; plain are those whose rules are kept, in
+	// the order of all; nil where none are. touched are the remote selectors of those
+	// whose rules are not as they were, near the local ones of exceptions.
+	guardList
+	plain         []*guardRules
+	touched, near []netip.Prefix
+	scratch       scratch
+	// claimList is this family's claims; claimed are the remote selectors of those
+	// that are not as they were.
+	claimList
+	touchedClaims []netip.Prefix
 	// named are the shared chains' names, by local selector.
 	named map[string]map[netip.Prefix]string
 }

@@ -35,7 +35,8 @@ func (b *builder) classification() {
 	b.chain(Mangle, chainPol, pol...)
 	b.known()
 	b.dispatch(Mangle, chainCarried, bySource, b.carrierEntries())
-	b.dispatchAnyOrder(Mangle, chainSel, bySource, b.claimEntries())
+	b.findClaims()
+	b.grow(Mangle, chainSel, bySource, false, b.claimEntries())
 	b.related()
 }
 
@@ -66,8 +67,7 @@ func (b *builder) policyOnlyRules() []Rule {
 }
 
 // claimEntries are the rules of cases 1, 1c, 2 and 3, by the source they are for.
-func (b *builder) claimEntries() []entry {
-	entries := b.memo.entries(len(b.claims))
+func (b *builder) claimEntries() stand {
 	remake := func(i int) []Rule {
 		c := &b.claims[i]
 		t := &b.Set.Tunnels[c.tunnel]
@@ -77,48 +77,26 @@ func (b *builder) claimEntries() []entry {
 		tagged.Mark, tagged.Purpose = has(b.Config.Marks.Tag), PurposeVerified
 		return []Rule{tagged, b.untagged(c.tunnel, base)}
 	}
-	for i := range b.claims {
-		if c := &b.claims[i]; !c.policyOnly && c.pair.Family() == b.family {
-			entries = append(entries, keptEntry(c.pair.Remote, &b.keptClaim(i).verify, i, remake))
+	ipcomp := b.ipcompEntries()
+	return stand{touched: b.touchedClaims, loose: keysOf(ipcomp), in: func(list []entry, p netip.Prefix) []entry {
+		for _, i := range b.claimsIn(p) {
+			list = append(list, keptEntry(b.claims[i].pair.Remote, &b.verified[i].verify, i, remake))
 		}
-	}
-	return append(entries, b.ipcompEntries()...)
+		for _, e := range ipcomp {
+			if e.key.Overlaps(p) {
+				list = append(list, e)
+			}
+		}
+		return list
+	}}
 }
 
-// keptClaim returns what was made earlier of a claim.
-func (b *builder) keptClaim(i int) *claimRules {
-	if b.verified == nil {
-		b.keepClaims()
+func keysOf(entries []entry) []netip.Prefix {
+	var keys []netip.Prefix
+	for i := range entries {
+		keys = append(keys, entries[i].key)
 	}
-	return b.verified[i]
-}
-
-// keepClaims looks up what was made earlier of the claims.
-func (b *builder) keepClaims() {
-	b.verified = make([]*claimRules, len(b.claims))
-	was := b.memo.claimsOf(b.family)
-	for i := range b.claims {
-		c := &b.claims[i]
-		if c.pair.Family() != b.family || c.policyOnly {
-			continue
-		}
-		t := &b.Set.Tunnels[c.tunnel]
-		made := claimMade{
-			pair: c.pair, policy: b.policyIn(*t, b.family), untagged: b.untaggedPurpose(c.tunnel), enforced: b.enforced(c.tunnel), tunnel: t.ID,
-		}
-		// Most are where they were.
-		for len(was) > 0 && (was[0] == nil || was[0].made.pair.Compare(made.pair) < 0) {
-			was = was[1:]
-		}
-		if len(was) > 0 && was[0].made == made {
-			b.verified[i] = was[0]
-			b.memo.usedClaim(was[0])
-			was = was[1:]
-			continue
-		}
-		b.verified[i] = b.memo.claim(made)
-	}
-	b.memo.keepClaims(b.family, b.verified)
+	return keys
 }
 
 // untaggedPurpose names the rule for packets without TAG: whether that is to be
@@ -209,9 +187,6 @@ func carrierRule(o overlay, tunnel string) Rule {
 // source says nothing by itself; but if it lies in the selectors of another
 // live tunnel, its errors have to come out of that one.
 func (b *builder) related() {
-	began := b.memo.entries(len(b.claims))
-	replied := b.memo.entries(len(b.claims))
-	owner := make([]ownerEntry, 0, len(b.claims))
 	// The flow that the error is about has to be the tunnel's own, whichever end
 	// began it: a peer has no say in other peers' flows. Its remote end leads the
 	// way, as many tunnels can have the local selector in common.
@@ -224,34 +199,23 @@ func (b *builder) related() {
 	}
 	byOriginal := func(i int) []Rule { return about(i, CtMatch{State: CtRelated, OrigSrc: b.claims[i].pair.Remote}) }
 	byReply := func(i int) []Rule { return about(i, CtMatch{State: CtRelated, ReplSrc: b.claims[i].pair.Remote}) }
-	for i := range b.claims {
-		c := &b.claims[i]
-		if c.pair.Family() != b.family || c.policyOnly {
-			continue
-		}
-		remote, kept := c.pair.Remote, b.keptClaim(i)
-		began = append(began, keptEntry(remote, &kept.began, i, byOriginal))
-		replied = append(replied, keptEntry(remote, &kept.replied, i, byReply))
-		if len(b.Set.Tunnels[c.tunnel].SAs) > 0 {
-			owner = append(owner, ownerEntry{remote, i, kept})
-		}
+	stands := func(kept func(*claimRules) *uint8, remake func(i int) []Rule) stand {
+		return stand{touched: b.touchedClaims, in: func(list []entry, p netip.Prefix) []entry {
+			for _, i := range b.claimsIn(p) {
+				list = append(list, keptEntry(b.claims[i].pair.Remote, kept(b.verified[i]), i, remake))
+			}
+			return list
+		}}
 	}
 	b.chain(Mangle, chainRelated,
 		Rule{Target: Target{Verb: Jump, Chain: chainRelatedTo}, Purpose: PurposeDispatch},
 		Rule{Target: Target{Verb: Jump, Chain: chainRelatedRe}, Purpose: PurposeDispatch},
 		Rule{Mark: has(b.Config.Marks.Verified), Target: Target{Verb: Goto, Chain: chainOwner}, Purpose: PurposeDispatch},
 	)
-	b.dispatchAnyOrder(Mangle, chainRelatedTo, byOrigSrc|rare, began)
-	b.dispatchAnyOrder(Mangle, chainRelatedRe, byReplSrc|rare, replied)
+	b.grow(Mangle, chainRelatedTo, byOrigSrc|rare, false, stands(func(r *claimRules) *uint8 { return &r.began }, byOriginal))
+	b.grow(Mangle, chainRelatedRe, byReplSrc|rare, false, stands(func(r *claimRules) *uint8 { return &r.replied }, byReply))
 	b.chain(Mangle, chainForeign, Rule{Target: setMark(0, b.Config.Marks.Verified), Purpose: PurposeForeign})
-	b.dispatch(Mangle, chainOwner, bySource|rare, b.closeOwners(owner))
-}
-
-// ownerEntry is a live tunnel's claim to a source.
-type ownerEntry struct {
-	key   netip.Prefix
-	claim int
-	kept  *claimRules
+	b.grow(Mangle, chainOwner, bySource|rare, true, stand{touched: b.touchedClaims, in: b.ownerEntries})
 }
 
 // ownerRule is for what came out of a claim's own tunnel.
@@ -261,32 +225,33 @@ func (b *builder) ownerRule(claim int) Rule {
 	return Rule{Src: c.pair.Remote, Policy: b.policyIn(*t, b.family), Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: t.ID}
 }
 
-// closeOwners orders the owners' rules, most specific first, and ends each
-// prefix with the rule for packets of every other tunnel.
-func (b *builder) closeOwners(owners []ownerEntry) []entry {
-	slices.SortStableFunc(owners, func(x, y ownerEntry) int {
-		return cmp.Or(cmp.Compare(y.key.Bits(), x.key.Bits()), x.key.Addr().Compare(y.key.Addr()))
+// ownerEntries are the rules for live tunnels' sources, most specific first. Each
+// prefix ends with the rule for packets of every other tunnel.
+func (b *builder) ownerEntries(list []entry, p netip.Prefix) []entry {
+	owners := b.claimsIn(p)
+	owners = slices.DeleteFunc(owners, func(i int) bool { return !b.verified[i].made.live })
+	remote := func(i int) netip.Prefix { return b.claims[i].pair.Remote }
+	slices.SortStableFunc(owners, func(x, y int) int {
+		return cmp.Or(cmp.Compare(remote(y).Bits(), remote(x).Bits()), remote(x).Addr().Compare(remote(y).Addr()))
 	})
-	out := make([]entry, 0, len(owners))
-	only := func(i int) []Rule { return closeOwner(b.claims[i].pair.Remote, []Rule{b.ownerRule(i)}) }
+	only := func(i int) []Rule { return closeOwner(remote(i), []Rule{b.ownerRule(i)}) }
 	for i := 0; i < len(owners); {
-		from := i
-		for ; i < len(owners) && owners[i].key == owners[from].key; i++ {
+		from, key := i, remote(owners[i])
+		for ; i < len(owners) && remote(owners[i]) == key; i++ {
 		}
-		first := owners[from]
-		if i == from+1 {
-			out = append(out, keptEntry(first.key, &first.kept.owner, first.claim, only))
+		if first := owners[from]; i == from+1 {
+			list = append(list, keptEntry(key, &b.verified[first].owner, first, only))
 			continue
 		}
 		var rules []Rule
-		for _, o := range owners[from:i] {
-			if r := b.ownerRule(o.claim); !slices.Contains(rules, r) {
+		for _, at := range owners[from:i] {
+			if r := b.ownerRule(at); !slices.Contains(rules, r) {
 				rules = append(rules, r)
 			}
 		}
-		out = append(out, entry{key: first.key, rules: closeOwner(first.key, rules)})
+		list = append(list, entry{key: key, rules: closeOwner(key, rules)})
 	}
-	return out
+	return list
 }
 
 // closeOwner ends a prefix's rules. The last one leaves the tree: one prefix is

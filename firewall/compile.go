@@ -98,7 +98,11 @@ const (
 // Compile says which rules the host should have. It is pure: the same input
 // gives the same rules in the same order. Who compiles again and again keeps a
 // Compiler.
-func Compile(in Input) Result { return compile(in, nil) }
+func Compile(in Input) Result {
+	var m memo
+	m.begin(in.Config.Marks)
+	return compile(in, &m)
+}
 
 func compile(in Input, m *memo) Result {
 	c := newCompiler(in)
@@ -145,17 +149,11 @@ type compiler struct {
 	devices map[string]int
 	// shared tells of each reqid whether several tunnels have it.
 	shared map[uint32]bool
-	// all are all guards, in the order in which they decide; byRemote finds them
-	// by their remote selector: the first of them, and in nextRemote the one
-	// after it, counted from 1.
-	all        []Guard
-	byRemote   map[netip.Prefix]int
-	nextRemote []int
-	// sole tells of each guard that no other has its remote selector.
-	sole []bool
+	// all are all guards, in the order in which they decide.
+	all []Guard
 	// alone are the answers of hasNoSource, by local selector.
 	alone map[netip.Prefix]bool
-	// memo is what was made in earlier compilations, or nil.
+	// memo is what was made in the last compilation.
 	memo *memo
 	// up tells which tunnels have their states.
 	up map[string]bool
@@ -184,17 +182,6 @@ func newCompiler(in Input) *compiler {
 	}
 	c.overlays = overlays(c.cappedSet(), in.Host)
 	c.all = allGuards(c.capped(LiveGuards(in.Set, in.Host)), in.Guards)
-	c.byRemote = make(map[netip.Prefix]int, len(c.all))
-	c.nextRemote, c.sole = make([]int, len(c.all)), make([]bool, len(c.all))
-	for i := len(c.all) - 1; i >= 0; i-- {
-		remote := c.all[i].Remote
-		next := c.byRemote[remote]
-		c.nextRemote[i], c.sole[i] = next, next == 0
-		if next > 0 {
-			c.sole[next-1] = false
-		}
-		c.byRemote[remote] = i + 1
-	}
 	c.result.Guards, c.result.Warnings = c.all, warnings
 	c.offload = packetOffload(in.Set)
 	c.connected = connectedNetworks(in.Host, c.isTunnelDevice)

@@ -3,6 +3,7 @@ package firewall
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"math"
 	"math/bits"
@@ -86,31 +87,29 @@ type dispatcher struct {
 	// ordered tells that the order of the entries means something; otherwise
 	// those that overlap many parts stand once, in a chain of their own.
 	ordered bool
+	// in appends the entries that overlap a prefix, in their order; entries are
+	// those that were asked for so far.
+	in      func(list []entry, p netip.Prefix) []entry
 	entries []entry
-	chains  []Chain
-	memo    *memo
 	scratch *scratch
 }
 
 // dispatch adds the chains of a tree; the first is named root and always exists.
 func (b *builder) dispatch(table Table, root string, by direction, entries []entry) {
-	b.tree(dispatcher{table: table, root: root, by: by, ordered: true, entries: entries})
+	d := dispatcher{family: b.family, table: table, root: root, by: by, ordered: true, scratch: &b.scratch}
+	b.set.Chains = append(b.set.Chains, d.tree(entries)...)
 }
 
 // dispatchAnyOrder is dispatch for entries whose rules may be met in any order:
 // none of them ends the way. Each rule then stands once.
 func (b *builder) dispatchAnyOrder(table Table, root string, by direction, entries []entry) {
-	b.tree(dispatcher{table: table, root: root, by: by, entries: entries})
+	d := dispatcher{family: b.family, table: table, root: root, by: by, scratch: &b.scratch}
+	b.set.Chains = append(b.set.Chains, d.tree(entries)...)
 }
 
-func (b *builder) tree(d dispatcher) {
-	d.family, d.memo, d.scratch = b.family, b.memo, &b.scratch
-	b.set.Chains = append(b.set.Chains, d.tree()...)
-	b.memo.done(d.entries)
-}
-
-func (d dispatcher) tree() []Chain {
-	entries := d.entries
+// tree are the chains of a tree of some entries.
+func (d *dispatcher) tree(entries []entry) []Chain {
+	d.entries = entries
 	all := make([]int, len(entries))
 	for i := range all {
 		all[i] = i
@@ -119,54 +118,59 @@ func (d dispatcher) tree() []Chain {
 	if len(entries) > 0 {
 		space = netip.PrefixFrom(entries[0].key.Addr(), 0).Masked()
 	}
-	if d.scratch == nil {
-		d.scratch = new(scratch)
-	}
-	d.node(d.root, space, all, 0)
-	return d.chains
+	return d.node(d.root, space, all, 0, nil, nil).chains(nil)
 }
 
-// node appends the chain for the part of the address space that p covers, with
-// the given entries, and the chains below it.
-func (d *dispatcher) node(name string, p netip.Prefix, members []int, level int) {
-	at := len(d.chains)
-	if kept := d.recall(name, members, level); kept != nil {
-		d.chains = append(d.chains, kept...)
-		return
-	}
-	d.chains = append(d.chains, Chain{Table: d.table, Name: name})
+// node makes the branch for the part of the address space that p covers, of the
+// given entries. What was there before, if not nil, is of use where no key is
+// touched.
+func (d *dispatcher) node(name string, p netip.Prefix, members []int, level int, was *branch, touched []netip.Prefix) *branch {
+	b := &branch{name: name, prefix: p, level: level, chain: Chain{Table: d.table, Name: name}}
+	b.within = d.sumUp(p, members, true)
 	if row, ok := d.row(members); ok {
-		d.chains[at].Rules = RulesOf(row...)
-		d.keep(name, members, level, d.chains[at:])
-		return
+		b.chain.Rules = RulesOf(row...)
+		return b
 	}
 	var groups []group
 	rest := members
 	if level < maxLevels {
-		groups, rest = d.split(p, members)
+		b.depth, groups, rest = d.split(p, members)
 	}
-	var rules []Rule
-	if len(groups) > 0 && len(rest) > 0 && !d.ordered {
-		// A jump, so that the groups get the packet too.
-		wide := d.root + "-W"
+	if len(groups) == 0 {
+		b.chain.Rules = RulesOf(d.rulesOf(rest)...)
+		return b
+	}
+	b.rest, b.restWithin = d.sumUp(p, rest, false), d.sumUp(p, rest, true)
+	if len(rest) > 0 && !d.ordered {
+		b.wide = Chain{Table: d.table, Name: d.root + "-W"}
 		if name != d.root {
-			wide = nodeName(d.root+"W", p)
+			b.wide.Name = nodeName(d.root+"W", p)
 		}
-		rules = append(rules, Rule{Target: Target{Verb: Jump, Chain: wide}, Purpose: PurposeDispatch})
-		d.chains = append(d.chains, Chain{Table: d.table, Name: wide, Rules: RulesOf(d.rulesOf(rest)...)})
+		b.wide.Rules = RulesOf(d.rulesOf(rest)...)
 		rest = nil
 	}
+	b.groups = make([]*branch, 0, len(groups))
 	for _, g := range groups {
-		below := nodeName(d.root, g.prefix)
-		rules = append(rules, d.jump(g.prefix, below))
-		d.node(below, g.prefix, g.members, level+1)
+		below := was.group(g.prefix)
+		if below == nil || d.touches(touched, g.prefix) {
+			below = d.node(nodeName(d.root, g.prefix), g.prefix, g.members, level+1, below, touched)
+		}
+		b.groups = append(b.groups, below)
 	}
-	if last := d.rulesOf(rest); len(rules) > 0 {
-		d.chains[at].Rules = RulesOf(append(rules, last...)...)
-	} else {
-		d.chains[at].Rules = RulesOf(last...)
+	b.chain.Rules = d.leading(b, rest)
+	return b
+}
+
+// group returns the branch of a group, or nil.
+func (b *branch) group(p netip.Prefix) *branch {
+	if b == nil || b.depth != p.Bits() {
+		return nil
 	}
-	d.keep(name, members, level, d.chains[at:])
+	at, ok := slices.BinarySearchFunc(b.groups, p, func(g *branch, p netip.Prefix) int { return g.prefix.Addr().Compare(p.Addr()) })
+	if !ok {
+		return nil
+	}
+	return b.groups[at]
 }
 
 // rulesOf returns the rules of entries, in memory that the next call overwrites.
@@ -217,30 +221,28 @@ type group struct {
 	size int
 }
 
-// split divides members into groups below p, and the rest that the node itself
-// must try for what no group covers. Without groups all members are the rest.
-func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
+// depth is how long the prefixes of a node's groups are, for all of its entries. It
+// reports false if they need not or can't be parted.
+func (d *dispatcher) depth(p netip.Prefix, all sum) (int, bool) {
 	// What covers the whole node is met below it too, so it doesn't count.
-	n := 0
-	for _, i := range members {
-		if e := &d.entries[i]; e.key.Bits() > p.Bits() {
-			n += e.count()
-		}
-	}
-	leaf := d.leaf()
+	n, leaf := all.rules-all.whole, d.leaf()
 	if n <= leaf {
-		return nil, members
+		return 0, false
 	}
 	// Fewer bits where there are few entries, so that chains are well filled. A full
 	// row of sites has a power of two of them: where one more or less changed the
 	// bits, one tunnel would have all of the row's chains made anew.
-	step := min(4, max(1, bits.Len(uint(4*n/(5*leaf)))))
-	depth := p.Bits() + step
-	if common := d.common(members); common > p.Bits() {
-		depth = common + step
-	}
-	if depth > p.Addr().BitLen() {
-		return nil, members
+	depth := max(p.Bits(), all.cover.Bits()) + min(4, max(1, bits.Len(uint(4*n/(5*leaf)))))
+	return depth, depth <= p.Addr().BitLen()
+}
+
+// split divides members into groups below p, whose prefixes have that length, and
+// the rest that the node itself must try for what no group covers. Without groups
+// all members are the rest.
+func (d *dispatcher) split(p netip.Prefix, members []int) (int, []group, []int) {
+	depth, ok := d.depth(p, d.sumUp(p, members, false))
+	if !ok {
+		return 0, nil, members
 	}
 	var wide []int
 	narrow := make([]int, 0, len(members))
@@ -254,10 +256,10 @@ func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
 	// Wide entries are copied into every group. Many of them overlap each other
 	// for one and the same packet, so that no tree could part them.
 	if d.ordered && len(wide) > maxWide {
-		return nil, members
+		return 0, nil, members
 	}
 	// Neighbours mostly come in order, so the last group is tried first.
-	index := make(map[netip.Prefix]int, 1<<step)
+	index := make(map[netip.Prefix]int, 16)
 	var groups []group
 	last := -1
 	for _, i := range narrow {
@@ -265,7 +267,7 @@ func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
 		if last < 0 || !groups[last].prefix.Contains(key) {
 			at, err := key.Prefix(depth)
 			if err != nil {
-				return nil, members // cannot be: depth fits the family
+				return 0, nil, members // cannot be: depth fits the family
 			}
 			found, ok := index[at]
 			if last = found; !ok {
@@ -277,7 +279,7 @@ func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
 		groups[last].size++
 	}
 	if len(groups) < 2 && len(wide) == 0 {
-		return nil, members
+		return 0, nil, members
 	}
 	slices.SortFunc(groups, func(a, b group) int { return xfrm.ComparePrefix(a.prefix, b.prefix) })
 	copies := 0
@@ -311,34 +313,19 @@ func (d *dispatcher) split(p netip.Prefix, members []int) ([]group, []int) {
 			}
 		}
 	}
-	return groups, wide
-}
-
-// common is the number of leading bits that all members' keys share.
-func (d *dispatcher) common(members []int) int {
-	first := d.entries[members[0]].key
-	shared := first.Bits()
-	for _, i := range members[1:] {
-		key := d.entries[i].key
-		shared = min(shared, key.Bits(), commonBits(first.Addr(), key.Addr()))
-	}
-	return shared
+	return depth, groups, wide
 }
 
 func commonBits(a, b netip.Addr) int {
-	x, y := a.As16(), b.As16()
-	n := 0
-	for i := range x {
-		if diff := x[i] ^ y[i]; diff != 0 {
-			n += bits.LeadingZeros8(diff)
-			break
-		}
-		n += 8
-	}
 	if a.Is4() {
-		n -= 96
+		x, y := a.As4(), b.As4()
+		return bits.LeadingZeros32(binary.BigEndian.Uint32(x[:]) ^ binary.BigEndian.Uint32(y[:]))
 	}
-	return n
+	x, y := a.As16(), b.As16()
+	if high := binary.BigEndian.Uint64(x[:8]) ^ binary.BigEndian.Uint64(y[:8]); high != 0 {
+		return bits.LeadingZeros64(high)
+	}
+	return 64 + bits.LeadingZeros64(binary.BigEndian.Uint64(x[8:])^binary.BigEndian.Uint64(y[8:]))
 }
 
 // nodeName names the chain of a node so that it depends on nothing but the root

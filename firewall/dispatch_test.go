@@ -138,5 +138,6 @@ func TestDispatchOfWideEntriesDoesNotExplode(t *testing.T) {
 
 // treeOf is a tree by source whose entries are in order.
 func treeOf(entries []entry) []Chain {
-	return dispatcher{table: Mangle, root: "XFRMFW-T", ordered: true, entries: entries}.tree()
+	d := dispatcher{table: Mangle, root: "XFRMFW-T", ordered: true, scratch: new(scratch)}
+	return d.tree(entries)
 }

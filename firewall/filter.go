@@ -13,9 +13,15 @@ func (b *builder) filter() {
 	var in, fwd, out []Rule
 	in = append(in, b.open(inBy, true)...)
 	out = append(out, b.open(outBy, false)...)
-	fwd = append(fwd, b.tellLeaks(chainLeak, nil, b.leakEntries(Filter))...)
+	if b.anyLeaves() {
+		fwd = append(fwd, b.tellLeaks(chainLeak, nil)...)
+		b.grow(Filter, chainLeak+"-T", byDestination, true, b.leakEntries(Filter))
+	}
 	out = append(out, Rule{Out: "lo", Target: Target{Verb: Return}, Purpose: PurposeExempt})
-	out = append(out, b.tellLeaks(chainDown, b.ownTraffic(true), b.downEntries())...)
+	if down := b.downEntries(); len(down) > 0 {
+		out = append(out, b.tellLeaks(chainDown, b.ownTraffic(true))...)
+		b.dispatch(Filter, chainDown+"-T", byDestination, down)
+	}
 
 	restrictIn, restrictOut := b.restrictions()
 	in = append(in, restrictIn...)
@@ -46,18 +52,19 @@ func (b *builder) filter() {
 	b.hook(Filter, "OUTPUT", chainOut)
 }
 
+// anyLeaves reports whether there are guards, or exceptions, for what leaves.
+func (b *builder) anyLeaves() bool {
+	return slices.ContainsFunc(b.standing, func(r *guardRules) bool { return b.all[r.at].outbound() })
+}
+
 // tellLeaks sends what would leave in clear to a tree of rules that refuse it,
 // so that the sender need not wait for a timeout. mangle drops the rest.
-func (b *builder) tellLeaks(name string, own []Rule, entries []entry) []Rule {
-	if len(entries) == 0 {
-		return nil
-	}
+func (b *builder) tellLeaks(name string, own []Rule) []Rule {
 	within := b.guarding()
 	rules := append(b.deviceExempt(), b.neverJudged(true, within, byDestination)...)
 	rules = append(rules, own...)
 	rules = append(rules, Rule{Target: Target{Verb: Goto, Chain: name + "-T"}, Purpose: PurposeDispatch})
 	b.chain(Filter, name, rules...)
-	b.dispatch(Filter, name+"-T", byDestination, entries)
 	return b.gates(within, byDestination, Rule{
 		Policy: PolicyMatch{Dir: PolicyOut, None: true}, Target: Target{Verb: Jump, Chain: name},
 	})
@@ -93,7 +100,7 @@ func (b *builder) downEntries() []entry {
 			g.Pierce = true
 		}
 	}
-	return b.leakEntriesNamed(Filter, "O")
+	return b.leakEntriesNamed(Filter, "O").in(nil, netip.Prefix{})
 }
 
 // open lets IKE, ESP and AH in or out, tunnel up or not: the first road warrior

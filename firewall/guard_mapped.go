@@ -44,9 +44,11 @@ func (b *builder) mapped() {
 // behind a tunnel is judged by where it came from.
 func (b *builder) homes() []lanSpot {
 	locals := make(map[netip.Prefix]bool)
-	for _, g := range b.all {
-		if g.family() == b.family && !g.Pierce && g.outbound() && !wide(g.Local) && b.byRemote[g.Local] == 0 {
+	var last netip.Prefix
+	for _, r := range b.standing {
+		if g := &b.all[r.at]; !g.Pierce && g.Local != last && !wide(g.Local) && len(b.byRemote.of(g.Local)) == 0 {
 			locals[g.Local] = true
+			last = g.Local
 		}
 	}
 	routes := make(map[netip.Prefix][]string)

@@ -56,14 +56,14 @@ func (b *builder) rewritten(g Guard) []Rule {
 
 // siblings are the local selectors of a guard's tunnel with the same remote.
 func (b *builder) siblings(g Guard) []netip.Prefix {
-	first := b.byRemote[g.Remote]
-	if first > 0 && b.nextRemote[first-1] == 0 {
-		return []netip.Prefix{b.all[first-1].Local}
+	same := b.byRemote.of(g.Remote.Masked())
+	if len(same) == 1 {
+		return []netip.Prefix{b.all[same[0].at].Local}
 	}
 	var locals []netip.Prefix
 	seen := make(map[netip.Prefix]bool)
-	for at := first; at > 0; at = b.nextRemote[at-1] {
-		if o := &b.all[at-1]; !o.Pierce && o.Tunnel == g.Tunnel && !seen[o.Local] {
+	for _, k := range same {
+		if o := &b.all[k.at]; !o.Pierce && o.Tunnel == g.Tunnel && !seen[o.Local] {
 			seen[o.Local] = true
 			locals = append(locals, o.Local)
 		}

@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -20,8 +21,8 @@ func (b *builder) quoted() {
 		Rule{Target: Target{Verb: Jump, Chain: began}, Purpose: PurposeDispatch},
 		Rule{Target: Target{Verb: Goto, Chain: replied}, Purpose: PurposeDispatch},
 	)...)
-	b.dispatch(Mangle, began, byOrigSrc|rare, b.quotedEntries(inQuotedBegan))
-	b.dispatch(Mangle, replied, byReplSrc|rare, b.quotedEntries(inQuotedReplied))
+	b.grow(Mangle, began, byOrigSrc|rare, true, b.quotedEntries(inQuotedBegan))
+	b.grow(Mangle, replied, byReplSrc|rare, true, b.quotedEntries(inQuotedReplied))
 }
 
 // ownErrors spares errors about this host's own IKE and ESP, which a selector
@@ -45,30 +46,41 @@ func (b *builder) ownErrors() []Rule {
 // quotedEntries are the guards' rules for flows that the far end began, or that
 // it answers, by its address in the flow: many tunnels can have the local
 // selector in common.
-func (b *builder) quotedEntries(place guardPlace) []entry {
-	entries := b.memo.entries(len(b.all))
+func (b *builder) quotedEntries(place guardPlace) stand {
 	near := inNearBegan
 	if place == inQuotedReplied {
 		near = inNearReplied
 	}
 	quoted := func(i int) []Rule { return b.quotedRules(b.all[i], place == inQuotedReplied) }
 	nearby := func(i int) []Rule { return pierceNear(b.all[i], near == inNearReplied) }
-	add := func(e entry) {
-		if e.count() > 0 {
-			entries = append(entries, e)
+	return stand{touched: slices.Concat(b.touched, b.near), in: func(list []entry, p netip.Prefix) []entry {
+		add := func(e entry) {
+			if e.count() > 0 && e.key.Overlaps(p) {
+				list = append(list, e)
+			}
 		}
-	}
-	for i := range b.all {
-		g := &b.all[i]
-		if g.family() != b.family || !g.inbound() {
-			continue
+		places := b.guardsIn(p)
+		if p.Bits() > 0 {
+			for _, i := range b.pierces {
+				if b.all[i].Local.Overlaps(p) {
+					places = append(places, i)
+				}
+			}
+			slices.Sort(places)
+			places = slices.Compact(places)
 		}
-		add(keptEntry(g.Remote, b.kept(i, place), i, quoted))
-		if g.Pierce {
-			add(keptEntry(g.Local, b.kept(i, near), i, nearby))
+		for _, i := range places {
+			g := &b.all[i]
+			if !g.inbound() {
+				continue
+			}
+			add(keptEntry(g.Remote, b.kept(i, place), i, quoted))
+			if g.Pierce {
+				add(keptEntry(g.Local, b.kept(i, near), i, nearby))
+			}
 		}
-	}
-	return entries
+		return list
+	}}
 }
 
 func (b *builder) quotedRules(g Guard, replied bool) []Rule {

@@ -38,13 +38,13 @@ const (
 
 // guards builds cases 6, 6b, 8, 8b, 8c and 8d in mangle, where every drop is.
 func (b *builder) guards() {
-	b.keepGuards()
+	b.findGuards()
 	within := b.guarding()
 	toSpoof := Rule{Target: Target{Verb: Goto, Chain: chainSpoof + "-T"}, Purpose: PurposeDispatch}
 	spoof := append(b.fromDevices(), b.neverJudged(false, within, bySource)...)
 	b.chain(Mangle, chainSpoof, append(spoof, toSpoof)...)
 	b.chain(Mangle, chainArriving, append(b.ownTraffic(false), Rule{Target: Target{Verb: Goto, Chain: chainSpoof}, Purpose: PurposeDispatch})...)
-	b.dispatch(Mangle, chainSpoof+"-T", bySource, b.spoofEntries())
+	b.grow(Mangle, chainSpoof+"-T", bySource, true, b.spoofEntries())
 
 	inject := b.neverJudged(false, within, byDestination)
 	for _, name := range b.Config.Guard.Asymmetric {
@@ -53,7 +53,7 @@ func (b *builder) guards() {
 	b.chain(Mangle, chainInject, append(inject, Rule{
 		Target: Target{Verb: Goto, Chain: chainInject + "-T"}, Purpose: PurposeDispatch,
 	})...)
-	b.dispatch(Mangle, chainInject+"-T", byDestination, b.injectEntries())
+	b.grow(Mangle, chainInject+"-T", byDestination, true, b.injectEntries())
 
 	b.mapped()
 	b.quoted()
@@ -62,8 +62,8 @@ func (b *builder) guards() {
 	b.chain(Mangle, chainLeaving, b.postrouting(b.neverJudged(true, leaving, byDestination))...)
 	b.chain(Mangle, chainPost, b.gates(leaving, byDestination, Rule{Target: Target{Verb: Goto, Chain: chainLeaving}})...)
 	b.hook(Mangle, "POSTROUTING", chainPost)
-	b.dispatch(Mangle, chainLeak, byDestination, b.leakEntries(Mangle))
-	b.dispatch(Mangle, chainError, byDestination|rare, b.errorEntries())
+	b.grow(Mangle, chainLeak, byDestination, true, b.leakEntries(Mangle))
+	b.grow(Mangle, chainError, byDestination|rare, true, b.errorEntries())
 }
 
 // drop is the last rule of a guard.
@@ -141,12 +141,11 @@ func outboundRule(g Guard) Rule {
 // guardEntries returns an entry for each guard of this family that counts in a
 // direction: what rules makes of the rule that matches the guard's traffic, or
 // for an exception the rule that leaves it alone.
-func (b *builder) guardEntries(place guardPlace, inbound bool, rules func(Guard, Rule) []Rule) []entry {
+func (b *builder) guardEntries(place guardPlace, inbound bool, rules func(Guard, Rule) []Rule) stand {
 	counts, match := Guard.outbound, outboundRule
 	if inbound {
 		counts, match = Guard.inbound, inboundRule
 	}
-	entries := b.memo.entries(len(b.all))
 	remake := func(i int) []Rule {
 		g := b.all[i]
 		if g.Pierce {
@@ -154,63 +153,20 @@ func (b *builder) guardEntries(place guardPlace, inbound bool, rules func(Guard,
 		}
 		return rules(g, match(g))
 	}
-	for i := range b.all {
-		g := &b.all[i]
-		if g.family() == b.family && counts(*g) && (!g.Pierce || b.beside == nil || b.beside.overlaps(g.Remote)) {
-			entries = append(entries, keptEntry(g.Remote, b.kept(i, place), i, remake))
+	return stand{touched: b.touched, in: func(list []entry, p netip.Prefix) []entry {
+		for _, i := range b.guardsIn(p) {
+			g := &b.all[i]
+			if counts(*g) && (!g.Pierce || b.beside == nil || b.beside.overlaps(g.Remote)) {
+				list = append(list, keptEntry(g.Remote, b.kept(i, place), i, remake))
+			}
 		}
-	}
-	return entries
-}
-
-// keepGuards looks up what was made earlier of the guards whose rules depend on
-// nothing but themselves.
-func (b *builder) keepGuards() {
-	if b.memo == nil {
-		return
-	}
-	b.plain = make([]*guardRules, len(b.all))
-	was := b.memo.places[b.family]
-	for i := range b.all {
-		g := &b.all[i]
-		if g.family() != b.family || !g.Pierce && !b.isPlain(i) {
-			continue
-		}
-		alone := !g.Pierce && b.byDestinationAlone(*g)
-		for len(was.guards) > 0 && compareGuards(&was.guards[0], g) < 0 {
-			was = was.after()
-		}
-		// Most are where they were, so they need not be looked up.
-		if len(was.guards) > 0 && was.rules[0] != nil && was.rules[0].alone == alone && was.guards[0].same(g) {
-			b.plain[i] = was.rules[0]
-			b.memo.usedGuard(was.rules[0])
-			was = was.after()
-			continue
-		}
-		b.plain[i] = b.memo.guard(*g, alone)
-	}
-	b.memo.places[b.family] = guardPlacesOf{b.all, b.plain}
-}
-
-// isPlain reports whether neither a connected network nor another local selector
-// of its tunnel has a part in a guard's rules.
-func (b *builder) isPlain(i int) bool {
-	g := &b.all[i]
-	return (!b.hasLANSpots(g) || len(b.lanSpots(*g)) == 0) && (g.Local.Bits() == 0 || b.sole[i] || len(b.siblings(*g)) == 1)
-}
-
-// kept is where the rules of guard i for a place are counted, nil if they are not
-// kept. Chains that they lead to are not part of it.
-func (b *builder) kept(i int, place guardPlace) *uint8 {
-	if b.plain == nil || b.plain[i] == nil {
-		return nil
-	}
-	return &b.plain[i].counts[place]
+		return list
+	}}
 }
 
 // spoofEntries drop what is not verified and comes from a remote selector to
 // its local one (case 6), in INPUT and FORWARD: after DNAT.
-func (b *builder) spoofEntries() []entry {
+func (b *builder) spoofEntries() stand {
 	return b.guardEntries(inSpoof, true, func(g Guard, match Rule) []Rule {
 		r := match
 		r.Target, r.Purpose = drop(PurposeSpoof), PurposeSpoofGuard
@@ -220,7 +176,7 @@ func (b *builder) spoofEntries() []entry {
 
 // injectEntries drop what claims to come from a local selector, but not by the
 // interface that it lives behind: the gateway would encrypt it (case 6b).
-func (b *builder) injectEntries() []entry {
+func (b *builder) injectEntries() stand {
 	return b.guardEntries(inInject, false, func(_ Guard, r Rule) []Rule {
 		r.NotReverse, r.Target, r.Purpose = true, drop(PurposeInject), PurposeInjectGuard
 		return []Rule{r}
@@ -258,17 +214,17 @@ func (b *builder) errorTypes() []uint8 {
 // leakEntries catch what goes to a remote selector in clear (8, 8d), or will,
 // since an older NAT decision takes it out of the policy after all hooks (8b).
 // In filter the sender is told; the drop is mangle's.
-func (b *builder) leakEntries(table Table) []entry { return b.leakEntriesNamed(table, "L") }
+func (b *builder) leakEntries(table Table) stand { return b.leakEntriesNamed(table, "L") }
 
 // leakEntriesNamed is leakEntries with a letter for the chains that it makes.
-func (b *builder) leakEntriesNamed(table Table, letter string) []entry {
+func (b *builder) leakEntriesNamed(table Table, letter string) stand {
 	place := inRefuse
 	if table == Mangle {
 		place = inLeak
 		var last netip.Prefix
-		for i := range b.all {
-			g := &b.all[i]
-			if g.family() != b.family || g.Pierce || g.Local == last {
+		for _, r := range b.standing {
+			g := &b.all[r.at]
+			if g.Pierce || g.Local == last {
 				continue
 			}
 			if made := b.made[b.sharedName(chainLocal, g.Local)]; made || b.sharesLeak(*g) {
@@ -321,8 +277,7 @@ func (b *builder) localChain(g Guard) {
 
 // errorEntries are case 8c: an ICMP error quotes the packet that it is about, so
 // it must not go to a remote selector in clear unless it belongs to another flow.
-func (b *builder) errorEntries() []entry {
-	entries := b.memo.entries(len(b.all))
+func (b *builder) errorEntries() stand {
 	remake := func(i int) []Rule {
 		g := b.all[i]
 		match := Rule{Dst: g.Remote}
@@ -332,18 +287,20 @@ func (b *builder) errorEntries() []entry {
 		return b.guarded(Mangle, "E", g, false, match, b.errorRules(g))
 	}
 	var last netip.Prefix
-	for i := range b.all {
-		g := &b.all[i]
-		if g.family() != b.family || !g.outbound() {
-			continue
-		}
-		if !g.Pierce && g.Local != last && !g.Local.Overlaps(g.Remote) {
+	for _, r := range b.standing {
+		if g := &b.all[r.at]; !g.Pierce && g.Local != last && !g.Local.Overlaps(g.Remote) {
 			b.aboutChain(g.Local)
 			last = g.Local
 		}
-		entries = append(entries, keptEntry(g.Remote, b.kept(i, inError), i, remake))
 	}
-	return entries
+	return stand{touched: b.touched, in: func(list []entry, p netip.Prefix) []entry {
+		for _, i := range b.guardsIn(p) {
+			if g := &b.all[i]; g.outbound() {
+				list = append(list, keptEntry(g.Remote, b.kept(i, inError), i, remake))
+			}
+		}
+		return list
+	}}
 }
 
 // errorFlows are the errors that must not go from a local to a remote selector.

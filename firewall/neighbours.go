@@ -57,6 +57,8 @@ func (d *dispatcher) joined(rules []Rule) []Rule {
 type scratch struct {
 	rules, run, out ruleRoom
 	networks        []network
+	entries         []entry
+	places          []int
 }
 
 type ruleRoom []Rule

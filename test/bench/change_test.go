@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// BenchmarkOneChanged is what follows from a reading in which one tunnel of
+// many has gone, or is there again, and the share of each part in it.
+func BenchmarkOneChanged(b *testing.B) {
+	for _, n := range []int{1_000, 10_000} {
+		up, fewer := snapshot(n, false), snapshot(n-1, false)
+		b.Run(fmt.Sprint(n), func(b *testing.B) { changes(b, up, fewer) })
+		b.Run(fmt.Sprint(n, "-apart"), func(b *testing.B) { changes(b, apart(up), apart(fewer)) })
+		b.Run(fmt.Sprint(n, "-same"), func(b *testing.B) { changes(b, up, up) })
+	}
+}
+
+func changes(b *testing.B, turns ...xfrm.Snapshot) {
+	t := thinker{have: map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}}
+	for range 2 {
+		for _, s := range turns {
+			if err := t.think(s); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	var join, compile, plan time.Duration
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		s := turns[n%len(turns)]
+		n++
+		start := time.Now()
+		set := t.joiner.Tunnels(s)
+		joined := time.Now()
+		result := t.compiler.Compile(inputOf(s, set))
+		compiled := time.Now()
+		change, err := t.planner.Plan(result.Rulesets, t.have)
+		if err == nil && !change.Empty() {
+			t.have, err = t.planner.Stands(t.have, change)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		join, compile, plan = join+joined.Sub(start), compile+compiled.Sub(joined), plan+time.Since(compiled)
+	}
+	for _, part := range []struct {
+		name string
+		took time.Duration
+	}{{"join-ms", join}, {"compile-ms", compile}, {"plan-ms", plan}} {
+		b.ReportMetric(part.took.Seconds()*1000/float64(n), part.name)
+	}
+}
