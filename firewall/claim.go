@@ -15,12 +15,14 @@ type claim struct {
 }
 
 // claimsOf are the claims of one tunnel.
-func (c *compiler) claimsOf(tunnel int) []claim {
+func (c *compiler) claimsOf(tunnel int) []claim { return claimsOf(c.claims, c.facts, tunnel) }
+
+func claimsOf(claims []claim, facts []tunnelFacts, tunnel int) []claim {
 	from := 0
 	if tunnel > 0 {
-		from = c.claimed[tunnel-1]
+		from = facts[tunnel-1].claimed
 	}
-	return c.claims[from:c.claimed[tunnel]]
+	return claims[from:facts[tunnel].claimed]
 }
 
 // claim adds the tunnel's pairs to what may be verified.

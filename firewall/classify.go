@@ -35,7 +35,6 @@ func (b *builder) classification() {
 	b.chain(Mangle, chainPol, pol...)
 	b.known()
 	b.dispatch(Mangle, chainCarried, bySource, b.carrierEntries())
-	b.findClaims()
 	b.grow(Mangle, chainSel, bySource, false, b.claimEntries())
 	b.related()
 }
@@ -51,17 +50,19 @@ func (b *builder) icmp() xfrm.Proto {
 // would no longer find its policy. The filter table accepts it on policy alone.
 func (b *builder) policyOnlyRules() []Rule {
 	var rules []Rule
-	for _, c := range b.claims {
-		if !c.policyOnly || c.pair.Family() != b.family {
-			continue
+	for _, i := range b.notable {
+		for _, c := range b.claimsOf(i) {
+			if !c.policyOnly || c.pair.Family() != b.family {
+				continue
+			}
+			t := b.Set.Tunnels[i]
+			r := selectors(c.pair)
+			r.Policy, r.Purpose, r.Tunnel = b.policyIn(t, b.family), PurposePolicyOnly, t.ID
+			clearing := r
+			clearing.Purpose, clearing.Target = PurposeReset, setMark(0, b.Config.Marks.Both())
+			r.Target = Target{Verb: Return}
+			rules = append(rules, clearing, r)
 		}
-		t := b.Set.Tunnels[c.tunnel]
-		r := selectors(c.pair)
-		r.Policy, r.Purpose, r.Tunnel = b.policyIn(t, b.family), PurposePolicyOnly, t.ID
-		clearing := r
-		clearing.Purpose, clearing.Target = PurposeReset, setMark(0, b.Config.Marks.Both())
-		r.Target = Target{Verb: Return}
-		rules = append(rules, clearing, r)
 	}
 	return rules
 }
@@ -119,7 +120,8 @@ func (b *builder) untaggedPurpose(tunnel int) Purpose {
 // as protocol 4 between the gateways before their payload appears.
 func (b *builder) ipcompEntries() []entry {
 	var entries []entry
-	for i, t := range b.Set.Tunnels {
+	for _, i := range b.notable {
+		t := b.Set.Tunnels[i]
 		if !t.Comp || !specified(t.Remote) || !specified(t.Local) || familyOf(t.Remote) != b.family {
 			continue
 		}

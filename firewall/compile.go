@@ -105,13 +105,14 @@ func Compile(in Input) Result {
 }
 
 func compile(in Input, m *memo) Result {
-	c := newCompiler(in)
-	c.memo = m
+	c := newCompiler(in, m)
 	for _, family := range []Family{xfrm.IPv4, xfrm.IPv6} {
 		if family == xfrm.IPv6 && in.Host.NoIPv6 {
 			continue
 		}
 		b := builder{compiler: c, family: family, made: make(map[string]bool), named: make(map[string]map[netip.Prefix]string)}
+		b.findGuards()
+		b.findClaims()
 		b.mangle()
 		b.filter()
 		b.nat()
@@ -142,12 +143,14 @@ type compiler struct {
 	// claims are the tunnels' pairs as they may be verified: capped by the
 	// configuration, and only those that a rule can express.
 	claims []claim
-	// claimed is how many claims the tunnels up to each one have.
-	claimed  []int
+	// facts are known of the tunnels, in the order of the set; notable are the places
+	// of those that are more than plain ones.
+	facts    []tunnelFacts
+	notable  []int
 	overlays []overlay
 	// devices maps xfrm interfaces to their tunnel.
 	devices map[string]int
-	// shared tells of each reqid whether several tunnels have it.
+	// shared are the reqids that several tunnels have.
 	shared map[uint32]bool
 	// all are all guards, in the order in which they decide.
 	all []Guard
@@ -155,8 +158,11 @@ type compiler struct {
 	alone map[netip.Prefix]bool
 	// memo is what was made in the last compilation.
 	memo *memo
-	// up tells which tunnels have their states.
-	up map[string]bool
+	// down are the tunnels that have not their states.
+	down map[string]bool
+	// there tells of the tunnels that guards of policies which don't stand are for
+	// whether they are in the set.
+	there map[string]bool
 	// offload tells that a network card does all of ESP for some state.
 	offload bool
 	// connected are this host's networks.
@@ -168,34 +174,21 @@ type compiler struct {
 	uncertain map[uint32]bool
 }
 
-func newCompiler(in Input) *compiler {
+func newCompiler(in Input, m *memo) *compiler {
 	var warnings []string
 	in.Host, warnings = nameable(in.Host)
 	c := &compiler{
-		Input:     in,
-		overlays:  overlays(in.Set, in.Host),
+		Input: in, memo: m,
 		devices:   xfrmDevices(in.Set, in.Host),
-		shared:    make(map[uint32]bool, len(in.Set.Tunnels)),
-		up:        make(map[string]bool, len(in.Set.Tunnels)),
+		down:      make(map[string]bool),
 		alone:     make(map[netip.Prefix]bool),
 		uncertain: make(map[uint32]bool),
 	}
 	c.overlays = overlays(c.cappedSet(), in.Host)
 	c.all = allGuards(c.capped(LiveGuards(in.Set, in.Host)), in.Guards)
 	c.result.Guards, c.result.Warnings = c.all, warnings
-	c.offload = packetOffload(in.Set)
 	c.connected = connectedNetworks(in.Host, c.isTunnelDevice)
-	c.result.Tunnels = make([]TunnelReport, len(in.Set.Tunnels))
-	c.claims, c.claimed = make([]claim, 0, len(in.Set.Tunnels)), make([]int, 0, len(in.Set.Tunnels))
-	for i := range in.Set.Tunnels {
-		t := &in.Set.Tunnels[i]
-		_, again := c.shared[t.Reqid]
-		c.shared[t.Reqid] = again
-		c.up[t.ID] = t.Up()
-		c.report(i)
-		c.claim(i)
-		c.claimed = append(c.claimed, len(c.claims))
-	}
+	c.survey()
 	c.unknownPeers()
 	c.enforcement()
 	return c

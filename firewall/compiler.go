@@ -23,10 +23,14 @@ type Compiler struct {
 
 // Compile says which rules the host should have.
 func (c *Compiler) Compile(in Input) Result {
-	if c.memo.turn > 0 && sameInput(c.in, in) {
+	around := c.memo.turn > 0 && sameAround(c.in, in)
+	if around && sameSet(c.in, in) {
 		return c.result
 	}
 	c.memo.begin(in.Config.Marks)
+	if !around {
+		c.memo.survey = survey{}
+	}
 	result := compile(in, &c.memo)
 	c.memo.end()
 	keepRules(c.result.Rulesets, result.Rulesets)
@@ -53,33 +57,56 @@ func keepRules(before, after []Ruleset) {
 	}
 }
 
-// sameInput reports whether two inputs make the same result: whether they differ
-// in nothing but what changes with each packet and each rekey.
-func sameInput(a, b Input) bool {
-	return slices.EqualFunc(a.Set.Tunnels, b.Set.Tunnels, sameTunnel) &&
-		slices.Equal(a.Set.Exceptions, b.Set.Exceptions) &&
-		sameHost(a.Host, b.Host) &&
-		slices.Equal(a.Guards, b.Guards) &&
+// sameSet and sameAround report whether two inputs make the same result: whether
+// they differ in nothing but what changes with each packet and each rekey.
+func sameSet(a, b Input) bool {
+	if len(a.Set.Tunnels) != len(b.Set.Tunnels) {
+		return false
+	}
+	for i := range a.Set.Tunnels {
+		if !sameTunnel(&a.Set.Tunnels[i], &b.Set.Tunnels[i]) {
+			return false
+		}
+	}
+	return slices.Equal(a.Set.Exceptions, b.Set.Exceptions) && slices.Equal(a.Guards, b.Guards)
+}
+
+// sameAround leaves out the tunnels and what guards there are.
+func sameAround(a, b Input) bool {
+	return sameHost(a.Host, b.Host) &&
 		slices.Equal(a.NATSources, b.NATSources) &&
 		maps.Equal(a.Peers, b.Peers) &&
 		a.MarksWritten == b.MarksWritten &&
 		reflect.DeepEqual(a.Config, b.Config)
 }
 
-func sameTunnel(a, b xfrm.Tunnel) bool {
-	if !slices.Equal(a.Pairs, b.Pairs) || !slices.EqualFunc(a.SAs, b.SAs, sameSA) {
+func sameTunnel(a, b *xfrm.Tunnel) bool {
+	return a.ID == b.ID && a.Reqid == b.Reqid && a.Proto == b.Proto && a.Mode == b.Mode && a.Comp == b.Comp &&
+		a.Local == b.Local && a.Remote == b.Remote && a.IfID == b.IfID && a.Optional == b.Optional &&
+		same(a.Pairs, b.Pairs, func(p, q *xfrm.Pair) bool { return *p == *q }) && same(a.SAs, b.SAs, sameSA)
+}
+
+// same compares two lists, which are one and the same mostly.
+func same[T any](a, b []T, equal func(a, b *T) bool) bool {
+	if len(a) != len(b) {
 		return false
 	}
-	return a.ID == b.ID && a.Reqid == b.Reqid && a.Proto == b.Proto && a.Mode == b.Mode && a.Comp == b.Comp &&
-		a.Local == b.Local && a.Remote == b.Remote && a.IfID == b.IfID && a.Optional == b.Optional
+	if len(a) == 0 || &a[0] == &b[0] {
+		return true
+	}
+	for i := range a {
+		if !equal(&a[i], &b[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // sameSA leaves out what tells a state from its successor.
-func sameSA(a, b xfrm.SA) bool {
-	for _, s := range []*xfrm.SA{&a, &b} {
-		s.SPI, s.AddTime, s.UseTime, s.Bytes, s.Packets, s.Errors = 0, 0, 0, 0, 0, xfrm.Errors{}
-	}
-	return a == b
+func sameSA(a, b *xfrm.SA) bool {
+	like := *a
+	like.SPI, like.AddTime, like.UseTime, like.Bytes, like.Packets, like.Errors = b.SPI, b.AddTime, b.UseTime, b.Bytes, b.Packets, b.Errors
+	return like == *b
 }
 
 func sameHost(a, b xfrm.Host) bool {

@@ -160,7 +160,15 @@ func (b *builder) acceptIn() []Rule {
 // none of our bits, or may have lost them to others' rules.
 func (b *builder) bare() {
 	var entries []entry
-	for _, c := range b.claims {
+	claims := b.claims
+	if !b.MarksWritten {
+		claims = nil
+		for _, i := range b.notable {
+			claims = append(claims, b.claimsOf(i)...)
+		}
+	}
+	for i := range claims {
+		c := &claims[i]
 		if c.pair.Family() != b.family || !c.policyOnly && !b.MarksWritten {
 			continue
 		}
@@ -198,8 +206,8 @@ func (b *builder) strangers() []Rule {
 		r.Out = o.devices[0]
 		add(o.tunnel, r)
 	}
-	for i, t := range b.Set.Tunnels {
-		for _, p := range t.Pairs {
+	for _, i := range b.notable {
+		for _, p := range b.Set.Tunnels[i].Pairs {
 			if wide(p.Local) && p.IfID == 0 && p.Has(xfrm.Out) && p.Family() == b.family {
 				r := base
 				r.Dst, r.Policy = p.Remote, PolicyMatch{Dir: PolicyOut}

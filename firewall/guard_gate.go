@@ -37,10 +37,10 @@ func (b *builder) gates(within []netip.Prefix, by direction, lead Rule) []Rule {
 // family's guards lie. What pierces guards only ever takes from them.
 func (b *builder) guarding() []netip.Prefix {
 	if b.within == nil {
-		keys := make([]netip.Prefix, 0, len(b.all))
-		for i := range b.all {
-			if g := &b.all[i]; !g.Pierce && g.family() == b.family {
-				keys = append(keys, g.Remote)
+		keys := make([]netip.Prefix, 0, len(b.standing))
+		for _, k := range b.byRemote.sorted {
+			if !b.all[k.at].Pierce {
+				keys = append(keys, k.key)
 			}
 		}
 		b.within = gather(keys, maxGates)
@@ -48,7 +48,7 @@ func (b *builder) guarding() []netip.Prefix {
 	return b.within
 }
 
-// part is some prefixes and the narrowest one that holds them.
+// part is some prefixes in their order and the narrowest one that holds them.
 type part struct {
 	cover netip.Prefix
 	keys  []netip.Prefix
@@ -61,6 +61,10 @@ func gather(keys []netip.Prefix, most int) []netip.Prefix {
 	if len(keys) == 0 {
 		return nil
 	}
+	if !slices.IsSortedFunc(keys, xfrm.ComparePrefix) {
+		keys = slices.Clone(keys)
+		slices.SortFunc(keys, xfrm.ComparePrefix)
+	}
 	var tried [][]netip.Prefix
 	parts := []part{{commonPrefix(keys), keys}}
 	for {
@@ -71,7 +75,7 @@ func gather(keys []netip.Prefix, most int) []netip.Prefix {
 		}
 		// What is as wide as what holds it can't be parted.
 		widest := slices.IndexFunc(parts, func(p part) bool {
-			return !slices.ContainsFunc(p.keys, func(k netip.Prefix) bool { return k.Bits() == p.cover.Bits() })
+			return p.keys[0].Bits() != p.cover.Bits()
 		})
 		if widest < 0 || len(parts) == most {
 			break
@@ -89,13 +93,13 @@ func gather(keys []netip.Prefix, most int) []netip.Prefix {
 // halves parts what its cover holds at the next bit.
 func (p part) halves() (lower, upper part) {
 	low := netip.PrefixFrom(p.cover.Addr(), p.cover.Bits()+1)
-	for _, k := range p.keys {
+	past, _ := slices.BinarySearchFunc(p.keys, low, func(k, low netip.Prefix) int {
 		if low.Contains(k.Addr()) {
-			lower.keys = append(lower.keys, k)
-		} else {
-			upper.keys = append(upper.keys, k)
+			return -1
 		}
-	}
+		return 1
+	})
+	lower.keys, upper.keys = p.keys[:past], p.keys[past:]
 	lower.cover, upper.cover = commonPrefix(lower.keys), commonPrefix(upper.keys)
 	return lower, upper
 }
@@ -109,16 +113,11 @@ func share(prefixes []netip.Prefix) float64 {
 	return sum
 }
 
-// commonPrefix is the narrowest prefix that holds all of some.
+// commonPrefix is the narrowest prefix that holds all of some, which are sorted: so
+// the first of them is the widest of those that begin where it does.
 func commonPrefix(keys []netip.Prefix) netip.Prefix {
-	first, shared := keys[0], keys[0].Bits()
-	for _, k := range keys[1:] {
-		shared = min(shared, k.Bits())
-		if !netip.PrefixFrom(first.Addr(), shared).Contains(k.Addr()) {
-			shared = commonBits(first.Addr(), k.Addr())
-		}
-	}
-	return netip.PrefixFrom(first.Addr(), shared).Masked()
+	first, last := keys[0], keys[len(keys)-1]
+	return netip.PrefixFrom(first.Addr(), min(first.Bits(), commonBits(first.Addr(), last.Addr()))).Masked()
 }
 
 // overlapsAny reports whether a prefix has addresses in common with any of some.

@@ -82,7 +82,7 @@ func stableName(root string, words ...string) string {
 // or SNAT maps into its local selector only after all hooks. Then no source
 // tells its traffic.
 func (b *builder) byDestinationAlone(g Guard) bool {
-	if b.up[g.Tunnel] || g.Local.Bits() == 0 {
+	if g.Local.Bits() == 0 || b.isUp(&g) {
 		return false
 	}
 	if alone, ok := b.alone[g.Local]; ok {
@@ -91,6 +91,36 @@ func (b *builder) byDestinationAlone(g Guard) bool {
 	alone := b.hasNoSource(g)
 	b.alone[g.Local] = alone
 	return alone
+}
+
+// isUp reports whether the tunnel of a guard has its states.
+func (c *compiler) isUp(g *Guard) bool {
+	if g.Source != LiveGuard {
+		if c.there == nil {
+			c.there = c.tunnelsOfOthers()
+		}
+		if !c.there[g.Tunnel] {
+			return false
+		}
+	}
+	return !c.down[g.Tunnel]
+}
+
+// tunnelsOfOthers are those of the set that a guard of no standing policy names.
+func (c *compiler) tunnelsOfOthers() map[string]bool {
+	there := make(map[string]bool)
+	for i := range c.all {
+		if g := &c.all[i]; g.Source != LiveGuard {
+			there[g.Tunnel] = false
+		}
+	}
+	for i := range c.Set.Tunnels {
+		id := c.Set.Tunnels[i].ID
+		if _, ok := there[id]; ok {
+			there[id] = true
+		}
+	}
+	return there
 }
 
 // hasNoSource reports whether nothing on this host has an address of the guard's

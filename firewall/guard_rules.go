@@ -38,7 +38,6 @@ const (
 
 // guards builds cases 6, 6b, 8, 8b, 8c and 8d in mangle, where every drop is.
 func (b *builder) guards() {
-	b.findGuards()
 	within := b.guarding()
 	toSpoof := Rule{Target: Target{Verb: Goto, Chain: chainSpoof + "-T"}, Purpose: PurposeDispatch}
 	spoof := append(b.fromDevices(), b.neverJudged(false, within, bySource)...)

@@ -1,9 +1,5 @@
 package firewall
 
-import (
-	"github.com/xfrmfw/xfrmfw/xfrm"
-)
-
 // mangle builds the classification. It stands in PREROUTING, where the security
 // path is surely still on the packet and no other program's rule has run;
 // tagging stands in INPUT, where transit ESP never comes.
@@ -124,17 +120,4 @@ func (b *builder) recheck(input bool) []Rule {
 		})
 	}
 	return rules
-}
-
-// packetOffload reports whether a network card does all of ESP for some state.
-func packetOffload(set xfrm.Set) bool {
-	for i := range set.Tunnels {
-		sas := set.Tunnels[i].SAs
-		for j := range sas {
-			if sas[j].Offload.Packet() {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -15,6 +15,7 @@ type memo struct {
 	guards map[Family]guardList
 	claims map[Family]claimList
 	trees  map[treeKey]tree
+	survey survey
 	// pieces are the rules for known reqids, by their chain.
 	pieces map[string]piece
 	// turn counts compilations.

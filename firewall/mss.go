@@ -25,7 +25,7 @@ const (
 // tunnels, in both directions. TCPMSS never raises it.
 func (b *builder) mss() {
 	var in, out []entry
-	for i := range b.Set.Tunnels {
+	for _, i := range b.notable {
 		t := b.Set.Tunnels[i]
 		tc, _ := b.config(&t)
 		size := tc.MSS.Size

@@ -15,7 +15,8 @@ func (b *builder) nat() {
 		rules = append(rules, r)
 		return true
 	}
-	for i, t := range b.Set.Tunnels {
+	for _, i := range b.notable {
+		t := &b.Set.Tunnels[i]
 		for _, p := range t.Pairs {
 			if p.Has(xfrm.Out) && p.Family() == b.family {
 				keep(i, Rule{Src: p.Local, Dst: p.Remote, Policy: PolicyMatch{Dir: PolicyOut, Proto: t.Proto, Reqid: t.Reqid, HasReqid: true}})

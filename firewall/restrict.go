@@ -22,7 +22,7 @@ const (
 // a tunnel are needed, as the in and out policy matches share only FORWARD.
 func (b *builder) restrictions() (in, out []Rule) {
 	var inTree, outTree []entry
-	for i := range b.Set.Tunnels {
+	for _, i := range b.notable {
 		t := &b.Set.Tunnels[i]
 		tc, _ := b.config(t)
 		if tc.In != nil {

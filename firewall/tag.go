@@ -21,10 +21,10 @@ const (
 func (b *builder) encapPorts() []netip.AddrPort {
 	if b.encaps == nil {
 		found := []netip.AddrPort{}
-		for i := range b.Set.Tunnels {
+		for _, i := range b.notable {
 			sas := b.Set.Tunnels[i].SAs
 			for j := range sas {
-				if sa := &sas[j]; sa.Inbound && sa.Encap.Type == espInUDP && sa.Encap.DPort != natT && sa.Encap.DPort != 0 && sa.Family == b.family {
+				if sa := &sas[j]; oddPort(sa) && sa.Family == b.family {
 					found = append(found, netip.AddrPortFrom(sa.Dst, sa.Encap.DPort))
 				}
 			}
@@ -33,6 +33,11 @@ func (b *builder) encapPorts() []netip.AddrPort {
 		b.encaps = slices.Compact(found)
 	}
 	return b.encaps
+}
+
+// oddPort reports whether ESP in UDP arrives for a state on a port of its own.
+func oddPort(sa *xfrm.SA) bool {
+	return sa.Inbound && sa.Encap.Type == espInUDP && sa.Encap.DPort != natT && sa.Encap.DPort != 0
 }
 
 // tagDispatch sends outer packets to the tag chain.
@@ -63,7 +68,7 @@ func (b *builder) tagging() {
 		id          string
 	}
 	var spared []outer
-	for i := range b.Set.Tunnels {
+	for _, i := range b.notable {
 		t := &b.Set.Tunnels[i]
 		greedyPair := slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return greedyPolicy(p, b.Host, m) })
 		for j := range t.SAs {
