@@ -30,6 +30,12 @@ type source struct {
 // past it, as a state's end may have moved since, and not all states are in tunnel
 // mode. So who comes back from the tree passes all rules, one after the other: who
 // has a reqid that is known is dropped in any case.
+//
+// The rules of reqids set VERIFIED, which no packet has that comes here, and what
+// has it then is dropped. Were each to lead to the chain that drops, iptables-nft's
+// commits would cost more: the kernel follows each jump of a table in each of them,
+// as often as there are ways to it (net/netfilter/nf_tables_api.c,
+// nft_chain_validate).
 func (b *builder) known() {
 	sources := make([]source, 0, len(b.Set.Tunnels))
 	var rest []uint32
@@ -43,8 +49,9 @@ func (b *builder) known() {
 			rest = append(rest, t.Reqid)
 		}
 	}
+	found := Rule{Mark: has(b.Config.Marks.Verified), Target: drop(PurposeCrossed), Purpose: PurposeDispatch}
 	if len(sources)+len(rest) <= knownLeaf {
-		b.knownPiece(chainKnown, append(rest, reqidsOf(sources)...))
+		b.knownPiece(chainKnown, append(rest, reqidsOf(sources)...), found)
 		return
 	}
 	slices.SortFunc(sources, func(x, y source) int {
@@ -58,6 +65,7 @@ func (b *builder) known() {
 	}
 	if len(sources) > 0 {
 		lead(chainKnownFrom)
+		root = append(root, found)
 		b.knownNode(chainKnownFrom, 0, sources, 0, lead)
 	}
 	var pieces [knownPieces][]uint32
@@ -71,7 +79,7 @@ func (b *builder) known() {
 			lead(name)
 		}
 	}
-	b.chain(Mangle, chainKnown, root...)
+	b.chain(Mangle, chainKnown, append(root, found)...)
 }
 
 // partable moves those with an outer address in common that are more than a
@@ -133,18 +141,19 @@ func reqidsOf(sources []source) []uint32 {
 	return reqids
 }
 
-// knownPiece makes a chain that drops what came out of these reqids' states.
-func (b *builder) knownPiece(name string, reqids []uint32) {
+// knownPiece makes a chain that finds what came out of these reqids' states, and
+// ends with the other rules.
+func (b *builder) knownPiece(name string, reqids []uint32, more ...Rule) {
 	slices.Sort(reqids)
 	reqids = slices.Compact(reqids)
 	b.set.Chains = append(b.set.Chains, Chain{Mangle, name, b.memo.known(name, reqids, func() []Rule {
-		rules := make([]Rule, 0, len(reqids))
+		rules := make([]Rule, 0, len(reqids)+len(more))
 		for _, reqid := range reqids {
 			rules = append(rules, Rule{
 				Policy: PolicyMatch{Dir: PolicyIn, Reqid: reqid, HasReqid: true},
-				Target: drop(PurposeCrossed), Purpose: PurposeDispatch,
+				Target: b.markVerified(), Purpose: PurposeDispatch,
 			})
 		}
-		return rules
+		return append(rules, more...)
 	})})
 }

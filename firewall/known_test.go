@@ -45,22 +45,29 @@ func knownChains(tunnels []xfrm.Tunnel, family Family, m *memo) (made []Chain, w
 		chains[c.Name] = c.Rules.Slice()
 	}
 	walk = func(path ...Transform) (met int, dropped bool) {
+		p := Packet{Path: path}
 		var run func(name string) bool
 		run = func(name string) bool {
 			for _, r := range chains[name] {
-				if met++; !r.Matches(Packet{Path: path}) {
+				if met++; !r.Matches(p) {
 					continue
 				}
-				if r.Target.Chain == chainCrossed {
+				switch {
+				case r.Target.Verb == SetMark:
+					p.Mark = p.Mark&^r.Target.Mask ^ r.Target.Value
+				case r.Target.Chain == chainCrossed:
 					return true
-				}
-				if done := run(r.Target.Chain); done || r.Target.Verb == Goto {
-					return done
+				default:
+					if done := run(r.Target.Chain); done || r.Target.Verb == Goto {
+						return done
+					}
 				}
 			}
 			return false
 		}
-		dropped = run(chainKnown)
+		if dropped = run(chainKnown); !dropped && p.Mark != 0 {
+			panic("passes with a mark")
+		}
 		return met, dropped
 	}
 	return b.set.Chains, walk

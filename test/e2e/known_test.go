@@ -69,9 +69,11 @@ func TestCrossingAmongMany(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%q has no count", rule)
 				}
-				if fields[2] == "XFRMFW-FROM" {
+				switch fields[2] {
+				case "XFRMFW-FROM":
 					led += count
-				} else {
+				case "XFRMFW-CROSSED":
+				default:
 					missed += count
 				}
 			}
