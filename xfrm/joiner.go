@@ -2,7 +2,6 @@ package xfrm
 
 import (
 	"hash/maphash"
-	"maps"
 	"net/netip"
 	"slices"
 )
@@ -19,6 +18,10 @@ type Joiner struct {
 	// so tunnels of one reqid don't depend on those of another. index finds them.
 	groups []group
 	index  map[uint32]int32
+	// policies and states tell of which group each of the snapshot's is, ofTunnels
+	// each of the set's tunnels.
+	policies, states sequence
+	ofTunnels        []int32
 	// rest is a hash of the policies that make no tunnel, in their order.
 	rest, restNow uint64
 	// unserved and ignored are the joiner's.
@@ -72,7 +75,7 @@ func (j *Joiner) Tunnels(s Snapshot) Set {
 	sockets, larval := j.look(&s)
 	j.count(&s)
 	changed := j.changed()
-	if j.rest != j.restNow || len(changed) > len(j.groups)/4+8 || !slices.Equal(j.addresses, s.Host.Addresses) || !j.rejoin(s, changed) {
+	if j.rest != j.restNow || changed > len(j.groups)/4+8 || !slices.Equal(j.addresses, s.Host.Addresses) || changed > 0 && !j.rejoin(s) {
 		return j.whole(s)
 	}
 	j.set.Ignored = (&joiner{snapshot: s, ignored: j.ignored, unserved: j.unserved, sockets: sockets, larval: larval}).allIgnored()
@@ -89,21 +92,31 @@ func (j *Joiner) whole(s Snapshot) Set {
 	return j.set
 }
 
-// settle makes what was seen what is known.
+// settle makes what was seen what is known, once all was joined.
 func (j *Joiner) settle() {
 	j.rest = j.restNow
-	if slices.ContainsFunc(j.groups, func(g group) bool { return g.policies == 0 && g.states == 0 }) {
-		j.groups = slices.DeleteFunc(j.groups, func(g group) bool { return g.policies == 0 && g.states == 0 })
+	if empty := func(g group) bool { return g.policies == 0 && g.states == 0 }; slices.ContainsFunc(j.groups, empty) {
+		j.groups = slices.DeleteFunc(j.groups, empty)
 		clear(j.index)
 		for i, g := range j.groups {
 			j.index[g.reqid] = int32(i)
 		}
+		j.policies, j.states = sequence{}, sequence{}
 	}
+	j.ofTunnels = make([]int32, len(j.set.Tunnels))
+	for i := range j.set.Tunnels {
+		j.ofTunnels[i] = j.index[j.set.Tunnels[i].Reqid]
+	}
+	j.place()
+}
+
+// place tells the groups which tunnels are theirs.
+func (j *Joiner) place() {
 	for i := range j.groups {
 		j.groups[i].sum, j.groups[i].tunnel = j.groups[i].sumNow, none
 	}
-	for i := range j.set.Tunnels {
-		g := &j.groups[j.index[j.set.Tunnels[i].Reqid]]
+	for i, at := range j.ofTunnels {
+		g := &j.groups[at]
 		if g.tunnel != none {
 			g.tunnel = several
 			continue
@@ -119,18 +132,22 @@ func (j *Joiner) look(s *Snapshot) (sockets, larval int) {
 		g.sumNow, g.policies, g.states, g.found, g.changed = 0, 0, 0, 0, false
 	}
 	j.restNow, j.used = 0, j.used[:0]
+	j.policies.begin()
+	j.states.begin()
 	for i := range s.Policies {
 		p := &s.Policies[i]
 		if p.Socket() {
 			sockets++
+			j.policies.pass()
 			continue
 		}
 		reqid, ok := protects(p)
 		if !ok {
+			j.policies.pass()
 			j.restNow = j.restNow*hashStep + j.hash(p)
 			continue
 		}
-		g := j.group(reqid)
+		g := j.group(&j.policies, reqid)
 		g.sumNow = g.sumNow*hashStep + j.hash(p)
 		g.policies++
 	}
@@ -138,12 +155,14 @@ func (j *Joiner) look(s *Snapshot) (sockets, larval int) {
 		st := &s.States[i]
 		switch {
 		case st.Pseudo() || st.Proto == Comp:
+			j.states.pass()
 			continue
 		case st.Larval():
 			larval++
+			j.states.pass()
 			continue
 		}
-		g := j.group(st.Reqid)
+		g := j.group(&j.states, st.Reqid)
 		g.states++
 		if g.tunnel < 0 {
 			g.changed = true
@@ -191,13 +210,21 @@ func protects(p *Policy) (reqid uint32, ok bool) {
 	return 0, false
 }
 
-func (j *Joiner) group(reqid uint32) *group {
+// group returns the one of the next in a sequence.
+func (j *Joiner) group(q *sequence, reqid uint32) *group {
+	for next := q.next; next < len(q.before) && next <= q.next+maxGone; next++ {
+		if at := q.before[next]; at != none && j.groups[at].reqid == reqid {
+			q.now, q.next = append(q.now, at), next+1
+			return &j.groups[at]
+		}
+	}
 	at, ok := j.index[reqid]
 	if !ok {
 		at = int32(len(j.groups))
 		j.index[reqid] = at
 		j.groups = append(j.groups, group{reqid: reqid, tunnel: none, changed: true})
 	}
+	q.now = append(q.now, at)
 	return &j.groups[at]
 }
 
@@ -219,77 +246,6 @@ func (t *Tunnel) find(s *State) (at int, used bool) {
 		}
 	}
 	return -1, false
-}
-
-// changed are the reqids of the groups that are not as they were.
-func (j *Joiner) changed() map[uint32]bool {
-	reqids := make(map[uint32]bool)
-	for i := range j.groups {
-		g := &j.groups[i]
-		same := !g.changed && g.sum == g.sumNow && g.tunnel != several && len(j.unserved[g.reqid]) == 0
-		if same && g.tunnel >= 0 {
-			n := len(j.set.Tunnels[g.tunnel].SAs)
-			same = n == int(g.states) && n <= 64 && g.found == 1<<n-1
-		}
-		if !same {
-			reqids[g.reqid] = true
-		}
-	}
-	return reqids
-}
-
-// rejoin joins what has the given reqids. It reports false if names of tunnels may
-// depend on those of others.
-func (j *Joiner) rejoin(s Snapshot, reqids map[uint32]bool) bool {
-	if len(reqids) == 0 {
-		return true
-	}
-	if !j.plain {
-		return false
-	}
-	part := s
-	part.Policies, part.States = nil, nil
-	for i := range s.Policies {
-		if reqid, ok := protects(&s.Policies[i]); ok && reqids[reqid] {
-			part.Policies = append(part.Policies, s.Policies[i])
-		}
-	}
-	for i := range s.States {
-		if reqids[s.States[i].Reqid] {
-			part.States = append(part.States, s.States[i])
-		}
-	}
-	anew := join(part)
-	if !anew.plain {
-		return false
-	}
-	names := make(map[string]bool, len(anew.tunnels))
-	for i := range anew.tunnels {
-		names[anew.tunnels[i].ID] = true
-	}
-	tunnels := make([]Tunnel, 0, len(j.set.Tunnels)+len(anew.tunnels))
-	rest := anew.tunnels
-	for i := range j.set.Tunnels {
-		t := &j.set.Tunnels[i]
-		if reqids[t.Reqid] {
-			continue
-		}
-		if names[t.ID] {
-			return false
-		}
-		for len(rest) > 0 && compareTunnels(rest[0], *t) < 0 {
-			tunnels, rest = append(tunnels, rest[0]), rest[1:]
-		}
-		tunnels = append(tunnels, *t)
-	}
-	j.set.Tunnels = append(tunnels, rest...)
-	j.unserved = maps.Clone(j.unserved)
-	for reqid := range reqids {
-		delete(j.unserved, reqid)
-	}
-	maps.Copy(j.unserved, anew.unserved)
-	j.settle()
-	return true
 }
 
 // hash is of all of a policy that a join looks at.
