@@ -118,6 +118,9 @@ func packets(s settings, variant string) error {
 		if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0); err != nil {
 			return err
 		}
+		// In user-mode Linux a process can have 65,530 separate pages at most, by the
+		// host's vm.max_map_count.
+		debug.SetGCPercent(50)
 	}
 	for _, n := range s.sizes() {
 		if err := s.packetsOf(variant, n); err != nil {
@@ -181,8 +184,6 @@ func (s settings) packetsOf(variant string, n int) error {
 			return err
 		}
 	}
-	// Until now it had to be small: in user-mode Linux a process has 65,530 separate
-	// pages at most, by the host's vm.max_map_count.
 	debug.FreeOSMemory()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	cases := cleartext()
