@@ -40,9 +40,12 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 		model := map[xfrm.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}
 		stands := maps.Clone(model)
 		var earlier []made
-		for range 200 {
+		for step := range 200 {
 			for range 1 + r.IntN(3)*r.IntN(3) {
 				w.Step(r)
+			}
+			if step == 180 {
+				w.Empty()
 			}
 			steps++
 			in := w.Input()

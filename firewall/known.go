@@ -49,6 +49,10 @@ func (b *builder) known() {
 			rest = append(rest, t.Reqid)
 		}
 	}
+	if len(sources)+len(rest) == 0 { // nor does anything lead here then
+		b.chain(Mangle, chainKnown)
+		return
+	}
 	found := Rule{Mark: has(b.Config.Marks.Verified), Target: drop(PurposeCrossed), Purpose: PurposeDispatch}
 	if len(sources)+len(rest) <= knownLeaf {
 		b.knownPiece(chainKnown, append(rest, reqidsOf(sources)...), found)

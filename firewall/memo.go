@@ -108,8 +108,8 @@ func (m *memo) known(chain string, reqids []uint32, rules func() []Rule) Rules {
 	if m == nil {
 		return RulesOf(rules()...)
 	}
-	kept := m.pieces[chain]
-	if !slices.Equal(kept.reqids, reqids) {
+	kept, is := m.pieces[chain]
+	if !is || !slices.Equal(kept.reqids, reqids) {
 		kept = piece{reqids: reqids, rules: RulesOf(rules()...)}
 	}
 	kept.turn = m.turn

@@ -61,6 +61,9 @@ func NewWorld() *World {
 	}
 }
 
+// Empty takes all tunnels away.
+func (w *World) Empty() { w.tunnels = nil }
+
 // Step lets something happen: mostly tunnels come, go, rekey and change their
 // selectors, now and then the host or the memory changes.
 func (w *World) Step(r *rand.Rand) {
