@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -274,6 +275,39 @@ func TestErrorsAboutPiercedFlows(t *testing.T) {
 			p := Packet{Src: addr("198.51.100.7"), Dst: here, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
 			if got := w.arrive(p, nil); got.met(PurposeSpoof) != tc.want {
 				t.Errorf("an error about the flow from %s to %s: stopped %v, want %v", ct.OrigSrc, ct.OrigDst, !tc.want, tc.want)
+			}
+		}
+	}
+}
+
+// Source NAT into the near side of an exception leaves the flow's first sender
+// outside of it: the tree for that end may lead to a guard over a LAN, which does
+// not decide there about the other end. It is the same with many tunnels, where
+// the trees part.
+func TestErrorsAboutPiercedFlowsBehindNAT(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{"10.20.0.0/16", "10.0.0.0/8"}}
+	many := s
+	for i := range 200 {
+		many.pairs = append(many.pairs, [2]string{"192.168.8.0/24", fmt.Sprintf("172.%d.%d.0/24", 16+i/100, i%100)})
+	}
+	for _, s := range []site{s, many} {
+		snap := snapshotOf(sunHost(), s)
+		snap.Policies = append(snap.Policies, bypass("10.1.0.128/25", "10.20.0.0/16", xfrm.In, 10),
+			bypass("10.1.0.128/25", "10.20.0.0/16", xfrm.Fwd, 10), bypass("10.20.0.0/16", "10.1.0.128/25", xfrm.Out, 10))
+		w := compileWorld(t, snap, Config{})
+		here, behind := addr("10.20.0.10"), addr("192.168.50.5")
+		for _, tc := range []struct {
+			far  string
+			want bool
+		}{{"10.1.0.200", false}, {"10.1.0.10", true}} {
+			far := addr(tc.far)
+			p := Packet{
+				Src: addr("198.51.100.7"), Dst: here, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3,
+				Ct: Conntrack{State: CtRelated, OrigSrc: behind, OrigDst: far, ReplSrc: far, ReplDst: here},
+			}
+			if got := w.arrive(p, nil); got.met(PurposeSpoof) != tc.want {
+				t.Errorf("among %d pairs, an error about a flow to %s: stopped %v, want %v", len(s.pairs), far, !tc.want, tc.want)
 			}
 		}
 	}

@@ -93,16 +93,15 @@ func (b *builder) quotedRules(g Guard, replied bool) []Rule {
 	if !g.Pierce {
 		final, purpose = drop(PurposeSpoof), PurposeSpoofGuard
 	}
-	rule := func(ct CtMatch) Rule {
-		return Rule{Dst: g.Local, Ct: ct, Target: final, Purpose: purpose, Tunnel: g.Tunnel}
-	}
-	if spots := b.lanSpots(g); len(spots) > 0 && !g.Pierce {
-		return b.quotedBesideLAN(g, spots, []Rule{rule(about[0]), rule(about[1])})
-	}
+	ct := about[0]
 	if replied {
-		return []Rule{rule(about[1])}
+		ct = about[1]
 	}
-	return []Rule{rule(about[0])}
+	rule := Rule{Dst: g.Local, Ct: ct, Target: final, Purpose: purpose, Tunnel: g.Tunnel}
+	if spots := b.lanSpots(g); len(spots) > 0 && !g.Pierce {
+		return b.quotedBesideLAN(g, spots, rule, replied)
+	}
+	return []Rule{rule}
 }
 
 // pierceNear has an exception hold in the other tree too. What it lets go in the
@@ -139,30 +138,31 @@ func flowsOf(g Guard) ([]CtMatch, bool) {
 }
 
 // quotedBesideLAN spares the flows with connected networks below a wider remote
-// selector, as guarded does for the packets themselves.
-func (b *builder) quotedBesideLAN(g Guard, spots []lanSpot, final []Rule) []Rule {
-	with := func(p netip.Prefix, r Rule) []Rule {
-		began, replied := r, r
-		began.Ct, replied.Ct = CtMatch{OrigSrc: p}, CtMatch{ReplSrc: p}
-		return []Rule{began, replied}
+// selector, as guarded does for the packets themselves: whichever end is there.
+// What it drops, each tree's chain does for its own end only: a chain that one
+// tree leads to does not decide ahead of an exception that stands in the other.
+func (b *builder) quotedBesideLAN(g Guard, spots []lanSpot, final Rule, replied bool) []Rule {
+	letter, about := "Q", func(p netip.Prefix) CtMatch { return CtMatch{OrigSrc: p} }
+	if replied {
+		letter, about = "R", func(p netip.Prefix) CtMatch { return CtMatch{ReplSrc: p} }
 	}
 	var rules []Rule
 	if g.Peer.IsValid() && g.Remote.Contains(g.Peer) {
-		rules = with(single(g.Peer), Rule{Target: drop(PurposeSpoof), Purpose: PurposeSpoofGuard, Tunnel: g.Tunnel})
+		rules = append(rules, Rule{Ct: about(single(g.Peer)), Target: drop(PurposeSpoof), Purpose: PurposeSpoofGuard, Tunnel: g.Tunnel})
 	}
 	for _, s := range spots {
 		network := s.network
 		if network.Bits() < g.Remote.Bits() {
 			network = g.Remote
 		}
-		rules = append(rules, with(network, Rule{
-			In: s.device, Target: Target{Verb: Return}, Purpose: PurposeLAN, Tunnel: g.Tunnel,
-		})...)
+		for _, ct := range []CtMatch{{OrigSrc: network}, {ReplSrc: network}} {
+			rules = append(rules, Rule{In: s.device, Ct: ct, Target: Target{Verb: Return}, Purpose: PurposeLAN, Tunnel: g.Tunnel})
+		}
 	}
-	name := lanChain("Q", g)
+	name := lanChain(letter, g)
 	if key := string(Mangle) + name; !b.made[key] {
 		b.made[key] = true
-		b.chain(Mangle, name, append(rules, final...)...)
+		b.chain(Mangle, name, append(rules, final)...)
 	}
 	return []Rule{{Dst: g.Local, Target: Target{Verb: Jump, Chain: name}, Purpose: PurposeDispatch, Tunnel: g.Tunnel}}
 }
