@@ -116,9 +116,7 @@ func compile(in Input, m *memo) Result {
 		b.mangle()
 		b.filter()
 		b.nat()
-		slices.SortFunc(b.set.Chains, compareChains)
-		b.set.Family = family
-		prune(&b.set)
+		b.finish()
 		c.result.Rulesets = append(c.result.Rulesets, b.set)
 	}
 	slices.Sort(c.result.Warnings)

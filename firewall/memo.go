@@ -16,6 +16,7 @@ type memo struct {
 	claims map[Family]claimList
 	trees  map[treeKey]tree
 	survey survey
+	shapes map[Family]shape
 	// pieces are the rules for known reqids, by their chain.
 	pieces map[string]piece
 	// turn counts compilations.
@@ -28,7 +29,7 @@ func (m *memo) begin(marks Marks) {
 		*m = memo{
 			marks: marks, turn: m.turn,
 			guards: make(map[Family]guardList), claims: make(map[Family]claimList),
-			trees: make(map[treeKey]tree), pieces: make(map[string]piece),
+			trees: make(map[treeKey]tree), pieces: make(map[string]piece), shapes: make(map[Family]shape),
 		}
 	}
 	m.turn++

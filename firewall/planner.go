@@ -15,6 +15,9 @@ import (
 type Planner struct {
 	chains map[ruleKey]*knownChain
 	turn   int
+	// whole tells that this turn looks at all chains, and so finds out which are of
+	// use no more.
+	whole bool
 	// want is that of the last plan. If there was nothing to do, have and change
 	// are too.
 	want   []Ruleset
@@ -55,7 +58,9 @@ func (p *Planner) Plan(want []Ruleset, have map[Family]Save) (Change, error) {
 	}
 	p.turn++
 	change, err := p.plan(want, have)
-	maps.DeleteFunc(p.chains, func(_ ruleKey, k *knownChain) bool { return k.turn != p.turn })
+	if p.whole {
+		maps.DeleteFunc(p.chains, func(_ ruleKey, k *knownChain) bool { return k.turn != p.turn })
+	}
 	p.want, p.have, p.change, p.stood = nil, nil, Change{}, nil
 	if err == nil {
 		p.want = want
@@ -71,20 +76,19 @@ func (p *Planner) Plan(want []Ruleset, have map[Family]Save) (Change, error) {
 // it was wanted then, so only the chains that are wanted otherwise now need be
 // looked at.
 func (p *Planner) plan(want []Ruleset, have map[Family]Save) (Change, error) {
-	if p.stood == nil || len(p.want) != len(want) || !maps.EqualFunc(p.stood, have, sameSave) {
+	p.whole = true
+	if p.stood == nil || len(p.want) != len(want) || !maps.EqualFunc(p.stood, have, sameSave) ||
+		!slices.EqualFunc(p.want, want, func(a, b Ruleset) bool { return a.Family == b.Family }) {
 		return planWith(p, want, have)
 	}
+	p.whole = !slices.EqualFunc(p.want, want, p.alike)
 	wanted, there := make(map[Family]wantedFamily, len(have)), maps.Clone(have)
 	for i, rs := range want {
-		if err := validate(rs, p); err != nil {
+		if err := p.validate(p.want[i], rs); err != nil {
 			return Change{}, fmt.Errorf("plan rules: %w", err)
 		}
-		before := p.want[i]
-		if before.Family != rs.Family {
-			return planWith(p, want, have)
-		}
 		var names map[chainKey]bool
-		rs.Chains, names = otherwise(before.Chains, rs.Chains)
+		rs.Chains, names = otherwise(p.want[i].Chains, rs.Chains)
 		wanted[rs.Family] = wantRuleset(rs, p)
 		there[rs.Family] = have[rs.Family].only(names)
 	}

@@ -165,10 +165,8 @@ func (g *graph) validate(family Family, p *Planner) error {
 		}
 		known := p.known(family, *n.Chain)
 		if known == nil || known.valid != n.hooks {
-			for j, r := range n.Rules.All() {
-				if err := validRule(family, n.Table, n.hooks, &r); err != nil {
-					return fmt.Errorf("%s: rule %d (%s): %w", n.Name, j+1, r.Text(family), err)
-				}
+			if err := validRules(family, n.Chain, n.hooks); err != nil {
+				return err
 			}
 		}
 		for _, name := range n.Rules.leads() {
