@@ -18,9 +18,8 @@ import (
 
 // crowd measures how fast a daemon follows one tunnel that goes down or comes up
 // while all others are there. The time is from the kernel's first notification to
-// the last commit, as nf_tables tells it; with legacy, which tells nothing, to when
-// the daemon says that it has applied, and this is later by what it does after the
-// commits. It is compared with what nobody can do without: to read the kernel and
+// the last commit, as nf_tables tells it, or as the sizes of the tables do, which are
+// asked for again and again with legacy. It is compared with what nobody can do without: to read the kernel and
 // to restore the chains that such a tunnel touches.
 func (v variant) crowd(ctx context.Context) error {
 	args := []string{"--variant", v.name, "--state-dir", filepath.Join(v.dir, "crowd"), "--run-dir", filepath.Join(v.dir, "run")}
@@ -63,18 +62,29 @@ func (v variant) crowd(ctx context.Context) error {
 		}
 		began := time.Now()
 		last := began
+		sizes := ""
 		for log.count("applied: ") == before {
 			select {
 			case <-commits.Dirty():
 				last = time.Now()
 			case <-time.After(time.Millisecond):
 			}
+			if v.name != "nft" {
+				now, err := legacySizes()
+				if err != nil {
+					return 0, err
+				}
+				if sizes != "" && now != sizes {
+					last = time.Now()
+				}
+				sizes = now
+			}
 			if time.Since(began) > time.Minute {
 				return 0, fmt.Errorf("the daemon doesn't follow: %s", &log)
 			}
 		}
-		if v.name != "nft" {
-			last = time.Now()
+		if last.Equal(began) {
+			return 0, fmt.Errorf("no commit was seen: %s", &log)
 		}
 		return last.Sub(began), <-done
 	}
