@@ -99,6 +99,10 @@ func (g *gateway) report(ctx context.Context, o *options, terse bool) (status.Re
 	}
 	collected := make(chan status.Rules, 1)
 	go func() { collected <- status.Collect(have, terse) }()
+	rivals := make(chan []string, 1)
+	if g.file == "" {
+		go func() { rivals <- g.rival(ctx) }()
+	}
 	w, change, err := g.plan(ctx, have)
 	if err != nil {
 		return status.Report{}, err
@@ -113,7 +117,7 @@ func (g *gateway) report(ctx context.Context, o *options, terse bool) (status.Re
 		in.Differences = append(in.Differences, d.String())
 	}
 	in.Variant = string(g.programs.Variant())
-	in.Warnings = append(append(in.Warnings, g.markWarnings()...), g.rival(ctx)...)
+	in.Warnings = append(append(in.Warnings, g.markWarnings()...), <-rivals...)
 	in.Warnings = append(in.Warnings, doctor.Evident(doctor.Input{
 		Snapshot: w.snapshot, Set: w.set, Config: g.config, Result: w.result, Live: have,
 	})...)
