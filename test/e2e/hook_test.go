@@ -14,10 +14,10 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// script is a path of this repository, as the tests' own folder is where they run.
+// script is the path of a file that is shipped, as the tests' own folder is where they run.
 func script(t *testing.T, name string) string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join("..", "..", "scripts", name))
+	path, err := filepath.Abs(filepath.Join("..", "..", "scripts", "dist", name))
 	if err != nil {
 		t.Fatal(err)
 	}

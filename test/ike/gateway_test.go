@@ -15,10 +15,10 @@ import (
 // updown is the hook as a configuration of charon names it.
 func updown(t *testing.T) string { return script(t, "updown") + " " + lab.Binary(t) }
 
-// script is a path of this repository, as the tests' own folder is where they run.
+// script is the path of a file that is shipped, as the tests' own folder is where they run.
 func script(t *testing.T, name string) string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join("..", "..", "scripts", name))
+	path, err := filepath.Abs(filepath.Join("..", "..", "scripts", "dist", name))
 	if err != nil {
 		t.Fatal(err)
 	}

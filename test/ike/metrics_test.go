@@ -23,7 +23,7 @@ import (
 // TestMetrics has Debian's Prometheus scrape the daemon of a gateway, while traffic goes through a tunnel and an attacker
 // forges some, and asks it all that the dashboard and the alerts ask. Then the tunnel goes down.
 func TestMetrics(t *testing.T) {
-	const target, address, scripts = "127.0.0.1:9863", "127.0.0.1:9090", "../../scripts"
+	const target, address, shipped = "127.0.0.1:9863", "127.0.0.1:9090", "../../scripts/dist"
 	program := prometheus.Program(t, "prometheus")
 	n := lab.NewNetwork(t)
 	n.Up(t, lab.IPsec{})
@@ -82,9 +82,9 @@ tunnels:
 		return err
 	})
 	traffic()
-	n.Sun.Start(t, nil, program, prometheus.Configure(t, 5, target, address, scripts)...)
+	n.Sun.Start(t, nil, program, prometheus.Configure(t, 5, target, address, shipped)...)
 	reaches(`xfrmfw_tunnel_received_packets_total{name="moon", evidence="verified"}`, 3, traffic)
-	server.Check(t, 3*lab.Patience, prometheus.Expressions(t, scripts))
+	server.Check(t, 3*lab.Patience, prometheus.Expressions(t, shipped))
 	for expression, least := range map[string]float64{
 		`xfrmfw_named_tunnel_up{name="moon"}`: 1, `xfrmfw_tunnel_up{name="moon"}`: 1, `xfrmfw_tunnels{state="up"}`: 1, `up{job="xfrmfw"}`: 1,
 		`xfrmfw_tunnel_sa_bytes_total{name="moon", direction="in"}`: 100, `xfrmfw_reconciles_total`: 2, `xfrmfw_guards{source="live"}`: 1,

@@ -32,12 +32,12 @@ var (
 	variables = strings.NewReplacer("$__rate_interval", "1m", "$instance", ".*", "$tunnel", ".*")
 )
 
-// Expressions returns all that the files in the folder scripts ask for.
-func Expressions(t testing.TB, scripts string) []Expression {
+// Expressions returns all that the files in the folder shipped ask for.
+func Expressions(t testing.TB, shipped string) []Expression {
 	t.Helper()
-	list := append(dashboard(t, filepath.Join(scripts, "grafana.json")), alerts(t, filepath.Join(scripts, "alerts.yaml"))...)
+	list := append(dashboard(t, filepath.Join(shipped, "grafana.json")), alerts(t, filepath.Join(shipped, "alerts.yaml"))...)
 	if len(list) < 40 {
-		t.Fatalf("only %d expressions in %s", len(list), scripts)
+		t.Fatalf("only %d expressions in %s", len(list), shipped)
 	}
 	return list
 }

@@ -48,10 +48,10 @@ func Program(t testing.TB, name string) string {
 // Configure writes a configuration that scrapes the daemon at target every so
 // many seconds, and returns the arguments with which Prometheus then listens on
 // address.
-func Configure(t testing.TB, seconds int, target, address, scripts string) []string {
+func Configure(t testing.TB, seconds int, target, address, shipped string) []string {
 	t.Helper()
 	dir := t.TempDir()
-	rules, err := filepath.Abs(filepath.Join(scripts, "alerts.yaml"))
+	rules, err := filepath.Abs(filepath.Join(shipped, "alerts.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

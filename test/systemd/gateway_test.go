@@ -258,7 +258,7 @@ func (g *gateway) refuses(t *testing.T, when string, inside *lab.Host, remote ne
 // checkout puts what a checkout has after a build into /root, which is where the commands run.
 func (g *gateway) checkout(t *testing.T) {
 	t.Helper()
-	for from, to := range map[string]string{lab.Binary(t): "/root/xfrmfw", "../../scripts/updown": "/root/scripts/updown"} {
+	for from, to := range map[string]string{lab.Binary(t): "/root/xfrmfw", "../../scripts/dist/updown": "/root/scripts/dist/updown"} {
 		text, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 // TestExample is that the configuration file of the packages changes nothing as
 // it stands, is right with all that is commented out, and leaves no word out.
 func TestExample(t *testing.T) {
-	text, err := os.ReadFile("../../../../scripts/xfrmfw.yaml")
+	text, err := os.ReadFile("../../../../scripts/dist/xfrmfw.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/prometheus"
 )
 
-const scripts = "../../../../scripts"
+const shipped = "../../../../scripts/dist"
 
 // Every expression of the dashboard and the alerts brings data, and is found to
 // do so by the Prometheus that Debian has. A gateway in which nothing is wrong
@@ -60,7 +60,7 @@ func TestDashboardAndAlerts(t *testing.T) {
 	free := loopback(t)
 	address := free.Addr().String()
 	_ = free.Close()
-	cmd := exec.Command(program, prometheus.Configure(t, 1, l.Addr().String(), address, scripts)...)
+	cmd := exec.Command(program, prometheus.Configure(t, 1, l.Addr().String(), address, shipped)...)
 	var output strings.Builder
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -75,7 +75,7 @@ func TestDashboardAndAlerts(t *testing.T) {
 		}
 	}()
 	server := prometheus.Server{Address: address, Client: &http.Client{Transport: &http.Transport{DialContext: new(net.Dialer).DialContext}}}
-	server.Check(t, time.Minute, prometheus.Expressions(t, scripts))
+	server.Check(t, time.Minute, prometheus.Expressions(t, shipped))
 	names, err := server.Alerts(ctx)
 	if err != nil || len(names) > 0 {
 		t.Errorf("alerts of a healthy gateway: %q, %v", names, err)
@@ -96,16 +96,16 @@ func TestDashboardAndAlerts(t *testing.T) {
 func TestAlertRules(t *testing.T) {
 	t.Parallel()
 	promtool := prometheus.Program(t, "promtool")
-	for _, args := range [][]string{{"check", "rules", scripts + "/alerts.yaml"}, {"test", "rules", scripts + "/alerts_test.yaml"}} {
+	for _, args := range [][]string{{"check", "rules", shipped + "/alerts.yaml"}, {"test", "rules", shipped + "/alerts_test.yaml"}} {
 		if out, err := exec.Command(promtool, args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
 	}
-	rules, err := os.ReadFile(scripts + "/alerts.yaml")
+	rules, err := os.ReadFile(shipped + "/alerts.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests, err := os.ReadFile(scripts + "/alerts_test.yaml")
+	tests, err := os.ReadFile(shipped + "/alerts_test.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
