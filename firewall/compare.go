@@ -157,8 +157,7 @@ func compareJumps(want []line, have []SavedRule) []LineChange {
 
 // change describes a wanted line.
 func (l line) change(op LineOp, from, to int) LineChange {
-	_, comment, _ := strings.Cut(l.text, " "+commentPrefix)
-	_, purpose, tunnel, _ := ParseComment(commentPrefix + comment)
+	_, purpose, tunnel, _ := ParseComment(l.text[commentAt(l.text):])
 	return LineChange{op, WithoutComment(l.text), purpose, tunnel, from, to}
 }
 

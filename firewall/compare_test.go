@@ -26,6 +26,8 @@ func compared(want firewall.Ruleset, have firewall.Save) []string {
 }
 
 func TestCompare(t *testing.T) {
+	logged := drop("10.5.0.0/16")
+	logged.Target = firewall.Target{Verb: firewall.Log, Prefix: "xfrmfw:crossed:"}
 	a, b, c, d := drop("10.1.0.0/16"), drop("10.2.0.0/16"), drop("10.3.0.0/16"), drop("10.4.0.0/16")
 	for _, test := range []struct {
 		name     string
@@ -40,6 +42,8 @@ func TestCompare(t *testing.T) {
 			"mangle XFRMFW-PRE: chain", "> -s 10.3.0.0/16 -j DROP (test) 3 1"}},
 		{name: "one of two alike", old: []firewall.Rule{a, b, a}, new: []firewall.Rule{b, a}, want: []string{
 			"mangle XFRMFW-PRE: chain", "- -s 10.1.0.0/16 -j DROP (test) 1 0"}},
+		{name: "a log rule, whose prefix begins as a comment does", old: []firewall.Rule{a}, new: []firewall.Rule{logged, a}, want: []string{
+			"mangle XFRMFW-PRE: chain", "+ -s 10.5.0.0/16 -j LOG --log-prefix xfrmfw:crossed: (test) 0 1"}},
 		{name: "a chain that is new, and one that goes", old: []firewall.Rule{a}, new: []firewall.Rule{a},
 			meddle: "*mangle\n:XFRMFW-OLD - [0:0]\n:XFRMFW-HELD - [0:0]\n-A XFRMFW-HELD -j ACCEPT\n-A OUTPUT -j XFRMFW-HELD\nCOMMIT\n*filter\n-D INPUT -j XFRMFW-IN -m comment --comment xfrmfw:UbfVqCn0QIH8/jump\n:XFRMFW-IN - [0:0]\n-X XFRMFW-IN\nCOMMIT\n",
 			want: []string{

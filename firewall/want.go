@@ -87,11 +87,15 @@ func wantRuleset(rs Ruleset, p *Planner) wantedFamily {
 	return want
 }
 
-// newLine finds the ID in a line made by AppendLine, where the comment is last.
+// newLine finds the ID in a line made by AppendLine.
 func newLine(text string) line {
-	i := strings.LastIndex(text, " "+commentPrefix) + 1 + len(commentPrefix)
+	i := commentAt(text) + len(commentPrefix)
 	return line{key: text[i : i+idLen], text: text}
 }
+
+// commentAt returns where the comment begins in a line made by AppendLine. The
+// comment is last; a log prefix before it begins in the same way.
+func commentAt(text string) int { return strings.LastIndex(text, " "+commentPrefix) + 1 }
 
 // wantSaved takes what is ours from a save, as it was printed.
 func wantSaved(save Save) wantedFamily {
