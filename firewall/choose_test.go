@@ -101,7 +101,7 @@ func TestUnknownPeerKeepsToAllCaps(t *testing.T) {
 			p := tagged(from(1, src, "10.2.0.10"))
 			p.Out = "eth1"
 			if got := w.arrive(p, nil); got.final != want {
-				t.Errorf("caps 10.8.0.0/16 and %s, from %s: verdict %d, want %d", test.second, src, got.final, want)
+				t.Errorf("caps 10.8.0.0/16 and %s, from %s: verdict %s, want %s", test.second, src, got.final, want)
 			}
 		}
 	}

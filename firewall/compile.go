@@ -125,13 +125,9 @@ func compile(in Input, m *memo) Result {
 
 func compareChains(x, y Chain) int {
 	if x.Table != y.Table {
-		return cmp.Compare(tableOrder(x.Table), tableOrder(y.Table))
+		return cmp.Compare(x.Table.Order(), y.Table.Order())
 	}
 	return cmp.Compare(x.Name, y.Name)
-}
-
-func tableOrder(t Table) int {
-	return slices.Index([]Table{Mangle, Filter, NAT}, t)
 }
 
 // compiler holds what both families are made from.

@@ -38,7 +38,7 @@ func TestVerified(t *testing.T) {
 				tc.packet.DstLocal = local
 				got := w.arrive(tc.packet, nil)
 				if got.final != tc.want || !got.met(tc.rule) {
-					t.Errorf("local %v: verdict %d, want %d by a rule %q; met %v", local, got.final, tc.want, tc.rule, got.steps)
+					t.Errorf("local %v: verdict %s, want %s by a rule %q; met %v", local, got.final, tc.want, tc.rule, got.steps)
 				}
 				if isSet := got.mark&verified != 0; isSet != (tc.want == Accept) {
 					t.Errorf("local %v: VERIFIED is %v", local, isSet)
@@ -87,7 +87,7 @@ func TestCleartextNeverVerified(t *testing.T) {
 				}
 				got := w.arrive(p, tc.between)
 				if got.final != tc.want || got.mark&verified != 0 {
-					t.Errorf("local %v: verdict %d, mark %#x: want %d and not verified", local, got.final, got.mark, tc.want)
+					t.Errorf("local %v: verdict %s, mark %#x: want %s and not verified", local, got.final, got.mark, tc.want)
 				}
 				if got.met(PurposeSpoof) != (tc.want == Drop) {
 					t.Errorf("local %v: counted as spoof: %v", local, tc.want != Drop)
@@ -174,7 +174,7 @@ func TestPolicyOnlyAndItsReasons(t *testing.T) {
 			}
 			got := w.arrive(from(1, "10.1.0.10", "10.2.0.10"), nil)
 			if got.final != Accept || !got.met(want) {
-				t.Errorf("untagged packet: verdict %d, want accept by %q", got.final, want)
+				t.Errorf("untagged packet: verdict %s, want accept by %q", got.final, want)
 			}
 		})
 	}
@@ -187,7 +187,7 @@ func TestGreedyStateStaysUntagged(t *testing.T) {
 	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
 	esp := Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", DstLocal: true, Proto: xfrm.ESP}
 	if got := w.arrive(esp, nil); got.mark != 0 || got.final != Accept {
-		t.Errorf("mark %#x, verdict %d: want no mark, and let in", got.mark, got.final)
+		t.Errorf("mark %#x, verdict %s: want no mark, and let in", got.mark, got.final)
 	}
 	esp.Src = addr("192.0.2.99")
 	if got := w.arrive(esp, nil); got.mark != tag {
@@ -203,7 +203,7 @@ func TestGreedyPolicyAcceptedOnPolicyAlone(t *testing.T) {
 	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
 	got := w.arrive(from(1, "10.1.0.10", "10.2.0.10"), nil)
 	if got.mark != 0 || got.final != Accept {
-		t.Errorf("mark %#x, verdict %d: want none, accepted", got.mark, got.final)
+		t.Errorf("mark %#x, verdict %s: want none, accepted", got.mark, got.final)
 	}
 	if got := w.arrive(from(1, "10.9.0.10", "10.2.0.10"), nil); got.final == Accept {
 		t.Error("accepted from outside its selectors")
@@ -245,7 +245,7 @@ func TestRelatedErrors(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := w.arrive(tc.packet, nil); got.final != tc.want {
-				t.Errorf("verdict %d, want %d; met %v", got.final, tc.want, got.steps)
+				t.Errorf("verdict %s, want %s; met %v", got.final, tc.want, got.steps)
 			}
 		})
 	}
@@ -258,14 +258,14 @@ func TestIPComp(t *testing.T) {
 	small := tagged(from(1, moonWAN, sunWAN))
 	small.Proto, small.DstLocal = xfrm.IPIP, true
 	if got := w.arrive(small, nil); !got.met(PurposeIPComp) || got.final != Accept {
-		t.Errorf("the carrier of a small packet: verdict %d, met %v", got.final, got.steps)
+		t.Errorf("the carrier of a small packet: verdict %s, met %v", got.final, got.steps)
 	}
 	small.Src = addr("192.0.2.66")
 	if got := w.arrive(small, nil); got.final == Accept {
 		t.Error("accepted protocol 4 from a stranger")
 	}
 	if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil); got.final != Accept {
-		t.Errorf("the payload: verdict %d", got.final)
+		t.Errorf("the payload: verdict %s", got.final)
 	}
 }
 
@@ -283,12 +283,12 @@ func TestOverlayGRE(t *testing.T) {
 	carrier.Proto, carrier.DstLocal, carrier.Path[0].Mode = xfrm.GRE, true, xfrm.TransportMode
 	got := w.arrive(carrier, nil)
 	if got.mark&verified == 0 || got.final != Accept {
-		t.Fatalf("carrier: mark %#x, verdict %d", got.mark, got.final)
+		t.Fatalf("carrier: mark %#x, verdict %s", got.mark, got.final)
 	}
 	for _, device := range []string{"gre1", "br0"} {
 		inner := Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: device, Out: "eth1", Proto: xfrm.TCP, Mark: got.mark}
 		if in := w.arrive(inner, nil); in.final != Accept || !in.met(PurposeOverlay) {
-			t.Errorf("payload on %s: verdict %d", device, in.final)
+			t.Errorf("payload on %s: verdict %s", device, in.final)
 		}
 		inner.Mark = tag
 		if in := w.arrive(inner, nil); in.final == Accept {
@@ -333,31 +333,31 @@ func TestOverlayStacked(t *testing.T) {
 		return p
 	}
 	if got := w.arrive(inner, nil); got.final != Accept {
-		t.Errorf("the wide tunnel carries vx0: verdict %d", got.final)
+		t.Errorf("the wide tunnel carries vx0: verdict %s", got.final)
 	}
 	if got := w.arrive(direct(3), nil); got.final != Accept {
-		t.Errorf("the carrier out of the wide tunnel: verdict %d", got.final)
+		t.Errorf("the carrier out of the wide tunnel: verdict %s", got.final)
 	}
 	if got := w.arrive(direct(4), nil); got.final != Drop || !got.met(PurposeCrossed) {
-		t.Errorf("the wide tunnel's carrier out of another tunnel: verdict %d", got.final)
+		t.Errorf("the wide tunnel's carrier out of another tunnel: verdict %s", got.final)
 	}
 	if got := w.arrive(carrier, nil); got.final != Drop || !got.met(PurposeCrossed) {
-		t.Errorf("the wide tunnel's carrier out of a device: verdict %d", got.final)
+		t.Errorf("the wide tunnel's carrier out of a device: verdict %s", got.final)
 	}
 	wide.ifID, wide.pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}} // whose packets the kernel would not send into it
 	w = compileWorld(t, snapshotOf(host, carried, other, wide), Config{})
 	if got := w.arrive(carrier, nil); got.final != Accept || got.mark&verified == 0 {
-		t.Errorf("out of gre1: verdict %d, mark %#x", got.final, got.mark)
+		t.Errorf("out of gre1: verdict %s, mark %#x", got.final, got.mark)
 	}
 	for _, device := range []string{"vx0", "red"} {
 		inner.In = device
 		if got := w.arrive(inner, nil); got.final != Accept || !got.met(PurposeOverlay) {
-			t.Errorf("payload on %s: verdict %d", device, got.final)
+			t.Errorf("payload on %s: verdict %s", device, got.final)
 		}
 	}
 	inner.In = "vx1"
 	if got := w.arrive(inner, nil); got.final == Accept || got.mark&verified != 0 {
-		t.Errorf("payload on a device that nothing protects: verdict %d", got.final)
+		t.Errorf("payload on a device that nothing protects: verdict %s", got.final)
 	}
 	inner.In, inner.Mark = "vx0", tag
 	if got := w.arrive(inner, nil); got.final == Accept {
@@ -366,19 +366,19 @@ func TestOverlayStacked(t *testing.T) {
 	stray := carrier
 	stray.In = "gre2"
 	if got := w.arrive(stray, nil); got.final != Drop || !got.met(PurposeCrossed) {
-		t.Errorf("the carrier out of another peer's device: verdict %d", got.final)
+		t.Errorf("the carrier out of another peer's device: verdict %s", got.final)
 	}
 	gre := Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "gre2", DstLocal: true, Proto: xfrm.GRE, Mark: verified}
 	if got := w.arrive(gre, nil); got.final != Drop || !got.met(PurposeCrossed) {
-		t.Errorf("one device's carrier out of another: verdict %d", got.final)
+		t.Errorf("one device's carrier out of another: verdict %s", got.final)
 	}
 	if got := w.arrive(direct(3), nil); got.final != Drop || !got.met(PurposeCrossed) {
-		t.Errorf("the carrier out of another tunnel: verdict %d", got.final)
+		t.Errorf("the carrier out of another tunnel: verdict %s", got.final)
 	}
 	stray = carrier
 	stray.In, stray.Mark = "eth0", 0
 	if got := w.arrive(stray, nil); got.final == Accept || got.mark&verified != 0 {
-		t.Errorf("the carrier in clear: verdict %d", got.final)
+		t.Errorf("the carrier in clear: verdict %s", got.final)
 	}
 }
 
@@ -398,14 +398,14 @@ func TestOverlayOverInterface(t *testing.T) {
 	}
 	got := w.arrive(carrier(1), nil)
 	if got.final != Accept || got.mark&verified == 0 {
-		t.Errorf("the carrier: verdict %d, mark %#x", got.final, got.mark)
+		t.Errorf("the carrier: verdict %s, mark %#x", got.final, got.mark)
 	}
 	inner := Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: "vx0", Out: "eth1", Proto: xfrm.TCP, Mark: got.mark}
 	if got := w.arrive(inner, nil); got.final != Accept || !got.met(PurposeOverlay) {
-		t.Errorf("payload: verdict %d", got.final)
+		t.Errorf("payload: verdict %s", got.final)
 	}
 	if got := w.arrive(carrier(2), nil); got.final != Drop || !got.met(PurposeCrossed) {
-		t.Errorf("the carrier out of another tunnel: verdict %d", got.final)
+		t.Errorf("the carrier out of another tunnel: verdict %s", got.final)
 	}
 }
 
@@ -425,7 +425,7 @@ func TestOverlayVTI(t *testing.T) {
 	}
 	inner := Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: "vti1", Proto: xfrm.TCP, Mark: tag}
 	if got := w.arrive(inner, nil); got.final != Accept || !got.met(PurposeOverlay) {
-		t.Errorf("payload: verdict %d", got.final)
+		t.Errorf("payload: verdict %s", got.final)
 	}
 	inner.Mark = 0
 	if got := w.arrive(inner, nil); got.final == Accept {
@@ -442,24 +442,24 @@ func TestXfrmInterface(t *testing.T) {
 	in := tagged(from(1, "10.1.0.10", "10.2.0.10"))
 	in.In = "ipsec0"
 	if got := w.arrive(in, nil); got.final != Accept || !got.met(PurposeVerified) {
-		t.Errorf("in: verdict %d", got.final)
+		t.Errorf("in: verdict %s", got.final)
 	}
 	toTunnel := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "ipsec0", Proto: xfrm.TCP}
 	if got := w.arrive(toTunnel, nil); got.final != Accept {
-		t.Errorf("from the LAN into the device: verdict %d", got.final)
+		t.Errorf("from the LAN into the device: verdict %s", got.final)
 	}
 	stranger := toTunnel
 	stranger.Src, stranger.In = addr("192.0.2.66"), "eth0"
 	if got := w.arrive(stranger, nil); got.final != Return || !got.met(PurposeStranger) {
-		t.Errorf("a stranger into the device: verdict %d", got.final)
+		t.Errorf("a stranger into the device: verdict %s", got.final)
 	}
 	stranger.Ct.State = CtEstablished
 	if got := w.arrive(stranger, nil); got.final != Accept {
-		t.Errorf("a reply from outside into the device: verdict %d", got.final)
+		t.Errorf("a reply from outside into the device: verdict %s", got.final)
 	}
 	own := Packet{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "ipsec0", Proto: xfrm.TCP, SrcLocal: true}
 	if got := w.send(own); got.final != Accept || !got.met(PurposeNAT) {
-		t.Errorf("own packet into the device: verdict %d, met %v", got.final, got.steps)
+		t.Errorf("own packet into the device: verdict %s, met %v", got.final, got.steps)
 	}
 }
 
@@ -468,19 +468,19 @@ func TestOutboundAndNAT(t *testing.T) {
 	ahead := []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}
 	out := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP, Ahead: ahead}
 	if got := w.arrive(out, nil); got.final != Accept {
-		t.Errorf("LAN to tunnel: verdict %d", got.final)
+		t.Errorf("LAN to tunnel: verdict %s", got.final)
 	}
 	own := Packet{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Ahead: ahead}
 	if got := w.send(own); got.final != Accept || !got.met(PurposeNAT) {
-		t.Errorf("own packet: verdict %d", got.final)
+		t.Errorf("own packet: verdict %s", got.final)
 	}
 	own.Ahead = nil
 	if got := w.send(own); got.final != Drop || !got.met(PurposeLeak) {
-		t.Errorf("own packet to the far side in clear: verdict %d", got.final)
+		t.Errorf("own packet to the far side in clear: verdict %s", got.final)
 	}
 	own.Dst = addr("198.51.100.7")
 	if got := w.send(own); got.final != Return || got.met(PurposeNAT) {
-		t.Errorf("own packet that is not ours to judge: verdict %d", got.final)
+		t.Errorf("own packet that is not ours to judge: verdict %s", got.final)
 	}
 	own.Dst = addr("10.1.0.10")
 	config := Config{Tunnels: []TunnelConfig{{Match: Match{Reqid: 1}, KeepNAT: true}}}
@@ -499,11 +499,11 @@ func TestStrangerIntoWideTunnel(t *testing.T) {
 	p := Packet{Src: addr("192.0.2.66"), Dst: addr("10.1.0.10"), In: "eth0", Out: "eth0", Proto: xfrm.TCP,
 		Ahead: []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
 	if got := w.arrive(p, nil); got.final != Return || !got.met(PurposeStranger) {
-		t.Errorf("verdict %d", got.final)
+		t.Errorf("verdict %s", got.final)
 	}
 	p.In, p.Src = "eth1", addr("10.2.0.10")
 	if got := w.arrive(p, nil); got.final != Accept {
-		t.Errorf("from the LAN: verdict %d", got.final)
+		t.Errorf("from the LAN: verdict %s", got.final)
 	}
 }
 
@@ -514,7 +514,7 @@ func TestSharedReqidIsToldByAddress(t *testing.T) {
 	p := tagged(from(5, "10.10.0.1", "10.2.0.10"))
 	p.Path[0].Src, p.Path[0].Dst = addr("198.51.100.1"), addr(sunWAN)
 	if got := w.arrive(p, nil); got.final != Accept {
-		t.Errorf("its own address: verdict %d", got.final)
+		t.Errorf("its own address: verdict %s", got.final)
 	}
 	p.Path[0].Src = addr("198.51.100.2")
 	if got := w.arrive(p, nil); got.final == Accept {
@@ -531,7 +531,7 @@ func TestRemoteCap(t *testing.T) {
 		t.Errorf("name %q", got)
 	}
 	if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil); got.final != Accept {
-		t.Errorf("within the cap: verdict %d", got.final)
+		t.Errorf("within the cap: verdict %s", got.final)
 	}
 	if got := w.arrive(tagged(from(1, "10.9.0.10", "10.2.0.10")), nil); got.final == Accept {
 		t.Error("accepted beyond the cap")
@@ -550,7 +550,7 @@ func TestWANAndMarkOnly(t *testing.T) {
 	}
 	got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil)
 	if got.final != Return || got.mark&verified == 0 {
-		t.Errorf("verdict %d, mark %#x: want it marked and left to others", got.final, got.mark)
+		t.Errorf("verdict %s, mark %#x: want it marked and left to others", got.final, got.mark)
 	}
 }
 
@@ -580,7 +580,7 @@ func TestMarksWrittenByOthers(t *testing.T) {
 	}
 	w := compileInput(t, s, Input{MarksWritten: true})
 	if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), wipe); got.final != Accept {
-		t.Errorf("verdict %d", got.final)
+		t.Errorf("verdict %s", got.final)
 	}
 	for _, p := range []Packet{clear4("10.1.0.10", "10.2.0.10"), clear4("198.51.100.7", "10.2.0.10"), tagged(from(1, "10.9.0.1", "10.2.0.10")), tagged(from(9, "10.77.0.1", "10.2.0.10"))} {
 		if got := w.arrive(p, wipe); got.final == Accept {

@@ -49,7 +49,7 @@ func TestEnforce(t *testing.T) {
 			for _, marks := range []bool{false, true} {
 				w := compileInput(t, s, Input{Config: enforce, MarksWritten: marks})
 				if got := w.arrive(tc.p, nil); got.final != Drop {
-					t.Errorf("verdict %d", got.final)
+					t.Errorf("verdict %s", got.final)
 				} else if last := got.steps[len(got.steps)-1].Rule; last.Purpose != tc.drops {
 					t.Errorf("dropped as %s, want %s", last.Purpose, tc.drops)
 				}
@@ -94,7 +94,7 @@ func TestEnforceGivesWay(t *testing.T) {
 				t.Errorf("warnings: %q", w.result.Warnings)
 			}
 			if p := w.arrive(from(1, "10.1.0.10", "10.2.0.10"), nil); tc.want != "" && p.final != Accept {
-				t.Errorf("what can't be tagged was dropped: verdict %d", p.final)
+				t.Errorf("what can't be tagged was dropped: verdict %s", p.final)
 			}
 		})
 	}

@@ -121,7 +121,7 @@ func TestWideRemoteInEveryCase(t *testing.T) {
 			}
 		}
 		if got := w.forward(Packet{Src: lan, Dst: far, In: "eth1", Out: "eth0"}); got.final != Reject {
-			t.Errorf("%s: a leak was not refused: %d", name, got.final)
+			t.Errorf("%s: a leak was not refused: %s", name, got.final)
 		}
 	}
 }
@@ -131,7 +131,7 @@ func TestSecondLines(t *testing.T) {
 	accepted := func(name string, got passage) {
 		t.Helper()
 		if got.final != Accept {
-			t.Errorf("%s: verdict %d; met %v", name, got.final, got.steps)
+			t.Errorf("%s: verdict %s; met %v", name, got.final, got.steps)
 		}
 	}
 	// The gateway's own IPsec goes out.
@@ -178,11 +178,11 @@ func TestSecondLines(t *testing.T) {
 	accepted("out of GRE to the gateway itself", gre.arrive(inner, nil))
 	inner.DPort = 80
 	if got := gre.arrive(inner, nil); got.final != Drop {
-		t.Errorf("out of GRE to the gateway itself, restricted: verdict %d", got.final)
+		t.Errorf("out of GRE to the gateway itself, restricted: verdict %s", got.final)
 	}
 	into := Packet{Src: addr("10.2.0.1"), Dst: addr("10.50.0.1"), Out: "gre1", SrcLocal: true, Proto: xfrm.TCP, DPort: 80}
 	if got := gre.send(into); got.final != Reject {
-		t.Errorf("the gateway's own into GRE, restricted: verdict %d", got.final)
+		t.Errorf("the gateway's own into GRE, restricted: verdict %s", got.final)
 	}
 
 	// Packets of a greedy policy may hold bits from a tunnel around it.

@@ -46,7 +46,7 @@ func TestForgedErrorsAboutTunnelFlows(t *testing.T) {
 	p := tagged(from(1, "172.16.9.9", "10.2.0.10"))
 	p.Proto, p.ICMPType, p.Ct = xfrm.ICMP, 3, Conntrack{State: CtRelated, OrigSrc: near, OrigDst: far, ReplSrc: far, ReplDst: near}
 	if got := w.arrive(p, nil); got.final != Accept || got.met(PurposeSpoof) {
-		t.Errorf("out of the tunnel: verdict %d", got.final)
+		t.Errorf("out of the tunnel: verdict %s", got.final)
 	}
 }
 
@@ -215,7 +215,7 @@ func TestInjectThroughPortForward(t *testing.T) {
 				t.Errorf("%s: %s in by %s: stopped %v, want %v", name, tc.src, tc.in, !tc.want, tc.want)
 			}
 			if tc.want && got.final != Drop {
-				t.Errorf("%s: %s in by %s: verdict %d", name, tc.src, tc.in, got.final)
+				t.Errorf("%s: %s in by %s: verdict %s", name, tc.src, tc.in, got.final)
 			}
 		}
 	}

@@ -82,7 +82,7 @@ func TestOthersPassTheGuardsBy(t *testing.T) {
 		out := Packet{Src: addr("10.2.0.10"), Dst: addr("198.51.100.7"), In: "eth1", Out: "eth0"}
 		for _, p := range []passage{w.arrive(in, nil), w.forward(out), w.send(out)} {
 			if p.final != Return {
-				t.Errorf("%d tunnels: verdict %d", n, p.final)
+				t.Errorf("%d tunnels: verdict %s", n, p.final)
 			}
 			met[n] += len(p.steps)
 		}

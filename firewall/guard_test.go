@@ -38,7 +38,7 @@ func TestSpoofInEveryState(t *testing.T) {
 				for _, local := range []bool{false, true} {
 					p.DstLocal = local
 					if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeSpoof) {
-						t.Errorf("%s, local %v: verdict %d", p.Src, local, got.final)
+						t.Errorf("%s, local %v: verdict %s", p.Src, local, got.final)
 					}
 				}
 			}
@@ -53,7 +53,7 @@ func TestSpoofInEveryState(t *testing.T) {
 			// The gateway's own IPsec with the peer, though it came from a selector.
 			esp := Packet{Src: addr("10.1.0.10"), Dst: addr("10.2.0.1"), In: "eth0", DstLocal: true, Proto: xfrm.ESP}
 			if got := w.arrive(esp, nil); got.final != Accept {
-				t.Errorf("ESP to the gateway itself: verdict %d", got.final)
+				t.Errorf("ESP to the gateway itself: verdict %s", got.final)
 			}
 		})
 	}
@@ -69,19 +69,19 @@ func TestRoutedNeighbourDiscovery(t *testing.T) {
 			for _, kind := range []uint8{133, 134, 135, 136} {
 				p := Packet{Src: addr("fd00:1::10"), Dst: addr("fd00:2::10"), In: "eth0", Proto: xfrm.ICMPv6, ICMPType: kind}
 				if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeSpoof) {
-					t.Errorf("type %d, forwarded in: verdict %d", kind, got.final)
+					t.Errorf("type %d, forwarded in: verdict %s", kind, got.final)
 				}
 				p.DstLocal = true
 				if got := w.arrive(p, nil); got.final == Drop {
-					t.Errorf("type %d, to the gateway: verdict %d", kind, got.final)
+					t.Errorf("type %d, to the gateway: verdict %s", kind, got.final)
 				}
 				p = Packet{Src: addr("fd00:2::10"), Dst: addr("fd00:1::10"), In: "eth1", Out: "eth0", Proto: xfrm.ICMPv6, ICMPType: kind}
 				if got := w.forward(p); got.final != Reject {
-					t.Errorf("type %d, forwarded out: verdict %d", kind, got.final)
+					t.Errorf("type %d, forwarded out: verdict %s", kind, got.final)
 				}
 				p.In, p.SrcLocal = "", true
 				if got := w.send(p); got.final == Drop || got.final == Reject {
-					t.Errorf("type %d, of the gateway: verdict %d", kind, got.final)
+					t.Errorf("type %d, of the gateway: verdict %s", kind, got.final)
 				}
 			}
 		})
@@ -93,16 +93,16 @@ func TestLeakInEveryState(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP}
 			if got := w.forward(p); got.final != Reject || !got.met(PurposeReject) {
-				t.Errorf("forwarded: verdict %d", got.final)
+				t.Errorf("forwarded: verdict %s", got.final)
 			}
 			if got := w.last(p); got.final != Drop {
-				t.Errorf("forwarded, where filter is not asked: verdict %d", got.final)
+				t.Errorf("forwarded, where filter is not asked: verdict %s", got.final)
 			}
 			own := p
 			own.In, own.Src, own.SrcLocal = "", addr("10.2.0.1"), true
 			got := w.send(own)
 			if want := map[string]Verb{"up": Drop, "trap": Drop, "remembered": Reject}[name]; got.final != want {
-				t.Errorf("own: verdict %d, want %d", got.final, want)
+				t.Errorf("own: verdict %s, want %s", got.final, want)
 			}
 			for _, ok := range []Packet{
 				{Src: addr("10.2.0.10"), Dst: addr("198.51.100.7"), Out: "eth0"},
@@ -125,7 +125,7 @@ func TestInjectInEveryState(t *testing.T) {
 			p := clear4("10.2.0.66", "10.1.0.10")
 			p.Misrouted = true
 			if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeInject) {
-				t.Errorf("verdict %d", got.final)
+				t.Errorf("verdict %s", got.final)
 			}
 			p.In, p.Misrouted = "eth1", false
 			if got := w.arrive(p, nil); got.met(PurposeInject) {
@@ -232,7 +232,7 @@ func TestVirtualIPGone(t *testing.T) {
 	for name, w := range states(t, host, s) {
 		got := w.send(p)
 		if stopped := got.final == Drop || got.final == Reject; stopped != (name != "up") {
-			t.Errorf("%s: verdict %d", name, got.final)
+			t.Errorf("%s: verdict %s", name, got.final)
 		}
 	}
 	// The remote selector can lie over the LAN too, which is spared.
@@ -270,10 +270,10 @@ func TestVirtualIPGone(t *testing.T) {
 	w := compileInput(t, snapshotOf(host, trap), mapped)
 	p.Src = addr("192.168.7.5")
 	if got := w.forward(p); got.final != Reject {
-		t.Errorf("SNATed into the selector while down: verdict %d", got.final)
+		t.Errorf("SNATed into the selector while down: verdict %s", got.final)
 	}
 	if got := compileInput(t, snapshotOf(host, sunSite()), mapped).forward(p); got.final == Reject || got.final == Drop {
-		t.Errorf("SNATed into the selector while up: verdict %d", got.final)
+		t.Errorf("SNATed into the selector while up: verdict %s", got.final)
 	}
 }
 
@@ -295,13 +295,13 @@ func TestExceptionsInPolicyOrder(t *testing.T) {
 				bypass(sunLAN, "10.1.0.128/25", xfrm.Out, tc.priority))
 			w := compileWorld(t, s, Config{})
 			if got := w.arrive(clear4("10.1.0.200", "10.2.0.10"), nil); (got.final != Drop) != tc.pierces {
-				t.Errorf("in: verdict %d", got.final)
+				t.Errorf("in: verdict %s", got.final)
 			}
 			if got := w.forward(Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.200"), Out: "eth0"}); (got.final == Return) != tc.pierces {
-				t.Errorf("out: verdict %d", got.final)
+				t.Errorf("out: verdict %s", got.final)
 			}
 			if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
-				t.Errorf("outside the exception: verdict %d", got.final)
+				t.Errorf("outside the exception: verdict %s", got.final)
 			}
 		})
 	}
@@ -319,7 +319,7 @@ func TestWideRemoteOverLAN(t *testing.T) {
 			}
 			back := Packet{Src: addr("10.2.0.1"), Dst: addr("10.2.0.10"), Out: "eth1", SrcLocal: true, Proto: xfrm.TCP}
 			if got := w.send(back); got.final != Return {
-				t.Errorf("the gateway was cut from a LAN host: verdict %d", got.final)
+				t.Errorf("the gateway was cut from a LAN host: verdict %s", got.final)
 			}
 			lan.In = "eth0"
 			if got := w.arrive(lan, nil); got.final != Drop {
@@ -340,15 +340,15 @@ func TestPeerOnConnectedNetwork(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", DstLocal: true, Proto: xfrm.TCP}
 			if got := w.arrive(p, nil); got.final != Drop {
-				t.Errorf("cleartext of the peer: verdict %d", got.final)
+				t.Errorf("cleartext of the peer: verdict %s", got.final)
 			}
 			p.Proto, p.SPort, p.DPort = xfrm.UDP, 500, 500
 			if got := w.arrive(p, nil); got.final != Accept {
-				t.Errorf("its IKE: verdict %d", got.final)
+				t.Errorf("its IKE: verdict %s", got.final)
 			}
 			out := Packet{Src: addr(sunWAN), Dst: addr(moonWAN), Out: "eth0", SrcLocal: true, Proto: xfrm.TCP}
 			if got := w.send(out); got.final != Drop && got.final != Reject {
-				t.Errorf("cleartext to the peer: verdict %d", got.final)
+				t.Errorf("cleartext to the peer: verdict %s", got.final)
 			}
 			out.Src, out.Proto, out.ICMPType = addr("10.2.0.1"), xfrm.ICMP, 3
 			if !w.leaks(out) {
@@ -367,21 +367,21 @@ func TestXfrmInterfaceGuards(t *testing.T) {
 	for name, w := range states(t, host, s) {
 		t.Run(name, func(t *testing.T) {
 			if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
-				t.Errorf("spoof: verdict %d", got.final)
+				t.Errorf("spoof: verdict %s", got.final)
 			}
 			if got := w.arrive(clear4("198.51.100.7", "10.2.0.10"), nil); got.final == Drop {
 				t.Error("a 0/0 pair of an interface was taken for a guard")
 			}
 			p := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0"}
 			if got := w.forward(p); got.final != Reject {
-				t.Errorf("leak: verdict %d", got.final)
+				t.Errorf("leak: verdict %s", got.final)
 			}
 			if name == "remembered" {
 				return
 			}
 			p.Out = "ipsec0"
 			if got := w.forward(p); got.final != Accept {
-				t.Errorf("into the device: verdict %d", got.final)
+				t.Errorf("into the device: verdict %s", got.final)
 			}
 		})
 	}
@@ -392,15 +392,15 @@ func TestCrossedLeavesOthersAlone(t *testing.T) {
 	w := compileWorld(t, s, Config{})
 	p := tagged(from(1, "10.77.0.9", "10.2.0.10"))
 	if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeCrossed) {
-		t.Errorf("known reqid, foreign source: verdict %d", got.final)
+		t.Errorf("known reqid, foreign source: verdict %s", got.final)
 	}
 	p = tagged(from(9, "10.77.0.9", "10.2.0.10"))
 	if got := w.arrive(p, nil); got.final != Return || !got.met(PurposeUnknown) || got.mark&verified != 0 {
-		t.Errorf("unknown reqid, nobody's source: verdict %d, mark %#x", got.final, got.mark)
+		t.Errorf("unknown reqid, nobody's source: verdict %s, mark %#x", got.final, got.mark)
 	}
 	p = tagged(from(9, "10.1.0.9", "10.2.0.10"))
 	if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeCrossed) {
-		t.Errorf("unknown reqid, a live tunnel's source: verdict %d", got.final)
+		t.Errorf("unknown reqid, a live tunnel's source: verdict %s", got.final)
 	}
 }
 
@@ -413,10 +413,10 @@ func TestCrossedByCap(t *testing.T) {
 		{Match: Match{Reqid: 1}, Remote: []netip.Prefix{netip.MustParsePrefix("10.3.0.0/24")}},
 	}})
 	if got := w.arrive(tagged(from(1, "10.3.0.9", "10.2.0.10")), nil); got.final != Accept {
-		t.Errorf("within the cap: verdict %d", got.final)
+		t.Errorf("within the cap: verdict %s", got.final)
 	}
 	if got := w.arrive(tagged(from(1, "10.1.0.9", "10.2.0.10")), nil); got.final != Drop || !got.met(PurposeCrossed) {
-		t.Errorf("outside the cap: verdict %d", got.final)
+		t.Errorf("outside the cap: verdict %s", got.final)
 	}
 }
 
@@ -425,15 +425,15 @@ func TestFullTunnelClient(t *testing.T) {
 	s.pairs = [][2]string{{"10.99.0.5/32", "0.0.0.0/0"}}
 	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
 	if got := w.arrive(clear4("198.51.100.7", "10.99.0.5"), nil); got.final != Drop {
-		t.Errorf("to the virtual IP in clear: verdict %d", got.final)
+		t.Errorf("to the virtual IP in clear: verdict %s", got.final)
 	}
 	out := Packet{Src: addr("10.99.0.5"), Dst: addr("198.51.100.7"), Out: "eth0", SrcLocal: true}
 	if got := w.send(out); got.final != Drop {
-		t.Errorf("from the virtual IP in clear: verdict %d", got.final)
+		t.Errorf("from the virtual IP in clear: verdict %s", got.final)
 	}
 	ike := Packet{Src: addr(sunWAN), Dst: addr(moonWAN), Out: "eth0", SrcLocal: true, Proto: xfrm.UDP, SPort: 4500, DPort: 4500}
 	if got := w.send(ike); got.final != Accept {
-		t.Errorf("IKE: verdict %d", got.final)
+		t.Errorf("IKE: verdict %s", got.final)
 	}
 }
 

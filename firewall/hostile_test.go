@@ -27,7 +27,7 @@ func TestManyTunnelsWithSeveralLocals(t *testing.T) {
 	for i := range 60 {
 		p := tagged(from(uint32(i+1), fmt.Sprintf("fd00:100:%x::9", i), fmt.Sprintf("fd00:2:%x::9", i)))
 		if got := w.arrive(p, nil); got.final != Accept {
-			t.Errorf("tunnel %d: verdict %d", i, got.final)
+			t.Errorf("tunnel %d: verdict %s", i, got.final)
 		}
 	}
 }
@@ -89,7 +89,7 @@ func TestManyWideTunnelsAndManySites(t *testing.T) {
 	}
 	for _, p := range []Packet{tagged(from(7, "8.8.8.8", "10.2.0.10")), tagged(from(600, "10.102.0.9", "10.2.0.10"))} {
 		if got := w.arrive(p, nil); got.final != Accept {
-			t.Errorf("from %s: verdict %d", p.Src, got.final)
+			t.Errorf("from %s: verdict %s", p.Src, got.final)
 		}
 	}
 }
@@ -125,10 +125,10 @@ func TestOddSelectorsHarmNobody(t *testing.T) {
 		}
 		w := compileWorld(t, s, Config{})
 		if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil); got.final != Accept {
-			t.Fatalf("another tunnel's packet: verdict %d; met %v", got.final, got.steps)
+			t.Fatalf("another tunnel's packet: verdict %s; met %v", got.final, got.steps)
 		}
 		if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
-			t.Fatalf("a spoof of another tunnel: verdict %d", got.final)
+			t.Fatalf("a spoof of another tunnel: verdict %s", got.final)
 		}
 	}
 }
@@ -161,7 +161,7 @@ func TestMemoryAndPolicyOrder(t *testing.T) {
 	w := compileInput(t, left, Input{Guards: memory})
 	for _, src := range []string{"10.1.0.200", "10.1.0.10"} {
 		if got := w.arrive(clear4(src, "10.2.0.10"), nil); got.final != Drop {
-			t.Errorf("from %s: what was blocked or guarded passes in clear: verdict %d", src, got.final)
+			t.Errorf("from %s: what was blocked or guarded passes in clear: verdict %s", src, got.final)
 		}
 	}
 	if got := w.arrive(clear4("10.200.0.9", "10.2.0.10"), nil); got.final == Drop {
@@ -184,14 +184,14 @@ func TestInterfacePeerNamesTheInternet(t *testing.T) {
 		t.Error("a peer cut the gateway from the internet")
 	}
 	if got := w.forward(Packet{Src: addr("10.2.0.10"), Dst: addr("8.8.8.8"), In: "eth1", Out: "eth0"}); got.final != Return {
-		t.Errorf("a peer cut the LAN from the internet: verdict %d", got.final)
+		t.Errorf("a peer cut the LAN from the internet: verdict %s", got.final)
 	}
 	inner := Packet{Src: addr("10.77.3.9"), Dst: addr("10.2.0.10"), In: "eth1", Proto: xfrm.TCP}
 	if got := w.arrive(inner, nil); got.final == Drop {
 		t.Error("a network behind an inner router was cut by a wider route into the device")
 	}
 	if got := w.forward(Packet{Src: addr("10.2.0.10"), Dst: addr("10.77.3.9"), In: "eth1", Out: "eth1"}); got.final != Return {
-		t.Errorf("the way to a network behind an inner router was cut: verdict %d", got.final)
+		t.Errorf("the way to a network behind an inner router was cut: verdict %s", got.final)
 	}
 	if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
 		t.Error("what is routed into the device is not guarded")

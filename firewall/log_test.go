@@ -65,7 +65,7 @@ func TestDropsAreLogged(t *testing.T) {
 				t.Errorf("want a rule that logs %s, got %q in %v", tc.prefix, step.Rule.Target.Prefix, tc.got.steps)
 			}
 			if tc.got.final != Drop {
-				t.Errorf("%s: verdict %d", tc.prefix, tc.got.final)
+				t.Errorf("%s: verdict %s", tc.prefix, tc.got.final)
 			}
 		}
 		for prefix, p := range map[string]Packet{
@@ -75,7 +75,7 @@ func TestDropsAreLogged(t *testing.T) {
 		} {
 			got := w.forward(p)
 			if step, _ := Last(got.steps, PurposeLog); step.Rule.Target.Prefix != prefix || got.final != Reject {
-				t.Errorf("want a rule that logs %s, got %q; verdict %d", prefix, step.Rule.Target.Prefix, got.final)
+				t.Errorf("want a rule that logs %s, got %q; verdict %s", prefix, step.Rule.Target.Prefix, got.final)
 			}
 		}
 	}

@@ -122,13 +122,13 @@ func TestOwnersThatAreNeighbours(t *testing.T) {
 			{"10.1.0.1", false},
 		} {
 			if got := w.arrive(about(uint32(i+1), far, tc.router), nil); got.met(PurposeCrossed) == tc.want || (got.final == Accept) != tc.want {
-				t.Errorf("tunnel %d: an error from %s: verdict %d, want accept %v", i+1, tc.router, got.final, tc.want)
+				t.Errorf("tunnel %d: an error from %s: verdict %s, want accept %v", i+1, tc.router, got.final, tc.want)
 			}
 		}
 		for reqid, stopped := range map[uint32]bool{uint32(i + 1): false, 777: true} {
 			p := tagged(from(reqid, far, "10.2.0.9"))
 			if got := w.arrive(p, nil); (got.final == Drop) != stopped {
-				t.Errorf("from %s out of %d: verdict %d", far, reqid, got.final)
+				t.Errorf("from %s out of %d: verdict %s", far, reqid, got.final)
 			}
 		}
 	}

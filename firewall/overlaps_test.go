@@ -382,7 +382,7 @@ func TestOverlapsInEveryState(t *testing.T) {
 						t.Errorf("%s: %s: stopped %v, want %v: %v", state, p.name, stopped, want, got.steps)
 					}
 					if len(p.p.Path)+len(p.p.Ahead) > 0 && p.stopped == nil && got.final != Accept {
-						t.Errorf("%s: %s: verdict %d, want accept", state, p.name, got.final)
+						t.Errorf("%s: %s: verdict %s, want accept", state, p.name, got.final)
 					}
 				}
 			}

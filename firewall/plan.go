@@ -121,18 +121,6 @@ func (e *UnreadableError) Error() string {
 		e.Family, e.Table, word, e.Table)
 }
 
-// tables is the order of commits when growing.
-var tables = [...]Table{Mangle, NAT, Filter}
-
-func rank(t Table) int {
-	for i, name := range tables {
-		if t == name {
-			return i
-		}
-	}
-	return len(tables)
-}
-
 // plan compares what is wanted with what there is. Back says that it is the way
 // back, which has to pass by the same states as the way there.
 func plan(wanted map[Family]wantedFamily, have map[Family]Save, back bool) (Change, error) {
@@ -174,8 +162,8 @@ func plan(wanted map[Family]wantedFamily, have map[Family]Save, back bool) (Chan
 	// What accepts on a verdict must not stand without what reaches it, and no
 	// tunnel traffic is let through before it is exempted from NAT. So mangle
 	// comes first, in every family before any other table, and goes last.
-	slices.SortStableFunc(shrinking, func(a, b Step) int { return rank(b.Table) - rank(a.Table) })
-	slices.SortStableFunc(change.Steps, func(a, b Step) int { return rank(a.Table) - rank(b.Table) })
+	slices.SortStableFunc(shrinking, func(a, b Step) int { return b.Table.Order() - a.Table.Order() })
+	slices.SortStableFunc(change.Steps, func(a, b Step) int { return a.Table.Order() - b.Table.Order() })
 	change.Steps = append(shrinking, change.Steps...)
 	return change, nil
 }
@@ -190,12 +178,12 @@ func tableNames(want wantedFamily, save Save) []Table {
 		names = append(names, t.Name)
 	}
 	for _, t := range save.Unreadable {
-		if rank(t) < len(tables) {
+		if t.Order() < len(tables) {
 			names = append(names, t)
 		}
 	}
 	slices.SortFunc(names, func(a, b Table) int {
-		return cmp.Or(rank(a)-rank(b), cmp.Compare(a, b))
+		return cmp.Or(a.Order()-b.Order(), cmp.Compare(a, b))
 	})
 	return slices.Compact(names)
 }

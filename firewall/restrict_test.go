@@ -39,20 +39,20 @@ func TestRestrictedIn(t *testing.T) {
 			tc.packet.DstLocal = local
 			got := w.arrive(tc.packet, nil)
 			if got.final != tc.want || got.met(PurposeRestricted) != (tc.want == Drop) {
-				t.Errorf("%s, local %v: verdict %d, want %d", tc.name, local, got.final, tc.want)
+				t.Errorf("%s, local %v: verdict %s, want %s", tc.name, local, got.final, tc.want)
 			}
 		}
 	}
 	other := tagged(from(2, "10.5.0.9", "10.2.0.10"))
 	if got := w.arrive(other, nil); got.final != Accept {
-		t.Errorf("another tunnel was restricted: verdict %d", got.final)
+		t.Errorf("another tunnel was restricted: verdict %s", got.final)
 	}
 	// A flow that was allowed is not readmitted in clear when the tunnel is gone.
 	gone := compileInput(t, snapshotOf(sunHost()), Input{Guards: LiveGuards(xfrm.Tunnels(snapshotOf(sunHost(), sunSite())), sunHost())})
 	clear := clear4("10.1.0.10", "10.2.0.10")
 	clear.Ct.State = CtEstablished
 	if got := gone.arrive(clear, nil); got.final != Drop {
-		t.Errorf("an established flow, in clear: verdict %d", got.final)
+		t.Errorf("an established flow, in clear: verdict %s", got.final)
 	}
 }
 
@@ -61,19 +61,19 @@ func TestRestrictedOut(t *testing.T) {
 	p := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP, DPort: 443,
 		Ahead: []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
 	if got := w.forward(p); got.final != Accept {
-		t.Errorf("an allowed port: verdict %d", got.final)
+		t.Errorf("an allowed port: verdict %s", got.final)
 	}
 	p.DPort = 22
 	if got := w.forward(p); got.final != Reject || !got.met(PurposeRestricted) {
-		t.Errorf("another port: verdict %d", got.final)
+		t.Errorf("another port: verdict %s", got.final)
 	}
 	p.Ct.State = CtEstablished
 	if got := w.forward(p); got.final != Accept {
-		t.Errorf("a reply: verdict %d", got.final)
+		t.Errorf("a reply: verdict %s", got.final)
 	}
 	p.Ct.State, p.In, p.SrcLocal, p.Src = 0, "", true, addr("10.2.0.1")
 	if got := w.send(p); got.final != Reject {
-		t.Errorf("the gateway's own: verdict %d", got.final)
+		t.Errorf("the gateway's own: verdict %s", got.final)
 	}
 }
 
@@ -86,15 +86,15 @@ func TestRestrictedDevices(t *testing.T) {
 	in := tagged(from(1, "10.1.0.10", "10.2.0.10"))
 	in.In = "ipsec0"
 	if got := w.arrive(in, nil); got.final != Drop {
-		t.Errorf("in by the device: verdict %d", got.final)
+		t.Errorf("in by the device: verdict %s", got.final)
 	}
 	out := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "ipsec0", Proto: xfrm.TCP, DPort: 80}
 	if got := w.forward(out); got.final != Reject {
-		t.Errorf("out by the device: verdict %d", got.final)
+		t.Errorf("out by the device: verdict %s", got.final)
 	}
 	out.DPort = 22
 	if got := w.forward(out); got.final != Accept {
-		t.Errorf("an allowed port out by the device: verdict %d", got.final)
+		t.Errorf("an allowed port out by the device: verdict %s", got.final)
 	}
 
 	host = sunHost()
@@ -104,16 +104,16 @@ func TestRestrictedDevices(t *testing.T) {
 	w = restricted(t, host, TunnelConfig{In: []Service{{xfrm.TCP, Port(22)}}}, carried)
 	inner := Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: "gre1", Out: "eth1", Proto: xfrm.TCP, DPort: 80, Mark: verified}
 	if got := w.arrive(inner, nil); got.final != Drop || !got.met(PurposeRestricted) {
-		t.Errorf("out of GRE: verdict %d", got.final)
+		t.Errorf("out of GRE: verdict %s", got.final)
 	}
 	inner.DPort = 22
 	if got := w.arrive(inner, nil); got.final != Accept {
-		t.Errorf("an allowed port out of GRE: verdict %d", got.final)
+		t.Errorf("an allowed port out of GRE: verdict %s", got.final)
 	}
 	carrier := tagged(from(1, moonWAN, sunWAN))
 	carrier.Proto, carrier.DstLocal, carrier.Path[0].Mode = xfrm.GRE, true, xfrm.TransportMode
 	if got := w.arrive(carrier, nil); got.final != Accept {
-		t.Errorf("the carrier itself: verdict %d", got.final)
+		t.Errorf("the carrier itself: verdict %s", got.final)
 	}
 }
 
@@ -149,13 +149,13 @@ func TestLockdown(t *testing.T) {
 	} {
 		got := w.arrive(tc.packet, nil)
 		if got.final != tc.want || got.met(PurposeLockdown) != (tc.want == Drop) {
-			t.Errorf("%s: verdict %d, want %d", tc.name, got.final, tc.want)
+			t.Errorf("%s: verdict %s, want %s", tc.name, got.final, tc.want)
 		}
 	}
 	config.MarkOnly = true
 	w = compileWorld(t, snapshotOf(sunHost(), sunSite()), config)
 	if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil); got.final != Return {
-		t.Errorf("tunnel traffic whose verdict is another's: %d", got.final)
+		t.Errorf("tunnel traffic whose verdict is another's: %s", got.final)
 	}
 }
 
@@ -167,12 +167,12 @@ func TestCapOutbound(t *testing.T) {
 	p := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP,
 		Ahead: []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
 	if got := w.forward(p); got.final != Accept {
-		t.Errorf("within the cap: verdict %d", got.final)
+		t.Errorf("within the cap: verdict %s", got.final)
 	}
 	for _, dst := range []string{"10.9.0.10", "140.82.1.1"} {
 		p.Dst = addr(dst)
 		if got := w.forward(p); got.final != Reject || !got.met(PurposeRestricted) {
-			t.Errorf("beyond the cap, to %s: verdict %d", dst, got.final)
+			t.Errorf("beyond the cap, to %s: verdict %s", dst, got.final)
 		}
 	}
 	if got := w.arrive(clear4("140.82.1.1", "10.2.0.10"), nil); got.final == Drop {

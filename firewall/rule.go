@@ -1,7 +1,9 @@
 package firewall
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -18,6 +20,20 @@ const (
 	Filter Table = "filter"
 	NAT    Table = "nat"
 )
+
+// tables are the tables in the order of commits: what accepts on a verdict must
+// not stand without the rules that reach it, and no tunnel traffic is accepted
+// before it is exempted from NAT.
+var tables = [...]Table{Mangle, NAT, Filter}
+
+// Order returns the place of a table in the order in which tables are committed
+// and listed. A table that xfrmfw never writes to comes after all others.
+func (t Table) Order() int {
+	if i := slices.Index(tables[:], t); i >= 0 {
+		return i
+	}
+	return len(tables)
+}
 
 // Rule is one iptables rule. It is comparable; the zero value of each field
 // means that the field is not matched on, so Rule{} matches every packet and
@@ -161,6 +177,20 @@ const (
 	NFLog
 )
 
+// verbNames are the verbs as messages and tests print them.
+var verbNames = [...]string{
+	Count: "count", Accept: "accept", Drop: "drop", Return: "return", Jump: "jump", Goto: "goto",
+	SetMark: "set mark", Reject: "reject", ClampMSS: "clamp MSS", Log: "log", NFLog: "nflog",
+}
+
+// String returns the verb as a word.
+func (v Verb) String() string {
+	if int(v) < len(verbNames) {
+		return verbNames[v]
+	}
+	return fmt.Sprintf("verb %d", uint8(v))
+}
+
 // Target is what happens to a packet that matches.
 type Target struct {
 	Verb Verb
@@ -197,7 +227,7 @@ type Hook struct {
 }
 
 // Ruleset is all that xfrmfw wants to stand in one family. Chains are sorted by
-// table (mangle, filter, nat) and name, hooks by table and chain.
+// the order of their table and by name, hooks by table and chain.
 type Ruleset struct {
 	Family Family
 	Chains []Chain

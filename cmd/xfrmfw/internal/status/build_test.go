@@ -25,6 +25,17 @@ func TestBuildCompiled(t *testing.T) {
 	in.Live = nil
 	compiled := Build(in)
 
+	for name, r := range map[string]Report{"live": live, "compiled": compiled} {
+		order := func(a, b Rule) int {
+			if c := strings.Compare(a.Family, b.Family); c != 0 {
+				return c
+			}
+			return a.Table.Order() - b.Table.Order()
+		}
+		if !slices.IsSortedFunc(r.SharedRules, order) {
+			t.Errorf("%s: the shared rules are not in the order of tables", name)
+		}
+	}
 	shared := make(map[string]Rule)
 	for _, r := range live.SharedRules {
 		shared[r.ID] = r

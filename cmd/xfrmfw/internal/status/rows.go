@@ -85,7 +85,7 @@ func Collect(live map[firewall.Family]firewall.Save, terse bool) Rules {
 	for _, family := range slices.Sorted(maps.Keys(live)) {
 		tables := slices.Clone(live[family].Tables)
 		slices.SortFunc(tables, func(a, b firewall.SavedTable) int {
-			return cmp.Or(cmp.Compare(tableRank(a.Name), tableRank(b.Name)), cmp.Compare(a.Name, b.Name))
+			return cmp.Or(cmp.Compare(a.Name.Order(), b.Name.Order()), cmp.Compare(a.Name, b.Name))
 		})
 		for _, t := range tables {
 			chains := slices.Clone(t.Chains)
@@ -154,13 +154,4 @@ func compiled(rulesets []firewall.Ruleset) Rules {
 			Family: r.family.String(), Table: r.chain.Table, Chain: r.chain.Name, Purpose: r.rule.Purpose, Rule: r.rule.Text(r.family),
 		}
 	})
-}
-
-// tableRank orders tables as a rule set does; tables without rules of ours last.
-func tableRank(t firewall.Table) int {
-	tables := [...]firewall.Table{firewall.Mangle, firewall.Filter, firewall.NAT}
-	if i := slices.Index(tables[:], t); i >= 0 {
-		return i
-	}
-	return len(tables)
 }
