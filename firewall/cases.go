@@ -1,55 +1,101 @@
 package firewall
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
-// decisive are the purposes that name what a packet is, the strongest first: a
+// decisive are the purposes that name a packet's case, the strongest first: a
 // drop tells more than the classification before it, and that more than an
-// accept.
+// accept. The case is that of a rule that has none of its own.
 var decisive = [...]struct {
 	purpose Purpose
-	number  string
+	number  Case
 }{
-	{PurposeSpoof, "6"}, {PurposeInject, "6b"}, {PurposeCrossed, "7"}, {PurposeLeak, "8"}, {PurposeReject, "8"},
-	{PurposeRestricted, ""}, {PurposeLockdown, ""},
-	{PurposeVerified, "1"}, {PurposeRelated, "1b"}, {PurposeIPComp, "1c"}, {PurposePolicyOnly, "2"},
-	{PurposeUnconfirmed, "3"}, {PurposeOverlay, "4"},
-	{PurposeStranger, "8e"}, {PurposeUnknown, "7b"},
-	{PurposeAcceptIn, ""}, {PurposeAcceptOut, ""}, {PurposeOpen, ""}, {PurposeService, ""},
-	{PurposeStray, "5"},
+	{PurposeSpoof, Case6}, {PurposeInject, Case6b}, {PurposeCrossed, Case7}, {PurposeLeak, Case8}, {PurposeReject, Case8},
+	{PurposeRestricted, NoCase}, {PurposeLockdown, NoCase},
+	{PurposeVerified, Case1}, {PurposeRelated, Case1b}, {PurposeIPComp, Case1c}, {PurposePolicyOnly, Case2},
+	{PurposeUnconfirmed, Case3}, {PurposeOverlay, Case4},
+	{PurposeStranger, Case8e}, {PurposeUnknown, Case7b},
+	{PurposeAcceptIn, NoCase}, {PurposeAcceptOut, NoCase}, {PurposeOpen, NoCase}, {PurposeService, NoCase},
+	{PurposeStray, Case5},
 }
 
-// Case names what the rules that a packet met, in order, take it for: the number
-// in the README's table of verdicts, empty where it has none, and the purpose of
-// the rule that decided. A packet that met no such rule is case 9.
-func Case(steps []TraceStep) (number string, decided TraceStep) {
+// drops are the purposes of drops that several cases share.
+var drops = []Purpose{PurposeSpoof, PurposeInject, PurposeCrossed, PurposeLeak, PurposeReject}
+
+// CaseOf returns the case of a packet that matched these rules in this order, and
+// the rule that decided. A packet that matched no decisive rule is of case 9.
+//
+// A rule's own case holds. A drop that several cases share has none: there the last
+// rule with a case before it holds, which led to the drop.
+func CaseOf(steps []TraceStep) (Case, TraceStep) {
 	for _, d := range decisive {
-		s, ok := Last(steps, d.purpose)
-		if !ok {
+		at := lastStep(steps, d.purpose)
+		if at < 0 {
 			continue
 		}
-		switch d.purpose {
-		case PurposeLeak, PurposeReject:
-			return leakCase(steps, d.number), s
-		case PurposeCrossed:
-			if _, other := Last(steps, PurposeForeign); other {
-				return "7b", s
-			}
+		s := steps[at]
+		if c := s.Rule.Case; c != NoCase {
+			return c, s
+		}
+		if slices.Contains(drops, d.purpose) {
+			return dropCase(steps[:at], d.purpose, d.number), s
 		}
 		return d.number, s
 	}
-	return "9", TraceStep{}
+	return Case9, TraceStep{}
 }
 
-// leakCase tells the kinds of leaks apart by the guard's rule that led there.
-func leakCase(steps []TraceStep, plain string) string {
-	guard, ok := Last(steps, PurposeLeakGuard)
-	switch r := guard.Rule; {
-	case !ok:
-		return plain
-	case r.Ct.State&(CtSNAT|CtDNAT) != 0:
-		return "8b"
-	case strings.HasPrefix(guard.Chain, chainError), strings.HasPrefix(guard.Chain, chainLAN+"E-"), strings.HasPrefix(guard.Chain, chainAbout):
-		return "8c"
+// dropCase returns the case of a drop after these steps.
+func dropCase(steps []TraceStep, drop Purpose, number Case) Case {
+	for _, s := range slices.Backward(steps) {
+		if s.Rule.Case != NoCase {
+			return s.Rule.Case
+		}
 	}
-	return plain
+	return caseByChain(steps, drop, number)
+}
+
+// caseByChain tells the cases of a shared drop apart by the chains and matches that led to
+// it. It serves rules without a case.
+func caseByChain(steps []TraceStep, drop Purpose, number Case) Case {
+	switch drop {
+	case PurposeCrossed:
+		if lastStep(steps, PurposeForeign) >= 0 {
+			return Case7b
+		}
+	case PurposeLeak, PurposeReject:
+		at := lastStep(steps, PurposeLeakGuard)
+		if at < 0 {
+			break
+		}
+		guard := steps[at]
+		switch {
+		case guard.Rule.Ct.State&(CtSNAT|CtDNAT) != 0:
+			return Case8b
+		case strings.HasPrefix(guard.Chain, "XFRMFW-ERROR"), strings.HasPrefix(guard.Chain, "XFRMFW-LAN-E-"), strings.HasPrefix(guard.Chain, "XFRMFW-ABOUT"):
+			return Case8c
+		}
+	}
+	return number
+}
+
+// lastStep returns the place of the last step with one of the purposes, -1 if there is
+// none.
+func lastStep(steps []TraceStep, purposes ...Purpose) int {
+	for i, s := range slices.Backward(steps) {
+		if slices.Contains(purposes, s.Rule.Purpose) {
+			return i
+		}
+	}
+	return -1
+}
+
+// Last returns the last step with one of the purposes, and whether there is one.
+func Last(steps []TraceStep, purposes ...Purpose) (TraceStep, bool) {
+	if i := lastStep(steps, purposes...); i >= 0 {
+		return steps[i], true
+	}
+	return TraceStep{}, false
 }

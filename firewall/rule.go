@@ -62,6 +62,9 @@ type Rule struct {
 	// it serves, empty for shared rules. Both are part of the comment.
 	Purpose Purpose
 	Tunnel  string
+	// Case is the case that the rule decides, or leads to the drop of; NoCase where
+	// several share the rule. It is no part of the rule's text and comment.
+	Case Case
 }
 
 // Ports is an inclusive range of ports; the zero value is any port.

@@ -87,15 +87,3 @@ func (e Evaluator) run(at chainKey, p *Packet, steps *[]TraceStep) Verb {
 	}
 	return Return
 }
-
-// Last returns the last step with one of the purposes, and whether there is one.
-func Last(steps []TraceStep, purposes ...Purpose) (TraceStep, bool) {
-	for i := len(steps) - 1; i >= 0; i-- {
-		for _, p := range purposes {
-			if steps[i].Rule.Purpose == p {
-				return steps[i], true
-			}
-		}
-	}
-	return TraceStep{}, false
-}

@@ -179,7 +179,7 @@ func packetOf(q Query, p passage) Packet {
 // tunnel is the one that the packet is about: whose rule decided, whose policy
 // claims it, or whose state it came out of.
 func (w World) tunnel(k walker, q Query) *Tunnel {
-	_, decided := firewall.Case(k.trace)
+	_, decided := firewall.CaseOf(k.trace)
 	id := decided.Rule.Tunnel
 	if id == "" {
 		// A drop is shared by all tunnels; the guard's rule before it is one's own.
@@ -257,15 +257,15 @@ func (w World) named(i int) *Tunnel {
 // verdict sums up a walk.
 func (w World) verdict(k walker, p passage, family firewall.Family) Verdict {
 	v := Verdict{Action: k.action, By: k.by, Counter: k.counter}
-	var decided firewall.TraceStep
-	v.Case, decided = firewall.Case(k.trace)
+	number, decided := firewall.CaseOf(k.trace)
 	v.Name = decided.Rule.Purpose
 	if v.Name != "" {
 		v.Rule = firewall.ID(family, decided.Table, decided.Chain, decided.Rule)
 	}
-	if v.Case == "8" && w.byDestinationAlone(k.trace) {
-		v.Case = "8d"
+	if number == firewall.Case8 && w.byDestinationAlone(k.trace) {
+		number = firewall.Case8d
 	}
+	v.Case = number.String()
 	v.Text = v.words(k, p, w.Live[family], w.Live != nil)
 	return v
 }
