@@ -39,7 +39,7 @@ func confirmCommand(o *options) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if worker {
 				if err := awaitConfirm(cmd.Context(), o); err != nil {
-					complain(fmt.Errorf("confirm: %w", err))
+					logSyslog("confirm", err)
 				}
 				return nil
 			}

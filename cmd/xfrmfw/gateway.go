@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -60,11 +59,6 @@ type wanted struct {
 // openGateway reads the configuration first, so that a bad one stops everything
 // before anything is looked at. With a snapshot file no program is needed.
 func openGateway(ctx context.Context, o *options, file string) (*gateway, error) {
-	// Most of what one look makes lives to its end, and to look for garbage in it
-	// would take the processor on which iptables-save runs.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(300)
-	}
 	g, _, err := openGatewayWith(ctx, o, file, iptables.Options{})
 	return g, err
 }

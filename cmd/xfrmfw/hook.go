@@ -33,7 +33,7 @@ syslog, and never fails the tunnel.`,
 				return nil
 			}
 			if err := hook(o, os.Environ()); err != nil {
-				complain(err)
+				logSyslog("hook", err)
 			}
 			return nil
 		},
@@ -108,13 +108,13 @@ func hookMark(o *options) (string, error) {
 func hookWork(ctx context.Context, o *options) {
 	mark, err := hookMark(o)
 	if err != nil {
-		complain(err)
+		logSyslog("hook", err)
 		return
 	}
 	for {
 		f, err := openLock(o, "hook")
 		if err != nil {
-			complain(err)
+			logSyslog("hook", err)
 			return
 		}
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
@@ -146,7 +146,7 @@ func workThrough(ctx context.Context, o *options, mark string) {
 			failures = 0
 			continue
 		}
-		complain(err)
+		logSyslog("hook", err)
 		note(o, "hook", err)
 		// Nothing but an editor mends a configuration, and who edits it applies.
 		if exitStatus(err, true) == exitUsage || failures == len(retries) {
@@ -171,12 +171,13 @@ func awaitWord(ctx context.Context, mark string, limit time.Duration) {
 	}
 }
 
-// complain tells syslog: a hook has nobody else to talk to.
-func complain(err error) {
+// logSyslog logs the error of a command that has no terminal. Without a syslog
+// daemon the error is lost.
+func logSyslog(command string, err error) {
 	w, dial := syslog.New(syslog.LOG_ERR|syslog.LOG_DAEMON, "xfrmfw")
 	if dial != nil {
 		return
 	}
-	_ = w.Err("hook: " + err.Error())
+	_ = w.Err(command + ": " + err.Error())
 	_ = w.Close()
 }

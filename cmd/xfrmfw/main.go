@@ -8,11 +8,18 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 func main() {
+	// Most of the memory that a command takes is in use until it ends. To search it
+	// for garbage takes the processor on which iptables-save runs meanwhile.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(300)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -32,7 +39,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	code := exitStatus(err, *started)
 	if text := err.Error(); text != "" {
-		_, _ = fmt.Fprintln(stderr, "xfrmfw: "+text)
+		for line := range strings.Lines(text) {
+			_, _ = fmt.Fprintln(stderr, "xfrmfw: "+strings.TrimSuffix(line, "\n"))
+		}
 		if code == exitUsage && !*started {
 			_, _ = fmt.Fprintln(stderr, "xfrmfw: see xfrmfw --help")
 		}

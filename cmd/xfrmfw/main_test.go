@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,7 +98,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("NETNS", strconv.FormatUint(st.Ino, 10))
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until, "syslog": syslogTo},
 	})
 }
 
@@ -121,6 +122,27 @@ func enter() error {
 		}
 	}
 	return nil
+}
+
+// syslogTo has the syslog of the script's gateway written to a file:
+//
+//	syslog FILE
+func syslogTo(ts *testscript.TestScript, _ bool, args []string) {
+	// /dev/log leads to /run, which is empty, or is missing: this is tried next.
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "/run/log", Net: "unixgram"})
+	ts.Check(err)
+	file, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Defer(func() { _, _ = conn.Close(), file.Close() })
+	go func() {
+		for message := make([]byte, 4096); ; {
+			n, err := conn.Read(message)
+			if err != nil {
+				return
+			}
+			_, _ = file.Write(append(message[:n:n], '\n'))
+		}
+	}()
 }
 
 // until runs a program again and again until it exits with 0:
