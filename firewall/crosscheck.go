@@ -36,12 +36,12 @@ func (c *compiler) enforcement() {
 	c.result.Unenforceable = c.obstacles()
 	c.enforce = len(c.result.Unenforceable) == 0
 	if !c.enforce {
-		c.result.Warnings = append(c.result.Warnings, "cross_check: enforce is not in force, as under observe: "+Few(c.result.Unenforceable))
+		c.result.Warnings = append(c.result.Warnings, "cross_check: enforce is not in force, as under observe: "+few(c.result.Unenforceable))
 	}
 }
 
-// Few joins the first of some sentences, and says how many more there are.
-func Few(list []string) string {
+// few joins the first three sentences and gives the number of the others.
+func few(list []string) string {
 	const shown = 3
 	if len(list) <= shown {
 		return strings.Join(list, "; ")

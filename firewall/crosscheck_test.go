@@ -98,7 +98,7 @@ func TestEnforceGivesWay(t *testing.T) {
 			}
 		})
 	}
-	if got := Few([]string{"a", "b", "c", "d", "e"}); got != "a; b; c; and 2 more" {
+	if got := few([]string{"a", "b", "c", "d", "e"}); got != "a; b; c; and 2 more" {
 		t.Error(got)
 	}
 }

@@ -23,8 +23,8 @@ firewall/iptables: firewall xfrm github.com/coreos/go-iptables golang.org/x/sys
 cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal github.com/coreos/go-systemd github.com/spf13 golang.org/x/sys
 cmd/xfrmfw/internal/atomicfile:
 cmd/xfrmfw/internal/config: firewall xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml
-cmd/xfrmfw/internal/explain: firewall xfrm
-cmd/xfrmfw/internal/doctor: firewall xfrm cmd/xfrmfw/internal/doctor/nft
+cmd/xfrmfw/internal/explain: firewall xfrm cmd/xfrmfw/internal/text
+cmd/xfrmfw/internal/doctor: firewall xfrm cmd/xfrmfw/internal/doctor/nft cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/doctor/gather: xfrm cmd/xfrmfw/internal/doctor
 cmd/xfrmfw/internal/doctor/nft:
 cmd/xfrmfw/internal/listen:
@@ -35,7 +35,8 @@ cmd/xfrmfw/internal/pace:
 cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/atomicfile golang.org/x/sys
 cmd/xfrmfw/internal/record: cmd/xfrmfw/internal/atomicfile golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys
-cmd/xfrmfw/internal/status: firewall xfrm
+cmd/xfrmfw/internal/status: firewall xfrm cmd/xfrmfw/internal/text
+cmd/xfrmfw/internal/text:
 test:
 test/bench: xfrm xfrm/kernel firewall github.com/vishvananda/netlink golang.org/x/sys
 test/e2e:

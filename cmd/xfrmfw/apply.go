@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
@@ -97,21 +99,14 @@ func summary(out outcome) string {
 		}
 	}
 	total := len(out.wanted.set.Tunnels)
-	tunnels := fmt.Sprintf("%s, %d up", plural(total, "tunnel"), up)
+	tunnels := fmt.Sprintf("%s, %d up", text.Count(total, "tunnel"), up)
 	if out.steps == 0 {
 		return "nothing changed: " + tunnels + ", rules in sync"
 	}
 	c := out.counts
 	return fmt.Sprintf("applied: %s; %s in %s written, %s deleted, %s set, in %s",
-		tunnels, plural(c.Rules, "rule"), plural(c.Written, "chain"), plural(c.Deleted, "chain"),
-		plural(c.Jumps, "jump"), plural(out.steps, "commit"))
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
+		tunnels, text.Count(c.Rules, "rule"), text.Count(c.Written, "chain"), text.Count(c.Deleted, "chain"),
+		text.Count(c.Jumps, "jump"), text.Count(out.steps, "commit"))
 }
 
 func dryRunApply(ctx context.Context, o *options, file string, diff bool, stdout io.Writer) error {

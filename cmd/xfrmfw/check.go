@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
 
 func checkCommand(o *options) *cobra.Command {
@@ -28,7 +30,7 @@ for, names each difference, and exits with 3 if there is one. It changes nothing
 			}
 			out := cmd.OutOrStdout()
 			if change.Empty() {
-				_, err := fmt.Fprintf(out, "in sync: %s\n", plural(len(w.set.Tunnels), "tunnel"))
+				_, err := fmt.Fprintf(out, "in sync: %s\n", text.Count(len(w.set.Tunnels), "tunnel"))
 				return err
 			}
 			for _, d := range change.Differences {
@@ -36,7 +38,7 @@ for, names each difference, and exits with 3 if there is one. It changes nothing
 					return err
 				}
 			}
-			_, _ = fmt.Fprintf(out, "out of sync: %s; xfrmfw apply mends it\n", plural(len(change.Differences), "difference"))
+			_, _ = fmt.Fprintf(out, "out of sync: %s; xfrmfw apply mends it\n", text.Count(len(change.Differences), "difference"))
 			return errFindings
 		},
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 )
@@ -83,7 +85,7 @@ func reportCleared(change firewall.Change, out outcome, stdout io.Writer) error 
 	}
 	line := "nothing to clear"
 	if out.steps > 0 {
-		line = fmt.Sprintf("cleared: %s and %s removed", plural(out.counts.Deleted, "chain"), plural(out.counts.Jumps, "jump"))
+		line = fmt.Sprintf("cleared: %s and %s removed", text.Count(out.counts.Deleted, "chain"), text.Count(out.counts.Jumps, "jump"))
 	}
 	if _, err := fmt.Fprintln(stdout, line); err != nil {
 		return err

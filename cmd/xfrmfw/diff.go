@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
@@ -50,8 +51,8 @@ func diffText(changes []firewall.ChainChange, named map[string]string) string {
 		}
 	}
 	fmt.Fprintf(&b, "\n# %s added, %d removed, %d moved; %s new, %d deleted; %s set\n",
-		plural(ops[firewall.LineAdded], "rule"), ops[firewall.LineRemoved], ops[firewall.LineMoved],
-		plural(kinds[firewall.ChainNew], "chain"), kinds[firewall.ChainGone], plural(jumps, "jump"))
+		text.Count(ops[firewall.LineAdded], "rule"), ops[firewall.LineRemoved], ops[firewall.LineMoved],
+		text.Count(kinds[firewall.ChainNew], "chain"), kinds[firewall.ChainGone], text.Count(jumps, "jump"))
 	return b.String()
 }
 

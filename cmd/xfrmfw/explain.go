@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/explain"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )

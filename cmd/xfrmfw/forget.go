@@ -8,7 +8,9 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
@@ -66,7 +68,7 @@ func forget(ctx context.Context, o *options, word string, stdout, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(stdout, "forgotten: %s\n", plural(len(held)-len(kept), "pair")); err != nil {
+	if _, err := fmt.Fprintf(stdout, "forgotten: %s\n", text.Count(len(held)-len(kept), "pair")); err != nil {
 		return err
 	}
 	return apply(ctx, o, "apply", stdout, stderr)

@@ -12,6 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -183,7 +184,7 @@ func (g *gateway) remember(w wanted) {
 	}
 	fresh, refused := firewall.Remember(g.memory, w.result.Guards, w.set, w.snapshot.Host, g.config.Guard, time.Now().Unix())
 	if refused > 0 {
-		g.warnings = append(g.warnings, fmt.Sprintf("the memory has no room for %s: name them under guard: pairs:", plural(refused, "pair")))
+		g.warnings = append(g.warnings, fmt.Sprintf("the memory has no room for %s: name them under guard: pairs:", text.Count(refused, "pair")))
 	}
 	if !memory.Changed(g.memory, fresh) {
 		return

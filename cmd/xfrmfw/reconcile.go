@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -38,7 +39,7 @@ func (g *gateway) reconcile(ctx context.Context) (outcome, error) {
 		}
 		out.wanted = w
 		if why := w.result.Unenforceable; g.insist && len(why) > 0 {
-			return out, fmt.Errorf("cross_check: enforce would drop what can't be tagged: %s: have the IKE daemon set the tag (set_mark_in), or write cross_check: observe", firewall.Few(why))
+			return out, fmt.Errorf("cross_check: enforce would drop what can't be tagged: %s: have the IKE daemon set the tag (set_mark_in), or write cross_check: observe", text.FirstOf(why))
 		}
 		if !change.Empty() {
 			var again bool

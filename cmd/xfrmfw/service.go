@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
-	"unicode"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
 
 // service is what systemd is told, if it started us: everything here does
@@ -25,10 +25,10 @@ func newService() *service {
 }
 
 func (s *service) ready(state string) {
-	_, _ = sd.SdNotify(false, sd.SdNotifyReady+"\nSTATUS="+oneLine(state))
+	_, _ = sd.SdNotify(false, sd.SdNotifyReady+"\nSTATUS="+text.OneLine(state))
 }
 
-func (s *service) status(state string) { _, _ = sd.SdNotify(false, "STATUS="+oneLine(state)) }
+func (s *service) status(state string) { _, _ = sd.SdNotify(false, "STATUS="+text.OneLine(state)) }
 
 func (s *service) stopping() { _, _ = sd.SdNotify(false, sd.SdNotifyStopping) }
 
@@ -74,18 +74,5 @@ func (l logger) line(level int, kind, format string, args ...any) {
 	if l.journal {
 		prefix = fmt.Sprintf("<%d>", level)
 	}
-	_, _ = fmt.Fprintf(l.w, "%sxfrmfw: %s%s\n", prefix, kind, oneLine(fmt.Sprintf(format, args...)))
-}
-
-// oneLine keeps a text that others had a part in from being taken for several.
-func oneLine(text string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n':
-			return '|'
-		case !unicode.IsPrint(r):
-			return '?'
-		}
-		return r
-	}, strings.TrimSpace(text))
+	_, _ = fmt.Fprintf(l.w, "%sxfrmfw: %s%s\n", prefix, kind, text.OneLine(fmt.Sprintf(format, args...)))
 }

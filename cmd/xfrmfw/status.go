@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 )

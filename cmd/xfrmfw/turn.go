@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
@@ -142,7 +143,7 @@ func (d *daemon) read(ctx context.Context) error {
 func (d *daemon) drift(differences []firewall.Difference) {
 	d.measure.recorder.Repaired()
 	const most = 5
-	d.log.warn("others changed the rules, which is mended: %s", plural(len(differences), "difference"))
+	d.log.warn("others changed the rules, which is mended: %s", text.Count(len(differences), "difference"))
 	for i, difference := range differences {
 		if i == most {
 			d.log.warn("and %d more", len(differences)-most)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -59,7 +60,7 @@ func outOfSync(in Input) []Finding {
 		return nil
 	}
 	f := Finding{
-		Severity: Error, Seen: fmt.Sprintf("%s between the live rules and the wanted ones: %s", count(len(lines), "difference"), some(lines)),
+		Severity: Error, Seen: fmt.Sprintf("%s between the live rules and the wanted ones: %s", text.Count(len(lines), "difference"), text.FirstOf(lines)),
 		Breaks: "tunnels may be cut, and what claims to be their traffic may pass",
 		Mend:   []string{"xfrmfw apply"},
 	}
@@ -101,7 +102,7 @@ func ahead(in Input) []Finding {
 				continue
 			}
 			f := Finding{
-				Severity: Warning, Seen: fmt.Sprintf("%s %s: ahead of our jump: %s", rs.Family, h.Table, some(lines)),
+				Severity: Warning, Seen: fmt.Sprintf("%s %s: ahead of our jump: %s", rs.Family, h.Table, text.FirstOf(lines)),
 				Breaks: "what it accepts is not held to in:, out: and lockdown:",
 				Mend:   []string{"xfrmfw apply", "# after the program that wrote the rule, each time; or let xfrmfw daemon run"},
 			}
@@ -280,7 +281,7 @@ func (in Input) networks(family firewall.Family) string {
 		}
 	}
 	slices.Sort(all)
-	return some(slices.Compact(all))
+	return text.FirstOf(slices.Compact(all))
 }
 
 // program is the iptables of a family, of a variant if one is named.
@@ -293,20 +294,4 @@ func program(family firewall.Family, variant string) string {
 		name += "-" + variant
 	}
 	return name
-}
-
-// some joins the first few of a list.
-func some(all []string) string {
-	const few = 3
-	if len(all) <= few {
-		return strings.Join(all, "; ")
-	}
-	return fmt.Sprintf("%s; and %d more", strings.Join(all[:few], "; "), len(all)-few)
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -30,7 +31,7 @@ func forwarding(in Input) []Finding {
 		}
 		if len(names) > 0 {
 			found = append(found, Finding{
-				Severity: Warning, Seen: fmt.Sprintf("%s = 0, and these tunnels serve a network: %s", v.key, some(names)),
+				Severity: Warning, Seen: fmt.Sprintf("%s = 0, and these tunnels serve a network: %s", v.key, text.FirstOf(names)),
 				Breaks: "this host takes the tunnels' traffic for itself only; nothing gets to the network behind it, or from there",
 				Mend:   []string{fmt.Sprintf("sysctl -w %s=1    # and in /etc/sysctl.d", v.key)},
 			})
@@ -169,7 +170,7 @@ func redirects(in Input) []Finding {
 		slices.Sort(networks)
 		if networks = slices.Compact(networks); len(networks) > 0 {
 			found = append(found, Finding{
-				Severity: Warning, Seen: fmt.Sprintf("send_redirects is set on %s, by which both the peer and %s are reached", l.Name, some(networks)),
+				Severity: Warning, Seen: fmt.Sprintf("send_redirects is set on %s, by which both the peer and %s are reached", l.Name, text.FirstOf(networks)),
 				Breaks: "the kernel tells the hosts there to send the tunnel's traffic to the next router themselves: it then goes in clear, past this host",
 				Mend:   []string{fmt.Sprintf("sysctl -w net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.%s.send_redirects=0", word(l.Name))},
 			})

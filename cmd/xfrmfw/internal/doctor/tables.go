@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor/nft"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -54,7 +55,7 @@ func nftDrops(in Input) []Finding {
 				continue
 			}
 			found = append(found, Finding{
-				Severity: Error, Seen: fmt.Sprintf("%s drops %s", where(t, c, fate), some(unique(what))),
+				Severity: Error, Seen: fmt.Sprintf("%s drops %s", where(t, c, fate), text.FirstOf(unique(what))),
 				Breaks: "xfrmfw accepts it, but an accept in iptables does not bind another table's chain",
 				Mend:   in.mendNFT(t, c, unique(lines), hit),
 			})
@@ -361,7 +362,7 @@ func nftNAT(in Input) []Finding {
 		}
 		t, c := at(p)
 		found = append(found, Finding{
-			Severity: Error, Seen: fmt.Sprintf("%s rewrites %s", where(t, c, fates[p]), some(unique(what[p]))),
+			Severity: Error, Seen: fmt.Sprintf("%s rewrites %s", where(t, c, fates[p]), text.FirstOf(unique(what[p]))),
 			Breaks: "it no longer fits its policy: it is dropped as a leak, or leaves in clear",
 			Mend:   mendNAT(t, c),
 		})

@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
@@ -50,10 +50,8 @@ func (r Report) WriteJSON(w io.Writer) error {
 	return nil
 }
 
-const (
-	textWidth = 100
-	indent    = "        "
-)
+// textWidth is the width of the lines that may be broken.
+const textWidth = 100
 
 // WriteText writes the report for a person to read. What was seen is one line, so
 // that it can be searched for, and lines that mend are never broken.
@@ -62,57 +60,27 @@ func (r Report) WriteText(w io.Writer) error {
 	counts := make(map[Severity]int)
 	for _, f := range r.Findings {
 		counts[f.Severity]++
-		b.WriteString(string(f.Severity) + ": " + clean(f.Seen) + " [" + f.Check + "]\n")
-		wrap(&b, "  breaks  ", "  "+indent, f.Breaks)
+		b.WriteString(string(f.Severity) + ": " + text.Visible(f.Seen) + " [" + f.Check + "]\n")
+		for _, line := range text.Wrap(textWidth, "  breaks  ", text.Visible(f.Breaks)) {
+			b.WriteString(line + "\n")
+		}
 		label := "  mend    "
 		for _, line := range f.Mend {
-			b.WriteString(label + clean(line) + "\n")
-			label = "  " + indent
+			b.WriteString(label + text.Visible(line) + "\n")
+			label = strings.Repeat(" ", len(label))
 		}
 		b.WriteByte('\n')
 	}
 	if len(r.Findings) == 0 {
 		fmt.Fprintf(&b, "no findings: looked for %d kinds\n", r.Checks)
 	} else {
-		fmt.Fprintf(&b, "%s: %s, %s, %s\n", count(len(r.Findings), "finding"),
-			count(counts[Error], "error"), count(counts[Warning], "warning"), count(counts[Note], "note"))
+		fmt.Fprintf(&b, "%s: %s, %s, %s\n", text.Count(len(r.Findings), "finding"),
+			text.Count(counts[Error], "error"), text.Count(counts[Warning], "warning"), text.Count(counts[Note], "note"))
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write findings: %w", err)
 	}
 	return nil
-}
-
-// wrap writes text broken at spaces, with a prefix before the first line and
-// another before the rest.
-func wrap(b *strings.Builder, first, rest, text string) {
-	line, empty := first, true
-	for _, word := range strings.Fields(clean(text)) {
-		if !empty && len(line)+1+len(word) > textWidth {
-			b.WriteString(line + "\n")
-			line, empty = rest, true
-		}
-		if !empty {
-			line += " "
-		}
-		line += word
-		empty = false
-	}
-	b.WriteString(line + "\n")
-}
-
-// clean shows what could steer a terminal as its code: other programs' rules
-// carry comments of all kinds.
-func clean(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		if unicode.IsPrint(r) && r != unicode.ReplacementChar {
-			b.WriteRune(r)
-			continue
-		}
-		b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
-	}
-	return b.String()
 }
 
 // word is a name as it may stand in a command: one with other characters than

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -34,7 +35,7 @@ func missingInterfaces(in Input) []Finding {
 			dev = word(up[0].Name)
 		}
 		found = append(found, Finding{
-			Severity: Error, Seen: fmt.Sprintf("policies with if_id %d (tunnel %s), and no xfrm interface with it in this network", id, some(names[id])),
+			Severity: Error, Seen: fmt.Sprintf("policies with if_id %d (tunnel %s), and no xfrm interface with it in this network", id, text.FirstOf(names[id])),
 			Breaks: "nothing gets into the tunnel, and what comes out of it is dropped",
 			Mend:   []string{fmt.Sprintf("ip link add ipsec%d type xfrm dev %s if_id %d && ip link set ipsec%d up", id, dev, id, id)},
 		})
@@ -68,7 +69,7 @@ func statesAlone(in Input) []Finding {
 		return nil
 	}
 	return []Finding{{
-		Severity: Warning, Seen: fmt.Sprintf("%s without policies: %s", count(len(lines), "state"), some(lines)),
+		Severity: Warning, Seen: fmt.Sprintf("%s without policies: %s", text.Count(len(lines), "state"), text.FirstOf(lines)),
 		Breaks: "what comes out of them is dropped by the kernel (XfrmInNoPols) or goes unverified, and nothing goes in",
 		Mend:   []string{"# install_policy = yes in the IKE daemon; a left-over: ip xfrm state delete src … dst … proto … spi …, or restart the connection"},
 	}}
@@ -89,14 +90,14 @@ func policiesAlone(in Input) []Finding {
 	var found []Finding
 	if len(half) > 0 {
 		found = append(found, Finding{
-			Severity: Warning, Seen: "policies with states in one direction only: tunnel " + some(half),
+			Severity: Warning, Seen: "policies with states in one direction only: tunnel " + text.FirstOf(half),
 			Breaks: "traffic goes one way, and no answer comes",
 			Mend:   []string{"swanctl --terminate --ike NAME; swanctl --initiate --child NAME    # negotiates both anew"},
 		})
 	}
 	if len(none) > 0 {
 		found = append(found, Finding{
-			Severity: Note, Seen: "policies without states: tunnel " + some(none),
+			Severity: Note, Seen: "policies without states: tunnel " + text.FirstOf(none),
 			Breaks: "it is down, or a trap that waits for traffic; its traffic is held or dropped, never sent in clear",
 			Mend:   []string{"swanctl --initiate --child NAME"},
 		})
@@ -177,7 +178,7 @@ func offload(in Input) []Finding {
 	var found []Finding
 	for reason, names := range reasons {
 		f := Finding{
-			Severity: Warning, Seen: fmt.Sprintf("tunnel %s: %s", some(names), reason),
+			Severity: Warning, Seen: fmt.Sprintf("tunnel %s: %s", text.FirstOf(names), reason),
 			Breaks: "no rule can tag the outer packet: the tunnel's traffic is known by the policy match alone (policy-only)",
 			Mend:   []string{fmt.Sprintf("set_mark_in = %#x/%#x    # swanctl.conf, in connections.NAME.children.NAME", in.Config.Marks.Tag, in.Config.Marks.Tag)},
 		}
@@ -203,7 +204,7 @@ func ignored(in Input) []Finding {
 		return nil
 	}
 	return []Finding{{
-		Severity: Warning, Seen: fmt.Sprintf("no rule is made for %s: %s", count(len(lines), "object"), some(lines)),
+		Severity: Warning, Seen: fmt.Sprintf("no rule is made for %s: %s", text.Count(len(lines), "object"), text.FirstOf(lines)),
 		Breaks: "what they protect is neither verified nor guarded",
 		Mend:   []string{"xfrmfw status --verbose    # lists them all, under ignored"},
 	}}
@@ -245,7 +246,7 @@ func decommissioned(in Input) []Finding {
 		return nil
 	}
 	return []Finding{{
-		Severity: Warning, Seen: fmt.Sprintf("%s of a tunnel that has been gone for long: %s", count(len(lines), "remembered pair"), some(lines)),
+		Severity: Warning, Seen: fmt.Sprintf("%s of a tunnel that has been gone for long: %s", text.Count(len(lines), "remembered pair"), text.FirstOf(lines)),
 		Breaks: "if the tunnel was given up, these networks stay cut off from each other until then; if not, ask why it is down",
 		Mend:   []string{"xfrmfw forget " + first + "    # if it was given up"},
 	}}

@@ -136,7 +136,7 @@ func TestVerdicts(t *testing.T) {
 			v := e.Verdict
 			if v.Action != test.action || v.By != test.by || v.Case != test.number || reqid != test.reqid || e.Packet.Way != test.way {
 				t.Errorf("%s by %s, case %q, reqid %d, %s; want %s by %s, case %q, reqid %d, %s\n%s",
-					v.Action, v.By, v.Case, reqid, e.Packet.Way, test.action, test.by, test.number, test.reqid, test.way, text(t, e))
+					v.Action, v.By, v.Case, reqid, e.Packet.Way, test.action, test.by, test.number, test.reqid, test.way, textOf(t, e))
 			}
 		})
 	}
@@ -185,13 +185,13 @@ func TestGuards(t *testing.T) {
 			}
 			v := e.Verdict
 			if v.Action != test.action || v.By != Ours || v.Case != test.number || e.Tunnel == nil || e.Tunnel.ID != test.tunnel || e.Tunnel.State != "remembered" {
-				t.Errorf("%s, case %s, tunnel %v; want %s, case %s, %s\n%s", v.Action, v.Case, e.Tunnel, test.action, test.number, test.tunnel, text(t, e))
+				t.Errorf("%s, case %s, tunnel %v; want %s, case %s, %s\n%s", v.Action, v.Case, e.Tunnel, test.action, test.number, test.tunnel, textOf(t, e))
 			}
 		})
 	}
 }
 
-func text(t *testing.T, e Explanation) string {
+func textOf(t *testing.T, e Explanation) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := e.WriteText(&b); err != nil {

@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
@@ -83,23 +84,17 @@ func (v Verdict) words(k walker, p passage, live firewall.Save, isLive bool) str
 	case v.Action == Rejected:
 		return fmt.Sprintf("rejected in %s %s, %s", k.at.table, k.at.chain, what)
 	}
-	text := "returned to the rest of the firewall, " + what
+	returned := "returned to the rest of the firewall, " + what
 	if !isLive {
-		return text
+		return returned
 	}
 	rest := firewall.RestOf(live, k.at.table, k.at.chain)
 	if rest.Policy == "" {
 		rest.Policy = "ACCEPT"
 	}
-	return fmt.Sprintf("%s; there, %s of others in %s %s, then its policy %s", text, plural(rest.After, "rule"), k.at.table, k.at.chain, rest.Policy)
-}
-
-func plural(n int, noun string) string {
-	switch n {
-	case 0:
-		return "no " + noun + "s"
-	case 1:
-		return "1 " + noun
+	others := text.Count(rest.After, "rule")
+	if rest.After == 0 {
+		others = "no rules"
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return fmt.Sprintf("%s; there, %s of others in %s %s, then its policy %s", returned, others, k.at.table, k.at.chain, rest.Policy)
 }

@@ -107,7 +107,7 @@ func (t *Tunnels) Collect(to chan<- prometheus.Metric) {
 func (t *Tunnels) collect(s sink, id string, of tunnel) {
 	d := t.descs
 	if id != other {
-		id = clean(id)
+		id = labelValue(id)
 		s.gauge(d.up, truth(of.up), id, of.name)
 		s.gauge(d.info, 1, id, of.name, of.evidence)
 	}

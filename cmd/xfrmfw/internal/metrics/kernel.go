@@ -55,7 +55,7 @@ func readKernelErrors(from io.Reader) []kernelError {
 	lines := bufio.NewScanner(io.LimitReader(from, 64<<10))
 	for lines.Scan() {
 		words := strings.Fields(lines.Text())
-		if len(words) != 2 || !strings.HasPrefix(words[0], "Xfrm") || clean(words[0]) != words[0] || seen[words[0]] {
+		if len(words) != 2 || !strings.HasPrefix(words[0], "Xfrm") || labelValue(words[0]) != words[0] || seen[words[0]] {
 			continue
 		}
 		n, err := strconv.ParseUint(words[1], 10, 64)

@@ -159,7 +159,7 @@ func (t *totals) choose(all []status.Tunnel, limit int) map[string]tunnel {
 	for _, of := range chosen {
 		to := tunnel{up: of.State == status.Up, evidence: string(of.Evidence), sums: t.tunnels[of.ID].sums}
 		if of.Configured {
-			to.name = clean(of.Name)
+			to.name = labelValue(of.Name)
 		}
 		tunnels[of.ID] = to
 	}
@@ -169,9 +169,9 @@ func (t *totals) choose(all []status.Tunnel, limit int) map[string]tunnel {
 // maxLabel bounds what is served of a name.
 const maxLabel = 64
 
-// clean reduces text to what needs no quoting anywhere. Names of the
+// labelValue reduces text to characters that need no quoting anywhere. Names of the
 // configuration, and the kernel's own, are that already.
-func clean(text string) string {
+func labelValue(text string) string {
 	if len(text) > maxLabel {
 		text = text[:maxLabel]
 	}

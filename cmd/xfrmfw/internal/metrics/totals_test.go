@@ -140,7 +140,7 @@ func TestClean(t *testing.T) {
 		"M\xfcnchen\x00":     "M_nchen_",
 		"":                   "",
 	} {
-		if got := clean(text); got != want {
+		if got := labelValue(text); got != want {
 			t.Errorf("%q: got %q, want %q", text, got, want)
 		}
 	}

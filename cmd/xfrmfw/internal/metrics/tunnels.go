@@ -172,14 +172,14 @@ func (r *reading) take(s State, sum totals, most int) {
 	r.tunnels, r.host = sum.tunnels, sum.host
 	r.named = make(map[string]bool)
 	for _, name := range s.Names {
-		if name = clean(name); name != "" && len(r.named) < most {
+		if name = labelValue(name); name != "" && len(r.named) < most {
 			r.named[name] = false
 		}
 	}
 	r.states = map[status.State]int{status.Up: 0, status.Down: 0}
 	for _, of := range s.Report.Tunnels {
 		r.states[of.State]++
-		if name := clean(of.Name); of.Configured && of.State == status.Up {
+		if name := labelValue(of.Name); of.Configured && of.State == status.Up {
 			if _, ok := r.named[name]; ok {
 				r.named[name] = true
 			}

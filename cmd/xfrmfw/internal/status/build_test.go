@@ -194,45 +194,6 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-func TestEscape(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		text string
-		most int
-		want string
-	}{
-		{"office", 10, "office"},
-		{"M\u00fcnchen \u6771\u4eac", 20, "M\u00fcnchen \u6771\u4eac"},
-		{"a\x1bb\n\x7f", 20, `a\x1bb\x0a\x7f`},
-		{"\xff\u009b\u202e", 30, `\xff\u{9b}\u{202e}`},
-		{`\x1b`, 10, `\\x1b`},
-		{"0123456789", 10, "0123456789"},
-		{"0123456789a", 10, "0123456..."},
-		{"012345\x1b", 10, `012345\x1b`},
-		{"0123456\x1b", 10, `0123456...`},
-		{"\u6771\u4eac\u6771\u4eac\u6771\u4eac", 10, "\u6771\u4eac\u6771..."},
-	} {
-		if got := escape(tt.text, tt.most); got != tt.want || columns(got) > tt.most {
-			t.Errorf("escape(%q, %d) = %s, want %s", tt.text, tt.most, got, tt.want)
-		}
-	}
-}
-
-func FuzzEscape(f *testing.F) {
-	f.Add("a\x1b\u202e\xff", 9)
-	f.Fuzz(func(t *testing.T, text string, most int) {
-		most = 5 + max(0, most)%200
-		for _, got := range []string{escape(text, most), label(text, most)} {
-			if strings.ContainsFunc(got, unseen) {
-				t.Errorf("%q holds what is not seen", got)
-			}
-		}
-		if got := escape(text, most); columns(got) > most {
-			t.Errorf("%q takes %d columns, want at most %d", got, columns(got), most)
-		}
-	})
-}
-
 func BenchmarkBuild(b *testing.B) {
 	for _, n := range []int{1000, 10000} {
 		in := large(b, n)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
@@ -26,7 +27,7 @@ const maxText = 300
 func (p *page) detail(t Tunnel, shared map[string]int) {
 	title := t.ID
 	if t.Name != "" {
-		title = label(t.Name, 60) + " (" + t.ID + ")"
+		title = text.Label(t.Name, 60) + " (" + t.ID + ")"
 	}
 	p.line(title + ": " + string(t.State))
 	p.field("connection", t.Connection)
@@ -35,7 +36,7 @@ func (p *page) detail(t Tunnel, shared map[string]int) {
 	if len(t.VirtualIPs) > 0 {
 		labels := make([]string, len(t.VirtualIPs))
 		for i, ip := range t.VirtualIPs {
-			labels[i] = label(ip, 50)
+			labels[i] = text.Label(ip, 50)
 		}
 		p.wrap("  virtual IP  ", strings.Join(labels, ", "))
 	}
@@ -53,7 +54,7 @@ func (p *page) detail(t Tunnel, shared map[string]int) {
 	}
 	evidence := string(t.Evidence)
 	if t.Reason != "" {
-		evidence += ": " + escape(t.Reason, maxText)
+		evidence += ": " + text.Escape(t.Reason, maxText)
 	}
 	p.wrap("  evidence    ", evidence)
 	if p.live {
@@ -65,9 +66,9 @@ func (p *page) detail(t Tunnel, shared map[string]int) {
 }
 
 // field writes a labelled line of what may be a peer's own words.
-func (p *page) field(name, text string) {
-	if text != "" {
-		p.wrap(fmt.Sprintf("  %-12s", name), label(text, maxText))
+func (p *page) field(name, value string) {
+	if value != "" {
+		p.wrap(fmt.Sprintf("  %-12s", name), text.Label(value, maxText))
 	}
 }
 
@@ -123,7 +124,7 @@ func (p *page) sa(sa SA, reason string) {
 	p.line(fmt.Sprintf("  %-3s %s  %-22s  age %-7s  %10s pkts  %9s  %s",
 		sa.Dir, sa.SPI, proto, duration(sa.AgeSeconds), count(sa.Packets), size(sa.Bytes), evidence))
 	if sa.Dir == "in" && sa.Reason != "" && sa.Reason != reason {
-		p.wrap("      ", escape(sa.Reason, maxText))
+		p.wrap("      ", text.Escape(sa.Reason, maxText))
 	}
 }
 
@@ -172,7 +173,7 @@ func kindOf(r Rule) kind { return kind{r.Family, r.Table, rootOf(r.Chain), r.Pur
 // sum makes one line of rules of one kind.
 func sum(rules []Rule) Rule {
 	s := rules[0]
-	s.ID = plural(len(rules), "rule")
+	s.ID = text.Count(len(rules), "rule")
 	for _, r := range rules[1:] {
 		s.Packets += r.Packets
 		s.Bytes += r.Bytes
@@ -190,8 +191,8 @@ func (p *page) rule(r Rule, flag string) {
 		counters = fmt.Sprintf("%8s pkts %9s ", count(r.Packets), size(r.Bytes))
 	}
 	p.line(fmt.Sprintf("     %1s %s %-6s %-28s %-12s %s%s",
-		flag, r.Family, r.Table, escape(r.Chain, 28), escape(string(r.Purpose), 12), counters, r.ID))
+		flag, r.Family, r.Table, text.Escape(r.Chain, 28), text.Escape(string(r.Purpose), 12), counters, r.ID))
 	if p.options.Verbose && r.Rule != "" {
-		p.wrap("         ", escape(r.Rule, 2000))
+		p.wrap("         ", text.Escape(r.Rule, 2000))
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
 
 // WriteJSON writes the report as indented JSON with a newline at the end. Every
@@ -17,14 +19,14 @@ func (r Report) WriteJSON(w io.Writer) error { return r.writeJSON(w, "  ") }
 func (r Report) WriteJSONLine(w io.Writer) error { return r.writeJSON(w, "") }
 
 func (r Report) writeJSON(w io.Writer, indent string) error {
-	var text bytes.Buffer
-	e := json.NewEncoder(&text)
+	var form bytes.Buffer
+	e := json.NewEncoder(&form)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", indent)
 	if err := e.Encode(r); err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}
-	if _, err := w.Write(visible(text.Bytes())); err != nil {
+	if _, err := w.Write(visible(form.Bytes())); err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}
 	return nil
@@ -32,23 +34,23 @@ func (r Report) writeJSON(w io.Writer, indent string) error {
 
 // visible escapes what is not visible in JSON. encoding/json does so for the
 // control characters of ASCII only, and all others can only stand in strings.
-func visible(text []byte) []byte {
-	out := make([]byte, 0, len(text))
-	for i := 0; i < len(text); {
-		if c := text[i]; c < 0x7f {
+func visible(form []byte) []byte {
+	out := make([]byte, 0, len(form))
+	for i := 0; i < len(form); {
+		if c := form[i]; c < 0x7f {
 			out = append(out, c)
 			i++
 			continue
 		}
-		r, size := utf8.DecodeRune(text[i:])
+		r, size := utf8.DecodeRune(form[i:])
 		switch {
-		case r >= 0x10000 && unseen(r):
+		case r >= 0x10000 && text.Unseen(r):
 			high, low := utf16.EncodeRune(r)
 			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
-		case unseen(r):
+		case text.Unseen(r):
 			out = fmt.Appendf(out, `\u%04x`, r)
 		default:
-			out = append(out, text[i:i+size]...)
+			out = append(out, form[i:i+size]...)
 		}
 		i += size
 	}

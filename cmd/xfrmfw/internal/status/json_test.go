@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -166,32 +167,32 @@ func TestHostile(t *testing.T) {
 	in.Live[xfrm.IPv4] = save
 	r := Build(in)
 
-	text := jsonOf(t, r)
-	for what, text := range map[string]string{"text": textOf(t, r, TextOptions{}), "verbose text": textOf(t, r, TextOptions{Verbose: true}), "JSON": text} {
-		if !utf8.ValidString(text) {
+	printed := jsonOf(t, r)
+	for what, form := range map[string]string{"text": textOf(t, r, TextOptions{}), "verbose text": textOf(t, r, TextOptions{Verbose: true}), "JSON": printed} {
+		if !utf8.ValidString(form) {
 			t.Errorf("%s: not UTF-8", what)
 		}
-		for _, c := range text {
-			if c != '\n' && unseen(c) {
+		for _, c := range form {
+			if c != '\n' && text.Unseen(c) {
 				t.Errorf("%s holds %U", what, c)
 			}
 		}
 		if what != "JSON" {
-			checkWidth(t, text)
-			if strings.Count(text, "\nwarnings\n") != 1 {
+			checkWidth(t, form)
+			if strings.Count(form, "\nwarnings\n") != 1 {
 				t.Errorf("%s: a peer could write a heading", what)
 			}
 		}
 	}
 	var got documented
-	if err := json.Unmarshal([]byte(text), &got); err != nil {
+	if err := json.Unmarshal([]byte(printed), &got); err != nil {
 		t.Fatal(err)
 	}
 	want := strings.ToValidUTF8(strings.ReplaceAll(hostile, "\xff\xfe", "\ufffd\ufffd"), "?")
 	if diff := cmp.Diff(want, got.Tunnels[0].Name); diff != "" {
 		t.Errorf("a name that is not what it was (-want +got):\n%s", diff)
 	}
-	if _, err := r.Select([]string{hostile + "2"}); err == nil || strings.ContainsFunc(err.Error(), unseen) {
+	if _, err := r.Select([]string{hostile + "2"}); err == nil || strings.ContainsFunc(err.Error(), text.Unseen) {
 		t.Errorf("an unknown name: %v", err)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
 
 // Select returns the report with only those tunnels that one of the words
@@ -32,7 +34,7 @@ func (r Report) Select(names []string) (Report, error) {
 	}
 	if i := slices.IndexFunc(words, func(w word) bool { return !w.found }); i >= 0 {
 		return Report{}, fmt.Errorf("no tunnel is named %s: give an ID, name, reqid or peer address that status without arguments lists",
-			label(names[i], 80))
+			text.Label(names[i], 80))
 	}
 	r.Tunnels = selected
 	return r, nil

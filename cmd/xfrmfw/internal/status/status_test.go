@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
 
 func TestGolden(t *testing.T) {
@@ -62,10 +64,10 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-func checkWidth(t *testing.T, text string) {
+func checkWidth(t *testing.T, page string) {
 	t.Helper()
-	for i, line := range strings.Split(text, "\n") {
-		if n := columns(line); n > lineWidth {
+	for i, line := range strings.Split(page, "\n") {
+		if n := text.Columns(line); n > lineWidth {
 			t.Errorf("line %d takes %d columns: %s", i+1, n, line)
 		}
 		if strings.HasSuffix(line, " ") {

@@ -3,6 +3,8 @@ package status
 import (
 	"fmt"
 	"strings"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
 
 // The widest that a column of the table is made, as long as there are rows that
@@ -19,14 +21,14 @@ func (p *page) table() {
 	}
 	name, peer := len("TUNNEL"), len("PEER")
 	for _, t := range p.Tunnels {
-		name = max(name, min(maxNameColumn, columns(t.shown(maxNameColumn))))
-		peer = max(peer, min(maxPeerColumn, columns(open(t.Remote))))
+		name = max(name, min(maxNameColumn, text.Columns(t.shown(maxNameColumn))))
+		peer = max(peer, min(maxPeerColumn, text.Columns(open(t.Remote))))
 	}
 	const fixed = 5 + 11 + 8 + 5*2
 	widths := []int{5, name, peer, lineWidth - fixed - name - peer, 11, 8}
 	widest := len("REMOTE <-> LOCAL")
 	for _, t := range p.Tunnels {
-		widest = max(widest, columns(strings.Join(t.pair(), "")))
+		widest = max(widest, text.Columns(strings.Join(t.pair(), "")))
 	}
 	widths[3] = min(widths[3], widest)
 
@@ -48,19 +50,19 @@ func (p *page) table() {
 func (p *page) row(widths []int, cells ...[]string) {
 	var b strings.Builder
 	used, offset := 0, 0
-	emit := func(text string) {
+	emit := func(cell string) {
 		if used > offset {
 			p.line(b.String())
 			b.Reset()
 			used = 0
 		}
 		b.WriteString(strings.Repeat(" ", offset-used))
-		b.WriteString(text)
-		used = offset + columns(text)
+		b.WriteString(cell)
+		used = offset + text.Columns(cell)
 	}
 	for i, parts := range cells {
 		whole := strings.Join(parts, "")
-		if columns(whole) <= widths[i] {
+		if text.Columns(whole) <= widths[i] {
 			emit(whole)
 		} else {
 			for _, part := range parts {
@@ -81,7 +83,7 @@ func (t Tunnel) shown(most int) string {
 	if t.Name == "" {
 		return t.ID
 	}
-	return label(t.Name, most)
+	return text.Label(t.Name, most)
 }
 
 // open is an address, or a word for one that is not known.

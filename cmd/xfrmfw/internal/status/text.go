@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
@@ -63,50 +64,12 @@ func (p *page) line(text string) {
 	p.out.WriteByte('\n')
 }
 
-// wrap writes text broken at spaces: prefix stands before the first line, and
-// as many spaces before the others.
-func (p *page) wrap(prefix, text string) {
-	indent := strings.Repeat(" ", columns(prefix))
-	current, used := prefix, columns(prefix)
-	empty := true
-	for _, w := range strings.Fields(text) {
-		wide := columns(w)
-		if !empty && used+1+wide > lineWidth {
-			p.line(current)
-			current, used, empty = indent, len(indent), true
-		}
-		if !empty {
-			current += " "
-			used++
-		}
-		// A word that fits no line is broken: a base64 identity, say.
-		for len(indent)+wide > lineWidth {
-			part := beginning(w, lineWidth-used)
-			p.line(current + part)
-			w = w[len(part):]
-			wide = columns(w)
-			current, used = indent, len(indent)
-		}
-		current += w
-		used += wide
-		empty = false
+// wrap writes text broken at spaces: prefix begins the first line, and as many spaces
+// the others.
+func (p *page) wrap(prefix, words string) {
+	for _, line := range text.Wrap(lineWidth, prefix, words) {
+		p.line(line)
 	}
-	p.line(current)
-}
-
-// beginning is the longest one of a word that takes no more columns.
-func beginning(w string, most int) string {
-	n := 0
-	for i, r := range w {
-		n++
-		if wide(r) {
-			n++
-		}
-		if n > max(most, 2) {
-			return w[:i]
-		}
-	}
-	return w
 }
 
 // head writes what is true of the whole host.
@@ -114,7 +77,7 @@ func (p *page) head() {
 	sync := "in sync"
 	switch p.InSync {
 	case OutOfSync:
-		sync = "OUT OF SYNC (" + plural(len(p.Differences), "difference") + ")"
+		sync = "OUT OF SYNC (" + text.Count(len(p.Differences), "difference") + ")"
 	case SyncUnknown:
 		sync = "from a snapshot, without live rules"
 	}
@@ -135,16 +98,16 @@ func (p *page) head() {
 		p.line("        " + strings.Join(second, ", "))
 	}
 	if p.Daemon.LastError != "" {
-		p.wrap("        last error: ", escape(p.Daemon.LastError, 1000))
+		p.wrap("        last error: ", text.Escape(p.Daemon.LastError, 1000))
 	}
 
 	states := map[State]int{}
 	for _, t := range p.Tunnels {
 		states[t.State]++
 	}
-	third := plural(len(p.Tunnels), "tunnel")
+	third := text.Count(len(p.Tunnels), "tunnel")
 	if len(p.Tunnels) < p.total {
-		third = fmt.Sprintf("%d of %s", len(p.Tunnels), plural(p.total, "tunnel"))
+		third = fmt.Sprintf("%d of %s", len(p.Tunnels), text.Count(p.total, "tunnel"))
 	}
 	for _, s := range [...]State{Up, Down, Remembered} {
 		if states[s] > 0 {
@@ -155,7 +118,7 @@ func (p *page) head() {
 		third += fmt.Sprintf("; %d ignored", n)
 	}
 	if n := len(p.Warnings); n > 0 {
-		third += "; " + plural(n, "warning")
+		third += "; " + text.Count(n, "warning")
 	}
 	p.line("        " + third)
 }
@@ -171,7 +134,7 @@ func (p *page) daemon() string {
 	}
 	word += fmt.Sprintf(", last reconciled %s ago", duration(max(0, int64(p.at.Sub(at)/time.Second))))
 	if by := p.Daemon.ReconciledBy; by != "" && (by != "daemon" || !p.Daemon.Running) {
-		word += " by " + escape(by, 20)
+		word += " by " + text.Escape(by, 20)
 	}
 	return word
 }
@@ -226,7 +189,7 @@ func (p *page) lists() {
 		p.line("")
 		p.line("warnings")
 		for _, w := range p.Warnings {
-			p.wrap("  ", escape(w, 2000))
+			p.wrap("  ", text.Escape(w, 2000))
 		}
 	}
 }
@@ -253,18 +216,18 @@ func (p *page) guards() {
 		}
 		texts = append(texts, text)
 	}
-	p.line(fmt.Sprintf("guarded  %s: %d live, %d remembered, %d configured", plural(len(p.Guards), "pair"),
+	p.line(fmt.Sprintf("guarded  %s: %d live, %d remembered, %d configured", text.Count(len(p.Guards), "pair"),
 		by[string(firewall.LiveGuard)], by[string(firewall.MemoryGuard)], by[string(firewall.ConfigGuard)]))
 	p.items(texts)
 }
 
 // items writes the first lines of a list, or all.
 func (p *page) items(texts []string) {
-	for i, text := range texts {
+	for i, item := range texts {
 		if i == shortList && len(texts) > shortList+1 && !p.options.Verbose {
 			p.line(fmt.Sprintf("  and %d more (--verbose)", len(texts)-i))
 			return
 		}
-		p.wrap("  ", escape(text, 2000))
+		p.wrap("  ", text.Escape(item, 2000))
 	}
 }

@@ -49,10 +49,3 @@ func duration(seconds int64) string {
 	}
 	return fmt.Sprintf("%ds", int64(d/time.Second))
 }
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}

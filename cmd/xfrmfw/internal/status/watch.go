@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
 
 // WatchOptions say how a report is laid out for status --watch.
@@ -56,32 +58,12 @@ const (
 )
 
 // put fits text to the width.
-func (v view) put(s style, text string) string {
-	text = strings.TrimRight(fit(text, v.Width), " ")
-	if !v.Color || s == plainText || text == "" {
-		return text
+func (v view) put(s style, words string) string {
+	line := strings.TrimRight(text.Fit(words, v.Width), " ")
+	if !v.Color || s == plainText || line == "" {
+		return line
 	}
-	return "\x1b[" + string(s) + "m" + text + "\x1b[0m"
-}
-
-// fit cuts text that takes more columns than there are.
-func fit(text string, most int) string {
-	if columns(text) <= most {
-		return text
-	}
-	n, used := 0, 0
-	for i, r := range text {
-		w := 1
-		if wide(r) {
-			w = 2
-		}
-		if used+w > most-1 {
-			n = i
-			break
-		}
-		used += w
-	}
-	return text[:n] + "~"
+	return "\x1b[" + string(s) + "m" + line + "\x1b[0m"
 }
 
 func (v view) head() []string {
@@ -90,12 +72,12 @@ func (v view) head() []string {
 		at = v.at.UTC().Format("2006-01-02 15:04:05")
 	}
 	title := fmt.Sprintf("xfrmfw, every %s", v.Interval)
-	if gap := v.Width - columns(title) - len(at); gap > 1 {
+	if gap := v.Width - text.Columns(title) - len(at); gap > 1 {
 		title += strings.Repeat(" ", gap) + at
 	}
 	lines := []string{v.put(bold, title)}
 	if v.Failed != "" {
-		lines = append(lines, v.put(alarm, "can't read now: "+escape(v.Failed, 500)))
+		lines = append(lines, v.put(alarm, "can't read now: "+text.Escape(v.Failed, 500)))
 	}
 	up := 0
 	for _, t := range v.Tunnels {
@@ -103,26 +85,24 @@ func (v view) head() []string {
 			up++
 		}
 	}
-	states := fmt.Sprintf("%s, %d up", plural(len(v.Tunnels), "tunnel"), up)
+	states := fmt.Sprintf("%s, %d up", text.Count(len(v.Tunnels), "tunnel"), up)
 	if len(v.Tunnels) < v.total {
-		states = fmt.Sprintf("%d of %s, %d up", len(v.Tunnels), plural(v.total, "tunnel"), up)
+		states = fmt.Sprintf("%d of %s, %d up", len(v.Tunnels), text.Count(v.total, "tunnel"), up)
 	}
 	if n := len(v.Guards); n > 0 {
-		states += fmt.Sprintf(", %s guarded", plural(n, "pair"))
+		states += fmt.Sprintf(", %s guarded", text.Count(n, "pair"))
 	}
 	sync, how := "in sync", plainText
 	if v.InSync == OutOfSync {
-		sync, how = "OUT OF SYNC ("+plural(len(v.Differences), "difference")+", see xfrmfw check)", alarm
+		sync, how = "OUT OF SYNC ("+text.Count(len(v.Differences), "difference")+", see xfrmfw check)", alarm
 	}
 	daemon := "no daemon"
 	if v.Daemon.Running {
 		daemon = "daemon running"
 	}
-	for _, text := range []string{states + "; " + sync + ", " + daemon} {
-		if columns(text) <= v.Width {
-			lines = append(lines, v.put(how, text))
-			continue
-		}
+	if whole := states + "; " + sync + ", " + daemon; text.Columns(whole) <= v.Width {
+		lines = append(lines, v.put(how, whole))
+	} else {
 		lines = append(lines, v.put(plainText, states), v.put(how, sync+", "+daemon))
 	}
 	return append(lines, "")
@@ -149,14 +129,14 @@ func (c column) gap() int {
 func (v view) columns() []column {
 	name := len("TUNNEL")
 	for _, t := range v.Tunnels {
-		name = max(name, columns(t.shown(maxNameColumn)))
+		name = max(name, text.Columns(t.shown(maxNameColumn)))
 	}
 	// What is always shown takes so much beside the name, with its gaps.
 	const others = 5 + 8 + 7 + 2 + 2 + 1
 	name = min(name, maxNameColumn, max(6, v.Width-others))
 	all := []column{
-		{"STATE", 5, false, false, func(t Tunnel, _ TunnelRates) string { return fit(string(t.State), 5) }},
-		{"TUNNEL", name, false, false, func(t Tunnel, _ TunnelRates) string { return fit(t.shown(maxNameColumn), name) }},
+		{"STATE", 5, false, false, func(t Tunnel, _ TunnelRates) string { return text.Fit(string(t.State), 5) }},
+		{"TUNNEL", name, false, false, func(t Tunnel, _ TunnelRates) string { return text.Fit(t.shown(maxNameColumn), name) }},
 		{"PACKETS", 8, true, false, func(t Tunnel, _ TunnelRates) string { return count(t.PacketsBy.Total()) }},
 		{"/s", 7, true, true, func(_ Tunnel, r TunnelRates) string { return rate(r.Packets) }},
 	}
@@ -169,9 +149,9 @@ func (v view) columns() []column {
 	}
 	in := bytes("in", func(r TunnelRates) float64 { return r.InBytes })
 	out := bytes("out", func(r TunnelRates) float64 { return r.OutBytes })
-	peer := column{"PEER", maxPeerColumn, false, false, func(t Tunnel, _ TunnelRates) string { return fit(open(t.Remote), maxPeerColumn) }}
+	peer := column{"PEER", maxPeerColumn, false, false, func(t Tunnel, _ TunnelRates) string { return text.Fit(open(t.Remote), maxPeerColumn) }}
 	evidence := column{"EVIDENCE", 11, false, false, func(t Tunnel, _ TunnelRates) string { return string(t.Evidence) }}
-	pair := column{"REMOTE <-> LOCAL", 40, false, false, func(t Tunnel, _ TunnelRates) string { return fit(strings.Join(t.pair(), ""), 40) }}
+	pair := column{"REMOTE <-> LOCAL", 40, false, false, func(t Tunnel, _ TunnelRates) string { return text.Fit(strings.Join(t.pair(), ""), 40) }}
 	// With room for one rate only, both ways are told by their rates.
 	rates := []column{in[1], out[1]}
 	rates[0].title, rates[1].title, rates[0].rate, rates[1].rate = "IN/s", "OUT/s", false, false
@@ -233,14 +213,14 @@ func (v view) tunnels(room int) []string {
 		order = order[:shown]
 	}
 	cols := v.columns()
-	line := func(text func(column) string) string {
+	line := func(show func(column) string) string {
 		var b strings.Builder
 		for i, c := range cols {
 			if i > 0 {
 				b.WriteString(strings.Repeat(" ", c.gap()))
 			}
-			cell := text(c)
-			pad := strings.Repeat(" ", max(c.width-columns(cell), 0))
+			cell := show(c)
+			pad := strings.Repeat(" ", max(c.width-text.Columns(cell), 0))
 			if c.right {
 				cell = pad + cell
 			} else {
@@ -296,7 +276,7 @@ func (v view) foot() []string {
 		add("of unknown states", n, v.rates.Counts["unknown"])
 	}
 	if n := len(v.Warnings); n > 0 {
-		lines = append(lines, v.put(bold, plural(n, "warning")+", see xfrmfw status: "+escape(v.Warnings[0], 300)))
+		lines = append(lines, v.put(bold, text.Count(n, "warning")+", see xfrmfw status: "+text.Escape(v.Warnings[0], 300)))
 	}
 	return lines
 }

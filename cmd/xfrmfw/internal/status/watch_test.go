@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
 
 // busy is a report after so many seconds of traffic.
@@ -69,7 +71,7 @@ func TestWatchLines(t *testing.T) {
 					if color {
 						shown = sequence.ReplaceAllString(line, "")
 					}
-					if columns(shown) > width || strings.Contains(shown, "\x1b") {
+					if text.Columns(shown) > width || strings.Contains(shown, "\x1b") {
 						t.Errorf("%dx%d, colour %v: %q", width, height, color, line)
 					}
 				}

@@ -1,17 +1,18 @@
-package status
+package text
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// escape shows text of any origin on one line: what is no visible character
-// comes as \xNN or \u{...}, so that it neither acts on a terminal nor changes
-// the order of what is read, and a backslash as two. Text that takes more than
-// most columns is cut, and ends in "...".
-func escape(text string, most int) string {
+// Escape makes text of any origin safe to print on one line. Characters without a
+// shape of their own become \xNN or \u{...}, so that they neither act on a terminal nor
+// change the direction of writing; a backslash becomes two. Text that takes more than
+// most columns is cut and ends in "...".
+func Escape(text string, most int) string {
 	const cut = "..."
 	var b strings.Builder
 	columns := 0
@@ -41,7 +42,7 @@ func escapeRune(r rune, as string) (string, int) {
 		return as, 1
 	case r == utf8.RuneError && len(as) == 1, r < 0x80:
 		return fmt.Sprintf(`\x%02x`, as[0]), 4
-	case unseen(r):
+	case Unseen(r):
 		word := fmt.Sprintf(`\u{%x}`, r)
 		return word, len(word)
 	case wide(r):
@@ -50,10 +51,10 @@ func escapeRune(r rune, as string) (string, int) {
 	return as, 1
 }
 
-// unseen reports whether a character has no shape of its own: controls, format
+// Unseen reports whether a character has no shape of its own: controls, format
 // characters such as those that turn the direction of writing, all spaces but
 // the plain one, marks that stack on others, and letters that are blank.
-func unseen(r rune) bool {
+func Unseen(r rune) bool {
 	return !unicode.IsPrint(r) || unicode.Is(unicode.M, r) ||
 		r == 0x115f || r == 0x1160 || r == 0x3164 || r == 0xffa0 || r == 0x2800
 }
@@ -74,8 +75,8 @@ func wide(r rune) bool {
 	return false
 }
 
-// columns is how many columns escaped text takes.
-func columns(text string) int {
+// Columns returns the number of columns that escaped text takes on a terminal.
+func Columns(text string) int {
 	n := 0
 	for _, r := range text {
 		n++
@@ -86,16 +87,45 @@ func columns(text string) int {
 	return n
 }
 
-// label shows a name or identity: as it is if it is a plain word, else in
-// quotes, so that no spaces or commas within can pass for columns or words of ours.
-func label(text string, most int) string {
+// Label shows a name or an identity in at most most columns: a plain word as it is, any
+// other text in quotes, so that its spaces and commas can't pass for columns or words
+// of the output.
+func Label(text string, most int) string {
 	odd := func(r rune) bool {
 		return !(unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("_.:@%/=+-", r))
 	}
 	if text != "" && !strings.ContainsFunc(text, odd) {
-		return escape(text, most)
+		return Escape(text, most)
 	}
-	// A line may be broken at a space, so each has to stay a single one.
-	shown := strings.NewReplacer(`"`, `\"`, "  ", ` \x20`).Replace(escape(text, most-2))
+	// Wrap breaks lines at spaces, so several in a row are shown as their code.
+	shown := strings.NewReplacer(`"`, `\"`, "  ", ` \x20`).Replace(Escape(text, most-2))
 	return `"` + shown + `"`
+}
+
+// Visible replaces each character that could act on a terminal by its code as Go writes
+// it. Backslashes stay, so that a line that may be pasted into a shell stays one.
+func Visible(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) && r != unicode.ReplacementChar {
+			b.WriteRune(r)
+			continue
+		}
+		b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+	}
+	return b.String()
+}
+
+// OneLine makes text one line of a log: a newline becomes "|", any other character that
+// can't be printed "?".
+func OneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n':
+			return '|'
+		case !unicode.IsPrint(r):
+			return '?'
+		}
+		return r
+	}, strings.TrimSpace(text))
 }
