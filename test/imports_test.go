@@ -20,7 +20,7 @@ firewall: xfrm
 firewall/internal/fake: firewall xfrm
 firewall/internal/pinned:
 firewall/iptables: firewall xfrm github.com/coreos/go-iptables golang.org/x/sys
-cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal github.com/coreos/go-systemd github.com/spf13 golang.org/x/sys
+cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/coreos/go-systemd github.com/spf13 golang.org/x/sys
 cmd/xfrmfw/internal/atomicfile:
 cmd/xfrmfw/internal/config: firewall xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml
 cmd/xfrmfw/internal/explain: firewall xfrm cmd/xfrmfw/internal/text
@@ -37,6 +37,7 @@ cmd/xfrmfw/internal/record: cmd/xfrmfw/internal/atomicfile golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys
 cmd/xfrmfw/internal/status: firewall xfrm cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/text:
+cmd/xfrmfw/man:
 test:
 test/bench: xfrm xfrm/kernel firewall github.com/vishvananda/netlink golang.org/x/sys
 test/e2e:

@@ -38,9 +38,6 @@ and --tag that netfilter saw the ESP packet that carried it.
 It changes nothing and sends nothing. It judges the rules that xfrmfw apply would
 write; where the live ones differ it judges those too. What the rules of others
 do to a packet that xfrmfw returns is not known.`,
-		Example: `  xfrmfw explain --in eth0 --src 10.1.0.9 --dst 10.2.0.5 --proto tcp --dport 22 --reqid 1 --tag
-  xfrmfw explain --out eth0 --src 192.0.2.2 --dst 10.1.0.9 --proto icmp
-  xfrmfw explain --in eth0 --src 192.0.2.1 --dst 192.0.2.2 --proto esp`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q, err := given.query(cmd.Flags().Changed)

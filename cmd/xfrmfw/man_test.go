@@ -5,17 +5,28 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
+	"github.com/cpuguy83/go-md2man/v2/md2man"
+	"github.com/spf13/pflag"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/man"
 )
 
-// TestManPages writes the manual pages, into the directory XFRMFW_MAN if it is
-// set: scripts/package calls it for that. It is a test and no command, as the
-// binary would carry what it takes to make them.
+func manPages(t *testing.T) []man.Page {
+	t.Helper()
+	pages, err := man.Pages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages
+}
+
+// TestManPages writes the manual pages, into the directory XFRMFW_MAN if it is set: scripts/package calls it for that. It
+// is a test and no command, because the binary would carry the renderer otherwise.
 func TestManPages(t *testing.T) {
 	dir := os.Getenv("XFRMFW_MAN")
 	if dir == "" {
@@ -29,38 +40,122 @@ func TestManPages(t *testing.T) {
 		}
 		date = time.Unix(seconds, 0).UTC()
 	}
-	root, _ := newRoot()
-	root.DisableAutoGenTag = true
-	root.InitDefaultHelpCmd()
-	header := &doc.GenManHeader{Section: "8", Date: &date, Source: "xfrmfw", Manual: "System Administration"}
-	if err := doc.GenManTree(root, header, dir); err != nil {
-		t.Fatal(err)
-	}
-	pages := 0
-	var visit func(*cobra.Command)
-	visit = func(c *cobra.Command) {
-		if !c.IsAvailableCommand() && c != root {
-			return
-		}
-		name := strings.ReplaceAll(c.CommandPath(), " ", "-")
-		page, err := os.ReadFile(filepath.Join(dir, name+".8"))
-		if err != nil {
-			t.Errorf("%s has no page: %v", c.CommandPath(), err)
-			return
-		}
-		pages++
+	for _, p := range manPages(t) {
+		page := render(p, date)
 		plain := bytes.ReplaceAll(page, []byte(`\-`), []byte("-"))
-		for _, want := range []string{".TH ", ".SH NAME\n" + name + " - ", ".SH SYNOPSIS\n", c.Short} {
+		for _, want := range []string{".TH ", ".SH NAME\n" + p.Name + " - " + p.Title + "\n"} {
 			if !bytes.Contains(plain, []byte(want)) {
-				t.Errorf("%s.8 lacks %q", name, want)
+				t.Errorf("%s.%s lacks %q:\n%.300s", p.Name, p.Section, want, plain)
 			}
 		}
-		for _, sub := range c.Commands() {
-			visit(sub)
+		if err := os.WriteFile(filepath.Join(dir, p.Name+"."+p.Section), page, 0o644); err != nil {
+			t.Fatal(err)
 		}
 	}
-	visit(root)
-	if pages < 10 {
-		t.Errorf("%d pages: the commands were not all walked", pages)
+}
+
+var (
+	sectionHeading = regexp.MustCompile(`(?m)^## .*`)
+	links          = regexp.MustCompile(`\[([^]]*)\]\([^)]*\.md[^)]*\)`)
+)
+
+// render returns a page in the format of man. Links to other pages keep their text alone.
+func render(p man.Page, date time.Time) []byte {
+	manual := map[string]string{"5": "File Formats", "7": "Miscellaneous", "8": "System Administration"}[p.Section]
+	body := links.ReplaceAllString(p.Body, "$1")
+	body = sectionHeading.ReplaceAllStringFunc(body, strings.ToUpper)
+	return md2man.Render(fmt.Appendf(nil, "%% %q %q %q %q %q\n\n## NAME\n\n%s - %s\n\n%s",
+		strings.ToUpper(p.Name), p.Section, date.Format("Jan 2006"), "xfrmfw", manual, p.Name, p.Title, body))
+}
+
+// TestManPagesOfCommands compares the pages of section 8 with the commands: one page each, with the same short
+// description, the same flags, and all sections that a reader looks for.
+func TestManPagesOfCommands(t *testing.T) {
+	pages := map[string]man.Page{}
+	for _, p := range manPages(t) {
+		if p.Section == "8" {
+			pages[p.Name] = p
+		}
+	}
+	root, _ := newRoot()
+	root.InitDefaultCompletionCmd()
+	page(t, pages, "xfrmfw", root.PersistentFlags())
+	for _, cmd := range root.Commands() {
+		if !cmd.IsAvailableCommand() || cmd.Name() == "help" {
+			continue
+		}
+		name := "xfrmfw-" + cmd.Name()
+		p := page(t, pages, name, cmd.LocalNonPersistentFlags())
+		if cmd.Name() != "completion" && !strings.EqualFold(p.Title, cmd.Short) {
+			t.Errorf("%s(8) is %q, and --help says %q", name, p.Title, cmd.Short)
+		}
+		if p.Part("EXAMPLES") == "" {
+			t.Errorf("%s(8) has no EXAMPLES", name)
+		}
+	}
+	for name := range pages {
+		t.Errorf("%s(8) is of no command", name)
 	}
 }
+
+var optionLine = regexp.MustCompile("(?m)^- `--([a-z-]+)")
+
+// page takes the page of a command out of the map, and compares its options with the command's flags.
+func page(t *testing.T, pages map[string]man.Page, name string, flags *pflag.FlagSet) man.Page {
+	t.Helper()
+	p, ok := pages[name]
+	if !ok {
+		t.Errorf("there is no page %s(8)", name)
+	}
+	delete(pages, name)
+	for _, heading := range []string{"SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "SEE ALSO"} {
+		if p.Part(heading) == "" {
+			t.Errorf("%s(8) has no %s", name, heading)
+		}
+	}
+	told := map[string]bool{}
+	for _, words := range optionLine.FindAllStringSubmatch(p.Part("OPTIONS"), -1) {
+		told[words[1]] = true
+	}
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Hidden || f.Name == "help" {
+			return
+		}
+		if !told[f.Name] {
+			t.Errorf("%s(8) lacks --%s", name, f.Name)
+		}
+		delete(told, f.Name)
+	})
+	for option := range told {
+		t.Errorf("%s(8) has --%s, and the command has not", name, option)
+	}
+	return p
+}
+
+// TestTopics is that each page without a command of its own is a topic of help, and prints as it stands.
+func TestTopics(t *testing.T) {
+	for _, p := range manPages(t) {
+		if p.Section == "8" {
+			continue
+		}
+		topic, ok := topicOf[p.Name+"."+p.Section]
+		if !ok {
+			t.Errorf("%s(%s) is no topic", p.Name, p.Section)
+			continue
+		}
+		root, _ := newRoot()
+		var out strings.Builder
+		root.SetOut(&out)
+		root.SetArgs([]string{"help", topic})
+		if err := root.Execute(); err != nil || strings.TrimSpace(out.String()) != strings.TrimSpace(p.Text()) {
+			t.Errorf("xfrmfw help %s: %v\n%.300s", topic, err, out.String())
+		}
+	}
+	root, _ := newRoot()
+	for _, cmd := range root.Commands() {
+		if cmd.IsAdditionalHelpTopicCommand() && cmd.Long == "" {
+			t.Errorf("the topic %s has no text", cmd.Name())
+		}
+	}
+}
+

@@ -49,5 +49,6 @@ of the firewall.`,
 		applyCommand(o), confirmCommand(o), statusCommand(o), explainCommand(o), checkCommand(o), clearCommand(o), forgetCommand(o),
 		doctorCommand(o), snapshotCommand(o), daemonCommand(o), hookCommand(o), versionCommand(),
 	)
+	addTopics(root)
 	return root, started
 }

@@ -11,10 +11,11 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/manual"
 )
 
-// The sections of README.md whose lines are used here.
+// The sections of xfrmfw-coexist(7) whose lines are used here.
 const (
-	beside = "## Next to docker, ufw, firewalld and shorewall"
-	onMark = "### The mark VERIFIED in another firewall"
+	onTable     = "## nftables"
+	onFirewalld = "## firewalld"
+	onMark      = "## The mark VERIFIED in another firewall"
 )
 
 // need fails the test if a program is not in the guest: scripts/fetch coexist puts it there.
@@ -175,7 +176,7 @@ func TestShorewall(t *testing.T) {
 	}
 	rules, started, both := strings.Cut(manual.Find(t, onMark, "?SECTION NEW"), "# /etc/shorewall/started\n")
 	if !both {
-		t.Fatal("README.md has no line for /etc/shorewall/started")
+		t.Fatal("xfrmfw-coexist(7) has no line for /etc/shorewall/started")
 	}
 	write(t, "/etc/shorewall/rules", rules)
 	write(t, "/etc/shorewall/started", started)
@@ -239,16 +240,16 @@ func TestPlainIptables(t *testing.T) {
 	s.refuses(t, 3)
 }
 
-// TestOwnTable: a table of nftables with the lines of the README lets the tunnel's traffic pass and drops other packets,
+// TestOwnTable: a table of nftables with the lines of xfrmfw-coexist(7) lets the tunnel's traffic pass and drops other packets,
 // and its masquerade spares the tunnel.
 func TestOwnTable(t *testing.T) {
 	lab.Require(t)
 	s := newSite(t)
 	s.Sun.MustXfrmfw(t, "apply")
-	chains := manual.Find(t, beside, "chain forward {")
+	chains := manual.Find(t, onTable, "chain forward {")
 	spare := regexp.MustCompile("`(rt ipsec exists accept)` before it").FindStringSubmatch(manual.Text(t))
 	if spare == nil {
-		t.Fatal("README.md has no line for a masquerade")
+		t.Fatal("xfrmfw-coexist(7) has no line for a masquerade")
 	}
 	write(t, "/tmp/own.nft", "table inet own {\n"+chains+"chain post {\n\ttype nat hook postrouting priority srcnat;\n\t"+
 		spare[1]+"\n\toifname \"wan0\" masquerade\n}\n}\n")
@@ -259,7 +260,7 @@ func TestOwnTable(t *testing.T) {
 		}
 		s.done.flows++
 	}
-	s.finds(t, "a table with the lines of the README")
+	s.finds(t, "a table with the lines of the manual")
 	s.Mallory.MustNotPing(t, s.Bob.Inner(lab.IPv4), 2)
 	s.refuses(t, 0)
 }

@@ -65,7 +65,7 @@ printf '%s\n' "$out"
 exit $code
 `
 
-// flushed fails the test if firewalld has left rules of ours, so that the README is wrong.
+// flushed fails the test if firewalld has left rules of ours, which the manual denies.
 func (s *site) flushed(t *testing.T, when string) {
 	t.Helper()
 	if rules := s.Sun.Save(t, lab.IPv4); strings.Contains(rules, "XFRMFW") {
@@ -74,7 +74,7 @@ func (s *site) flushed(t *testing.T, when string) {
 }
 
 // TestFirewalld: firewalld empties iptables' tables when it starts, and drops in a table of nftables what xfrmfw accepts.
-// doctor names the lines for both, and they are those of the README.
+// doctor names the lines for both, and they are those of xfrmfw-coexist(7).
 func TestFirewalld(t *testing.T) {
 	need(t, "/usr/sbin/firewalld")
 	write(t, "/usr/local/sbin/firewall-cmd", patient)
@@ -88,9 +88,9 @@ func TestFirewalld(t *testing.T) {
 	s.follow(t, s.finds(t, "firewalld started", "rules", "nft-drop"))
 	s.flows(t, "with doctor's lines")
 	s.finds(t, "with doctor's lines")
-	for line := range strings.Lines(manual.Find(t, beside, "firewall-cmd --permanent")) {
+	for line := range strings.Lines(manual.Find(t, onFirewalld, "firewall-cmd --permanent")) {
 		if line = strings.TrimSpace(line); !slices.Contains(s.ran, line) {
-			t.Errorf("README.md has a line that doctor does not name: %s", line)
+			t.Errorf("xfrmfw-coexist(7) has a line that doctor does not name: %s", line)
 		}
 	}
 
@@ -104,8 +104,8 @@ func TestFirewalld(t *testing.T) {
 	s.sh(t, "firewall-cmd --add-masquerade")
 	s.cut(t, "firewalld masquerades")
 	s.follow(t, s.finds(t, "firewalld masquerades", "nft-nat"))
-	if line := strings.TrimSpace(manual.Find(t, beside, "table ip xfrmfw-nat")); !slices.Contains(s.ran, line) {
-		t.Errorf("README.md has a line that doctor does not name: %s", line)
+	if line := strings.TrimSpace(manual.Find(t, onTable, "table ip xfrmfw-nat")); !slices.Contains(s.ran, line) {
+		t.Errorf("xfrmfw-coexist(7) has a line that doctor does not name: %s", line)
 	}
 	s.flows(t, "firewalld masquerades, with doctor's line")
 	s.finds(t, "firewalld masquerades, with doctor's line")

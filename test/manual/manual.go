@@ -1,7 +1,8 @@
-// Package manual takes out of README.md what its reader types, so that tests can run it as it stands there: a command that
-// no longer works fails a test, and so does one that was never tried.
+// Package manual reads README.md and the manual pages in cmd/xfrmfw/man for tests, which run the commands in them: a command
+// that no longer works fails a test, and so does one that no test has tried.
 //
-// What a reader types are the indented blocks; blocks between ``` are output, and files that no test installs.
+// Indented blocks are commands and parts of files that a reader types. Blocks between ``` are output, and files that no
+// test installs.
 package manual
 
 import (
@@ -11,40 +12,86 @@ import (
 	"testing"
 )
 
+// A Document is README.md or a manual page.
+type Document struct {
+	// Name is its path below the top of the repository.
+	Name string
+	Text string
+}
+
 // A Block is a block of commands, or a part of a file.
 type Block struct {
-	// Line is where it begins in README.md, from 1.
+	// Document is the name of the document that has it.
+	Document string
+	// Line is where it begins there, from 1.
 	Line int
 	Text string
 }
 
-// Text is all of README.md.
-func Text(t testing.TB) string {
+// Documents returns README.md and then the manual pages in the order of their names. The test fails if one can't be read.
+func Documents(t testing.TB) []Document {
 	t.Helper()
-	dir := "."
+	top := "."
 	const deep = 8 // no package is that far from the top
-	var text []byte
-	var err error
 	for range deep {
-		if text, err = os.ReadFile(filepath.Join(dir, "README.md")); err == nil {
-			return string(text)
+		if _, err := os.Stat(filepath.Join(top, "go.mod")); err == nil {
+			break
 		}
-		dir = filepath.Join(dir, "..")
+		top = filepath.Join(top, "..")
 	}
-	t.Fatal(err)
-	return ""
+	pages, err := filepath.Glob(filepath.Join(top, "cmd/xfrmfw/man/*.md"))
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no manual pages below %s: %v", top, err)
+	}
+	var all []Document
+	for _, path := range append([]string{filepath.Join(top, "README.md")}, pages...) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, err := filepath.Rel(top, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, Document{Name: name, Text: string(text)})
+	}
+	return all
 }
 
-// Section returns the blocks below a heading, given with its #s, up to the next heading of any level. The test fails if
-// the heading is not there, or nothing is below it.
+// Text returns the text of all documents.
+func Text(t testing.TB) string {
+	t.Helper()
+	var b strings.Builder
+	for _, d := range Documents(t) {
+		b.WriteString(d.Text)
+	}
+	return b.String()
+}
+
+// Section returns the blocks below a heading, given with its #s, up to the next heading of any level. The test fails
+// unless one document has the heading and it has blocks below it.
 func Section(t testing.TB, heading string) []Block {
 	t.Helper()
-	blocks, found := section(Text(t), heading)
-	if !found {
-		t.Fatalf("README.md has no %q", heading)
+	var blocks []Block
+	in := ""
+	for _, d := range Documents(t) {
+		found, ok := section(d.Text, heading)
+		if !ok {
+			continue
+		}
+		if in != "" {
+			t.Fatalf("%s and %s have %q", in, d.Name, heading)
+		}
+		in, blocks = d.Name, found
+	}
+	if in == "" {
+		t.Fatalf("no document has %q", heading)
 	}
 	if len(blocks) == 0 {
-		t.Fatalf("README.md has no commands below %q", heading)
+		t.Fatalf("%s has no commands below %q", in, heading)
+	}
+	for i := range blocks {
+		blocks[i].Document = in
 	}
 	return blocks
 }
@@ -104,7 +151,7 @@ func unindent(lines []string) string {
 	return ""
 }
 
-// Find is the only block of a section that has a text.
+// Find returns the only block of a section that has a text.
 func Find(t testing.TB, heading, text string) string {
 	t.Helper()
 	var found []string
@@ -114,25 +161,33 @@ func Find(t testing.TB, heading, text string) string {
 		}
 	}
 	if len(found) != 1 {
-		t.Fatalf("README.md has %d blocks with %q below %q, want 1", len(found), text, heading)
+		t.Fatalf("%d blocks with %q below %q, want 1", len(found), text, heading)
 	}
 	return found[0]
 }
 
-// An Example is a command of root's in README.md, after the prompt #, and what it prints.
+// An Example is a command in a block between ```, after root's prompt #, and the output that follows it.
 type Example struct {
+	Document        string
 	Line            int
 	Command, Output string
 }
 
-// Examples returns those between ``` whose command begins with these words.
+// Examples returns the examples of all documents whose command begins with these words. The test fails if there is none.
 func Examples(t testing.TB, command string) []Example {
 	t.Helper()
-	found := examples(Text(t), command)
-	if len(found) == 0 {
-		t.Fatalf("README.md has no example of %s", command)
+	var all []Example
+	for _, d := range Documents(t) {
+		found := examples(d.Text, command)
+		for i := range found {
+			found[i].Document = d.Name
+		}
+		all = append(all, found...)
 	}
-	return found
+	if len(all) == 0 {
+		t.Fatalf("no document has an example of %s", command)
+	}
+	return all
 }
 
 func examples(text, command string) (found []Example) {

@@ -15,13 +15,13 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/manual"
 )
 
-// A gateway is a bare Debian on which strongSwan runs, on a network where its administrator does what README.md says.
+// A gateway is a bare Debian on which strongSwan runs, on a network where its administrator does what README.md and the manual pages say.
 type gateway struct {
 	*lab.Network
 	*machine
 	host  *lab.Host // whose network is the machine's
 	inbox *lab.Inbox
-	// What was done: blocks of the README's, packets forged and to leave in clear.
+	// Counts of the log: blocks of commands run, packets forged, packets that would leave in clear.
 	blocks, forged, leaks int
 }
 
@@ -30,7 +30,7 @@ func newGateway(t *testing.T, n *lab.Network, h *lab.Host, installed bool) *gate
 	t.Helper()
 	g := &gateway{Network: n, machine: newMachine(t, gatewayDebian), host: h}
 	t.Cleanup(func() {
-		t.Logf("coexist: README, %s: %d blocks of commands as they stand there; %d forged packets and %d that would leave in clear, all refused",
+		t.Logf("coexist: documents, %s: %d blocks of commands as they stand there; %d forged packets and %d that would leave in clear, all refused",
 			strings.TrimPrefix(t.Name(), "Test"), g.blocks, g.forged, g.leaks)
 	})
 	g.inbox = n.Bob.ListenUDP(t, netip.AddrPortFrom(n.Bob.Inner(lab.IPv4), 7000))
@@ -57,12 +57,12 @@ func (g *gateway) sh(t *testing.T, lines string) string {
 	return r.Stdout
 }
 
-// follow runs all that a section of README.md has, as it stands there, and returns the text.
+// follow runs all blocks of a section of the documents and returns their text.
 func (g *gateway) follow(t *testing.T, heading string) string {
 	t.Helper()
 	var all strings.Builder
 	for _, block := range manual.Section(t, heading) {
-		t.Logf("README.md:%d", block.Line)
+		t.Logf("%s:%d", block.Document, block.Line)
 		g.sh(t, block.Text)
 		g.blocks++
 		all.WriteString(block.Text)

@@ -1,4 +1,4 @@
-// Package systemd tests the packages and units of xfrmfw, and what README.md tells an administrator to do, on a Debian of
+// Package systemd tests the packages and units of xfrmfw, and what README.md and the manual pages tell an administrator to do, on a Debian of
 // their own, with systemd as its process 1, in the virtual machine of scripts/lab:
 //
 //	scripts/fetch debian gateway strongswan

@@ -16,7 +16,7 @@ func TestSiteToSite(t *testing.T) {
 	f := lab.IPv4
 	n := lab.NewNetwork(t)
 	g := newGateway(t, n, n.Sun, true)
-	recipe := g.follow(t, "### Site to site")
+	recipe := g.follow(t, "## Site to site")
 	n.Moon.StartCharon(t, swanctlConf(peer{
 		name: "office", local: "local_addrs = 192.0.2.1", remote: "192.0.2.2", id: "moon.example.org", peerID: "sun.example.org",
 		secret: secret(t, recipe, "ike-office"), child: []string{"local_ts = 10.1.0.0/24", "remote_ts = 10.2.0.0/24"},
@@ -55,7 +55,7 @@ swanctl --initiate --child office || true # traffic may have brought it up`)
 		t.Fatalf("strongSwan's script did not write its rules:\n%s", rules)
 	}
 	flows(t, "strongSwan's script", allowed...)
-	g.follow(t, "### Moving over from `_updown iptables`")
+	g.follow(t, "## Moving over from `_updown iptables`")
 	lab.Eventually(t, bootPatience, func() error {
 		if rules := g.Run(t, "iptables", "-S", "FORWARD"); strings.Contains(rules, "-m policy") {
 			return fmt.Errorf("strongSwan's rules are left:\n%s", rules)
@@ -86,7 +86,7 @@ func TestRoadWarriors(t *testing.T) {
 	n.Moon.Iptables(t, f, "-t", "nat", "-A", "POSTROUTING", "-o", "wan0", "-j", "MASQUERADE")
 	n.Sun.IP(t, "route add 10.3.0.0/24 via 192.0.2.1")
 	g := newGateway(t, n, n.Sun, true)
-	recipe := g.follow(t, "### Road warriors")
+	recipe := g.follow(t, "## Road warriors")
 	g.Run(t, "iptables", "-P", "FORWARD", "DROP")
 	who := []string{"admin", "ann"}
 	var peers []peer
@@ -151,7 +151,7 @@ func TestBehindNAT(t *testing.T) {
 
 	g := newGateway(t, n, n.Alice, true)
 	var recipe string
-	for _, block := range manual.Section(t, "### Behind NAT") {
+	for _, block := range manual.Section(t, "## Behind NAT") {
 		recipe += block.Text
 	}
 	sun := n.Sun.StartCharon(t, swanctlConf(peer{
@@ -159,7 +159,7 @@ func TestBehindNAT(t *testing.T) {
 		secret: secret(t, recipe, "ike-branch"), child: []string{"local_ts = 10.2.0.0/24", "remote_ts = 10.9.0.0/24"},
 	}))
 	wire := n.Wire(t)
-	g.follow(t, "### Behind NAT")
+	g.follow(t, "## Behind NAT")
 	eventuallyPings(t, carol, n.Bob.Inner(f))
 	g.inSync(t)
 	g.Run(t, "iptables", "-P", "FORWARD", "DROP")

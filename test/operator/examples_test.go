@@ -10,9 +10,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/manual"
 )
 
-// TestReadmeExamples runs the commands whose output README.md shows, on a gateway with a tunnel that is up, and compares.
+// TestExamples runs the commands whose output the documents show, on a gateway with a tunnel that is up, and compares.
 // The IDs are the same everywhere, as they are made from what they name.
-func TestReadmeExamples(t *testing.T) {
+func TestExamples(t *testing.T) {
 	n := lab.NewNetwork(t)
 	n.Up(t, lab.IPsec{})
 	const config = "tunnels:\n  - match: {peer: 192.0.2.1}\n    name: office\n    in: [tcp/22, icmp]\n"
@@ -26,7 +26,7 @@ func TestReadmeExamples(t *testing.T) {
 		for _, e := range manual.Examples(t, command) {
 			got := n.Sun.Xfrmfw(t, strings.Fields(e.Command)[1:]...)
 			if got.Stdout != e.Output {
-				t.Errorf("README.md:%d: %s\nprints, with exit status %d,\n%s%s\nwhere README.md has\n%s", e.Line, e.Command, got.Code, got.Stdout, got.Stderr, e.Output)
+				t.Errorf("%s:%d: %s\nprints, with exit status %d,\n%s%s\nwhere the document has\n%s", e.Document, e.Line, e.Command, got.Code, got.Stdout, got.Stderr, e.Output)
 			}
 		}
 	}
