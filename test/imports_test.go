@@ -19,6 +19,7 @@ xfrm/kernel: xfrm github.com/vishvananda/netlink golang.org/x/sys
 firewall: xfrm
 firewall/internal/fake: firewall xfrm
 firewall/internal/pinned:
+firewall/sets: xfrm
 firewall/iptables: firewall xfrm github.com/coreos/go-iptables golang.org/x/sys
 cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/coreos/go-systemd github.com/spf13 golang.org/x/sys
 cmd/xfrmfw/internal/atomicfile:
