@@ -50,6 +50,7 @@ func replace(t *testing.T, name, old, fresh string) {
 // TestUFW: ufw inserts no rule ahead of ours and flushes nothing of ours. With verified: return, its own rules on the mark
 // decide.
 func TestUFW(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	need(t, "/usr/sbin/ufw")
 	s := newSite(t)
 	s.Sun.MustXfrmfw(t, "apply")
@@ -156,6 +157,7 @@ func TestPersistent(t *testing.T) {
 
 // TestShorewall: shorewall loads whole tables when it starts, so its own hook puts ours back; its rule on the mark decides.
 func TestShorewall(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	need(t, "/usr/sbin/shorewall")
 	s := newSite(t)
 	s.configure(t, "verified: return\n")
@@ -188,6 +190,7 @@ func TestShorewall(t *testing.T) {
 
 // TestClosedTable: a table of nftables drops by default, and doctor's lines let pass what xfrmfw accepts and nothing else.
 func TestClosedTable(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	lab.Require(t)
 	s := newSite(t)
 	s.Sun.MustXfrmfw(t, "apply")
@@ -208,6 +211,7 @@ EOF`)
 
 // TestBothVariants: rules of iptables-legacy close the host beside ours in iptables-nft.
 func TestBothVariants(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	lab.Require(t)
 	s := newSite(t)
 	s.Sun.MustXfrmfw(t, "apply")
@@ -221,6 +225,7 @@ func TestBothVariants(t *testing.T) {
 
 // TestPlainIptables: verified: return, and rules of one's own on the mark that let pass what they name.
 func TestPlainIptables(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	lab.Require(t)
 	s := newSite(t)
 	s.configure(t, "verified: return\n")
@@ -243,6 +248,7 @@ func TestPlainIptables(t *testing.T) {
 // TestOwnTable: a table of nftables with the lines of xfrmfw-coexist(7) lets the tunnel's traffic pass and drops other packets,
 // and its masquerade spares the tunnel.
 func TestOwnTable(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	lab.Require(t)
 	s := newSite(t)
 	s.Sun.MustXfrmfw(t, "apply")

@@ -9,6 +9,7 @@ import (
 
 // TestDoctorTunnels: what doctor says of tunnels appears with its cause and goes with it, on a kernel with real states.
 func TestDoctorTunnels(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	lab.Require(t)
 	s := newSite(t)
 	s.Sun.MustXfrmfw(t, "apply")
@@ -68,6 +69,7 @@ func TestDoctorTunnels(t *testing.T) {
 
 // TestDoctorInterface: policies with an if_id, without their interface and with it.
 func TestDoctorInterface(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	lab.Require(t)
 	s := siteWith(t, lab.IPsec{Carrier: lab.XFRMInterface})
 	s.Sun.MustXfrmfw(t, "apply")
@@ -83,6 +85,7 @@ func TestDoctorInterface(t *testing.T) {
 
 // TestDoctorOffload: with ESP offload nothing can be tagged, unless the state itself sets the tag, as doctor says.
 func TestDoctorOffload(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	lab.LoadESPOffload(t)
 	s := newSite(t)
 	s.EnableGRO(t)
@@ -108,6 +111,7 @@ func TestDoctorOffload(t *testing.T) {
 
 // TestDoctorReversePath: a strict filter on a VTI into which a mark leads, and no route: the filter asks without the mark.
 func TestDoctorReversePath(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	lab.Require(t)
 	s := siteWith(t, lab.IPsec{Carrier: lab.VTI})
 	s.Sun.MustXfrmfw(t, "apply")
@@ -128,6 +132,7 @@ func TestDoctorReversePath(t *testing.T) {
 
 // TestDoctorModules: a kernel whose module is nowhere, and one that has it.
 func TestDoctorModules(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	lab.Require(t)
 	s := newSite(t)
 	s.Sun.MustXfrmfw(t, "apply")

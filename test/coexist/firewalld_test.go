@@ -76,6 +76,7 @@ func (s *site) flushed(t *testing.T, when string) {
 // TestFirewalld: firewalld empties iptables' tables when it starts, and drops in a table of nftables what xfrmfw accepts.
 // doctor names the lines for both, and they are those of xfrmfw-coexist(7).
 func TestFirewalld(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	need(t, "/usr/sbin/firewalld")
 	write(t, "/usr/local/sbin/firewall-cmd", patient)
 	s := newSite(t)

@@ -75,6 +75,7 @@ func difference(got, want string) string {
 // TestClearLeavesNothing is that apply and clear touch nothing that is not ours, and that after clear the rules are what
 // they were.
 func TestClearLeavesNothing(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	n.Up(t, lab.IPsec{})
 	n.Up(t, lab.IPsec{Inner: lab.IPv6, Reqid: 12})

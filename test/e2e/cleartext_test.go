@@ -56,6 +56,7 @@ func counts(t *testing.T, h *lab.Host, f lab.Family) map[string]int {
 // TestCleartextIsNeverVerified has an attacker on the WAN try everything to pass for a tunnel's traffic. The gateway under
 // attack lets pass what xfrmfw leaves alone, so that what has the bit is seen wherever it gets to.
 func TestCleartextIsNeverVerified(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	for _, f := range lab.Families {
 		t.Run(f.String(), func(t *testing.T) {
 			n := lab.NewNetwork(t)

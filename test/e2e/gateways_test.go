@@ -28,6 +28,7 @@ func dropped(t *testing.T, h *lab.Host, before map[string]int, drop string, want
 // TestOneArmedGateway has the protected network on the interface that leads to the peer: packets come in and go out by
 // the same one, in clear on one side of the gateway and inside ESP on the other.
 func TestOneArmedGateway(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	for i, f := range lab.Families {
 		armed := map[lab.Family]netip.Prefix{lab.IPv4: prefix("10.2.5.0/24"), lab.IPv6: prefix("fd00:25::/64")}[f]
@@ -71,6 +72,7 @@ func nodad(f lab.Family) string {
 // TestHubAndSpoke forwards from one tunnel into another: the local selector of each is the remote of the other. Neither
 // a stranger nor the other spoke may speak for a spoke, in any state.
 func TestHubAndSpoke(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	spoke := map[lab.Family]netip.Addr{lab.IPv4: addr("10.3.0.1"), lab.IPv6: addr("fd00:3::1")}
 	inboxes := map[lab.Family]*lab.Inbox{}
@@ -128,6 +130,7 @@ func TestHubAndSpoke(t *testing.T) {
 // TestDevicesWhileDown takes route-based tunnels down step by step: no state; no policy; no device. Cleartext comes in
 // for the tunnel in none of them, and leaves in its place in none.
 func TestDevicesWhileDown(t *testing.T) {
+	lab.RunIn(t, lab.Newest)
 	for _, carrier := range []lab.Carrier{lab.XFRMInterface, lab.VTI, lab.GRE} {
 		t.Run(string(carrier), func(t *testing.T) {
 			n := lab.NewNetwork(t)

@@ -58,6 +58,7 @@ func idle(h *lab.Host) error {
 
 // TestHook calls the hook as an IKE daemon's updown script does, and worse.
 func TestHook(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	sun := n.Sun
 	n.Up(t, lab.IPsec{})
@@ -173,6 +174,7 @@ func TestHook(t *testing.T) {
 
 // TestStrongSwan has a real IKE daemon bring a tunnel up and down between closed gateways, and the hook follow.
 func TestStrongSwan(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	f := lab.IPv4
 	closed(t, n.Gateways()...)

@@ -12,6 +12,7 @@ import (
 
 // TestKeysAppearNowhere searches all that the program says and writes for the key bytes of the states that it reads.
 func TestKeysAppearNowhere(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	sun := n.Sun
 	n.Up(t, lab.IPsec{})

@@ -12,6 +12,7 @@ import (
 
 // TestLabIKE brings a tunnel up with a real IKE daemon, rekeys it and takes it down, and sees its updown script called.
 func TestLabIKE(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	tests := []struct {
 		name   string
 		tunnel lab.IPsec

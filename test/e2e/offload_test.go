@@ -10,6 +10,7 @@ import (
 // TestOffload is that traffic passes where ESP is decrypted before netfilter sees it, so that nothing can be tagged. Each
 // kind of tunnel is shown without the offload too: the tag rule counts then.
 func TestOffload(t *testing.T) {
+	lab.RunIn(t, lab.Newest)
 	tagged := lab.Mark{Value: 0x10000000, Mask: 0x10000000}
 	tests := []struct {
 		name    string
@@ -76,6 +77,7 @@ func TestOffload(t *testing.T) {
 
 // TestTransportPasses is plain transport mode: the traffic between the two gateways themselves.
 func TestTransportPasses(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	for _, f := range lab.Families {
 		t.Run(f.String(), func(t *testing.T) {
 			n := lab.NewNetwork(t)

@@ -32,6 +32,7 @@ func applied(t *testing.T, n *lab.Network) {
 // TestErrorsThroughTunnel is that a tunnel's path MTU is discovered both ways, and that expiry inside it is told to the
 // far side, between gateways that let in nothing but what xfrmfw accepts.
 func TestErrorsThroughTunnel(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	behind := map[lab.Family]netip.Addr{lab.IPv4: addr("10.2.0.200"), lab.IPv6: addr("fd00:2::200")}
 	closed(t, n.Gateways()...)
@@ -131,6 +132,7 @@ func TestWideRemoteOverLAN(t *testing.T) {
 // TestHostToHost protects the gateways' own outer addresses, on one segment: cleartext between them is stopped in every
 // state, and IKE never.
 func TestHostToHost(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	ike, other := map[lab.Family]*lab.Inbox{}, map[lab.Family]*lab.Inbox{}
 	for i, f := range lab.Families {

@@ -16,6 +16,7 @@ func inGRE(src, dst netip.Addr, inner lab.Packet) lab.Packet {
 // TestOverlayOverOverlay is VXLAN over GRE over ESP, in a VRF, and VXLAN over an xfrm interface, between gateways that let in nothing but what xfrmfw
 // accepts; and a peer with a tunnel and a GRE device of his own who speaks for the other's.
 func TestOverlayOverOverlay(t *testing.T) {
+	lab.RunIn(t, lab.Newest)
 	const f = lab.IPv4
 	n := lab.NewNetwork(t)
 	closed(t, n.Gateways()...)
@@ -104,6 +105,7 @@ func TestOverlayOverOverlay(t *testing.T) {
 // tunnel, and is let through for the flow that it is about. The kernel lets it pass from 6.8 on, where states and policies
 // have the flag.
 func TestErrorsOfOutsideRouters(t *testing.T) {
+	lab.RunIn(t, lab.Newest)
 	const f = lab.IPv4
 	n := lab.NewNetwork(t)
 	closed(t, n.Gateways()...)

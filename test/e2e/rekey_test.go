@@ -13,6 +13,7 @@ import (
 // TestApplyAgain is that an apply with nothing to do runs no iptables-restore and touches no counter, and that of several
 // applies at once one does the work.
 func TestApplyAgain(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	n.Up(t, lab.IPsec{})
 	n.Up(t, lab.IPsec{Inner: lab.IPv6, Reqid: 12})

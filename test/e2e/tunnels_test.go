@@ -87,25 +87,27 @@ func TestTunnelsPass(t *testing.T) {
 		name     string
 		tunnel   lab.IPsec
 		evidence string
+		in       lab.Stages
 	}{
-		{"v4", lab.IPsec{}, "tag+policy"},
-		{"v6", lab.IPsec{Inner: lab.IPv6}, "tag+policy"},
-		{"v6 in v4", lab.IPsec{Inner: lab.IPv6, Outer: lab.IPv4}, "tag+policy"},
-		{"v4 in v6", lab.IPsec{Inner: lab.IPv4, Outer: lab.IPv6}, "tag+policy"},
-		{"nat traversal", lab.IPsec{NATT: true}, "tag+policy"},
-		{"nat traversal v6", lab.IPsec{Inner: lab.IPv6, NATT: true}, "tag+policy"},
-		{"ipcomp", lab.IPsec{Compress: true}, "tag+policy"},
-		{"ipcomp v6", lab.IPsec{Inner: lab.IPv6, Compress: true}, "tag+policy"},
-		{"greedy output mark", lab.IPsec{InboundMark: lab.Mark{Value: 0x2000, Mask: 0xf000f000}}, "policy-only"},
-		{"xfrm interface", lab.IPsec{Carrier: lab.XFRMInterface}, "tag+policy"},
-		{"xfrm interface v6", lab.IPsec{Inner: lab.IPv6, Carrier: lab.XFRMInterface}, "tag+policy"},
-		{"vti", lab.IPsec{Carrier: lab.VTI}, "overlay"},
-		{"vti v6", lab.IPsec{Inner: lab.IPv6, Carrier: lab.VTI}, "overlay"},
-		{"gre", lab.IPsec{Carrier: lab.GRE}, "tag+policy"},
-		{"gre v6", lab.IPsec{Inner: lab.IPv6, Carrier: lab.GRE}, "tag+policy"},
+		{"v4", lab.IPsec{}, "tag+policy", lab.All},
+		{"v6", lab.IPsec{Inner: lab.IPv6}, "tag+policy", lab.Newest},
+		{"v6 in v4", lab.IPsec{Inner: lab.IPv6, Outer: lab.IPv4}, "tag+policy", lab.Newest},
+		{"v4 in v6", lab.IPsec{Inner: lab.IPv4, Outer: lab.IPv6}, "tag+policy", lab.Newest},
+		{"nat traversal", lab.IPsec{NATT: true}, "tag+policy", lab.Oldest},
+		{"nat traversal v6", lab.IPsec{Inner: lab.IPv6, NATT: true}, "tag+policy", lab.Newest},
+		{"ipcomp", lab.IPsec{Compress: true}, "tag+policy", lab.Oldest},
+		{"ipcomp v6", lab.IPsec{Inner: lab.IPv6, Compress: true}, "tag+policy", lab.Newest},
+		{"greedy output mark", lab.IPsec{InboundMark: lab.Mark{Value: 0x2000, Mask: 0xf000f000}}, "policy-only", lab.Newest},
+		{"xfrm interface", lab.IPsec{Carrier: lab.XFRMInterface}, "tag+policy", lab.Newest},
+		{"xfrm interface v6", lab.IPsec{Inner: lab.IPv6, Carrier: lab.XFRMInterface}, "tag+policy", lab.Newest},
+		{"vti", lab.IPsec{Carrier: lab.VTI}, "overlay", lab.Oldest},
+		{"vti v6", lab.IPsec{Inner: lab.IPv6, Carrier: lab.VTI}, "overlay", lab.Newest},
+		{"gre", lab.IPsec{Carrier: lab.GRE}, "tag+policy", lab.Oldest},
+		{"gre v6", lab.IPsec{Inner: lab.IPv6, Carrier: lab.GRE}, "tag+policy", lab.Newest},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			lab.RunIn(t, test.in)
 			n := lab.NewNetwork(t)
 			f := test.tunnel.Inner
 			if f == 0 {

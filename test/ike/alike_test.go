@@ -32,6 +32,7 @@ func twoChildren(n *lab.Network, g *lab.Host, updown string) string {
 // TestFollowersAgree takes two tunnels through the same life, with the hook alone, with the daemon alone and with both:
 // at each point the rules are, byte for byte, those of an apply by hand.
 func TestFollowersAgree(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	f := lab.IPv4
 	stages := []string{"two tunnels", "one rekeyed, the other gone", "all went"}
 	var byHand map[string]string

@@ -14,6 +14,7 @@ import (
 // under traffic, another outer address, a peer that crashes, and one's own crash. The hook alone has to do; only during
 // the rekeys a daemon runs on moon, as it may have nothing to do.
 func TestGateways(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	n := lab.NewNetwork(t)
 	f := lab.IPv4
 	moon, sun := n.Moon, n.Sun

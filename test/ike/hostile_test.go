@@ -13,6 +13,7 @@ import (
 // TestHostileEnvironment calls the hook with all that a peer might call itself, on a host with its tunnel: the rules are
 // those of any peer, nothing is executed and no file has a name of the peer's; status prints it escaped.
 func TestHostileEnvironment(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	n := lab.NewNetwork(t)
 	sun := n.Sun
 	n.Up(t, lab.IPsec{})

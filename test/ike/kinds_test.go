@@ -2,7 +2,6 @@ package ike
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -79,16 +78,17 @@ func TestKinds(t *testing.T) {
 		transport string
 		prepare   func(*testing.T, *lab.Network)
 		evidence  string
+		in        lab.Stages
 	}{
-		{"fixed reqid, NAT-T", side{connection: []string{"encap = yes"}, child: []string{"reqid = 77"}}, true, "", nil, "tag+policy"},
-		{"trap", side{child: []string{"start_action = trap"}}, false, "", nil, "tag+policy"},
+		{"fixed reqid, NAT-T", side{connection: []string{"encap = yes"}, child: []string{"reqid = 77"}}, true, "", nil, "tag+policy", lab.Both},
+		{"trap", side{child: []string{"start_action = trap"}}, false, "", nil, "tag+policy", lab.Both},
 		{"xfrm interface", side{child: []string{"if_id_in = 7", "if_id_out = 7"}}, true, "", func(t *testing.T, n *lab.Network) {
 			for _, g := range n.Gateways() {
 				g.IP(t, "link add ipsec0 type xfrm dev wan0 if_id 7", "link set ipsec0 up",
 					fmt.Sprintf("route replace %s dev ipsec0", n.Peer(g).InnerNet(f)))
 			}
-		}, "tag+policy"},
-		{"gre", side{child: []string{"mode = transport"}}, true, "gre", gre, "tag+policy"},
+		}, "tag+policy", lab.Both},
+		{"gre", side{child: []string{"mode = transport"}}, true, "gre", gre, "tag+policy", lab.Both},
 		{"l2tp", side{child: []string{"mode = transport"}}, true, "udp/1701", func(t *testing.T, n *lab.Network) {
 			for i, g := range n.Gateways() {
 				g.IP(t, fmt.Sprintf("l2tp add tunnel tunnel_id 1 peer_tunnel_id 1 encap udp local %s remote %s udp_sport 1701 udp_dport 1701",
@@ -96,13 +96,11 @@ func TestKinds(t *testing.T) {
 					"link set l2tp0 up mtu 1350", fmt.Sprintf("addr add 10.9.0.%d/30 dev l2tp0", i+1),
 					fmt.Sprintf("route replace %s via 10.9.0.%d", n.Peer(g).InnerNet(f), 2-i))
 			}
-		}, "tag+policy"},
-	}
-	if os.Getenv("XFRMFW_SOAK") == "" {
-		tests = tests[:len(tests)-1] // L2TP is for scripts/soak ike
+		}, "tag+policy", lab.Soak},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			lab.RunIn(t, test.in)
 			n := lab.NewNetwork(t)
 			if test.prepare != nil {
 				test.prepare(t, n)

@@ -78,6 +78,7 @@ func (l libreswan) whack(t *testing.T, args ...string) {
 
 // TestLibreswan brings tunnels up and down by pluto, whose own updown script the hook's calls.
 func TestLibreswan(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	for name, line := range map[string]string{"reqid of its own": "", "chosen reqid": "reqid=77"} {
 		t.Run(name, func(t *testing.T) {
 			n := lab.NewNetwork(t)

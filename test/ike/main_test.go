@@ -7,7 +7,6 @@
 package ike
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,26 +16,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if missing := lab.Missing(); missing != "" && lab.Required("lab") {
-		fmt.Fprintln(os.Stderr, "ike:", missing)
-		os.Exit(1)
-	}
 	if lab.Missing() == "" {
 		if err := loadESP(); err != nil {
 			fmt.Fprintln(os.Stderr, "ike:", err)
 			os.Exit(1)
 		}
 	}
-	if os.Getenv("XFRMFW_SOAK") == "" {
-		// These take minutes: they are for scripts/soak ike.
-		long := "^Test(Gateways|FollowersAgree|RoadWarriors|Libreswan|MovingOver|HostileEnvironment)$"
-		if err := flag.Set("test.skip", long); err != nil {
-			fmt.Fprintln(os.Stderr, "ike:", err)
-			os.Exit(1)
-		}
-	}
-	os.Exit(m.Run())
+	lab.Main(m)
 }
 
 // loadESP has the kernel load and test what ESP needs, by a state that ends with its network. Under emulation that takes

@@ -9,6 +9,7 @@ import (
 
 // TestMovingOver takes a gateway from strongSwan's own script to the hook as the README says, with the tunnel up.
 func TestMovingOver(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	n := lab.NewNetwork(t)
 	f := lab.IPv4
 	stock := "/usr/lib/ipsec/_updown iptables"

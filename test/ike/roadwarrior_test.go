@@ -141,6 +141,7 @@ func addresses(t *testing.T, client *lab.Charon) map[int]netip.Addr {
 // TestRoadWarriors has 20 of them behind one NAT gateway come and go, and looks at who status says that each is, and at
 // what each may do by who it is.
 func TestRoadWarriors(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	n := lab.NewNetwork(t)
 	f := lab.IPv4
 	behindNAT(t, n)

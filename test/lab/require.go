@@ -35,12 +35,14 @@ func Required(name string) bool {
 	return false
 }
 
-// Require skips the test, or fails it if XFRMFW_REQUIRE asks for the lab, when it does not run in the lab.
+// Require skips the test, or fails it if XFRMFW_REQUIRE asks for the lab, when it does not run in the lab. A test that
+// RunIn has not labelled is for Both stages.
 func Require(t testing.TB) {
 	t.Helper()
 	missing := Missing()
 	switch {
 	case missing == "":
+		RunIn(t, Both)
 	case Required("lab"):
 		t.Fatalf("lab: %s", missing)
 	default:

@@ -33,6 +33,7 @@ func withoutBuild(t *testing.T, block string) string {
 // TestQuickStart goes from a bare gateway, on which strongSwan runs and nothing protects the tunnel, to enforced rules and
 // back, by the commands of README.md alone.
 func TestQuickStart(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	f := lab.IPv4
 	n := lab.NewNetwork(t)
 	g := newGateway(t, n, n.Sun, false)

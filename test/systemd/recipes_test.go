@@ -13,6 +13,7 @@ import (
 
 // TestSiteToSite runs the recipe, and that for moving over from strongSwan's own script, where the tunnel was up with that.
 func TestSiteToSite(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	f := lab.IPv4
 	n := lab.NewNetwork(t)
 	g := newGateway(t, n, n.Sun, true)
@@ -80,6 +81,7 @@ var virtualIP = regexp.MustCompile(`(?s)\b(admin|ann): #\d+, ESTABLISHED.*?\n  l
 
 // TestRoadWarriors runs the recipe with two of them behind one router: who may more is told by who they are.
 func TestRoadWarriors(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	f := lab.IPv4
 	n := lab.NewNetwork(t)
 	n.Moon.IP(t, "route del 10.2.0.0/24")
@@ -139,6 +141,7 @@ func TestRoadWarriors(t *testing.T) {
 
 // TestBehindNAT runs the recipe on a gateway behind moon, which knows nothing of IPsec, with carol behind it.
 func TestBehindNAT(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	f := lab.IPv4
 	n := lab.NewNetwork(t)
 	n.Moon.IP(t, "route del 10.2.0.0/24")

@@ -1,0 +1,59 @@
+package lab
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// Stages says in which stages of scripts/test a test runs. A stage is named WHAT-KERNEL-VARIANT, and scripts/test says
+// in XFRMFW_STAGE which one it is; without a stage, as in scripts/soak or by hand, every test runs.
+type Stages uint8
+
+const (
+	// Both is the newest kernel with iptables-nft and the oldest with iptables-legacy: for tests in which kernel or
+	// variant has a part. It is the label of a test that has none.
+	Both Stages = iota
+	// Newest and Oldest are one of the two, for tests in which kernel and variant have little part. Put a new test where
+	// less runs, as the stages run beside each other.
+	Newest
+	Oldest
+	// All is Both and the two pairs that few people have.
+	All
+	// Soak is none of them: a campaign of scripts/soak runs the test, because it takes long or shows the lab itself.
+	Soak
+)
+
+const (
+	newest = "e2e-6.12-nft"
+	oldest = "e2e-6.1-legacy"
+)
+
+// RunIn labels a test: in other stages it ends here, and scripts/test makes sure that another stage runs it. It comes
+// first in the test, and holds for the subtests. Only stages of test/e2e differ in kernel and variant; elsewhere all
+// labels but Soak are the same.
+func RunIn(t testing.TB, stages Stages) {
+	t.Helper()
+	stage := os.Getenv("XFRMFW_STAGE")
+	switch {
+	case stage == "":
+	case stages == Soak:
+		t.Skipf("left to scripts/soak: %s", t.Name())
+	case !stages.has(stage):
+		t.Skipf("left out of %s: %s", stage, t.Name())
+	default:
+		t.Setenv("XFRMFW_STAGE", "") // it is decided, so Require labels nothing
+	}
+}
+
+func (s Stages) has(stage string) bool {
+	switch {
+	case !strings.HasPrefix(stage, "e2e-"):
+		return s != Soak
+	case stage == newest:
+		return s == Both || s == Newest || s == All
+	case stage == oldest:
+		return s == Both || s == Oldest || s == All
+	}
+	return s == All
+}
