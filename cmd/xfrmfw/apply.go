@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,15 +100,31 @@ func summary(out outcome) string {
 			up++
 		}
 	}
-	total := len(out.wanted.set.Tunnels)
-	tunnels := fmt.Sprintf("%s, %d up", text.Count(total, "tunnel"), up)
+	tunnels := fmt.Sprintf("%s (%d up)", text.Count(len(out.wanted.set.Tunnels), "tunnel"), up)
 	if out.steps == 0 {
-		return "nothing changed: " + tunnels + ", rules in sync"
+		return "no change: " + tunnels + "; rules in sync"
 	}
-	c := out.counts
-	return fmt.Sprintf("applied: %s; %s in %s written, %s deleted, %s set, in %s",
-		tunnels, text.Count(c.Rules, "rule"), text.Count(c.Written, "chain"), text.Count(c.Deleted, "chain"),
-		text.Count(c.Jumps, "jump"), text.Count(out.steps, "commit"))
+	pairs := map[[2]netip.Prefix]bool{}
+	for _, g := range out.wanted.result.Guards {
+		if !g.Pierce {
+			pairs[[2]netip.Prefix{g.Local, g.Remote}] = true
+		}
+	}
+	c, done := out.counts, ""
+	switch {
+	case c.Rules > 0:
+		done = text.Count(c.Rules, "rule") + " written"
+	case c.Jumps > 0:
+		done = text.Count(c.Jumps, "jump") + " set"
+	default:
+		done = fmt.Sprintf("%s emptied, %s deleted", text.Count(c.Written, "chain"), text.Count(c.Deleted, "chain"))
+	}
+	var families []string
+	for _, f := range out.families {
+		families = append(families, f.String())
+	}
+	slices.Sort(families)
+	return fmt.Sprintf("applied: %s, %s; %s, %s", tunnels, text.Count(len(pairs), "guarded pair"), done, strings.Join(families, " and "))
 }
 
 func dryRunApply(ctx context.Context, o *options, file string, diff bool, stdout io.Writer) error {

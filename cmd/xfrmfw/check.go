@@ -6,14 +6,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
+	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
 func checkCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	var verbose bool
+	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Tell whether the live rules are those that apply would make",
-		Long: `check compares the live rules with what the kernel's states and policies ask
-for, names each difference, and exits with 3 if there is one. It changes nothing.`,
+		Long: `check compares the live rules with those that the kernel's SAs and policies
+require, names each difference, and exits with 3 if there is one. It changes
+nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -33,13 +36,46 @@ for, names each difference, and exits with 3 if there is one. It changes nothing
 				_, err := fmt.Fprintf(out, "in sync: %s\n", text.Count(len(w.set.Tunnels), "tunnel"))
 				return err
 			}
-			for _, d := range change.Differences {
-				if _, err := fmt.Fprintln(out, d); err != nil {
-					return err
+			answer := fmt.Sprintf("out of sync: %s. Repair with: xfrmfw apply", text.Count(len(change.Differences), "difference"))
+			rules, unloaded := notLoaded(w.result.Rulesets, change.Differences)
+			if unloaded {
+				answer = fmt.Sprintf("not loaded: none of the %s is in place. Load them with: xfrmfw apply", text.Count(rules, "rule"))
+			}
+			if !unloaded || verbose {
+				for _, d := range change.Differences {
+					if _, err := fmt.Fprintln(out, d); err != nil {
+						return err
+					}
 				}
 			}
-			_, _ = fmt.Fprintf(out, "out of sync: %s; xfrmfw apply mends it\n", text.Count(len(change.Differences), "difference"))
+			if _, err := fmt.Fprintln(out, answer); err != nil {
+				return err
+			}
 			return errFindings
 		},
 	}
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "list the missing rules too where none is loaded")
+	return cmd
+}
+
+// notLoaded returns the number of wanted rules, and whether all of them are missing and nothing else differs: the host
+// has no rules of xfrmfw.
+func notLoaded(wanted []firewall.Ruleset, differences []firewall.Difference) (int, bool) {
+	rules := 0
+	for _, rs := range wanted {
+		for _, chain := range rs.Chains {
+			rules += chain.Rules.Len()
+		}
+	}
+	missing := 0
+	for _, d := range differences {
+		switch d.Kind {
+		case firewall.RuleMissing:
+			missing++
+		case firewall.ChainMissing, firewall.JumpMissing:
+		default:
+			return rules, false
+		}
+	}
+	return rules, missing == rules
 }

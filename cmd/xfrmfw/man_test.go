@@ -158,4 +158,3 @@ func TestTopics(t *testing.T) {
 		}
 	}
 }
-

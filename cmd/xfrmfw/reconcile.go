@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
@@ -24,6 +25,8 @@ type outcome struct {
 	// counts adds up what was written; steps is how many restores ran.
 	counts firewall.Counts
 	steps  int
+	// families are those of the restores, in the order of the first restore of each.
+	families []xfrm.Family
 }
 
 // reconcile makes the live rules those that the kernel's states and policies ask
@@ -117,5 +120,8 @@ func (o *outcome) add(change firewall.Change) {
 		o.counts.Rules += s.Counts.Rules
 		o.counts.Deleted += s.Counts.Deleted
 		o.counts.Jumps += s.Counts.Jumps
+		if !slices.Contains(o.families, s.Family) {
+			o.families = append(o.families, s.Family)
+		}
 	}
 }

@@ -31,7 +31,7 @@ func TestApplyAgain(t *testing.T) {
 	}
 	n.Alice.MustPing(t, n.Bob.Inner(lab.IPv4), 2)
 	before := n.Sun.Counter(t, lab.IPv4, "mangle", "/verified/")
-	if again := apply("nothing changed"); len(again) != 0 {
+	if again := apply("no change"); len(again) != 0 {
 		t.Errorf("the second apply ran iptables-restore %d times", len(again)/2)
 	}
 	if after := n.Sun.Counter(t, lab.IPv4, "mangle", "/verified/"); after < before || after == 0 {
@@ -109,7 +109,7 @@ func TestRekey(t *testing.T) {
 	if found == nil || found[1] != found[2] {
 		t.Errorf("pings were lost during the rekeying:\n%s", pings.Output())
 	}
-	if out := n.Sun.MustXfrmfw(t, "apply"); !strings.HasPrefix(out, "nothing changed") {
+	if out := n.Sun.MustXfrmfw(t, "apply"); !strings.HasPrefix(out, "no change") {
 		t.Errorf("an apply after the rekeying: %s", out)
 	}
 	if after := saves(t, n.Sun); after != before {

@@ -151,7 +151,7 @@ func TestTunnelsPass(t *testing.T) {
 				}
 			}
 			for _, g := range n.Gateways() {
-				if out := g.MustXfrmfw(t, "apply"); !strings.Contains(out, "nothing changed") {
+				if out := g.MustXfrmfw(t, "apply"); !strings.Contains(out, "no change") {
 					t.Errorf("%s: a second apply: %s", g.Name, out)
 				}
 			}
