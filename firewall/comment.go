@@ -33,9 +33,7 @@ func Ours(chain string) bool { return strings.HasPrefix(chain, ChainPrefix) }
 // ID is the identity of a rule: 72 bits of a hash over its family, table, chain,
 // text, purpose and tunnel. Equal rules within one chain share it.
 func ID(family Family, table Table, chain string, r Rule) string {
-	var id [idLen]byte
-	hashRule(&id, family, table, chain, AppendRule(nil, family, r), r)
-	return string(id[:])
+	return string(appendID(nil, family, table, chain, AppendRule(nil, family, r), r))
 }
 
 // AppendLine appends the rule as it is sent to iptables-restore: its text and
@@ -44,13 +42,12 @@ func ID(family Family, table Table, chain string, r Rule) string {
 func AppendLine(b []byte, family Family, table Table, chain string, r Rule) []byte {
 	start := len(b)
 	b = AppendRule(b, family, r)
-	var id [idLen]byte
-	hashRule(&id, family, table, chain, b[start:], r)
-	if len(b) > start {
+	text := b[start:]
+	if len(text) > 0 {
 		b = append(b, ' ')
 	}
 	b = append(b, "-m comment --comment "+commentPrefix...)
-	b = append(b, id[:]...)
+	b = appendID(b, family, table, chain, text, r)
 	b = append(append(b, '/'), r.Purpose...)
 	if r.Tunnel != "" {
 		b = append(append(b, '/'), r.Tunnel...)
@@ -66,7 +63,8 @@ func jumpRule(h Hook) Rule {
 // ID is the identity of the hook's jump.
 func (h Hook) ID(family Family) string { return ID(family, h.Table, h.From, jumpRule(h)) }
 
-func hashRule(id *[idLen]byte, family Family, table Table, chain string, text []byte, r Rule) {
+// appendID appends the ID of a rule with the text that AppendRule made of it.
+func appendID(id []byte, family Family, table Table, chain string, text []byte, r Rule) []byte {
 	var stack [512]byte
 	b := append(stack[:0], byte(family))
 	// No field can hold a zero byte, so the fields can't run into each other.
@@ -76,7 +74,7 @@ func hashRule(id *[idLen]byte, family Family, table Table, chain string, text []
 	b = append(append(b, r.Purpose...), 0)
 	b = append(b, r.Tunnel...)
 	sum := sha256.Sum256(b)
-	base64.RawURLEncoding.Encode(id[:], sum[:idLen/4*3])
+	return base64.RawURLEncoding.AppendEncode(id, sum[:idLen/4*3])
 }
 
 // ParseComment splits a comment of ours; ok is false for any other comment.

@@ -55,12 +55,12 @@ const (
 func Compare(want []Ruleset, have map[Family]Save) []ChainChange {
 	wanted := make(map[Family]wantedFamily, len(want))
 	for _, rs := range want {
-		wanted[rs.Family] = wantRuleset(rs, nil)
+		wanted[rs.Family] = wantRuleset(rs, func(_ Family, c Chain) *knownChain { return &knownChain{rules: c.Rules} })
 	}
 	var all []ChainChange
 	for _, family := range slices.Sorted(maps.Keys(have)) {
-		save := have[family].Whole(family)
-		for _, name := range tableNames(wanted[family], save) {
+		save := have[family]
+		for _, name := range tableNames(wanted[family], standingOf(save)) {
 			if slices.Contains(save.Unreadable, name) {
 				continue
 			}

@@ -55,7 +55,7 @@ type differ struct {
 	family Family
 	name   Table
 	want   wantedTable
-	have   SavedTable
+	have   standingTable
 
 	write  []wantedChain
 	stale  []string
@@ -71,10 +71,10 @@ type differ struct {
 }
 
 func (d *differ) compare() {
-	live := make(map[string]*SavedChain, len(d.have.Chains))
+	live := make(map[string]*standingChain, len(d.have.chains))
 	foreign := make(map[string]string)
-	for i := range d.have.Chains {
-		c := &d.have.Chains[i]
+	for i := range d.have.chains {
+		c := &d.have.chains[i]
 		live[c.Name] = c
 		if c.Ours() {
 			continue
@@ -94,8 +94,8 @@ func (d *differ) compare() {
 		wanted[c.name] = true
 		d.chain(c, live[c.name])
 	}
-	for i := range d.have.Chains {
-		if c := &d.have.Chains[i]; c.Ours() && !wanted[c.Name] {
+	for i := range d.have.chains {
+		if c := &d.have.chains[i]; c.Ours() && !wanted[c.Name] {
 			d.staleChain(c, foreign[c.Name])
 		}
 	}
@@ -109,9 +109,8 @@ func (d *differ) note(chain string, kind DifferenceKind, text string) {
 
 // staleChain empties a chain that is no longer wanted, and deletes it unless
 // the foreign rule leads to it.
-func (d *differ) staleChain(c *SavedChain, foreign string) {
-	whole := c.whole(d.family, d.name)
-	c = &whole
+func (d *differ) staleChain(have *standingChain, foreign string) {
+	c := have.saved(d.family, d.name)
 	if foreign == "" || len(c.Rules) > 0 {
 		d.stale = append(d.stale, c.Name)
 		d.note(c.Name, ChainUnexpected, "")
@@ -127,15 +126,15 @@ func (d *differ) staleChain(c *SavedChain, foreign string) {
 }
 
 // chain compares a wanted chain with the live one, nil if there is none.
-func (d *differ) chain(want wantedChain, have *SavedChain) {
-	if have == nil {
+func (d *differ) chain(want wantedChain, live *standingChain) {
+	var have SavedChain
+	switch {
+	case live == nil:
 		d.note(want.name, ChainMissing, "")
-		have = &SavedChain{}
-	} else if d.same(&want, have) {
+	case d.same(&want, live):
 		return
-	} else if have.held != nil {
-		whole := have.whole(d.family, d.name)
-		have = &whole
+	default:
+		have = live.saved(d.family, d.name)
 	}
 	want.render()
 	d.write = append(d.write, want)
@@ -180,14 +179,13 @@ func (d *differ) key(r SavedRule) string {
 	return r.ID
 }
 
-func (d *differ) same(want *wantedChain, have *SavedChain) bool {
-	if have.held != nil {
-		return !d.want.verbatim && want.rules.equal(have.held.rules)
-	}
-	if want.lines == nil {
+func (d *differ) same(want *wantedChain, have *standingChain) bool {
+	switch {
+	case have.compact != nil:
+		return want.known != nil && want.known.ids == have.compact.ids
+	case want.known != nil:
 		return want.known.same(have.Rules)
-	}
-	if len(want.lines) != len(have.Rules) {
+	case len(want.lines) != len(have.Rules):
 		return false
 	}
 	for i := range have.Rules {

@@ -71,13 +71,6 @@ func TunnelsIn(have map[Family]Save) map[string]bool {
 						found[r.Tunnel] = true
 					}
 				}
-				if c.held != nil {
-					for _, r := range c.held.rules.All() {
-						if r.Tunnel != "" {
-							found[r.Tunnel] = true
-						}
-					}
-				}
 			}
 		}
 	}

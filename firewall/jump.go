@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// standing is one of our jumps as it stands, behind so many foreign rules.
-type standing struct {
+// liveJump is one of our jumps as it stands, behind so many foreign rules.
+type liveJump struct {
 	SavedRule
 	after int
 }
@@ -18,15 +18,15 @@ func (d *differ) allJumps() {
 	for _, j := range d.want.jumps {
 		want[j.from] = append(want[j.from], j)
 	}
-	have := make(map[string][]standing)
+	have := make(map[string][]liveJump)
 	length := make(map[string]int)
-	for _, c := range d.have.Chains {
+	for _, c := range d.have.chains {
 		if c.Ours() {
 			continue
 		}
 		for i, r := range c.Rules {
 			if r.Jump() {
-				have[c.Name] = append(have[c.Name], standing{r, i - len(have[c.Name])})
+				have[c.Name] = append(have[c.Name], liveJump{r, i - len(have[c.Name])})
 			}
 		}
 		length[c.Name] = len(c.Rules) - len(have[c.Name])
@@ -43,8 +43,8 @@ func (d *differ) allJumps() {
 // are taken out, by their own text, and then put in: -D removes the first rule
 // of that text, so the other order would take the new one out again. It is one
 // commit, so no packet sees the chain without them.
-func (d *differ) chainJumps(chain string, want []wantedJump, have []standing, foreign int) {
-	if slices.EqualFunc(want, have, func(w wantedJump, s standing) bool {
+func (d *differ) chainJumps(chain string, want []wantedJump, have []liveJump, foreign int) {
+	if slices.EqualFunc(want, have, func(w wantedJump, s liveJump) bool {
 		return w.key == d.key(s.SavedRule) && min(w.after, foreign) == s.after
 	}) {
 		return

@@ -18,8 +18,21 @@ type Change struct {
 	Differences []Difference
 	// Leftovers are what no step may mend, since it is not ours to touch.
 	Leftovers []Difference
-	// Former is what stood before, for Rollback.
-	Former map[Family]Save
+	// Drift is true if the wanted rules are those that were applied last, so that another
+	// program has changed the live ones. Only a Tracker knows.
+	Drift bool
+	// former is what stood before.
+	former map[Family]standing
+}
+
+// Former returns what stood before the change, for Rollback. Rules that an earlier change
+// of the same Tracker wrote are as they were sent.
+func (c Change) Former() map[Family]Save {
+	former := make(map[Family]Save, len(c.former))
+	for family, s := range c.former {
+		former[family] = s.save(family)
+	}
+	return former
 }
 
 // Empty reports whether nothing has to be done.
@@ -52,24 +65,11 @@ type Counts struct {
 // then carries on the counters of the rules that stay. Builtin chains are never
 // declared, as that would set their policy, and nothing foreign is touched.
 //
-// Who plans again and again keeps a Planner.
-func Plan(want []Ruleset, have map[Family]Save) (Change, error) { return planWith(nil, want, have) }
-
-func planWith(p *Planner, want []Ruleset, have map[Family]Save) (Change, error) {
-	wanted := make(map[Family]wantedFamily, len(have))
-	for _, rs := range want {
-		if err := validate(rs, p); err != nil {
-			return Change{}, fmt.Errorf("plan rules: %w", err)
-		}
-		if _, ok := have[rs.Family]; !ok {
-			return Change{}, fmt.Errorf("plan rules: the live rules of %s have not been read", rs.Family)
-		}
-		if _, ok := wanted[rs.Family]; ok {
-			return Change{}, fmt.Errorf("plan rules: two rule sets for %s", rs.Family)
-		}
-		wanted[rs.Family] = wantRuleset(rs, p)
-	}
-	return plan(wanted, have, false)
+// A program that plans again and again keeps a Tracker.
+func Plan(want []Ruleset, have map[Family]Save) (Change, error) {
+	var t Tracker
+	t.Observed(have)
+	return t.Plan(want)
 }
 
 // Clear plans the removal of all that is ours.
@@ -92,14 +92,13 @@ func ClearButGuards(have map[Family]Save) (Change, error) {
 // the rule still stands, in every family that both have.
 func Rollback(former, now map[Family]Save) (Change, error) {
 	wanted := make(map[Family]wantedFamily, len(former))
-	have := make(map[Family]Save, len(former))
+	have := make(map[Family]standing, len(former))
 	for family, save := range former {
-		if s, ok := now[family]; ok {
-			s = s.Whole(family)
-			wanted[family] = wantSaved(save.Whole(family))
+		if live, ok := now[family]; ok {
+			wanted[family] = wantSaved(save)
 			// What could not be read then isn't known to have been absent.
-			s.Unreadable = append(slices.Clip(s.Unreadable), save.Unreadable...)
-			have[family] = s
+			live.Unreadable = append(slices.Clip(live.Unreadable), save.Unreadable...)
+			have[family] = standingOf(live)
 		}
 	}
 	return plan(wanted, have, true)
@@ -123,16 +122,16 @@ func (e *UnreadableError) Error() string {
 
 // plan compares what is wanted with what there is. Back says that it is the way
 // back, which has to pass by the same states as the way there.
-func plan(wanted map[Family]wantedFamily, have map[Family]Save, back bool) (Change, error) {
-	change := Change{Former: have}
+func plan(wanted map[Family]wantedFamily, have map[Family]standing, back bool) (Change, error) {
+	change := Change{former: have}
 	var shrinking []Step
 	for _, family := range slices.Sorted(maps.Keys(have)) {
-		want, save := wanted[family], have[family]
+		want, live := wanted[family], have[family]
 		var steps []Step
 		shrinks := back
-		for _, name := range tableNames(want, save) {
+		for _, name := range tableNames(want, live) {
 			w := want[name]
-			if slices.Contains(save.Unreadable, name) {
+			if slices.Contains(live.unreadable, name) {
 				err := &UnreadableError{family, name}
 				if len(w.chains) > 0 {
 					return Change{}, fmt.Errorf("plan rules: %w", err)
@@ -141,7 +140,7 @@ func plan(wanted map[Family]wantedFamily, have map[Family]Save, back bool) (Chan
 					Difference{Family: family, Table: name, Kind: TableUnreadable, Text: err.Error()})
 				continue
 			}
-			d := differ{family: family, want: w, have: save.Table(name), name: name}
+			d := differ{family: family, want: w, have: live.table(name), name: name}
 			d.compare()
 			if step, ok := d.step(); ok {
 				steps = append(steps, step)
@@ -169,15 +168,15 @@ func plan(wanted map[Family]wantedFamily, have map[Family]Save, back bool) (Chan
 }
 
 // tableNames are the tables to look at, in the order of commits.
-func tableNames(want wantedFamily, save Save) []Table {
+func tableNames(want wantedFamily, live standing) []Table {
 	var names []Table
 	for name := range want {
 		names = append(names, name)
 	}
-	for _, t := range save.Tables {
-		names = append(names, t.Name)
+	for _, t := range live.tables {
+		names = append(names, t.name)
 	}
-	for _, t := range save.Unreadable {
+	for _, t := range live.unreadable {
 		if t.Order() < len(tables) {
 			names = append(names, t)
 		}

@@ -15,7 +15,7 @@ import (
 // is what stands after it.
 func TestRecount(t *testing.T) {
 	k := &fake.Kernel{}
-	var p firewall.Planner
+	var tracker firewall.Tracker
 	read := func() map[firewall.Family]firewall.Save {
 		save, err := firewall.ParseSave(k.Save())
 		if err != nil {
@@ -23,8 +23,8 @@ func TestRecount(t *testing.T) {
 		}
 		return map[firewall.Family]firewall.Save{xfrm.IPv4: save}
 	}
-	plan := func(n int, have map[firewall.Family]firewall.Save) firewall.Change {
-		change, err := p.Plan([]firewall.Ruleset{big(n)}, have)
+	plan := func(n int) firewall.Change {
+		change, err := tracker.Plan([]firewall.Ruleset{big(n)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,15 +37,14 @@ func TestRecount(t *testing.T) {
 			}
 		}
 	}
-	have := read()
-	first := plan(40, have)
+	tracker.Observed(read())
+	first := plan(40)
 	run(first)
-	have, err := p.Stands(have, first)
-	if err != nil {
+	if err := tracker.Applied(first); err != nil {
 		t.Fatal(err)
 	}
 	// What stands is known with counters of zero; then packets come.
-	change := plan(41, have)
+	change := plan(41)
 	if len(change.Steps) != 1 || change.Steps[0].Counters {
 		t.Fatalf("%d steps, with counters: %v", len(change.Steps), change.Steps[0].Counters)
 	}
@@ -73,18 +72,17 @@ func TestRecount(t *testing.T) {
 			t.Errorf("rule %d has counted %v, want %v", i, got, want)
 		}
 	}
-	after, err := p.Stands(have, change)
-	if err != nil {
+	if err := tracker.Applied(change); err != nil {
 		t.Fatal(err)
 	}
-	known, _ := after[xfrm.IPv4].Whole(xfrm.IPv4).Table(firewall.Mangle).Chain("XFRMFW-PRE-20")
+	known, _ := tracker.Stands()[xfrm.IPv4].Table(firewall.Mangle).Chain("XFRMFW-PRE-20")
 	for i, r := range known.Rules {
 		if r.ID != leaf.Rules[i].ID || r.Packets != leaf.Rules[i].Packets {
 			t.Errorf("rule %d is taken to be %s with %d packets, and is %s with %d", i, r.ID, r.Packets, leaf.Rules[i].ID, leaf.Rules[i].Packets)
 		}
 	}
 	// What the step said already stays for those that nobody knows more of.
-	again := plan(42, after)
+	again := plan(42)
 	if text := again.Steps[0].Recount(map[string]firewall.Counter{"of nobody...": {Packets: 1}}).Text; text != again.Steps[0].Text || !strings.Contains(text, "[8:100]") {
 		t.Errorf("counters of the plan are lost:\n%s", text)
 	}

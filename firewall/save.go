@@ -20,8 +20,6 @@ type Save struct {
 type SavedTable struct {
 	Name   Table
 	Chains []SavedChain
-	// settled tells that holder.save has been here.
-	settled bool
 }
 
 // SavedChain is a live chain, ours or not.
@@ -30,9 +28,7 @@ type SavedChain struct {
 	// Policy is ACCEPT or DROP for a builtin chain and "-" for any other.
 	Policy         string
 	Packets, Bytes uint64
-	// Rules is empty where a Planner keeps them in another form: see Save.Whole.
-	Rules []SavedRule
-	held  *heldChain
+	Rules          []SavedRule
 }
 
 // SavedRule is a live rule.

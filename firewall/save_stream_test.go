@@ -47,7 +47,7 @@ func TestSaveParser(t *testing.T) {
 		if err != nil {
 			t.Fatalf("in parts of %d bytes: %v", part, err)
 		}
-		if !bytes.Equal(got.Append(nil), want.Append(nil)) || !cmp.Equal(want.Tables[0], got.Tables[0], unexported) || !cmp.Equal(want.Unreadable, got.Unreadable) {
+		if !bytes.Equal(got.Append(nil), want.Append(nil)) || !cmp.Equal(want.Tables[0], got.Tables[0]) || !cmp.Equal(want.Unreadable, got.Unreadable) {
 			t.Errorf("in parts of %d bytes something else is read", part)
 		}
 	}

@@ -32,7 +32,6 @@ func Stand(want Ruleset, have Save) Standing {
 			known[key{c.Table, c.Name, ID(want.Family, c.Table, c.Name, r)}] = r
 		}
 	}
-	have = have.Whole(want.Family)
 	out := Standing{Ruleset: Ruleset{Family: want.Family}}
 	for _, t := range have.Tables {
 		for _, c := range t.Chains {

@@ -54,10 +54,13 @@ func builtins(t Table) hooks {
 // would refuse, alter or never match, or that would not come back from
 // iptables-save as it was sent. iptables-restore --test finds little of it: it
 // asks the kernel nothing.
-func Validate(rs Ruleset) error { return validate(rs, nil) }
+func Validate(rs Ruleset) error {
+	return validateChanged(rs, func(*Chain, hooks) bool { return false })
+}
 
-// validate leaves out the rules that the planner knows to be valid.
-func validate(rs Ruleset, p *Planner) error {
+// validateChanged is Validate without the rules of those chains for which known
+// returns true: they are known to be valid from these hooks.
+func validateChanged(rs Ruleset, known func(c *Chain, from hooks) bool) error {
 	if rs.Family != xfrm.IPv4 && rs.Family != xfrm.IPv6 {
 		return fmt.Errorf("rule set of %s: neither ipv4 nor ipv6", rs.Family)
 	}
@@ -88,7 +91,7 @@ func validate(rs Ruleset, p *Planner) error {
 	}
 	for _, t := range tables {
 		if g := graphs[t]; g != nil {
-			if err := g.validate(rs.Family, p); err != nil {
+			if err := g.validate(rs.Family, known); err != nil {
 				return fmt.Errorf("%s %s %w", rs.Family, t, err)
 			}
 		}
@@ -147,7 +150,7 @@ type node struct {
 	state uint8
 }
 
-func (g *graph) validate(family Family, p *Planner) error {
+func (g *graph) validate(family Family, known func(*Chain, hooks) bool) error {
 	for i := range g.chains {
 		if err := g.walk(i); err != nil {
 			return err
@@ -163,8 +166,7 @@ func (g *graph) validate(family Family, p *Planner) error {
 		if n.depth > maxDepth {
 			return fmt.Errorf("%s: %d jumps deep, nftables allows %d", n.Name, n.depth, maxDepth)
 		}
-		known := p.known(family, *n.Chain)
-		if known == nil || known.valid != n.hooks {
+		if !known(n.Chain, n.hooks) {
 			if err := validRules(family, n.Chain, n.hooks); err != nil {
 				return err
 			}
@@ -174,8 +176,16 @@ func (g *graph) validate(family Family, p *Planner) error {
 			to.hooks |= n.hooks
 			to.depth = max(to.depth, n.depth+1)
 		}
-		if known != nil {
-			known.valid = n.hooks
+	}
+	return nil
+}
+
+// validRules reports the first rule of a chain, reached from those hooks, that is not
+// valid.
+func validRules(family Family, c *Chain, from hooks) error {
+	for i, r := range c.Rules.All() {
+		if err := validRule(family, c.Table, from, &r); err != nil {
+			return fmt.Errorf("%s: rule %d (%s): %w", c.Name, i+1, r.Text(family), err)
 		}
 	}
 	return nil

@@ -18,27 +18,24 @@ type wantedTable struct {
 	verbatim bool
 }
 
-// wantedChain has its lines, or the IDs of its rules in one string and the rules
-// to make the lines from.
+// wantedChain has its lines, or the known chain to make them from.
 type wantedChain struct {
 	name   string
 	lines  []line
-	ids    string
-	rules  Rules
+	known  *knownChain
 	family Family
 	table  Table
-	// known is what is kept of the chain, or nil.
-	known *knownChain
 }
 
 // render makes the lines.
 func (w *wantedChain) render() {
-	if w.lines != nil || w.rules.Len() == 0 {
+	if w.lines != nil || w.known == nil || w.known.rules.Len() == 0 {
 		return
 	}
+	rules := w.known.rules
 	var buf []byte
-	ends := make([]int, 0, w.rules.Len())
-	for _, r := range w.rules.All() {
+	ends := make([]int, 0, rules.Len())
+	for _, r := range rules.All() {
 		buf = AppendLine(buf, w.family, w.table, w.name, r)
 		ends = append(ends, len(buf))
 	}
@@ -62,14 +59,12 @@ type wantedJump struct {
 	line
 }
 
-// wantRuleset renders a rule set, but for the chains that the planner knows.
-func wantRuleset(rs Ruleset, p *Planner) wantedFamily {
+// wantRuleset renders a rule set, but for the chains of which the IDs are known.
+func wantRuleset(rs Ruleset, known func(Family, Chain) *knownChain) wantedFamily {
 	want := make(wantedFamily)
 	for _, c := range rs.Chains {
-		w := wantedChain{name: c.Name, rules: c.Rules, family: rs.Family, table: c.Table}
-		if w.known = p.known(rs.Family, c); w.known != nil && w.known.ids != "" {
-			w.ids = w.known.ids
-		} else {
+		w := wantedChain{name: c.Name, known: known(rs.Family, c), family: rs.Family, table: c.Table}
+		if w.known.ids == "" {
 			w.render()
 			w.known.learn(w.lines)
 		}

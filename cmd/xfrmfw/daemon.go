@@ -19,9 +19,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/metrics"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pace"
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
-	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
 
@@ -86,12 +84,8 @@ type daemon struct {
 	states, host, tables *source
 	known                known
 
-	// live is what stands, as it was read or as our own commits left it; nil if
-	// it has to be read. readAt and readCost are when it was, and how long it took.
-	live     map[xfrm.Family]firewall.Save
+	// readCost is how long it took to read the live rules, and readAt is when.
 	readCost time.Duration
-	// wanted are the rules of the last turn that went well.
-	wanted []firewall.Ruleset
 	// warned and failed are what was last logged, which is not repeated.
 	warned map[string]bool
 	failed string
@@ -172,7 +166,7 @@ func (d *daemon) load(ctx context.Context) error {
 		return err
 	}
 	d.measure.read.Store(&scraped)
-	d.g, d.settings, d.live, d.warned = g, settings, nil, nil
+	d.g, d.settings, d.warned = g, settings, nil
 	d.programs.Store(g.programs)
 	return nil
 }
@@ -248,7 +242,7 @@ func (d *daemon) loop(ctx context.Context, hangup <-chan os.Signal) {
 			d.measure.recorder.Nudged()
 			d.pace.Event(time.Now())
 		case <-d.tables.C():
-			d.live = nil
+			d.g.tracker.Forget()
 			d.pace.Event(time.Now())
 		case <-timer.C:
 			d.tick(ctx, time.Now())
@@ -288,7 +282,7 @@ func (d *daemon) audit(now time.Time) {
 		due = d.readAt.Add(max(deepAudit, 1000*d.readCost))
 	}
 	if !now.Before(due) {
-		d.live = nil
+		d.g.tracker.Forget()
 		d.pace.Event(now)
 	}
 	if modules := kernel.OffloadModules(); modules != d.modules {

@@ -25,16 +25,16 @@ type gateway struct {
 	config   firewall.Config
 	programs *iptables.Programs
 	reader   kernel.Reader
-	// joiner, compiler and planner keep what makes the next look cheaper.
+	// joiner, compiler and tracker keep what makes the next look cheaper.
 	joiner   xfrm.Joiner
 	compiler firewall.Compiler
-	planner  firewall.Planner
+	tracker  firewall.Tracker
 	// file is the snapshot that stands in for the kernel, if any.
 	file  string
 	store memory.Store
 	// memory is what is guarded beyond its policies, as the store had it.
 	memory []firewall.Guard
-	// live are the rules as they were read last, nil if they were not.
+	// live are the rules of others as they were read last, nil if they were not.
 	live map[xfrm.Family]firewall.Save
 	// looked tells that it was compiled before.
 	looked bool
@@ -215,7 +215,8 @@ func (g *gateway) look(ctx context.Context) (wanted, map[xfrm.Family]firewall.Sa
 	if err != nil {
 		return wanted{}, nil, firewall.Change{}, err
 	}
-	w, change, err := g.plan(ctx, have)
+	g.tracker.Observed(have)
+	w, change, err := g.plan(ctx)
 	return w, have, change, err
 }
 
@@ -251,20 +252,21 @@ func (g *gateway) guess(ctx context.Context) error {
 	if err != nil {
 		return nil
 	}
-	g.planner.Prepare(g.compile(s).result.Rulesets)
+	g.tracker.Expect(g.compile(s).result.Rulesets)
 	return nil
 }
 
-// plan reads the kernel and plans what leads from the live rules to what it asks
-// for, with the memory that recall read. The rules come first: what others' NAT
+// plan reads the kernel and plans what leads from the live rules that the tracker
+// knows to what it asks for, with the memory that recall read. The rules come first: what others' NAT
 // does to tunnel traffic is part of what is asked for.
-func (g *gateway) plan(ctx context.Context, have map[xfrm.Family]firewall.Save) (wanted, firewall.Change, error) {
-	g.natSources, g.live, g.looked = firewall.NATSources(have), have, true
+func (g *gateway) plan(ctx context.Context) (wanted, firewall.Change, error) {
+	g.live, g.looked = g.tracker.Others(), true
+	g.natSources = firewall.NATSources(g.live)
 	w, err := g.want(ctx)
 	if err != nil {
 		return wanted{}, firewall.Change{}, err
 	}
-	change, err := g.planner.Plan(w.result.Rulesets, have)
+	change, err := g.tracker.Plan(w.result.Rulesets)
 	return w, change, err
 }
 

@@ -32,6 +32,7 @@ func newMeasure(o *options) *measure {
 		g.warnings = nil
 		r, err := g.report(ctx, o, true)
 		g.live, g.memory = nil, nil // not to be held until the next scrape
+		g.tracker.Forget()
 		if err != nil {
 			return metrics.State{}, err
 		}

@@ -36,7 +36,7 @@ func (g *gateway) reconcile(ctx context.Context) (outcome, error) {
 	var out outcome
 	var last error
 	for range attempts {
-		w, have, change, err := g.look(ctx)
+		w, _, change, err := g.look(ctx)
 		if err != nil {
 			return out, err
 		}
@@ -46,7 +46,7 @@ func (g *gateway) reconcile(ctx context.Context) (outcome, error) {
 		}
 		if !change.Empty() {
 			var again bool
-			if again, last = g.commit(ctx, w, have, change); again {
+			if again, last = g.commit(ctx, w, change); again {
 				continue
 			}
 			if last != nil {
@@ -72,11 +72,11 @@ func (g *gateway) reconcile(ctx context.Context) (outcome, error) {
 
 // commit applies a change that was planned from the live rules. If it reports
 // that the rules have to be read and planned again, the error only says why.
-func (g *gateway) commit(ctx context.Context, w wanted, have map[xfrm.Family]firewall.Save, change firewall.Change) (again bool, err error) {
+func (g *gateway) commit(ctx context.Context, w wanted, change firewall.Change) (again bool, err error) {
 	err = g.programs.Apply(ctx, change)
 	switch {
 	case err == nil:
-		g.forgetRewritten(w, have)
+		g.forgetRewritten(w)
 		return false, nil
 	case errors.Is(err, iptables.ErrUnsupported) && g.config.Log.PerSecond > 0 && logs(err):
 		g.config.Log = firewall.LogConfig{}
@@ -97,8 +97,8 @@ func logs(err error) bool {
 // forgetRewritten deletes the conntrack entries of flows that NAT took hold of
 // before their tunnel had rules. The rules drop them in any case; without the
 // entry the flow starts anew and goes into the tunnel.
-func (g *gateway) forgetRewritten(w wanted, have map[xfrm.Family]firewall.Save) {
-	known := firewall.TunnelsIn(have)
+func (g *gateway) forgetRewritten(w wanted) {
+	known := g.tracker.Tunnels()
 	var pairs []kernel.Pair
 	for _, guard := range w.result.Guards {
 		if guard.Source == firewall.LiveGuard && !guard.Pierce && !known[guard.Tunnel] && guard.Local.Bits() > 0 {

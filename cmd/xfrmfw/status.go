@@ -104,7 +104,8 @@ func (g *gateway) report(ctx context.Context, o *options, terse bool) (status.Re
 	if g.file == "" {
 		go func() { rivals <- g.rival(ctx) }()
 	}
-	w, change, err := g.plan(ctx, have)
+	g.tracker.Observed(have)
+	w, change, err := g.plan(ctx)
 	if err != nil {
 		return status.Report{}, err
 	}

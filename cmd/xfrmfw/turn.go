@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
@@ -31,7 +30,7 @@ func (d *daemon) turn(ctx context.Context) {
 	}
 	if err != nil {
 		d.known.fail()
-		d.live = nil
+		d.g.tracker.Forget()
 		most := heldRetry
 		if !errors.Is(err, errHeld) {
 			most = min(d.settings.Audit, 10*time.Second)
@@ -83,7 +82,7 @@ func (d *daemon) reconcile(ctx context.Context) (outcome, error) {
 	d.g.warnings = nil
 	var last error
 	for range attempts {
-		read := d.live == nil
+		read := !d.g.tracker.Known()
 		if read {
 			if err := d.read(ctx); err != nil {
 				return out, err
@@ -93,22 +92,22 @@ func (d *daemon) reconcile(ctx context.Context) (outcome, error) {
 			return out, err
 		}
 		d.known.begin()
-		w, change, err := d.g.plan(ctx, d.live)
+		w, change, err := d.g.plan(ctx)
 		if err != nil {
 			return out, err
 		}
 		if !change.Empty() && !read && d.g.recount(ctx, change) != nil && d.readCost < cheap {
-			d.live = nil
+			d.g.tracker.Forget()
 			continue
 		}
 		out.wanted = w
 		if !change.Empty() {
-			if read && reflect.DeepEqual(d.wanted, w.result.Rulesets) {
+			if read && change.Drift {
 				d.drift(change.Differences)
 			}
 			var again bool
-			if again, last = d.g.commit(ctx, w, d.live, change); again {
-				d.live = nil
+			if again, last = d.g.commit(ctx, w, change); again {
+				d.g.tracker.Forget()
 				continue
 			}
 			if last != nil {
@@ -116,11 +115,9 @@ func (d *daemon) reconcile(ctx context.Context) (outcome, error) {
 			}
 			out.add(change)
 		}
-		if d.live, err = d.g.planner.Stands(d.live, change); err != nil {
-			d.live = nil
-		}
-		d.g.live = d.live
-		d.wanted = w.result.Rulesets
+		// After an error the live rules are read at the next turn.
+		_ = d.g.tracker.Applied(change)
+		d.g.live = d.g.tracker.Others()
 		d.g.remember(w)
 		d.g.sweep(w.peers)
 		return out, nil
@@ -135,7 +132,8 @@ func (d *daemon) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.live, d.readAt, d.readCost = have, began, time.Since(began)
+	d.g.tracker.Observed(have)
+	d.readAt, d.readCost = began, time.Since(began)
 	return nil
 }
 

@@ -100,7 +100,7 @@ func (p *Programs) Apply(ctx context.Context, change firewall.Change) error {
 // rollback brings the tables that were changed back to what they were.
 func (p *Programs) rollback(ctx context.Context, change firewall.Change, done map[place]bool, failed place, cause error) *ApplyError {
 	e := &ApplyError{Err: cause}
-	back, err := p.wayBack(ctx, change.Former, done)
+	back, err := p.wayBack(ctx, change.Former(), done)
 	if err != nil {
 		e.Rollback = err
 		return e
@@ -113,7 +113,7 @@ func (p *Programs) rollback(ctx context.Context, change firewall.Change, done ma
 	}
 	done = maps.Clone(done)
 	done[failed] = true
-	left, err := p.wayBack(ctx, change.Former, done)
+	left, err := p.wayBack(ctx, change.Former(), done)
 	if err != nil {
 		e.Rollback = errors.Join(e.Rollback, err)
 		return e

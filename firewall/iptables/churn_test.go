@@ -33,18 +33,19 @@ func TestChurnOfRealRules(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 78))
 			w := fake.NewWorld()
 			var compiler firewall.Compiler
-			var planner firewall.Planner
+			var tracker firewall.Tracker
 			stands, err := p.SaveAll(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
+			tracker.Observed(stands)
 			for range rounds {
 				for range 1 + r.IntN(4) {
 					w.Step(r)
 				}
 				turns++
 				in := w.Input()
-				change, err := planner.Plan(compiler.Compile(in).Rulesets, stands)
+				change, err := tracker.Plan(compiler.Compile(in).Rulesets)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -59,7 +60,7 @@ func TestChurnOfRealRules(t *testing.T) {
 				if change.Empty() {
 					unchanged++
 				}
-				if stands, err = planner.Stands(stands, change); err != nil {
+				if err := tracker.Applied(change); err != nil {
 					t.Fatal(err)
 				}
 				live, err := p.SaveAll(t.Context())

@@ -30,7 +30,7 @@ func TestAnyState(t *testing.T) {
 			}
 			rs := fake.Ruleset(rnd, family)
 			change := plan(t, p, rs)
-			before := change.Former[family]
+			before := change.Former()[family]
 			mustApply(t, p, change)
 			after := mustSave(t, p, family)
 			if s := fake.Differs(rs, after); s != "" {
@@ -48,12 +48,12 @@ func TestAnyState(t *testing.T) {
 			if rnd.IntN(3) > 0 {
 				continue
 			}
-			back, err := firewall.Rollback(change.Former, map[xfrm.Family]firewall.Save{family: after})
+			back, err := firewall.Rollback(change.Former(), map[xfrm.Family]firewall.Save{family: after})
 			if err != nil {
 				t.Fatal(err)
 			}
 			mustApply(t, p, back)
-			if left, _ := firewall.Rollback(change.Former, map[xfrm.Family]firewall.Save{family: mustSave(t, p, family)}); !left.Empty() {
+			if left, _ := firewall.Rollback(change.Former(), map[xfrm.Family]firewall.Save{family: mustSave(t, p, family)}); !left.Empty() {
 				t.Fatalf("round %d: after a rollback there is something to roll back:\n%s", round, left.Steps[0].Text)
 			}
 		}

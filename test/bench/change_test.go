@@ -21,7 +21,8 @@ func BenchmarkOneChanged(b *testing.B) {
 }
 
 func changes(b *testing.B, turns ...xfrm.Snapshot) {
-	t := thinker{have: map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}}
+	var t thinker
+	t.tracker.Observed(map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}})
 	for range 2 {
 		for _, s := range turns {
 			if err := t.think(s); err != nil {
@@ -40,9 +41,9 @@ func changes(b *testing.B, turns ...xfrm.Snapshot) {
 		joined := time.Now()
 		result := t.compiler.Compile(inputOf(s, set))
 		compiled := time.Now()
-		change, err := t.planner.Plan(result.Rulesets, t.have)
+		change, err := t.tracker.Plan(result.Rulesets)
 		if err == nil && !change.Empty() {
-			t.have, err = t.planner.Stands(t.have, change)
+			err = t.tracker.Applied(change)
 		}
 		if err != nil {
 			b.Fatal(err)

@@ -119,7 +119,7 @@ func (v variant) crowd(ctx context.Context) error {
 // less or more changes.
 func (v variant) floors(ctx context.Context) (floors [2][]time.Duration, err error) {
 	var compiler firewall.Compiler
-	var planner firewall.Planner
+	var tracker firewall.Tracker
 	var reader kernel.Reader
 	have := make(map[firewall.Family]firewall.Save)
 	for family, word := range map[firewall.Family]string{xfrm.IPv4: "iptables", xfrm.IPv6: "ip6tables"} {
@@ -131,6 +131,7 @@ func (v variant) floors(ctx context.Context) (floors [2][]time.Duration, err err
 			return floors, err
 		}
 	}
+	tracker.Observed(have)
 	turn := func() (time.Duration, error) {
 		start := time.Now()
 		s, err := reader.Read(ctx)
@@ -138,7 +139,7 @@ func (v variant) floors(ctx context.Context) (floors [2][]time.Duration, err err
 			return 0, err
 		}
 		read := time.Since(start)
-		change, err := planner.Plan(compiler.Compile(input(s)).Rulesets, have)
+		change, err := tracker.Plan(compiler.Compile(input(s)).Rulesets)
 		if err != nil {
 			return 0, err
 		}
@@ -153,10 +154,9 @@ func (v variant) floors(ctx context.Context) (floors [2][]time.Duration, err err
 			}
 		}
 		floor := read + time.Since(restored)
-		have, err = planner.Stands(have, change)
-		return floor, err
+		return floor, tracker.Applied(change)
 	}
-	// The daemon remembers more than this planner does.
+	// The daemon remembers more than this tracker does.
 	if _, err := turn(); err != nil {
 		return floors, err
 	}

@@ -20,7 +20,10 @@ func snapshots(ctx context.Context, s settings) error {
 	var reader kernel.Reader
 	up, fewer := snapshot(s.n, false), snapshot(s.n-1, false)
 	none := map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}
-	all, tenth, scattered := thinker{have: none}, thinker{have: none}, thinker{have: none}
+	var all, tenth, scattered thinker
+	for _, t := range []*thinker{&all, &tenth, &scattered} {
+		t.tracker.Observed(none)
+	}
 	for _, first := range []struct {
 		by *thinker
 		of xfrm.Snapshot
@@ -100,15 +103,14 @@ func snapshots(ctx context.Context, s settings) error {
 type thinker struct {
 	joiner   xfrm.Joiner
 	compiler firewall.Compiler
-	planner  firewall.Planner
-	have     map[firewall.Family]firewall.Save
+	tracker  firewall.Tracker
 }
 
 // think finds out what has to be done, and that it was done.
 func (t *thinker) think(s xfrm.Snapshot) error {
-	change, err := t.planner.Plan(t.compiler.Compile(inputOf(s, t.joiner.Tunnels(s))).Rulesets, t.have)
+	change, err := t.tracker.Plan(t.compiler.Compile(inputOf(s, t.joiner.Tunnels(s))).Rulesets)
 	if err == nil && !change.Empty() {
-		t.have, err = t.planner.Stands(t.have, change)
+		err = t.tracker.Applied(change)
 	}
 	return err
 }

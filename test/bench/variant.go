@@ -148,16 +148,16 @@ func (v variant) oneTunnel(ctx context.Context) error {
 func (v variant) oneTunnelOf(ctx context.Context, numbers numbering) (goesUp, goesDown time.Duration, err error) {
 	var joiner xfrm.Joiner
 	var compiler firewall.Compiler
-	var planner firewall.Planner
+	var tracker firewall.Tracker
 	var reader kernel.Reader
-	have := map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}
+	tracker.Observed(map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}})
 	turn := func(s xfrm.Snapshot) (whole, floor time.Duration, err error) {
 		start := time.Now()
 		if _, err := reader.Read(ctx); err != nil {
 			return 0, 0, err
 		}
 		read := time.Since(start)
-		change, err := planner.Plan(compiler.Compile(inputOf(s, joiner.Tunnels(s))).Rulesets, have)
+		change, err := tracker.Plan(compiler.Compile(inputOf(s, joiner.Tunnels(s))).Rulesets)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -170,7 +170,7 @@ func (v variant) oneTunnelOf(ctx context.Context, numbers numbering) (goesUp, go
 			return 0, 0, err
 		}
 		floor = read + time.Since(restored)
-		have, err = planner.Stands(have, change)
+		err = tracker.Applied(change)
 		return time.Since(start), floor, err
 	}
 	up, fewer := numbers.of(v.n), numbers.of(v.n-1)
