@@ -22,19 +22,18 @@ firewall/internal/pinned:
 firewall/sets: xfrm
 firewall/iptables: firewall xfrm github.com/coreos/go-iptables golang.org/x/sys
 cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/coreos/go-systemd github.com/spf13 golang.org/x/sys
-cmd/xfrmfw/internal/atomicfile:
 cmd/xfrmfw/internal/config: firewall xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml
 cmd/xfrmfw/internal/explain: firewall xfrm cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/doctor: firewall xfrm cmd/xfrmfw/internal/doctor/nft cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/doctor/gather: xfrm cmd/xfrmfw/internal/doctor
 cmd/xfrmfw/internal/doctor/nft:
 cmd/xfrmfw/internal/listen:
-cmd/xfrmfw/internal/memory: firewall xfrm cmd/xfrmfw/internal/atomicfile golang.org/x/sys
+cmd/xfrmfw/internal/memory: firewall xfrm cmd/xfrmfw/internal/rundir
 cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang github.com/prometheus/common
-cmd/xfrmfw/internal/nudge: golang.org/x/sys
+cmd/xfrmfw/internal/nudge: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/pace:
-cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/atomicfile golang.org/x/sys
-cmd/xfrmfw/internal/record: cmd/xfrmfw/internal/atomicfile golang.org/x/sys
+cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
+cmd/xfrmfw/internal/rundir: golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys
 cmd/xfrmfw/internal/status: firewall xfrm cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/text:

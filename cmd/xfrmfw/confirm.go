@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -51,9 +51,23 @@ func confirmCommand(o *options) *cobra.Command {
 	return cmd
 }
 
-// pendingFile names the file of the change that waits, in this network namespace.
-func pendingFile(o *options) (string, error) {
-	return runFile(o, "confirm", ".json")
+// maxPending bounds the file of the change that waits, which has all live rules.
+const maxPending = 1 << 30
+
+// readPending returns the text of the change that waits in this network namespace.
+// The error is fs.ErrNotExist if none does.
+func readPending(o *options) ([]byte, error) {
+	d, err := rundir.Open(o.runDir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	file, err := runName("confirm", ".json")
+	if err != nil {
+		return nil, err
+	}
+	text, _, err := d.Read(file, maxPending)
+	return text, err
 }
 
 // applyUntilConfirmed applies, and starts the process that puts our former
@@ -73,11 +87,7 @@ func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, s
 		return err
 	}
 	defer unlock()
-	file, err := pendingFile(o)
-	if err != nil {
-		return err
-	}
-	if waiting(file) {
+	if waiting(o) {
 		return errors.New("an earlier apply --confirm still waits: run xfrmfw confirm first, or let it run out")
 	}
 	have, err := g.have(ctx)
@@ -88,11 +98,11 @@ func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, s
 	for family, save := range have {
 		p.Former[family] = string(save.Append(nil))
 	}
-	if err := p.write(file); err != nil {
+	if err := p.write(o); err != nil {
 		return err
 	}
 	if err := background(o, "confirm"); err != nil {
-		_ = os.Remove(file)
+		_ = takeFile(o, "confirm", ".json")
 		return err
 	}
 	// The daemon, if there is one, holds still while the file is there, and reads
@@ -104,7 +114,7 @@ func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, s
 		if back := rollBack(context.WithoutCancel(ctx), p); back != nil {
 			return errors.Join(err, fmt.Errorf("%w: tried again after %s", back, limit))
 		}
-		_ = os.Remove(file)
+		_ = takeFile(o, "confirm", ".json")
 		return err
 	}
 	// A terminal that is gone confirms nothing.
@@ -112,36 +122,41 @@ func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, s
 	return err
 }
 
-// write puts the change where the process that waits finds it.
-func (p pending) write(file string) error {
+// write puts the change where the process that waits finds it. A daemon that is
+// not root has to read it too.
+func (p pending) write(o *options) error {
 	text, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("keep the former rules: %w", err)
 	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
+	d, err := makeRunDir(o)
 	if err != nil {
-		return fmt.Errorf("keep the former rules: %w", err)
+		return err
 	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Close()); err != nil {
-		_ = os.Remove(file)
+	defer d.Close()
+	file, err := runName("confirm", ".json")
+	if err == nil {
+		err = d.Create(file, text)
+	}
+	if err != nil {
 		return fmt.Errorf("keep the former rules: %w", err)
 	}
 	return nil
 }
 
-// waiting reports whether a change waits to be confirmed. One whose time has
-// long run out lost its worker, and waits no more.
-func waiting(file string) bool {
-	text, err := os.ReadFile(file)
+// waiting reports whether a change waits to be confirmed, or may wait, because
+// that can't be told. One whose time has long run out lost its worker, and waits
+// no more.
+func waiting(o *options) bool {
+	text, err := readPending(o)
 	if err != nil {
-		return false
+		return !errors.Is(err, fs.ErrNotExist)
 	}
 	var p pending
 	if json.Unmarshal(text, &p) == nil && time.Since(time.Unix(p.Deadline, 0)) < 2*lockWait {
 		return true
 	}
-	_ = os.Remove(file)
+	_ = takeFile(o, "confirm", ".json")
 	return false
 }
 
@@ -152,11 +167,7 @@ func confirm(ctx context.Context, o *options, stdout io.Writer) error {
 		return err
 	}
 	defer unlock()
-	file, err := pendingFile(o)
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(file); err != nil {
+	if err := takeFile(o, "confirm", ".json"); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return errors.New("nothing waits to be confirmed: the time has run out, or apply was run without --confirm")
 		}
@@ -174,11 +185,7 @@ func confirm(ctx context.Context, o *options, stdout io.Writer) error {
 // login started may be when it ends, it rolls back at once: nobody would later.
 func awaitConfirm(ctx context.Context, o *options) error {
 	signal.Ignore(unix.SIGHUP)
-	file, err := pendingFile(o)
-	if err != nil {
-		return err
-	}
-	text, err := os.ReadFile(file)
+	text, err := readPending(o)
 	if err != nil {
 		return fmt.Errorf("read the former rules: %w", err)
 	}
@@ -196,13 +203,16 @@ func awaitConfirm(ctx context.Context, o *options) error {
 		return err
 	}
 	defer unlock()
-	if now, err := os.ReadFile(file); err != nil || string(now) != string(text) {
+	switch now, err := readPending(o); {
+	case errors.Is(err, fs.ErrNotExist), err == nil && !bytes.Equal(now, text):
 		return nil // confirmed
+	case err != nil:
+		return fmt.Errorf("read the former rules: %w", err)
 	}
 	if err := rollBack(ctx, p); err != nil {
 		return err
 	}
-	return os.Remove(file)
+	return takeFile(o, "confirm", ".json")
 }
 
 // rollBack puts our chains and jumps back to what they were.

@@ -17,7 +17,6 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/metrics"
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pace"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
@@ -75,7 +74,7 @@ type daemon struct {
 	service  *service
 	measure  *measure
 	pace     pace.Pace
-	nudges   *nudge.Listener
+	presence presence
 	// strangers are the nudges of users who may not that were counted.
 	strangers uint64
 
@@ -113,11 +112,11 @@ func runDaemon(ctx context.Context, o *options, buffer int, stderr io.Writer) er
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, unix.SIGHUP)
 	defer signal.Stop(hangup)
-	unlock, err := lockDaemon(ctx, o)
-	if err != nil {
+	d.presence.o = o
+	defer d.presence.release()
+	if err := d.presence.take(ctx); err != nil {
 		return err
 	}
-	defer unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := d.subscribe(ctx, buffer); err != nil {
@@ -125,14 +124,6 @@ func runDaemon(ctx context.Context, o *options, buffer int, stderr io.Writer) er
 	}
 	defer d.unsubscribe()
 	defer cancel() // before unsubscribe, which waits for those who listen
-	path, err := daemonSocket(o)
-	if err != nil {
-		return err
-	}
-	if d.nudges, err = nudge.Listen(path); err != nil {
-		return err
-	}
-	defer func() { _ = d.nudges.Close() }()
 	d.measure.recorder.Follow(func() metrics.Notifications {
 		c := d.states.counts()
 		return metrics.Notifications{Events: c.Events, Lost: c.Lost}
@@ -143,7 +134,9 @@ func runDaemon(ctx context.Context, o *options, buffer int, stderr io.Writer) er
 	defer d.measure.end()
 	d.service.ready(d.state())
 	go d.service.watchdog(ctx, func() bool { return time.Since(time.Unix(0, d.beat.Load())) < stuck })
-	d.loop(ctx, hangup)
+	if err := d.loop(ctx, hangup); err != nil {
+		return err
+	}
 	d.service.stopping()
 	d.log.info("ended: the rules stay in force")
 	return nil
@@ -210,8 +203,9 @@ func (d *daemon) unsubscribe() {
 	}
 }
 
-// loop takes turns until ctx is done.
-func (d *daemon) loop(ctx context.Context, hangup <-chan os.Signal) {
+// loop takes turns until ctx is done. The error is that of another daemon which
+// took the place of this one.
+func (d *daemon) loop(ctx context.Context, hangup <-chan os.Signal) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -230,7 +224,7 @@ func (d *daemon) loop(ctx context.Context, hangup <-chan os.Signal) {
 		timer.Reset(next.Sub(now))
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-hangup:
 			d.reload(ctx)
 			d.turn(ctx)
@@ -238,24 +232,33 @@ func (d *daemon) loop(ctx context.Context, hangup <-chan os.Signal) {
 			d.pace.Event(time.Now())
 		case <-d.host.C():
 			d.pace.Event(time.Now())
-		case <-d.nudges.C():
+		case <-d.presence.C():
 			d.measure.recorder.Nudged()
 			d.pace.Event(time.Now())
+		case <-d.presence.files.C():
+			if err := d.renew(ctx); err != nil {
+				return err
+			}
 		case <-d.tables.C():
 			d.g.tracker.Forget()
 			d.pace.Event(time.Now())
 		case <-timer.C:
-			d.tick(ctx, time.Now())
+			if err := d.tick(ctx, time.Now()); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// tick does what is due.
-func (d *daemon) tick(ctx context.Context, now time.Time) {
+// tick does what is due. The error is that of loop.
+func (d *daemon) tick(ctx context.Context, now time.Time) error {
 	if !now.Before(d.auditAt) {
 		d.auditAt = now.Add(d.settings.Audit)
-		for refused := d.nudges.Refused(); d.strangers < refused; d.strangers++ {
+		for refused := d.presence.refused(); d.strangers < refused; d.strangers++ {
 			d.measure.recorder.PeerRefused()
+		}
+		if err := d.renew(ctx); err != nil {
+			return err
 		}
 		d.audit(now)
 	}
@@ -265,12 +268,30 @@ func (d *daemon) tick(ctx context.Context, now time.Time) {
 	}
 	if due, ok := d.pace.Due(); ok && !now.Before(due) {
 		d.turn(ctx)
-		return
+		return nil
 	}
 	if !d.tidyAt.IsZero() && !now.Before(d.tidyAt) {
 		d.tidyAt = time.Time{}
 		debug.FreeOSMemory()
 	}
+	return nil
+}
+
+// renew makes the files again that are missing in the run directory, and has the
+// kernel looked at, because hooks may have met no daemon meanwhile.
+func (d *daemon) renew(ctx context.Context) error {
+	renewed, err := d.presence.renew(ctx)
+	switch {
+	case errors.Is(err, errReplaced):
+		return fmt.Errorf("%w: this one ends, and the rules stay in force", err)
+	case err != nil:
+		d.log.warn("%v: until then hooks apply by themselves, and a second daemon could start", err)
+	case renewed:
+		d.log.warn("%s was emptied: its files were made again", d.o.runDir)
+		d.strangers = 0
+		d.pace.Event(time.Now())
+	}
+	return nil
 }
 
 // audit has the live rules read where a change of theirs could have gone unseen.

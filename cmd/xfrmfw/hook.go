@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"log/syslog"
@@ -11,10 +10,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 )
 
 func hookCommand(o *options) *cobra.Command {
@@ -80,50 +79,28 @@ func recordPeer(o *options, environ []string) error {
 
 // leaveWord says that something changed, and sees to it that a worker runs.
 func leaveWord(o *options) error {
-	mark, err := hookMark(o)
-	if err != nil {
+	if err := leaveFile(o, "hook", ".pending"); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(mark, os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return fmt.Errorf("leave word for the worker: %w", err)
-	}
-	if err := f.Close(); err != nil {
-		return fmt.Errorf("leave word for the worker: %w", err)
-	}
 	return background(o, "hook")
-}
-
-// hookMark names the file that says that there is work to do.
-func hookMark(o *options) (string, error) {
-	if err := os.MkdirAll(o.runDir, 0o700); err != nil {
-		return "", fmt.Errorf("make run directory: %w", err)
-	}
-	return runFile(o, "hook", ".pending")
 }
 
 // hookWork applies until no word is left. Of many workers one works; the others
 // leave, as it will find their word: it looks once more after giving back the
 // lock, for the one who came in between.
 func hookWork(ctx context.Context, o *options) {
-	mark, err := hookMark(o)
-	if err != nil {
-		logSyslog("hook", err)
-		return
-	}
 	for {
-		f, err := openLock(o, "hook")
+		held, err := tryLock(o, "hook")
+		if errors.Is(err, rundir.ErrLocked) {
+			return
+		}
 		if err != nil {
 			logSyslog("hook", err)
 			return
 		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			_ = f.Close()
-			return
-		}
-		workThrough(ctx, o, mark)
-		_ = f.Close()
-		if _, err := os.Lstat(mark); err != nil || ctx.Err() != nil {
+		workThrough(ctx, o)
+		held.Release()
+		if !hasFile(o, "hook", ".pending") || ctx.Err() != nil {
 			return
 		}
 	}
@@ -132,10 +109,10 @@ func hookWork(ctx context.Context, o *options) {
 // workThrough applies until no word is left, and a few times more if that fails.
 // The IKE daemon may be stopping, and its service with all that it started be
 // told to end: one apply is then finished, as it is about tunnels that went.
-func workThrough(ctx context.Context, o *options, mark string) {
+func workThrough(ctx context.Context, o *options) {
 	retries := [...]time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second}
 	for failures := 0; ; {
-		err := os.Remove(mark)
+		err := takeFile(o, "hook", ".pending")
 		if errors.Is(err, fs.ErrNotExist) && failures == 0 {
 			return
 		}
@@ -152,20 +129,20 @@ func workThrough(ctx context.Context, o *options, mark string) {
 		if exitStatus(err, true) == exitUsage || failures == len(retries) {
 			return
 		}
-		awaitWord(ctx, mark, retries[failures])
+		awaitWord(ctx, o, retries[failures])
 		failures++
 	}
 }
 
 // awaitWord waits for a while, or until there is new word or the end is asked for.
-func awaitWord(ctx context.Context, mark string, limit time.Duration) {
+func awaitWord(ctx context.Context, o *options, limit time.Duration) {
 	for end := time.Now().Add(limit); time.Now().Before(end); {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(min(limit, 200*time.Millisecond)):
 		}
-		if _, err := os.Lstat(mark); err == nil {
+		if hasFile(o, "hook", ".pending") {
 			return
 		}
 	}

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/atomicfile"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 )
 
 // lockWait is how long an apply waits for another one.
@@ -20,51 +18,51 @@ const lockWait = 60 * time.Second
 // the function that gives it back. It holds for one network namespace: /run is
 // shared by namespaces that have rules of their own.
 func lock(ctx context.Context, o *options, name string) (func(), error) {
-	f, err := openLock(o, name)
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		held, err := tryLock(o, name)
 		if err == nil {
-			return func() { _ = f.Close() }, nil
+			return held.Release, nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			_ = f.Close()
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		if !errors.Is(err, rundir.ErrLocked) {
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
-			_ = f.Close()
-			return nil, fmt.Errorf("lock %s: another xfrmfw holds it (see fuser -v %s); nothing was changed", f.Name(), f.Name())
+			file, _ := runFile(o, name, ".lock")
+			return nil, fmt.Errorf("lock %s: another xfrmfw holds it (see fuser -v %s); nothing was changed", file, file)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
 
-// openLock opens the lock file of this network namespace.
-func openLock(o *options, name string) (*os.File, error) {
-	if err := os.MkdirAll(o.runDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make run directory: %w: run as root, or name another with --run-dir", err)
-	}
-	path, err := runFile(o, name, ".lock")
+// tryLock takes a lock file of this network namespace. The error is
+// rundir.ErrLocked while another process holds it.
+func tryLock(o *options, name string) (*rundir.Lock, error) {
+	d, err := makeRunDir(o)
 	if err != nil {
 		return nil, err
 	}
-	const flags = os.O_RDWR | unix.O_CLOEXEC | unix.O_NOFOLLOW
-	f, err := os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o600)
-	switch {
-	case err == nil:
-		err = atomicfile.Adopt(f)
-	case errors.Is(err, fs.ErrExist):
-		f, err = os.OpenFile(path, flags, 0)
-	}
+	defer d.Close()
+	file, err := runName(name, ".lock")
 	if err != nil {
+		return nil, err
+	}
+	held, err := d.TryLock(file)
+	if err != nil && !errors.Is(err, rundir.ErrLocked) {
 		return nil, fmt.Errorf("open lock: %w: run as root, or name another directory with --run-dir", err)
 	}
-	return f, nil
+	return held, err
+}
+
+// makeRunDir opens the run directory, and makes it if it is missing.
+func makeRunDir(o *options) (*rundir.Dir, error) {
+	d, err := rundir.Make(o.runDir)
+	if err != nil {
+		return nil, fmt.Errorf("make run directory: %w: run as root, or name another with --run-dir", err)
+	}
+	return d, nil
 }
 
 // daemonSocket names the socket by which the daemon of this network namespace

@@ -41,16 +41,20 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"xfrmfw": main})
 }
 
-// reexec runs this binary once more, as the root of a new user namespace; the
-// error says that it could not be started.
+// reexec runs this binary once more, as the root of a new user namespace, which has
+// other users too if root makes it; the error says that it could not be started.
 func reexec() (int, error) {
+	users := 1
+	if os.Getuid() == 0 {
+		users = 1 << 16
+	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inUserns+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: users}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: users}},
 	}
 	err := cmd.Run()
 	var exit *exec.ExitError
@@ -97,6 +101,12 @@ func TestScripts(t *testing.T) {
 			err := unix.Stat("/proc/thread-self/ns/net", &st)
 			env.Setenv("NETNS", strconv.FormatUint(st.Ino, 10))
 			return err
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "users" {
+				return false, fmt.Errorf("condition %q is not known", name)
+			}
+			return os.Chown(t.TempDir(), 65534, 65533) == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until, "syslog": syslogTo},
 	})

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
@@ -33,7 +32,7 @@ func (g *gateway) recognise(set xfrm.Set) peers.Found {
 	if err != nil {
 		warnings = append(warnings, fmt.Sprintf("%v: who the peers are is not known", err))
 	}
-	found := peers.Match(records, set, time.Now())
+	found := peers.Match(records, set, peers.SinceBoot())
 	for i := range set.Tunnels {
 		t := &set.Tunnels[i]
 		if several := found.Several[t.ID]; several != nil {

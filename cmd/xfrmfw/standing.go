@@ -4,27 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/record"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 )
 
 // runFile names a file in the run directory that belongs to this network
 // namespace.
 func runFile(o *options, name, suffix string) (string, error) {
+	file, err := runName(name, suffix)
+	return filepath.Join(o.runDir, file), err
+}
+
+// runName is the last component of runFile.
+func runName(name, suffix string) (string, error) {
 	ns, err := namespace()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(o.runDir, fmt.Sprintf("%s-%d%s", name, ns, suffix)), nil
+	return fmt.Sprintf("%s-%d%s", name, ns, suffix), err
 }
 
 // note records how a reconcile ended, for status. That it can't be written down
@@ -35,10 +37,10 @@ func note(o *options, by string, failure error) {
 		return
 	}
 	if failure != nil {
-		_ = record.Failed(path, by, time.Now().Unix(), failure)
+		_ = rundir.Failed(path, by, time.Now().Unix(), failure)
 		return
 	}
-	_ = record.Done(path, by, time.Now().Unix())
+	_ = rundir.Done(path, by, time.Now().Unix())
 }
 
 // daemonState is what status says of the daemon, from the files alone.
@@ -49,7 +51,7 @@ func daemonState(o *options) status.Daemon {
 	if err != nil {
 		return d
 	}
-	r, err := record.Load(path)
+	r, err := rundir.LoadRecord(path)
 	if err != nil {
 		d.LastError = err.Error()
 		return d
@@ -62,36 +64,28 @@ func daemonState(o *options) status.Daemon {
 }
 
 // lockDaemon makes this process the daemon of the network namespace until the
-// returned function is called. The lock file says which process it is.
-func lockDaemon(ctx context.Context, o *options) (func(), error) {
-	f, err := openLock(o, "daemon")
-	if err != nil {
-		return nil, err
-	}
-	// Whoever asks whether a daemon runs holds the lock for a moment.
+// lock is released. The lock file says which process it is.
+func lockDaemon(ctx context.Context, o *options) (*rundir.Lock, error) {
+	var held *rundir.Lock
+	var err error
+	// A command that asks whether a daemon runs holds the lock for a moment.
 	for range 50 {
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil || ctx.Err() != nil {
+		if held, err = tryLock(o, "daemon"); !errors.Is(err, rundir.ErrLocked) || ctx.Err() != nil {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	if err != nil {
-		_ = f.Close()
 		if pid, _ := daemonPID(o); pid != 0 {
 			return nil, fmt.Errorf("a daemon runs already in this network namespace, as process %d: stop it first, e.g. systemctl stop xfrmfw", pid)
 		}
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		return nil, err
 	}
-	if err := errors.Join(f.Truncate(0), writeAt(f, strconv.Itoa(os.Getpid())+"\n")); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("write %s: %w", f.Name(), err)
+	if err := held.Write(strconv.Itoa(os.Getpid()) + "\n"); err != nil {
+		held.Release()
+		return nil, err
 	}
-	return func() { _ = f.Close() }, nil
-}
-
-func writeAt(f *os.File, text string) error {
-	_, err := f.WriteAt([]byte(text), 0)
-	return err
+	return held, nil
 }
 
 // reloadDaemon has a daemon that runs read its configuration, so that it does not
@@ -102,28 +96,63 @@ func reloadDaemon(o *options) error {
 	if pid, err := daemonPID(o); err != nil || pid == 0 {
 		return err
 	}
-	const remedy = "have the daemon read its configuration: %w: until then it works by the former one: systemctl reload xfrmfw"
-	path, err := runFile(o, "daemon", ".reload")
-	if err != nil {
-		return fmt.Errorf(remedy, err)
-	}
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		return fmt.Errorf(remedy, err)
-	}
-	socket, err := daemonSocket(o)
+	err := leaveFile(o, "daemon", ".reload")
 	if err == nil {
-		err = nudge.Send(socket)
+		var socket string
+		if socket, err = daemonSocket(o); err == nil {
+			err = nudge.Send(socket)
+		}
 	}
 	if err != nil {
-		return fmt.Errorf(remedy, err)
+		return fmt.Errorf("have the daemon read its configuration: %w: until then it works by the former one: systemctl reload xfrmfw", err)
 	}
 	return nil
 }
 
 // mustReload reports, once, whether reloadDaemon was called.
-func mustReload(o *options) bool {
-	path, err := runFile(o, "daemon", ".reload")
-	return err == nil && os.Remove(path) == nil
+func mustReload(o *options) bool { return takeFile(o, "daemon", ".reload") == nil }
+
+// leaveFile makes an empty file in the run directory, whose being there is its
+// meaning.
+func leaveFile(o *options, name, suffix string) error {
+	d, err := makeRunDir(o)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	file, err := runName(name, suffix)
+	if err != nil {
+		return err
+	}
+	if err := d.Create(file, nil); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// takeFile removes such a file; the error is fs.ErrNotExist if there is none.
+func takeFile(o *options, name, suffix string) error {
+	d, err := rundir.Open(o.runDir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	file, err := runName(name, suffix)
+	if err != nil {
+		return err
+	}
+	return d.Remove(file)
+}
+
+// hasFile reports whether there is such a file.
+func hasFile(o *options, name, suffix string) bool {
+	d, err := rundir.Open(o.runDir)
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	file, err := runName(name, suffix)
+	return err == nil && d.Exists(file)
 }
 
 // daemonPID returns the process that is the daemon of this network namespace, 0
@@ -131,23 +160,22 @@ func mustReload(o *options) bool {
 // is the daemon's own, and means another process to whoever is in another PID
 // namespace.
 func daemonPID(o *options) (int, error) {
-	path, err := runFile(o, "daemon", ".lock")
+	d, err := rundir.Open(o.runDir)
+	if err != nil {
+		return 0, nil
+	}
+	defer d.Close()
+	file, err := runName("daemon", ".lock")
 	if err != nil {
 		return 0, err
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	if err != nil {
+	text, locked, err := d.Locked(file)
+	if err != nil || !locked {
 		return 0, nil
 	}
-	defer func() { _ = f.Close() }()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
-		return 0, nil
-	}
-	text := make([]byte, 32)
-	n, _ := f.ReadAt(text, 0)
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n])))
+	pid, err := strconv.Atoi(strings.TrimSpace(text))
 	if err != nil || pid < 1 {
-		return 0, fmt.Errorf("read %s: no process is named in it", path)
+		return 0, fmt.Errorf("read %s: no process is named in it", d.Path(file))
 	}
 	return pid, nil
 }

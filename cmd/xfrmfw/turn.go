@@ -73,8 +73,8 @@ func (d *daemon) reconcile(ctx context.Context) (outcome, error) {
 	if mustReload(d.o) {
 		d.reload(ctx)
 	}
-	if file, err := pendingFile(d.o); err != nil || waiting(file) {
-		return out, errors.Join(err, errHeld)
+	if waiting(d.o) {
+		return out, errHeld
 	}
 	// Not the daemon's own end: a commit that has begun is not to be killed.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), turnLimit)

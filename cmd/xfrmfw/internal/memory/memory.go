@@ -12,15 +12,12 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"regexp"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/atomicfile"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -92,45 +89,34 @@ type record struct {
 // part, and never keeps xfrmfw from working. The error is one of reading. Nobody may
 // write to the guards.
 func (s Store) Load() (guards []firewall.Guard, warning string, err error) {
-	f, err := os.OpenFile(s.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	d, err := rundir.Open(filepath.Dir(s.path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", nil
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("read memory: %w", err)
 	}
-	defer func() { _ = f.Close() }()
-	var text bytes.Buffer
-	if _, err := text.ReadFrom(&limited{f, maxSize}); err != nil {
-		return nil, "", fmt.Errorf("read memory %s: %w", s.path, err)
+	defer d.Close()
+	text, _, err := d.Read(filepath.Base(s.path), maxSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", nil
 	}
-	if guards, ok := s.last.says(text.Bytes()); ok {
+	if err != nil {
+		return nil, "", fmt.Errorf("read memory: %w", err)
+	}
+	if guards, ok := s.last.says(text); ok {
 		return guards, "", nil
 	}
-	guards, damage := Parse(text.Bytes())
+	guards, damage := Parse(text)
 	if damage == nil {
-		s.last.keep(text.Bytes(), guards)
+		s.last.keep(text, guards)
 		return guards, "", nil
 	}
 	aside := fmt.Sprintf("%s.damaged-%d", s.path, time.Now().Unix())
-	if err := os.Rename(s.path, aside); err != nil {
-		return nil, "", fmt.Errorf("set damaged memory %s aside: %w", s.path, err)
+	if err := d.Rename(filepath.Base(s.path), filepath.Base(aside)); err != nil {
+		return nil, "", fmt.Errorf("set damaged memory aside: %w", err)
 	}
 	return nil, fmt.Sprintf("the memory of guarded pairs is damaged (%v) and was set aside as %s: pairs are guarded again as their tunnels come up", damage, aside), nil
-}
-
-// limited is a file that ends with an error past its limit.
-type limited struct {
-	f    *os.File
-	left int
-}
-
-func (l *limited) Read(p []byte) (int, error) {
-	n, err := l.f.Read(p)
-	if l.left -= n; l.left < 0 {
-		return n, errors.New("the file is too large to be ours")
-	}
-	return n, err
 }
 
 // Parse reads the text of a memory file. All of it is right or there is an error.
@@ -219,11 +205,14 @@ func (s Store) Save(guards []firewall.Guard) error {
 	if err != nil {
 		return fmt.Errorf("write memory: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+	d, err := rundir.Make(filepath.Dir(s.path))
+	if err != nil {
 		return fmt.Errorf("make state directory: %w: run as root, or name another with --state-dir", err)
 	}
+	defer d.Close()
 	text = append(text, '\n')
-	if err := atomicfile.Replace(s.path, text); err != nil {
+	name := filepath.Base(s.path)
+	if err := errors.Join(d.Replace(name, text), d.Tidy(name)); err != nil {
 		return fmt.Errorf("write memory: %w", err)
 	}
 	if guards, err := guardsOf(f.Guards); err == nil && len(guards) <= maxGuards && len(text) <= maxSize {

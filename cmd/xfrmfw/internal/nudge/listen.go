@@ -1,16 +1,21 @@
 package nudge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 )
 
 // ErrInUse tells that another daemon listens on the socket.
@@ -23,25 +28,21 @@ const taken = '+'
 // nothing is ever read from them, so that a client that is silent or talks
 // without end holds nothing up.
 type Listener struct {
-	path    string
-	lock    *os.File
-	socket  *net.UnixListener
-	nudges  chan struct{}
-	refused atomic.Uint64
-	done    sync.WaitGroup
+	dir, name string
+	lock      *rundir.Lock
+	socket    *net.UnixListener
+	inode     uint64
+	nudges    chan struct{}
+	refused   atomic.Uint64
+	done      sync.WaitGroup
 }
 
 // Listen makes the socket, for root and this process's own user alone. What an
 // earlier daemon left behind is replaced; where one still listens the error is
 // ErrInUse.
 func Listen(path string) (*Listener, error) {
-	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("listen for nudges: %w", err)
-	}
-	l := &Listener{path: path, lock: lock, nudges: make(chan struct{}, 1)}
+	l := &Listener{dir: filepath.Dir(path), name: filepath.Base(path), nudges: make(chan struct{}, 1)}
 	if err := l.open(); err != nil {
-		_ = lock.Close()
 		return nil, fmt.Errorf("listen for nudges on %s: %w", path, err)
 	}
 	l.done.Add(1)
@@ -50,48 +51,85 @@ func Listen(path string) (*Listener, error) {
 }
 
 // open puts the socket in its place, with its mode, in one step. The lock alone
-// would do, but for someone who cleans up the directory.
-func (l *Listener) open() error {
-	switch err := unix.Flock(int(l.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		return ErrInUse
-	case err != nil:
-		return fmt.Errorf("lock: %w", err)
+// would do, but for a program that cleans up the directory.
+func (l *Listener) open() (err error) {
+	d, err := rundir.Open(l.dir)
+	if err != nil {
+		return err
 	}
-	switch info, err := os.Lstat(l.path); {
+	defer d.Close()
+	l.lock, err = d.TryLock(l.name + ".lock")
+	if errors.Is(err, rundir.ErrLocked) {
+		return ErrInUse
+	}
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			l.lock.Release()
+		}
+	}()
+	switch st, err := d.Stat(l.name); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return err
-	case info.Mode().Type() != fs.ModeSocket:
+	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
 		return errors.New("something that is no socket is in the way: remove it")
 	default:
 		// One that listens to others, but not to us, listens all the same.
-		if conn, err := net.DialTimeout("unix", l.path, patience); err == nil || errors.Is(err, unix.EAGAIN) {
-			if err == nil {
-				_ = conn.Close()
-			}
+		conn, err := dial(d, l.name, time.Now().Add(patience))
+		if err == nil {
+			_ = conn.Close()
+		}
+		if err == nil || errors.Is(err, unix.EAGAIN) {
 			return ErrInUse
 		}
 	}
-	fresh := l.path + ".new"
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	fresh := l.name + ".new"
+	if err := d.RemoveIfAny(fresh); err != nil {
 		return err
 	}
-	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: fresh, Net: "unix"})
+	private := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		// The kernel gives the file the mode of the socket.
+		err := raw.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), 0o600) })
+		return errors.Join(err, failed)
+	}}
+	listener, err := private.Listen(context.Background(), "unix", d.Handle(fresh))
 	if err != nil {
 		return err
 	}
+	socket := listener.(*net.UnixListener)
 	socket.SetUnlinkOnClose(false)
-	if err = os.Chmod(fresh, 0o600); err == nil {
-		err = os.Rename(fresh, l.path)
+	st, err := d.Stat(fresh)
+	if err == nil {
+		err = d.Rename(fresh, l.name)
 	}
 	if err != nil {
 		_ = socket.Close()
-		_ = os.Remove(fresh)
+		_ = d.RemoveIfAny(fresh)
 		return err
 	}
-	l.socket = socket
+	l.socket, l.inode = socket, st.Ino
 	return nil
+}
+
+// Stands reports whether a nudge still reaches the listener: its socket and its
+// lock are where they were made.
+func (l *Listener) Stands() bool {
+	d, err := rundir.Open(l.dir)
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	return l.has(d) && l.lock.Stands()
+}
+
+// has reports whether the socket in its place is the listener's own.
+func (l *Listener) has(d *rundir.Dir) bool {
+	st, err := d.Stat(l.name)
+	return err == nil && st.Ino == l.inode
 }
 
 // C gives a value when there were nudges since the last one, however many.
@@ -100,16 +138,27 @@ func (l *Listener) C() <-chan struct{} { return l.nudges }
 // Refused counts the nudges of users who may not.
 func (l *Listener) Refused() uint64 { return l.refused.Load() }
 
-// Close removes the socket.
+// Close removes the socket, unless another daemon's is in its place.
 func (l *Listener) Close() error {
-	// While the lock is held the file is ours.
-	err := os.Remove(l.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	err = errors.Join(err, l.socket.Close())
+	err := errors.Join(l.remove(), l.socket.Close())
 	l.done.Wait()
-	return errors.Join(err, l.lock.Close())
+	l.lock.Release()
+	return err
+}
+
+func (l *Listener) remove() error {
+	d, err := rundir.Open(l.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if !l.has(d) {
+		return nil
+	}
+	return d.RemoveIfAny(l.name)
 }
 
 // serve takes nudges until the socket is closed. Without file descriptors left,

@@ -245,3 +245,73 @@ func TestOthersAreRefused(t *testing.T) {
 	}
 	nudged(t, l, false)
 }
+
+// TestNoLinkIsFollowed: where the socket's directory is another user's, a link there
+// leads neither a daemon nor a hook to what is not theirs.
+func TestNoLinkIsFollowed(t *testing.T) {
+	_, theirs := listen(t)
+	path := socket(t)
+	if err := os.Symlink(theirs, path); err != nil {
+		t.Fatal(err)
+	}
+	if err := Send(path); err == nil || errors.Is(err, ErrNobody) {
+		t.Errorf("a nudge through a link: %v", err)
+	}
+	if _, err := Listen(path); err == nil {
+		t.Error("a link was replaced by a socket")
+	}
+	for _, name := range []string{path + ".lock", path + ".new"} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		_ = os.Remove(path + ".lock")
+		victim := filepath.Join(t.TempDir(), "victim")
+		if err := os.WriteFile(victim, []byte("precious"), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(victim, name); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := Listen(path); err == nil {
+			_ = l.Close()
+		}
+		info, err := os.Stat(victim)
+		if err != nil || info.Mode() != 0o640 || info.Size() != 8 {
+			t.Errorf("%s: the file that a link led to is %v", name, info)
+		}
+	}
+}
+
+// TestAnEmptiedDirectoryIsSeen: a listener knows when no nudge reaches it any more,
+// and leaves alone what came in its place.
+func TestAnEmptiedDirectoryIsSeen(t *testing.T) {
+	for _, gone := range []string{"", ".lock"} {
+		first, path := listen(t)
+		if !first.Stands() {
+			t.Fatal("a listener is said to be gone")
+		}
+		if err := os.Remove(path + gone); err != nil {
+			t.Fatal(err)
+		}
+		if first.Stands() {
+			t.Errorf("without %q the listener is said to be reached", gone)
+		}
+	}
+	first, path := listen(t)
+	for _, name := range []string{path, path + ".lock"} {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := Send(path); err != nil || !second.Stands() {
+		t.Errorf("the second listener is not reached: %v", err)
+	}
+}

@@ -36,10 +36,10 @@ type Found struct {
 	Stale []Record
 }
 
-// Match finds the tunnels that the records are about. A tunnel's peer is known
+// Match finds the tunnels that the records are about, at a time since the boot. A tunnel's peer is known
 // only if the records are about all of its selectors, and agree: nobody gets
 // what another peer may do because a record is missing or left over.
-func Match(records []Record, set xfrm.Set, now time.Time) Found {
+func Match(records []Record, set xfrm.Set, now time.Duration) Found {
 	found := Found{Peers: make(map[string]Peer), Several: make(map[string][]Peer)}
 	if len(records) == 0 {
 		return found
@@ -56,7 +56,7 @@ func Match(records []Record, set xfrm.Set, now time.Time) Found {
 				}
 			}
 		}
-		if len(used) == 0 && now.Sub(time.Unix(0, r.Time)) > gone {
+		if len(used) == 0 && now-time.Duration(r.Time) > gone {
 			found.Stale = append(found.Stale, r)
 		}
 	}

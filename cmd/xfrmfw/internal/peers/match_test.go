@@ -24,15 +24,15 @@ func tunnel(id string, reqid uint32, outer int, remotes ...string) xfrm.Tunnel {
 	return t
 }
 
-func at(when time.Time) func(*Record) { return func(r *Record) { r.Time = when.UnixNano() } }
+func at(when time.Duration) func(*Record) { return func(r *Record) { r.Time = int64(when) } }
 
 func TestMatch(t *testing.T) {
-	now := time.Now()
+	now := 24 * time.Hour
 	one := of(t, 1, at(now))
 	remote := func(p string) func(*Record) { return func(r *Record) { r.Remote = netip.MustParsePrefix(p) } }
 	reqid := func(n uint32) func(*Record) { return func(r *Record) { r.Reqid = n } }
-	later := at(now.Add(time.Second))
-	old := at(now.Add(-gone - time.Second))
+	later := at(now + time.Second)
+	old := at(now - gone - time.Second)
 	pluto := func(r *Record) { r.Daemon, r.Reqid = Libreswan, 16389 }
 	tcp := func(port uint16) func(*Record) {
 		return func(r *Record) { r.Proto, r.RemotePort = xfrm.TCP, Ports{port, port} }
@@ -86,7 +86,7 @@ func TestMatch(t *testing.T) {
 func TestManyRoadWarriors(t *testing.T) {
 	var set xfrm.Set
 	var records []Record
-	now := time.Now()
+	now := 24 * time.Hour
 	for n := 1; n <= 200; n++ {
 		r := of(t, n, at(now))
 		// All of them have the connection's own reqid, and addresses of their own.

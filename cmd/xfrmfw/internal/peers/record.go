@@ -50,7 +50,7 @@ type Record struct {
 	Reqid uint32 `json:"reqid"`
 	// Serial numbers strongSwan's IKE SAs, the later the higher; 0 is not known.
 	Serial uint32 `json:"serial"`
-	// Boot is the kernel's name of this boot. Time is in nanoseconds since the epoch.
+	// Boot is the kernel's name of this boot. Time is in nanoseconds since then.
 	Boot string `json:"boot"`
 	Time int64  `json:"time"`
 }

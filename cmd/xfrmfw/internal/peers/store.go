@@ -3,7 +3,6 @@ package peers
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,15 +12,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/atomicfile"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 )
 
 // Store is a directory with a small file for each record, so that hooks which
 // run at once don't wait for each other. It belongs below /run: a record of an
 // earlier boot is never read.
 type Store struct {
-	dir  string
-	now  func() time.Time
+	path string
+	// now is the time since the boot: a wall clock may be set.
+	now  func() time.Duration
 	boot string
 	// seen are the records that were read before, by file, and loaded what they
 	// came to when the directory was as stamp says.
@@ -29,6 +29,8 @@ type Store struct {
 	loaded []Record
 	warned []string
 	stamp  stamp
+	// damaged are the files that were no records when they were loaded.
+	damaged []string
 }
 
 // stamp tells a directory that had a file added, replaced or removed. The zero
@@ -40,9 +42,9 @@ type stamp struct {
 
 // stampOf returns the directory's stamp as it is now, or none if that may be the
 // same after the next change: the kernel's clock for files is a coarse one.
-func (s *Store) stampOf() stamp {
-	var st unix.Stat_t
-	if err := unix.Stat(s.dir, &st); err != nil || time.Since(time.Unix(st.Mtim.Unix())) < time.Second {
+func stampOf(d *rundir.Dir) stamp {
+	st, err := d.Here()
+	if age := time.Since(time.Unix(st.Mtim.Unix())); err != nil || age > 0 && age < time.Second {
 		return stamp{}
 	}
 	return stamp{st.Ino, st.Mtim}
@@ -55,10 +57,33 @@ type cached struct {
 }
 
 // In returns the store in a directory, which need not be there.
-func In(dir string) *Store { return newStore(dir, time.Now, bootID()) }
+func In(path string) *Store { return newStore(path, SinceBoot, bootID()) }
 
-func newStore(dir string, now func() time.Time, boot string) *Store {
-	return &Store{dir: dir, now: now, boot: boot, seen: make(map[string]cached)}
+func newStore(path string, now func() time.Duration, boot string) *Store {
+	return &Store{path: path, now: now, boot: boot, seen: make(map[string]cached)}
+}
+
+// SinceBoot is the clock of records: the kernel's monotonic one.
+func SinceBoot() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}
+
+// open opens the directory, and makes it if it is missing and that is asked for.
+func (s *Store) open(make bool) (*rundir.Dir, error) {
+	open, sub := rundir.Open, (*rundir.Dir).Sub
+	if make {
+		open, sub = rundir.Make, (*rundir.Dir).MakeSub
+	}
+	parent, err := open(filepath.Dir(s.path))
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	return sub(parent, filepath.Base(s.path))
 }
 
 func bootID() string {
@@ -78,8 +103,6 @@ const (
 	maxSize    = 8 << 10
 	// lockPatience is how long a hook waits for another one's few microseconds.
 	lockPatience = 100 * time.Millisecond
-	// leftover is how old a file is that nobody will want any more.
-	leftover = 24 * time.Hour
 )
 
 // Put keeps the record of a pair that came up.
@@ -91,54 +114,32 @@ func (s *Store) Put(r Record) error {
 }
 
 func (s *Store) put(r Record) error {
-	owner, err := s.makeDir()
+	d, err := s.open(true)
 	if err != nil {
 		return err
 	}
-	r.Boot, r.Time = s.boot, s.now().UnixNano()
+	defer d.Close()
+	r.Boot, r.Time = s.boot, int64(s.now())
 	text, err := r.encode()
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(s.dir, r.name()+ending)
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		names, _, err := s.names()
+	name := r.name() + ending
+	if !d.Exists(name) {
+		names, _, err := list(d)
 		if err != nil {
 			return err
 		}
 		if len(names) >= maxRecords {
-			return fmt.Errorf("there are %d already in %s: who this peer is stays unknown", len(names), s.dir)
+			return fmt.Errorf("there are %d already in %s: the identity of this peer stays unknown", len(names), s.path)
 		}
 	}
-	// Replacing a file needs no lock but for who removes it at the same time. If
-	// it can't be had soon, a record that may be lost is better than none.
+	// Only a command that removes the file at the same time makes a lock necessary.
+	// If it can't be had soon, a record that may be lost is better than none.
 	if unlock, err := s.lock(); err == nil {
 		defer unlock()
 	}
-	if err := atomicfile.Swap(path, text); err != nil || int(owner.Uid) == os.Geteuid() {
-		return err
-	}
-	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
-}
-
-// makeDir makes the directory, and returns whose it is: a daemon that is not
-// root has to read what root's hooks write.
-func (s *Store) makeDir() (owner unix.Stat_t, err error) {
-	parent := filepath.Dir(s.dir)
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return owner, err
-	}
-	if err := unix.Stat(parent, &owner); err != nil {
-		return owner, fmt.Errorf("look at %s: %w", parent, err)
-	}
-	err = os.Mkdir(s.dir, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return owner, nil
-	}
-	if err == nil && int(owner.Uid) != os.Geteuid() {
-		err = os.Lchown(s.dir, int(owner.Uid), int(owner.Gid))
-	}
-	return owner, err
+	return d.Swap(name, text)
 }
 
 // Down removes the record of a pair that went down. With strongSwan a peer may
@@ -155,8 +156,8 @@ func (s *Store) Down(r Record) error {
 }
 
 // Sweep removes stale records as they were loaded, if they were not replaced
-// since, and whatever else has lain in the directory for long: records of an
-// earlier boot, damaged ones, and what a hook that was killed began.
+// since, the records of an earlier boot, and what a hook that was killed began. It
+// sets damaged ones aside under another name. Other files are left alone.
 func (s *Store) Sweep(stale []Record) error {
 	for _, r := range stale {
 		err := s.remove(r, func(held Record) bool { return held.Time == r.Time })
@@ -164,28 +165,53 @@ func (s *Store) Sweep(stale []Record) error {
 			return fmt.Errorf("remove the record of a peer: %w", err)
 		}
 	}
-	all, err := os.ReadDir(s.dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("look for old records of peers: %w", err)
-	}
-	for _, entry := range all {
-		if _, ok := s.seen[entry.Name()]; ok {
-			continue
-		}
-		info, err := entry.Info()
-		if err != nil || s.now().Sub(info.ModTime()) < leftover {
-			continue
-		}
-		if err := os.Remove(filepath.Join(s.dir, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove an old record of a peer: %w", err)
-		}
+	if err := s.sweep(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove an old record of a peer: %w", err)
 	}
 	return nil
 }
 
+func (s *Store) sweep() error {
+	d, err := s.open(false)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	names, err := d.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, ok := s.seen[name]; ok || !isRecord(name) {
+			continue
+		}
+		c, err := s.load(d, name)
+		switch {
+		case err == nil && c.record.Boot != s.boot:
+			err = d.RemoveIfAny(name)
+		case err != nil && slices.Contains(s.damaged, name):
+			err = d.Rename(name, aside+name)
+		default:
+			continue
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return d.Tidy("")
+}
+
 func (s *Store) remove(r Record, while func(held Record) bool) error {
-	path := filepath.Join(s.dir, r.name()+ending)
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+	d, err := s.open(false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	name := r.name() + ending
+	if !d.Exists(name) {
 		return nil
 	}
 	unlock, err := s.lock()
@@ -193,45 +219,33 @@ func (s *Store) remove(r Record, while func(held Record) bool) error {
 		return err
 	}
 	defer unlock()
-	held, _, err := read(path)
+	held, _, err := read(d, name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !while(held) {
 		return nil
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return d.RemoveIfAny(name)
 }
 
 // lock keeps a record from being replaced between being read and removed.
 func (s *Store) lock() (unlock func(), err error) {
-	f, err := os.Open(s.dir)
+	d, err := s.open(false)
 	if err != nil {
 		return nil, err
 	}
 	for deadline := time.Now().Add(lockPatience); ; time.Sleep(time.Millisecond) {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { _ = f.Close() }, nil
+		if err = d.Flock(); err == nil {
+			return d.Close, nil
 		}
 		if time.Now().After(deadline) {
-			_ = f.Close()
-			return nil, fmt.Errorf("lock %s: %w", s.dir, err)
+			d.Close()
+			return nil, err
 		}
 	}
 }
 
-// names lists the files of records, and counts the damaged ones.
-func (s *Store) names() (names []string, damaged int, err error) {
-	d, err := os.Open(s.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, nil
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	defer func() { _ = d.Close() }()
-	all, err := d.Readdirnames(-1)
+// list returns the files of records, and counts the damaged ones.
+func list(d *rundir.Dir) (names []string, damaged int, err error) {
+	all, err := d.Names()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -252,29 +266,44 @@ func isRecord(name string) bool {
 	return ok && len(digits) == 32 && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
-// Load reads all records of this boot, sorted by name. A file that is damaged is
-// set aside, and a warning says so: its peer is unknown until it comes again.
+// Load reads all records of this boot, sorted by name. A damaged file is no record,
+// and a warning says so: its peer is unknown until it comes again.
 func (s *Store) Load() (records []Record, warnings []string, err error) {
-	before := s.stampOf()
+	records, warnings, err = s.loadAll()
+	if errors.Is(err, fs.ErrNotExist) {
+		s.seen, s.loaded, s.warned, s.stamp = nil, nil, nil, stamp{}
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, warnings, fmt.Errorf("read the records of peers: %w", err)
+	}
+	return records, warnings, nil
+}
+
+func (s *Store) loadAll() (records []Record, warnings []string, err error) {
+	d, err := s.open(false)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer d.Close()
+	before := stampOf(d)
 	if before != (stamp{}) && before == s.stamp {
 		return slices.Clone(s.loaded), s.warned, nil
 	}
-	names, damaged, err := s.names()
+	names, damaged, err := list(d)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the records of peers: %w", err)
+		return nil, nil, err
 	}
 	slices.Sort(names)
+	s.damaged = nil
 	fresh := make(map[string]cached, len(names))
 	for _, name := range names[:min(len(names), maxRecords)] {
-		path := filepath.Join(s.dir, name)
-		c, err := s.load(path, name)
+		c, err := s.load(d, name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // removed meanwhile
 		case err != nil:
-			if failed := os.Rename(path, filepath.Join(s.dir, aside+name)); failed != nil {
-				return nil, warnings, fmt.Errorf("set the damaged record %s aside: %w", path, failed)
-			}
 			damaged++
+			s.damaged = append(s.damaged, name)
 		case c.record.Boot == s.boot:
 			fresh[name] = c
 			records = append(records, c.record)
@@ -282,48 +311,40 @@ func (s *Store) Load() (records []Record, warnings []string, err error) {
 	}
 	if damaged > 0 {
 		warnings = append(warnings, fmt.Sprintf(
-			"%d records of peers were damaged and are set aside as %s: those peers are unknown until their tunnels come up again; remove the files to end this warning",
-			damaged, filepath.Join(s.dir, aside+"*")))
+			"%d records of peers in %s are damaged: those peers are unknown until their tunnels come up again; remove %s* to end this warning",
+			damaged, s.path, aside))
 	}
 	s.seen, s.loaded, s.warned, s.stamp = fresh, records, warnings, before
 	return slices.Clone(records), warnings, nil
 }
 
 // load reads one record, unless it is the one that was read before.
-func (s *Store) load(path, name string) (cached, error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
+func (s *Store) load(d *rundir.Dir, name string) (cached, error) {
+	st, err := d.Stat(name)
+	if err != nil {
 		return cached{}, err
 	}
 	if c, ok := s.seen[name]; ok && c.inode == st.Ino && c.changed == st.Ctim {
 		return c, nil
 	}
-	r, st, err := read(path)
+	r, st, err := read(d, name)
 	if err != nil {
 		return cached{}, err
 	}
 	if r.name()+ending != name {
 		return cached{}, errors.New("its name is not its own")
 	}
+	// A record of a version that took its time from the wall clock is the oldest.
+	if r.Time > int64(s.now()) {
+		r.Time = 0
+	}
 	return cached{st.Ino, st.Ctim, r}, nil
 }
 
-func read(path string) (Record, unix.Stat_t, error) {
-	var st unix.Stat_t
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+func read(d *rundir.Dir, name string) (Record, unix.Stat_t, error) {
+	text, st, err := d.Read(name, maxSize)
 	if err != nil {
 		return Record{}, st, err
-	}
-	defer func() { _ = f.Close() }()
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return Record{}, st, err
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
-		return Record{}, st, err
-	}
-	if len(text) > maxSize {
-		return Record{}, st, errors.New("too large to be ours")
 	}
 	r, err := decode(text)
 	return r, st, err

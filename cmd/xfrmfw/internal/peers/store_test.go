@@ -12,13 +12,13 @@ import (
 )
 
 // clock is a time that tests set.
-type clock struct{ at time.Time }
+type clock struct{ at time.Duration }
 
-func (c *clock) now() time.Time { return c.at }
+func (c *clock) now() time.Duration { return c.at }
 
 func testStore(t *testing.T) (*Store, *clock) {
 	t.Helper()
-	c := &clock{time.Now()}
+	c := &clock{time.Hour}
 	return newStore(filepath.Join(t.TempDir(), "run", "peers-1"), c.now, "boot"), c
 }
 
@@ -69,12 +69,12 @@ func TestUpAndDown(t *testing.T) {
 	if got := ids(load(t, s)); len(got) != 3 {
 		t.Errorf("loaded %v, want three", got)
 	}
-	clock.at = clock.at.Add(time.Second)
+	clock.at += time.Second
 	if err := s.Put(of(t, 1, func(r *Record) { r.Outer = netip.MustParseAddr("198.51.100.99") })); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range load(t, s) {
-		if r.PeerID == "peer1" && (r.Outer.String() != "198.51.100.99" || r.Time != clock.at.UnixNano()) {
+		if r.PeerID == "peer1" && (r.Outer.String() != "198.51.100.99" || r.Time != int64(clock.at)) {
 			t.Errorf("the record of who came again is %+v", r)
 		}
 	}
@@ -93,14 +93,14 @@ func TestUpAndDown(t *testing.T) {
 // that it takes until the directory's own time can be relied on.
 func TestLoadSeesEachChange(t *testing.T) {
 	s, _ := testStore(t)
-	hook := newStore(s.dir, time.Now, "boot")
+	hook := newStore(s.path, SinceBoot, "boot")
 	for n := 1; n <= 40; n++ {
 		if err := hook.Put(of(t, n)); err != nil {
 			t.Fatal(err)
 		}
 		if n%20 == 0 {
 			old := time.Now().Add(-time.Duration(n) * time.Minute)
-			if err := os.Chtimes(s.dir, old, old); err != nil {
+			if err := os.Chtimes(s.path, old, old); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -147,7 +147,7 @@ func TestManyHooksAtOnce(t *testing.T) {
 		go func() {
 			defer all.Done()
 			// Each hook is a process of its own, with a store of its own.
-			hook := newStore(s.dir, time.Now, "boot")
+			hook := newStore(s.path, SinceBoot, "boot")
 			if err := hook.Put(of(t, n)); err != nil {
 				t.Error(err)
 			}
@@ -189,12 +189,21 @@ func TestDamageIsSetAside(t *testing.T) {
 			}
 			text = string(encoded)
 		}
-		if err := os.WriteFile(filepath.Join(s.dir, of(t, 0).name()+ending), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(s.path, of(t, 0).name()+ending), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		records, warnings, err := s.Load()
 		if err != nil || len(warnings) != 1 || !ids(records)["peer1"] || len(records) != 1 {
 			t.Errorf("%s: %+v %q %v", name, records, warnings, err)
+		}
+		if _, err := os.Lstat(filepath.Join(s.path, of(t, 0).name()+ending)); err != nil {
+			t.Errorf("%s: a mere look moved the file: %v", name, err)
+		}
+		if err := s.Sweep(nil); err != nil {
+			t.Error(err)
+		}
+		if set, _ := filepath.Glob(filepath.Join(s.path, aside+"*")); len(set) != 1 {
+			t.Errorf("%s: set aside are %v", name, set)
 		}
 		if records, warnings, err := s.Load(); err != nil || len(warnings) != 1 || len(records) != 1 {
 			t.Errorf("%s, again: %+v %q %v", name, records, warnings, err)
@@ -218,16 +227,13 @@ func TestForeignFiles(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	link := filepath.Join(s.dir, of(t, 0).name()+ending)
+	link := filepath.Join(s.path, of(t, 0).name()+ending)
 	if err := os.Symlink(secret, link); err != nil {
 		t.Fatal(err)
 	}
 	records, warnings, err := s.Load()
 	if err != nil || len(records) != 1 || len(warnings) != 1 {
 		t.Errorf("a link: %+v %q %v", records, warnings, err)
-	}
-	if err := os.Symlink(secret, link); err != nil {
-		t.Fatal(err)
 	}
 	if err := s.Put(of(t, 0)); err != nil {
 		t.Error(err)
@@ -243,7 +249,7 @@ func TestBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range maxRecords - 1 {
-		if err := os.WriteFile(filepath.Join(s.dir, fmt.Sprintf("%032x%s", n, ending)), nil, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(s.path, fmt.Sprintf("%032x%s", n, ending)), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -260,23 +266,24 @@ func TestAnotherBoot(t *testing.T) {
 	if err := s.Put(of(t, 1)); err != nil {
 		t.Fatal(err)
 	}
-	next := newStore(s.dir, clock.now, "next boot")
+	next := newStore(s.path, clock.now, "next boot")
 	if got := load(t, next); len(got) != 0 {
 		t.Errorf("after a reboot: %+v", got)
 	}
 	if err := next.Put(of(t, 2)); err != nil {
 		t.Fatal(err)
 	}
-	clock.at = clock.at.Add(leftover + time.Hour)
-	if err := os.WriteFile(filepath.Join(s.dir, ".new-1"), nil, 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{".x.json-0123abcd", "another's"} {
+		if err := os.WriteFile(filepath.Join(s.path, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	load(t, next)
 	if err := next.Sweep(nil); err != nil {
 		t.Fatal(err)
 	}
-	left, err := os.ReadDir(s.dir)
-	if err != nil || len(left) != 1 || left[0].Name() != of(t, 2).name()+ending {
+	left, err := os.ReadDir(s.path)
+	if err != nil || len(left) != 2 || left[0].Name() != "another's" || left[1].Name() != of(t, 2).name()+ending {
 		t.Errorf("left are %v (%v)", left, err)
 	}
 }
@@ -289,7 +296,7 @@ func TestSweepSparesWhatCameAgain(t *testing.T) {
 		}
 	}
 	stale := load(t, s)
-	clock.at = clock.at.Add(time.Second)
+	clock.at += time.Second
 	if err := s.Put(of(t, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +309,7 @@ func TestSweepSparesWhatCameAgain(t *testing.T) {
 }
 
 func BenchmarkLoad(b *testing.B) {
-	s := newStore(filepath.Join(b.TempDir(), "peers"), time.Now, "boot")
+	s := newStore(filepath.Join(b.TempDir(), "peers"), SinceBoot, "boot")
 	event, err := FromEnviron(charon)
 	if err != nil {
 		b.Fatal(err)
@@ -325,5 +332,71 @@ func BenchmarkLoad(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestTheDirectoryIsNoLink: where the directory of records is a link, nothing is read,
+// written or removed where it leads to.
+func TestTheDirectoryIsNoLink(t *testing.T) {
+	s, _ := testStore(t)
+	outside := t.TempDir()
+	old := time.Now().Add(-48 * time.Hour)
+	for _, name := range []string{"passwd", ".x.json-0123abcd", of(t, 1).name() + ending} {
+		path := filepath.Join(outside, name)
+		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Dir(s.path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, s.path); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(of(t, 1)); err == nil {
+		t.Error("a record was put through a link")
+	}
+	if records, _, err := s.Load(); err == nil || len(records) > 0 {
+		t.Errorf("loaded %v (%v) through a link", records, err)
+	}
+	if err := s.Down(of(t, 1)); err == nil {
+		t.Error("a record was removed through a link")
+	}
+	if err := s.Sweep(load(t, newStore(filepath.Join(outside, "none"), SinceBoot, "boot"))); err == nil {
+		t.Error("swept through a link")
+	}
+	left, err := os.ReadDir(outside)
+	if err != nil || len(left) != 3 {
+		t.Errorf("left are %v (%v)", left, err)
+	}
+	for _, entry := range left {
+		if text, err := os.ReadFile(filepath.Join(outside, entry.Name())); string(text) != "precious" {
+			t.Errorf("%s is %q (%v)", entry.Name(), text, err)
+		}
+	}
+}
+
+// TestAWallClockIsNoRecordsClock: a record whose time lies ahead, as one of a version
+// that took it from the wall clock, is not the newest.
+func TestAWallClockIsNoRecordsClock(t *testing.T) {
+	s, clock := testStore(t)
+	if err := s.Put(of(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	r := load(t, s)[0]
+	r.Time = time.Now().UnixNano()
+	text, err := r.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.path, r.name()+ending), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	clock.at += time.Second
+	if got := load(t, newStore(s.path, clock.now, "boot"))[0]; got.Time > int64(clock.at) {
+		t.Errorf("its time is %d, which is yet to come", got.Time)
 	}
 }

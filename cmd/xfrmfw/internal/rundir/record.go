@@ -1,23 +1,17 @@
-// Package record keeps word of the last reconcile in the run directory, for
-// status: when the rules were last brought in line with the kernel, by whom, and
-// what went wrong since. It does not outlive a reboot; nor do the rules.
-package record
+package rundir
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
+	"path/filepath"
 	"strings"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/atomicfile"
 )
 
-// Record is how the last reconciles ended.
+// Record is how the last reconciles ended, for status: when the rules were last
+// brought in line with the kernel, by which command, and what failed since. It does
+// not outlive a reboot; nor do the rules.
 type Record struct {
 	// By is the command that reconciled last: "apply", "hook" or "daemon".
 	By string `json:"by"`
@@ -30,26 +24,34 @@ type Record struct {
 	Failed int64  `json:"failed,omitzero"`
 }
 
-// maxSize bounds what is read; maxError what is written of an error.
+// maxRecord bounds what is read of a record; maxError what is written of an error.
 const (
-	maxSize  = 64 << 10
-	maxError = 4 << 10
+	maxRecord = 64 << 10
+	maxError  = 4 << 10
 )
 
-// Load reads the record at path. Without a file, or with one that makes no
+// LoadRecord reads the record at path. Without a file, or with one that makes no
 // sense, nothing is known, which is the zero Record; the error is one of reading.
-func Load(path string) (Record, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+func LoadRecord(path string) (Record, error) {
+	r, err := loadRecord(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Record{}, nil
 	}
 	if err != nil {
 		return Record{}, fmt.Errorf("read record of the last reconcile: %w", err)
 	}
-	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxSize))
+	return r, nil
+}
+
+func loadRecord(path string) (Record, error) {
+	d, err := Open(filepath.Dir(path))
 	if err != nil {
-		return Record{}, fmt.Errorf("read record of the last reconcile: %w", err)
+		return Record{}, err
+	}
+	defer d.Close()
+	text, _, err := d.Read(filepath.Base(path), maxRecord)
+	if err != nil {
+		return Record{}, err
 	}
 	var r Record
 	if json.Unmarshal(text, &r) != nil || r.Reconciled < 0 || r.Failed < 0 {
@@ -61,13 +63,13 @@ func Load(path string) (Record, error) {
 // Done notes at path that the rules are right, as of a time in seconds since the
 // epoch.
 func Done(path, by string, now int64) error {
-	return save(path, Record{By: by, Reconciled: now})
+	return saveRecord(path, Record{By: by, Reconciled: now})
 }
 
 // Failed notes at path that a reconcile failed; when the rules were last right
 // stays known.
 func Failed(path, by string, now int64, why error) error {
-	r, err := Load(path)
+	r, err := LoadRecord(path)
 	if err != nil {
 		r = Record{}
 	}
@@ -76,15 +78,21 @@ func Failed(path, by string, now int64, why error) error {
 		text = strings.ToValidUTF8(text[:maxError], "") + " ..."
 	}
 	r.By, r.Error, r.Failed = by, text, now
-	return save(path, r)
+	return saveRecord(path, r)
 }
 
-func save(path string, r Record) error {
+func saveRecord(path string, r Record) error {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("write record of the last reconcile: %w", err)
 	}
-	if err := atomicfile.Swap(path, append(text, '\n')); err != nil {
+	d, err := Open(filepath.Dir(path))
+	if err == nil {
+		defer d.Close()
+		name := filepath.Base(path)
+		err = errors.Join(d.Swap(name, append(text, '\n')), d.Tidy(name))
+	}
+	if err != nil {
 		return fmt.Errorf("write record of the last reconcile: %w", err)
 	}
 	return nil
