@@ -3,136 +3,33 @@ package firewall
 import (
 	"fmt"
 	"math/bits"
-	"strconv"
-	"strings"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// ForeignMark is a rule of another program that writes bits of ours.
-type ForeignMark struct {
-	Family Family
-	Table  Table
-	Chain  string
-	Raw    string
-	// Sets tells that it can set our bits; otherwise it can only clear them.
-	Sets bool
-}
-
-// String says where the rule stands, and what it is.
-func (m ForeignMark) String() string {
-	return fmt.Sprintf("%s %s: -A %s %s", m.Family, m.Table, m.Chain, m.Raw)
-}
-
-// ForeignMarks finds the rules of others that write our bits. Only what stands
-// in PREROUTING, FORWARD and INPUT of our packets matters, but a chain's way
-// there can be long, so all chains count.
-func ForeignMarks(have map[Family]Save, marks Marks) []ForeignMark {
-	var found []ForeignMark
-	eachForeign(have, func(family Family, table Table, chain string, r SavedRule) {
-		value, mask, ok := written(r)
-		if !ok || mask&marks.Both() == 0 {
-			return
+// UsedMarks returns the bits of the fwmark with a meaning on this host: those of routing
+// rules, states and policies, and those that rules of others write. Firewall rules that
+// only match don't count: they may well match on VERIFIED. A mask of all bits, as by
+// default, does not tell which of them are used and counts with its value.
+func UsedMarks(s xfrm.Snapshot, written uint32) uint32 {
+	used := written
+	add := func(m xfrm.Mark) {
+		if m.Mask == ^uint32(0) {
+			m.Mask = m.Value
 		}
-		found = append(found, ForeignMark{family, table, chain, r.Raw, value&marks.Both() != 0})
-	})
-	return found
-}
-
-// written returns which bits of the packet's mark a rule writes, and to what.
-// Bits that it copies from elsewhere count as set.
-func written(r SavedRule) (value, mask uint32, ok bool) {
-	switch r.Target {
-	case "MARK":
-		return option(r.Raw, "--set-xmark ")
-	case "TPROXY":
-		return option(r.Raw, "--tproxy-mark ")
-	case "CONNMARK":
-		if !strings.Contains(r.Raw, "--restore-mark") {
-			return 0, 0, false
-		}
-		mask = ^uint32(0)
-		for _, o := range []string{"--nfmask ", "--mask "} {
-			if m, _, ok := option(r.Raw, o); ok {
-				mask = m
-			}
-		}
-		return mask, mask, true
-	case "SET":
-		if strings.Contains(r.Raw, "--map-mark") {
-			return ^uint32(0), ^uint32(0), true
-		}
-	}
-	return 0, 0, false
-}
-
-// option reads VALUE[/MASK] after an option; without a mask it is all bits.
-func option(raw, name string) (value, mask uint32, ok bool) {
-	_, rest, found := strings.Cut(raw, name)
-	if !found {
-		return 0, 0, false
-	}
-	word, _, _ := strings.Cut(rest, " ")
-	v, m, both := strings.Cut(word, "/")
-	n, err := strconv.ParseUint(v, 0, 32)
-	if err != nil {
-		return 0, 0, false
-	}
-	mask = ^uint32(0)
-	if both {
-		k, err := strconv.ParseUint(m, 0, 32)
-		if err != nil {
-			return 0, 0, false
-		}
-		mask = uint32(k)
-	}
-	return uint32(n), mask, true
-}
-
-func eachForeign(have map[Family]Save, visit func(Family, Table, string, SavedRule)) {
-	for _, family := range []Family{xfrm.IPv4, xfrm.IPv6} {
-		for _, t := range have[family].Tables {
-			for _, c := range t.Chains {
-				if c.Ours() {
-					continue
-				}
-				for _, r := range c.Rules {
-					if r.ID == "" {
-						visit(family, t.Name, c.Name, r)
-					}
-				}
-			}
-		}
-	}
-}
-
-// UsedMarks are the bits that something on this host gives a meaning: routing
-// rules, states, policies, and rules of others that write them. Rules that only
-// match don't count: they may well match on VERIFIED. A mask of all bits, as by
-// default, says nothing about which are used and counts with its value.
-func UsedMarks(s xfrm.Snapshot, have map[Family]Save) uint32 {
-	var used uint32
-	add := func(value, mask uint32) {
-		if mask == ^uint32(0) {
-			mask = value
-		}
-		used |= mask
+		used |= m.Mask
 	}
 	for _, r := range s.Host.Rules {
-		used |= r.Mark.Mask
+		add(r.Mark)
 	}
 	for _, st := range s.States {
-		add(st.Mark.Value, st.Mark.Mask)
-		add(st.SetMark.Value, st.SetMark.Mask)
+		add(st.Mark)
+		add(st.SetMark)
 	}
 	for _, p := range s.Policies {
-		add(p.Mark.Value, p.Mark.Mask)
+		add(p.Mark)
 	}
-	eachForeign(have, func(_ Family, _ Table, _ string, r SavedRule) {
-		if v, m, ok := written(r); ok {
-			add(v, m)
-		}
-	})
 	return used
 }
 
@@ -151,19 +48,31 @@ func FreeMarks(used uint32) (Marks, bool) {
 	return Marks{Tag: low, Verified: high}, true
 }
 
-// CheckMarks refuses a pair of bits that a routing rule looks at: our packets
-// would be routed by it. The error names the rule, and a pair that is free.
-func CheckMarks(s xfrm.Snapshot, have map[Family]Save, marks Marks) error {
+// CheckMarks refuses a pair of bits if a routing rule matches packets because they carry
+// one of them: these would be routed by it. The error names the rule, and a pair
+// that is free. Written are the bits that rules of others write.
+//
+// A rule without a mask compares all 32 bits. It clashes only if its value has one of the
+// two bits: see UnmaskedRules for the others.
+func CheckMarks(s xfrm.Snapshot, written uint32, marks Marks) error {
 	for _, r := range s.Host.Rules {
-		if r.Mark.Mask&marks.Both() == 0 {
+		if r.Mark.Value&r.Mark.Mask&marks.Both() == 0 {
 			continue
 		}
 		instead := "no two bits are free: narrow the rule's mask"
-		if free, ok := FreeMarks(UsedMarks(s, have)); ok {
+		if free, ok := FreeMarks(UsedMarks(s, written)); ok {
 			instead = fmt.Sprintf("set marks: {tag: %#x, verified: %#x}, or marks: auto", free.Tag, free.Verified)
 		}
 		return fmt.Errorf("the routing rule \"ip rule\" %d with fwmark %s looks at our bits %#x: %s",
 			r.Priority, r.Mark, marks.Both(), instead)
 	}
 	return nil
+}
+
+// UnmaskedRules returns the routing rules that compare our bits with 0: they don't match
+// tunnel packets whose other bits another program has set for them.
+func UnmaskedRules(rules []xfrm.RoutingRule, marks Marks) []xfrm.RoutingRule {
+	return slices.DeleteFunc(slices.Clone(rules), func(r xfrm.RoutingRule) bool {
+		return r.Mark.Mask&marks.Both() == 0 || r.Mark.Value&r.Mark.Mask&marks.Both() != 0
+	})
 }

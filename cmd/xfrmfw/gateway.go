@@ -125,7 +125,7 @@ func (g *gateway) compile(s xfrm.Snapshot) wanted {
 	w.result = g.compiler.Compile(firewall.Input{
 		Set: w.set, Host: w.snapshot.Host, Config: g.config, Guards: guards, NATSources: g.natSources,
 		Peers:        selecting(w.peers),
-		MarksWritten: len(firewall.ForeignMarks(g.live, g.config.Marks)) > 0,
+		MarksWritten: len(firewall.ForeignMarks(g.live, g.config.Marks.Both())) > 0,
 	})
 	return w
 }
@@ -134,13 +134,13 @@ func (g *gateway) compile(s xfrm.Snapshot) wanted {
 // sure that no routing rule looks at them.
 func (g *gateway) chooseMarks(s xfrm.Snapshot) error {
 	if g.config.AutoMarks {
-		marks, ok := firewall.FreeMarks(firewall.UsedMarks(s, g.live))
+		marks, ok := firewall.FreeMarks(firewall.UsedMarks(s, firewall.WrittenMarks(g.live)))
 		if !ok {
 			return errors.New("choose marks: no two bits of the fwmark are free: narrow the masks that others use, or name a pair by marks: {tag: ..., verified: ...}")
 		}
 		g.config.Marks = marks
 	}
-	if err := firewall.CheckMarks(s, g.live, g.config.Marks); err != nil {
+	if err := firewall.CheckMarks(s, firewall.WrittenMarks(g.live), g.config.Marks); err != nil {
 		return fmt.Errorf("check marks: %w", err)
 	}
 	return nil
@@ -149,7 +149,7 @@ func (g *gateway) chooseMarks(s xfrm.Snapshot) error {
 // markWarnings tell of rules of others that write our bits.
 func (g *gateway) markWarnings() []string {
 	var warnings []string
-	for _, m := range firewall.ForeignMarks(g.live, g.config.Marks) {
+	for _, m := range firewall.ForeignMarks(g.live, g.config.Marks.Both()) {
 		what := "clears our bits: traffic that it meets after our rules is no longer known as verified; narrow its mask"
 		if m.Sets {
 			what = "can set our bits: they are cleared again wherever the kernel knows of no state; narrow its mask"

@@ -211,3 +211,31 @@ func TestCommandsAreSafe(t *testing.T) {
 		t.Error("the interface is in no finding, so this shows nothing")
 	}
 }
+
+// TestMarkClash: a routing rule that matches by our bits is an error, one that compares
+// them with 0 is a note, and one with a mask of its own is neither.
+func TestMarkClash(t *testing.T) {
+	for _, tt := range []struct {
+		mark xfrm.Mark
+		want Severity
+		mend string
+	}{
+		{xfrm.Mark{Value: 1 << 28, Mask: 1 << 28}, Error, "marks: auto"},
+		{xfrm.Mark{Value: 0xca6c, Mask: ^uint32(0)}, Note, "fwmark 0xca6c/0xcfffffff"},
+		{xfrm.Mark{Value: 1, Mask: 0xff}, "", ""},
+	} {
+		in := Input{Config: firewall.Config{Marks: firewall.DefaultMarks()}}
+		in.Snapshot.Host.Rules = []xfrm.RoutingRule{{Priority: 100, Mark: tt.mark}}
+		var got Severity
+		found := markClash(in)
+		for _, f := range found {
+			got = f.Severity
+			if !strings.Contains(strings.Join(f.Mend, " "), tt.mend) {
+				t.Errorf("%s: %q, want %q", tt.mark, f.Mend, tt.mend)
+			}
+		}
+		if got != tt.want || len(found) > 1 {
+			t.Errorf("%s: %+v, want %q", tt.mark, found, tt.want)
+		}
+	}
+}

@@ -27,19 +27,28 @@ func failures(in Input) []Finding {
 	return found
 }
 
-// markClash is a routing rule that looks at our bits.
+// markClash finds routing rules that match packets by our bits, and those that don't
+// match packets because of our bits.
 func markClash(in Input) []Finding {
-	err := firewall.CheckMarks(in.Snapshot, in.Live, in.Config.Marks)
-	if err == nil {
-		return nil
+	marks := in.Config.Marks
+	var found []Finding
+	if err := firewall.CheckMarks(in.Snapshot, firewall.WrittenMarks(in.Live), marks); err != nil {
+		seen, mend, _ := strings.Cut(err.Error(), " looks at our bits")
+		_, mend, _ = strings.Cut(mend, ": ")
+		found = append(found, Finding{
+			Severity: Error, Seen: fmt.Sprintf("%s looks at our bits %#x", seen, marks.Both()),
+			Breaks: "tunnel traffic would be routed by it; apply refuses to write anything",
+			Mend:   []string{mend},
+		})
 	}
-	seen, mend, _ := strings.Cut(err.Error(), " looks at our bits")
-	_, mend, _ = strings.Cut(mend, ": ")
-	return []Finding{{
-		Severity: Error, Seen: fmt.Sprintf("%s looks at our bits %#x", seen, in.Config.Marks.Both()),
-		Breaks: "tunnel traffic would be routed by it; apply refuses to write anything",
-		Mend:   []string{mend},
-	}}
+	for _, r := range firewall.UnmaskedRules(in.Snapshot.Host.Rules, marks) {
+		found = append(found, Finding{
+			Severity: Note, Seen: fmt.Sprintf("the routing rule \"ip rule\" %d compares our bits %#x too: fwmark %s", r.Priority, marks.Both(), r.Mark),
+			Breaks: "it does not match a packet of a tunnel that carries our bits beside the mark that the rule is for",
+			Mend:   []string{fmt.Sprintf("if tunnel traffic is to be routed by it, give it a mask: fwmark %#x/%#x", r.Mark.Value, r.Mark.Mask&^marks.Both())},
+		})
+	}
+	return found
 }
 
 // outOfSync are rules that are not those that the kernel's policies ask for.
@@ -173,7 +182,7 @@ func foreignMarks(in Input) []Finding {
 	var found []Finding
 	both := in.Config.Marks.Both()
 	add := func(where string, live map[firewall.Family]firewall.Save) {
-		for _, m := range firewall.ForeignMarks(live, in.Config.Marks) {
+		for _, m := range firewall.ForeignMarks(live, in.Config.Marks.Both()) {
 			f := Finding{
 				Severity: Warning, Seen: where + m.String(),
 				Breaks: "it clears our bits: what it meets after our rules is no longer known as verified to other firewalls",
