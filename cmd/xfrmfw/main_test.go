@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -38,7 +39,19 @@ func TestMain(m *testing.M) {
 			os.Exit(code)
 		}
 	}
+	if !isProgram {
+		catchHangup()
+	}
 	testscript.Main(m, map[string]func(){"xfrmfw": main})
+}
+
+// catchHangup has what the tests start be hung up by its terminal, also where
+// nohup has this process ignore SIGHUP: a program inherits what is ignored, and
+// not what is caught.
+func catchHangup() {
+	if signal.Ignored(unix.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
+	}
 }
 
 // reexec runs this binary once more, as the root of a new user namespace, which has
