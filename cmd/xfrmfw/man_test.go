@@ -41,6 +41,9 @@ func TestManPages(t *testing.T) {
 		date = time.Unix(seconds, 0).UTC()
 	}
 	for _, p := range manPages(t) {
+		if strings.Contains(p.Body, "\n|") {
+			t.Errorf("%s(%s) has a table: the renderer tears its cells apart, so write a list", p.Name, p.Section)
+		}
 		page := render(p, date)
 		plain := bytes.ReplaceAll(page, []byte(`\-`), []byte("-"))
 		for _, want := range []string{".TH ", ".SH NAME\n" + p.Name + " - " + p.Title + "\n"} {

@@ -97,7 +97,7 @@ func inSync(t *testing.T, h *lab.Host) {
 // outOfSync fails the test unless check finds differences.
 func outOfSync(t *testing.T, h *lab.Host) {
 	t.Helper()
-	if r := h.Xfrmfw(t, "check"); r.Code != 3 || !strings.Contains(r.Stdout, "out of sync") {
+	if r := h.Xfrmfw(t, "check"); r.Code != 3 || !strings.HasSuffix(r.Stdout, "with: xfrmfw apply\n") {
 		t.Fatalf("%s: check: exit status %d, want 3\n%s%s", h.Name, r.Code, r.Stdout, r.Stderr)
 	}
 }

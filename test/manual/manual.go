@@ -68,6 +68,18 @@ func Text(t testing.TB) string {
 	return b.String()
 }
 
+// Page returns the text of a manual page, named as xfrmfw.7 is.
+func Page(t testing.TB, name string) string {
+	t.Helper()
+	for _, d := range Documents(t) {
+		if d.Name == "cmd/xfrmfw/man/"+name+".md" {
+			return d.Text
+		}
+	}
+	t.Fatalf("there is no page %s", name)
+	return ""
+}
+
 // Section returns the blocks below a heading, given with its #s, up to the next heading of any level. The test fails
 // unless one document has the heading and it has blocks below it.
 func Section(t testing.TB, heading string) []Block {

@@ -11,7 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/manual"
 )
 
-// built are lines of README.md that run where Go is, which has been done before: scripts/package by scripts/test, and the
+// built are lines of the documents that run where Go is, which has been done before: scripts/package by scripts/test, and the
 // build of the program under test.
 var built = []string{"scripts/package /tmp/packages ", "CGO_ENABLED=0 go build -trimpath ./cmd/xfrmfw\n"}
 
@@ -25,7 +25,7 @@ func withoutBuild(t *testing.T, block string) string {
 		}
 	}
 	if strings.Count(block, "\n") != len(kept)+1 {
-		t.Fatalf("README.md has another way to build:\n%s", block)
+		t.Fatalf("the documents have another way to build:\n%s", block)
 	}
 	return strings.Join(kept, "")
 }
@@ -81,13 +81,10 @@ func TestQuickStart(t *testing.T) {
 		g.write(t, filepath.Join("/tmp/packages", filepath.Base(file)), string(text))
 	}
 	up()
-	steps := manual.Section(t, "## Quick start: on a real gateway")
-	g.sh(t, withoutBuild(t, steps[0].Text))
-	g.blocks += len(steps) + 1
+	g.sh(t, withoutBuild(t, manual.Section(t, "## Install")[0].Text))
 	same(t, "after the install", g.rules(t), bare)
-	for _, step := range steps[1:] {
-		g.sh(t, step.Text)
-	}
+	g.follow(t, "## First apply")
+	g.follow(t, "## Keep it so")
 
 	// Rules are enforced: a firewall that closes FORWARD shows that it is xfrmfw that lets the tunnel's traffic pass.
 	g.inSync(t)
@@ -109,10 +106,11 @@ func TestQuickStart(t *testing.T) {
 	flows(t, "strongSwan came back", ways...)
 	g.healthy(t, "at the end")
 
-	g.follow(t, "### Take it back")
+	g.follow(t, "## Take it back")
 	same(t, "taken back", g.rules(t), bare)
 	g.checkout(t)
-	g.sh(t, withoutBuild(t, manual.Section(t, "### Without a package")[0].Text))
+	g.sh(t, withoutBuild(t, manual.Section(t, "## Without a package")[0].Text))
+	g.blocks += 2 // that and Install
 	g.Run(t, "dpkg", "--purge", "xfrmfw")
 	g.Run(t, "/usr/local/sbin/xfrmfw", "apply")
 	flows(t, "without a package", ways...)

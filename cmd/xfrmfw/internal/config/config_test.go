@@ -141,7 +141,7 @@ func TestParseMistakes(t *testing.T) {
 		{"mark too large", "marks: {tag: 0x100000000, verified: 0x4}\n", `1:14: tag is "0x100000000": write a decimal or 0x number of at most 32 bits, such as 0x10000000`},
 		{"mark octal", "marks: {tag: 010, verified: 0x4}\n", `1:14: tag is "010": write a decimal or 0x number of at most 32 bits, such as 0x10000000`},
 		{"mark negative", "marks: {tag: -1, verified: 0x4}\n", `1:14: tag is "-1": write a decimal or 0x number of at most 32 bits, such as 0x10000000`},
-		{"mark text", "marks: {tag: \"0x1\", verified: 0x4}\n", `1:14: tag must be a number, not text: write it without quotes, such as 0x10000000`},
+		{"mark text", "marks: {tag: \"0x1\", verified: 0x4}\n", `1:14: tag must be a whole number, not text: write it without quotes, such as 0x10000000`},
 		{"marks unknown", "marks: {tags: 0x1, verified: 0x4}\n", `1:9: unknown key "tags": did you mean tag?`},
 
 		{"tunnels is a mapping", "tunnels: {match: {reqid: 1}}\n", `1:10: tunnels must be a list, not a mapping: write a list of entries, each "- match: ..."`},
@@ -150,7 +150,8 @@ func TestParseMistakes(t *testing.T) {
 		{"empty match", "tunnels:\n  - match: {}\n", `2:12: match is empty and would fit every tunnel: use one of connection, identity, peer, remote, reqid`},
 		{"unknown match", "tunnels:\n  - match: {spi: 1}\n", `2:13: unknown key "spi": use one of connection, identity, peer, remote, reqid`},
 		{"reqid zero", "tunnels: [{match: {reqid: 0}}]\n", `1:27: reqid 0 is that of every tunnel without one: match by peer or remote instead`},
-		{"reqid text", "tunnels: [{match: {reqid: a}}]\n", `1:27: reqid must be a number, not text: write it without quotes, such as 16385`},
+		{"reqid with a fraction", "tunnels: [{match: {reqid: 1.5}}]\n", `1:27: reqid must be a whole number, not a number with a fraction: write it without quotes, such as 16385`},
+		{"reqid text", "tunnels: [{match: {reqid: a}}]\n", `1:27: reqid must be a whole number, not text: write it without quotes, such as 16385`},
 		{"empty connection", "tunnels: [{match: {connection: ''}}]\n", `1:32: connection "": write 1 to 250 bytes of visible characters, as xfrmfw status shows them`},
 		{"identity with a control", "tunnels: [{match: {identity: \"a\\x01\"}}]\n", `1:30: identity "a\x01": write 1 to 250 bytes of visible characters, as xfrmfw status shows them`},
 		{"replaced identity", "tunnels: [{match: {identity: \"a\ufffd\"}}]\n", "1:30: identity \"a\ufffd\": write 1 to 250 bytes of visible characters, as xfrmfw status shows them"},

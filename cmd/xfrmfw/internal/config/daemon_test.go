@@ -37,7 +37,7 @@ func TestParseDaemonMistakes(t *testing.T) {
 		"daemon: {metrics: localhost}\n":              `f:1:19: metrics is "localhost": write unix:/run/xfrmfw/metrics.sock, 127.0.0.1:9863 or [::1]:9863`,
 		"daemon:\n  metrics: [::1]:9863\n":            "", // a list, or no YAML at all: only that it is refused
 		"daemon: {metrics_tunnels: 100001}\n":         "f:1:27: metrics_tunnels is 100001: write at most 100000",
-		"daemon: {metrics_tunnels: \"all\"}\n":        "f:1:27: metrics_tunnels must be a number, not text: write it without quotes, such as 1000",
+		"daemon: {metrics_tunnels: \"all\"}\n":        "f:1:27: metrics_tunnels must be a whole number, not text: write it without quotes, such as 1000",
 		"daemon: {audit: 10s}\ndaemon: {audit: 1s}\n": "f:2:1: daemon is given twice, first on line 1: keep one",
 	} {
 		if _, err := Parse([]byte(text), "f"); err == nil || want != "" && err.Error() != want {

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -35,6 +36,7 @@ func TestExample(t *testing.T) {
 	if len(c.Firewall.Tunnels) != 3 || len(c.Firewall.WAN) != 1 || len(c.Firewall.Guard.Pairs) != 1 {
 		t.Errorf("with all that is commented out it is %+v", c)
 	}
+	page := manual.Page(t, "xfrmfw.yaml.5")
 	p := parser{}
 	for _, in := range []words{p.topWords(), p.tunnelWords(&firewall.TunnelConfig{}), p.matchWords(&firewall.Match{})} {
 		for _, word := range slices.Sorted(maps.Keys(in)) {
@@ -44,11 +46,15 @@ func TestExample(t *testing.T) {
 			if !regexp.MustCompile(`(?m)^#[^#\n]*\b` + word + `:`).Match(text) {
 				t.Errorf("it lacks the word %s", word)
 			}
+			if !regexp.MustCompile(`(?m)^### .*\b` + word + `\b|^- .` + word + `.,`).MatchString(page) {
+				t.Errorf("xfrmfw.yaml(5) lacks the word %s", word)
+			}
 		}
 	}
 }
 
-// TestManual is that the configurations in README.md are right, those of the recipes and those between ```.
+// TestManual is that the configurations in README.md and the manual are right, those of the recipes and those between ```,
+// and that the mistakes of the one that is wrong are those that the manual shows.
 func TestManual(t *testing.T) {
 	text := manual.Text(t)
 	found := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(text, -1)
@@ -64,5 +70,17 @@ func TestManual(t *testing.T) {
 		if reflect.DeepEqual(c, Default()) {
 			t.Errorf("says nothing:\n%s", words[1])
 		}
+	}
+
+	wrong := regexp.MustCompile("(?s)\n# cat bad.yaml\n(.*?)# xfrmfw apply --config bad.yaml\n(.*?)```").FindAllStringSubmatch(text, -1)
+	if len(wrong) != 1 {
+		t.Fatalf("%d configurations with mistakes, want 1", len(wrong))
+	}
+	_, err := Parse([]byte(wrong[0][1]), "bad.yaml")
+	if err == nil {
+		t.Fatalf("no mistake in\n%s", wrong[0][1])
+	}
+	if got := "xfrmfw: " + strings.ReplaceAll(err.Error(), "\n", "\nxfrmfw: ") + "\n"; got != wrong[0][2] {
+		t.Errorf("the mistakes are\n%sand the manual has\n%s", got, wrong[0][2])
 	}
 }

@@ -132,7 +132,7 @@ func (p *parser) bit(node ast.Node, key string) uint32 {
 func (p *parser) number(node ast.Node, key, instead string) (uint32, bool) {
 	i, ok := node.(*ast.IntegerNode)
 	if !ok {
-		p.fail(place(node), "%s must be a number, not %s: write it without quotes, such as %s", key, kind(node), instead)
+		p.fail(place(node), "%s must be a whole number, not %s: write it without quotes, such as %s", key, kind(node), instead)
 		return 0, false
 	}
 	text := i.Token.Value

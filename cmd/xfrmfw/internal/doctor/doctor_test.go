@@ -10,8 +10,19 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/test/manual"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
+
+// TestManual is that the manual explains each kind of finding.
+func TestManual(t *testing.T) {
+	page := manual.Page(t, "xfrmfw-doctor.8")
+	for _, c := range checks() {
+		if !regexp.MustCompile("(?m)^- .*`" + c.name + "`").MatchString(page) {
+			t.Errorf("xfrmfw-doctor(8) lacks %s", c.name)
+		}
+	}
+}
 
 // gateway is a host with a tunnel that is up and with nothing amiss; change
 // alters the kernel's side of it.
