@@ -1,9 +1,6 @@
 package firewall
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // decisive are the purposes that name a packet's case, the strongest first: a
 // drop tells more than the classification before it, and that more than an
@@ -40,42 +37,19 @@ func CaseOf(steps []TraceStep) (Case, TraceStep) {
 			return c, s
 		}
 		if slices.Contains(drops, d.purpose) {
-			return dropCase(steps[:at], d.purpose, d.number), s
+			return dropCase(steps[:at], d.number), s
 		}
 		return d.number, s
 	}
 	return Case9, TraceStep{}
 }
 
-// dropCase returns the case of a drop after these steps.
-func dropCase(steps []TraceStep, drop Purpose, number Case) Case {
+// dropCase returns the case of a drop after these steps: that of the rule which led
+// there.
+func dropCase(steps []TraceStep, number Case) Case {
 	for _, s := range slices.Backward(steps) {
 		if s.Rule.Case != NoCase {
 			return s.Rule.Case
-		}
-	}
-	return caseByChain(steps, drop, number)
-}
-
-// caseByChain tells the cases of a shared drop apart by the chains and matches that led to
-// it. It serves rules without a case.
-func caseByChain(steps []TraceStep, drop Purpose, number Case) Case {
-	switch drop {
-	case PurposeCrossed:
-		if lastStep(steps, PurposeForeign) >= 0 {
-			return Case7b
-		}
-	case PurposeLeak, PurposeReject:
-		at := lastStep(steps, PurposeLeakGuard)
-		if at < 0 {
-			break
-		}
-		guard := steps[at]
-		switch {
-		case guard.Rule.Ct.State&(CtSNAT|CtDNAT) != 0:
-			return Case8b
-		case strings.HasPrefix(guard.Chain, "XFRMFW-ERROR"), strings.HasPrefix(guard.Chain, "XFRMFW-LAN-E-"), strings.HasPrefix(guard.Chain, "XFRMFW-ABOUT"):
-			return Case8c
 		}
 	}
 	return number

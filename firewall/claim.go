@@ -2,56 +2,59 @@ package firewall
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// claim is a pair of a tunnel that may be verified.
-type claim struct {
-	tunnel int
-	pair   xfrm.Pair
-	// policyOnly tells that packets of this pair may carry none of our bits.
-	policyOnly bool
-}
-
-// claimsOf are the claims of one tunnel.
-func (c *compiler) claimsOf(tunnel int) []claim { return claimsOf(c.claims, c.facts, tunnel) }
-
-func claimsOf(claims []claim, facts []tunnelFacts, tunnel int) []claim {
-	from := 0
-	if tunnel > 0 {
-		from = facts[tunnel-1].claimed
-	}
-	return claims[from:facts[tunnel].claimed]
-}
-
-// claim adds the tunnel's pairs to what may be verified.
-func (c *compiler) claim(i int) {
-	t := &c.Set.Tunnels[i]
-	tc, _ := c.config(t)
+// claims adds the tunnel's pairs that its packets are verified by, and what is
+// ignored of them.
+func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
+	tc, _ := d.config(t)
+	from := len(d.facts.Claims)
+	untaggable := d.untaggable(t, r)
 	for _, p := range t.Pairs {
 		if reason := unfit(p); reason != "" {
-			c.uncertain[t.Reqid] = true
-			c.ignore(*t, p, reason)
+			d.uncertain[t.Reqid] = true
+			d.ignore(t, p, reason)
 			continue
 		}
-		if t.Reqid == 0 && !c.distinct(*t, p.Family()) {
-			c.uncertain[t.Reqid] = true
-			c.ignore(*t, p, "reqid 0 and no outer addresses to tell it by: give the states a reqid")
+		if t.Reqid == 0 && !distinct(t, p.Family()) {
+			d.uncertain[t.Reqid] = true
+			d.ignore(t, p, "reqid 0 and no outer addresses to tell it by: give the states a reqid")
 			continue
 		}
 		remotes := within(p.Remote, tc.Remote)
 		if len(remotes) == 0 {
-			c.ignore(*t, p, "the configuration's remote: leaves nothing of its remote selector")
+			d.ignore(t, p, "the configuration's remote: leaves nothing of its remote selector")
 		}
 		for _, remote := range remotes {
 			p.Remote = remote
-			c.claims = append(c.claims, claim{tunnel: i, pair: p, policyOnly: greedyPolicy(p, c.Host, c.Config.Marks)})
+			c := Claim{
+				Tunnel: t.ID, Pair: p, In: d.inbound(t, p.Family()), Out: d.outbound(t, p.Family()),
+				PolicyOnly: markTakesOurBits(p.Mark, d.Host, d.Config.Marks), Untaggable: untaggable, Live: len(t.SAs) > 0,
+			}
+			if p.Proto == 0 || p.Proto == xfrm.TCP {
+				c.MSS = d.segmentSize(t, tc.MSS, p.Family())
+			}
+			d.facts.Claims = append(d.facts.Claims, c)
+		}
+	}
+	d.claimed[t.ID] = claimRange{from, len(d.facts.Claims)}
+	if t.Comp && specified(t.Remote) && specified(t.Local) {
+		d.facts.IPComp = append(d.facts.IPComp, IPCompCarrier{
+			Tunnel: t.ID, Local: t.Local, Remote: t.Remote, In: d.inbound(t, familyOf(t.Remote)), Untaggable: untaggable,
+		})
+	}
+	for i := range d.facts.Overlays {
+		if o := &d.facts.Overlays[i]; o.Tunnel == t.ID && !o.VTI {
+			o.In, o.Untaggable = d.inbound(t, familyOf(o.Remote)), untaggable
 		}
 	}
 }
 
-// unfit says why no rule can match a pair's traffic exactly, or nothing.
+// unfit returns the reason why no rule can match exactly the traffic of a pair, or
+// nothing.
 func unfit(p xfrm.Pair) string {
 	for _, ports := range []xfrm.PortMatch{p.LocalPort, p.RemotePort} {
 		if _, _, ok := ports.Range(); !ok {
@@ -73,26 +76,61 @@ func ported(p xfrm.Proto) bool {
 	return false
 }
 
-func (c *compiler) ignore(t xfrm.Tunnel, p xfrm.Pair, reason string) {
-	c.result.Ignored = append(c.result.Ignored, xfrm.Ignored{
+func (d *decider) ignore(t *xfrm.Tunnel, p xfrm.Pair, reason string) {
+	d.facts.Ignored = append(d.facts.Ignored, xfrm.Ignored{
 		Object: fmt.Sprintf("tunnel %s: %s to %s", t.ID, p.Local, p.Remote), Reason: reason,
 	})
 }
 
-// distinct reports whether the tunnel's outer addresses can be part of a policy
-// match: xt_policy compares them in the inner packet's family.
-func (c *compiler) distinct(t xfrm.Tunnel, inner Family) bool {
+// distinct reports whether a match can compare the tunnel's outer addresses:
+// xt_policy compares them in the inner packet's family.
+func distinct(t *xfrm.Tunnel, inner xfrm.Family) bool {
 	return t.Mode == xfrm.TunnelMode && !t.Comp &&
 		t.Local.IsValid() && t.Remote.IsValid() && !t.Remote.IsUnspecified() &&
 		t.Remote.Is4() == (inner == xfrm.IPv4)
 }
 
-// policyIn is the match for packets that came out of a tunnel's states. Where
-// several tunnels share a reqid, the outer addresses tell them apart.
-func (c *compiler) policyIn(t xfrm.Tunnel, inner Family) PolicyMatch {
-	m := PolicyMatch{Dir: PolicyIn, Proto: t.Proto, Reqid: t.Reqid, HasReqid: true}
-	if (t.Reqid == 0 || c.shared[t.Reqid]) && c.distinct(t, inner) {
-		m.TunnelSrc, m.TunnelDst = single(t.Remote), single(t.Local)
+// inbound is the match for packets that came out of a tunnel's SAs. The outer
+// addresses tell tunnels apart that share a reqid.
+func (d *decider) inbound(t *xfrm.Tunnel, inner xfrm.Family) SAMatch {
+	m := SAMatch{Proto: t.Proto, Reqid: t.Reqid}
+	if (t.Reqid == 0 || d.shared[t.Reqid]) && distinct(t, inner) {
+		m.Src, m.Dst = t.Remote, t.Local
 	}
 	return m
+}
+
+// outbound is the match for packets that go into a tunnel's SAs.
+func (d *decider) outbound(t *xfrm.Tunnel, inner xfrm.Family) SAMatch {
+	m := d.inbound(t, inner)
+	m.Src, m.Dst = m.Dst, m.Src
+	return m
+}
+
+// restriction adds the limits that the configuration sets for the tunnel.
+func (d *decider) restriction(t *xfrm.Tunnel) {
+	tc, _ := d.config(t)
+	if tc.In == nil && tc.Out == nil && tc.Remote == nil {
+		return
+	}
+	r := Restriction{Tunnel: t.ID, Name: t.ID, In: tc.In, Out: tc.Out, Remote: tc.Remote}
+	if tc.Name != "" {
+		r.Name = tc.Name
+	}
+	at := d.claimed[t.ID]
+	for _, c := range d.facts.Claims[at.from:at.to] {
+		r.Sources = append(r.Sources, RestrictedPrefix{c.Pair.Remote, c.In})
+	}
+	for _, p := range t.Pairs {
+		if p.Has(xfrm.Out) && p.IfID == 0 {
+			r.Destinations = append(r.Destinations, RestrictedPrefix{p.Remote, d.outbound(t, p.Family())})
+		}
+	}
+	r.Overlays = slices.DeleteFunc(slices.Clone(d.facts.Overlays), func(o Overlay) bool { return o.Tunnel != t.ID })
+	for _, device := range d.facts.Devices {
+		if device.Tunnel == t.ID {
+			r.Into = append(r.Into, device.Name)
+		}
+	}
+	d.facts.Restrictions = append(d.facts.Restrictions, r)
 }

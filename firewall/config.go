@@ -39,30 +39,6 @@ type LogConfig struct {
 	PerSecond uint16
 }
 
-// target returns the target that logs a case, and of a tunnel where a rule of
-// its own is there to name it. What is too long for a prefix is cut.
-func (l LogConfig) target(word, tunnel string) (Target, bool) {
-	prefix := "xfrmfw:" + word + ":"
-	if tunnel != "" {
-		prefix += tunnel + ":"
-	}
-	switch {
-	case l.PerSecond == 0:
-		return Target{}, false
-	case l.Kernel:
-		return Target{Verb: Log, Prefix: cut(prefix, maxLogPrefix)}, true
-	}
-	return Target{Verb: NFLog, Prefix: cut(prefix, maxNFLogPrefix), Group: l.Group}, true
-}
-
-// cut shortens a prefix and keeps its end.
-func cut(prefix string, limit int) string {
-	if len(prefix) <= limit {
-		return prefix
-	}
-	return prefix[:limit-1] + ":"
-}
-
 // TunnelConfig is what the administrator decided for the tunnels that Match
 // selects. The first entry that matches a tunnel holds.
 type TunnelConfig struct {

@@ -42,7 +42,7 @@ func witness(sa *xfrm.SA, host xfrm.Host, marks Marks) Witness {
 		return Witness{TagAndPolicy, "the state's own output mark sets the tag"}
 	case sa.SetMark.Mask&marks.Tag != 0:
 		return only("the state's output mark %s overwrites the tag", sa.SetMark)
-	case greedy(&sa.State, host, marks):
+	case markTakesOurBits(sa.Mark, host, marks):
 		return only("the state is found by mark %s, which covers our bits, so its packets are not tagged", sa.Mark)
 	case sa.Offload.Ifindex != 0:
 		return only("the state is offloaded to the network card")
@@ -54,11 +54,11 @@ func witness(sa *xfrm.SA, host xfrm.Host, marks Marks) Witness {
 	return Witness{Evidence: TagAndPolicy}
 }
 
-// greedy reports whether a tagged packet would no longer find the state, as its
-// lookup mark takes one of our bits. A VTI's states are found by the device's
-// key instead, so their mask does no harm.
-func greedy(s *xfrm.State, host xfrm.Host, marks Marks) bool {
-	return s.Mark.Mask&marks.Both() != 0 && !vtiKey(host, s.Mark.Value)
+// markTakesOurBits reports whether a packet that carries our bits is no longer found
+// by a lookup mark of an SA or a policy, because its mask covers them. The SAs of a
+// VTI are looked up by the device's key instead of the packet's mark.
+func markTakesOurBits(m xfrm.Mark, host xfrm.Host, marks Marks) bool {
+	return m.Mask&marks.Both() != 0 && !vtiKey(host, m.Value)
 }
 
 func vtiKey(host xfrm.Host, mark uint32) bool {
@@ -68,10 +68,4 @@ func vtiKey(host xfrm.Host, mark uint32) bool {
 		}
 	}
 	return false
-}
-
-// greedyPolicy reports whether the kernel would not find a pair's policy for
-// packets that carry our bits.
-func greedyPolicy(p xfrm.Pair, host xfrm.Host, marks Marks) bool {
-	return p.Mark.Mask&marks.Both() != 0 && !vtiKey(host, p.Mark.Value)
 }

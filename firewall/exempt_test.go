@@ -14,7 +14,7 @@ func TestNeverJudged(t *testing.T) {
 	for name, w := range states(t, sunHost(), s) {
 		// IKE, ESP and AH are not opened on eth0, but no guard stops them either.
 		for _, config := range []Config{{}, {WAN: []string{"eth9"}}} {
-			w := compileInput(t, w.snapshot, Input{Config: config, Guards: w.result.Guards})
+			w := compileInput(t, w.snapshot, Input{Config: config, Guards: w.result.InForce()})
 			ends := func(src, dst string) Packet {
 				return Packet{Src: addr(src), Dst: addr(dst), In: "eth0", Out: "eth0", DstLocal: true, SrcLocal: true}
 			}

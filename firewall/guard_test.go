@@ -441,7 +441,7 @@ func TestFullTunnelClient(t *testing.T) {
 // write it anew otherwise.
 func TestChainNamesAreTheSameInEveryRun(t *testing.T) {
 	g := Guard{Local: netip.MustParsePrefix(sunLAN), Remote: netip.MustParsePrefix("10.0.0.0/8"), Source: LiveGuard, Tunnel: "t0123456789"}
-	if got, want := lanChain("S", g), "XFRMFW-LAN-S-9WYVJkKlqj-"; got != want {
+	if got, want := lanChain("S", &GuardFacts{Guard: g}), "XFRMFW-LAN-S-9WYVJkKlqj-"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	if got, want := nodeName(chainSel, netip.MustParsePrefix("fd00:1::/32")), "XFRMFW-SEL-8EuWnIhd6XMq"; got != want {

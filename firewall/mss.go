@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"net/netip"
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -16,45 +15,19 @@ type MSS struct {
 	Size uint16
 }
 
-const (
-	chainMSSIn  = "XFRMFW-MSS-IN"
-	chainMSSOut = "XFRMFW-MSS-OUT"
-)
-
-// mss returns the trees that lower the segment size of connections through
-// tunnels, in both directions. TCPMSS never raises it.
-func (b *builder) mss() {
-	var in, out []entry
-	for _, i := range b.notable {
-		t := b.Set.Tunnels[i]
-		tc, _ := b.config(&t)
-		size := tc.MSS.Size
-		if tc.MSS.Auto {
-			size = segmentSize(t, b.Host, b.family)
-		}
-		if size == 0 {
-			continue
-		}
-		clamp := Rule{Proto: xfrm.TCP, Target: Target{Verb: ClampMSS, Size: size}, Purpose: PurposeMSS, Tunnel: t.ID}
-		for _, c := range b.claimsOf(i) {
-			if c.pair.Family() == b.family && (c.pair.Proto == 0 || c.pair.Proto == xfrm.TCP) {
-				r := clamp
-				r.Src, r.Policy = c.pair.Remote, b.policyIn(t, b.family)
-				in = append(in, entry{key: c.pair.Remote, rules: []Rule{r}})
-				r.Src, r.Dst, r.Policy = netip.Prefix{}, c.pair.Remote, b.policyOut(t, b.family)
-				out = append(out, entry{key: c.pair.Remote, rules: []Rule{r}})
-				b.clamped = append(b.clamped, c.pair.Remote)
-			}
-		}
+// segmentSize returns the limit of the TCP segment size of a tunnel's connections, 0
+// for none.
+func (d *decider) segmentSize(t *xfrm.Tunnel, m MSS, inner xfrm.Family) uint16 {
+	if m.Auto {
+		return segmentSize(t, d.Host, inner)
 	}
-	b.dispatchAnyOrder(Mangle, chainMSSIn, bySource, in)
-	b.dispatchAnyOrder(Mangle, chainMSSOut, byDestination, out)
+	return m.Size
 }
 
 // segmentSize computes the largest TCP segment that passes through a tunnel
 // without being fragmented, from its outbound state: RFC 4303 for the sizes of
 // ESP, the cipher's own RFC for IV and block. 0 is not known.
-func segmentSize(t xfrm.Tunnel, host xfrm.Host, inner Family) uint16 {
+func segmentSize(t *xfrm.Tunnel, host xfrm.Host, inner xfrm.Family) uint16 {
 	for _, sa := range t.SAs {
 		if sa.Inbound || sa.Proto != xfrm.ESP {
 			continue
@@ -84,7 +57,7 @@ func segmentSize(t xfrm.Tunnel, host xfrm.Host, inner Family) uint16 {
 	return 0
 }
 
-func header(f Family) int {
+func header(f xfrm.Family) int {
 	if f == xfrm.IPv6 {
 		return 40
 	}
@@ -92,9 +65,9 @@ func header(f Family) int {
 }
 
 // uplinkMTU is the smallest MTU of the interfaces towards the peer.
-func uplinkMTU(t xfrm.Tunnel, host xfrm.Host) int {
+func uplinkMTU(t *xfrm.Tunnel, host xfrm.Host) int {
 	mtu := 1500
-	for i, name := range uplinks(t, host, nil) {
+	for i, name := range uplinks(*t, host, nil) {
 		for _, l := range host.Links {
 			if l.Name == name && l.MTU > 0 && (i == 0 || l.MTU < mtu) {
 				mtu = l.MTU

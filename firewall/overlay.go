@@ -8,35 +8,39 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// overlay is a device of this host that unwraps what a tunnel protects. Its
-// packets have lost the security path (skb_scrub_packet), so no policy match
-// holds on them; what remains is the mark of the packet that carried them.
-type overlay struct {
-	// tunnel is the index of the tunnel in the set.
-	tunnel int
-	// devices are the device itself, then the bridges and VRFs above it: on
-	// them its packets appear once more.
-	devices []string
-	// vti tells that the device is a VTI: its packets come straight out of ESP
-	// and carry TAG, where those of others carry the VERIFIED of their carrier.
-	vti bool
-	// The carrier packets, where vti is not set: proto from remote to local.
-	proto         xfrm.Proto
-	port          uint16
-	local, remote netip.Addr
-	// below are the devices of the overlay that carries this one's carrier, if
-	// it is not the tunnel itself that does: VXLAN over GRE over ESP.
-	below []string
+// Overlay is a device of this host that unwraps packets which a tunnel protects.
+// The inner packets have lost the security path (skb_scrub_packet), so no policy
+// match holds on them. The mark of the carrier packet remains.
+type Overlay struct {
+	Tunnel string
+	// Devices are the device itself, then the bridges and VRFs above it: its packets
+	// appear on them once more.
+	Devices []string
+	// VTI is true for a VTI. Its packets come straight out of ESP and carry TAG;
+	// those of other devices carry the VERIFIED of their carrier.
+	VTI bool
+	// Proto, Port, Local and Remote match the carrier packets, from Remote to Local.
+	// They are zero for a VTI.
+	Proto         xfrm.Proto
+	Port          uint16
+	Local, Remote netip.Addr
+	// Below are the devices of the overlay that carries this one's carrier, such as
+	// GRE below VXLAN; nil where the tunnel itself carries it.
+	Below []string
+	// In matches carrier packets that came out of the tunnel's SAs.
+	In SAMatch
+	// Untaggable and Enforced are as in Claim, for the carrier packets.
+	Untaggable, Enforced bool
 }
 
 // overlays finds the devices on which decapsulated tunnel traffic appears.
-func overlays(set xfrm.Set, host xfrm.Host) []overlay {
-	var found []overlay
+func overlays(set xfrm.Set, host xfrm.Host) []Overlay {
+	var found []Overlay
 	for _, l := range host.Links {
 		switch l.Kind {
 		case "vti", "vti6":
 			if i := vtiTunnel(set, l); i >= 0 {
-				found = append(found, overlay{tunnel: i, devices: withMasters(host, l), vti: true})
+				found = append(found, Overlay{Tunnel: set.Tunnels[i].ID, Devices: withMasters(host, l), VTI: true})
 			}
 		default:
 			proto, port, ok := carrier(l)
@@ -44,24 +48,25 @@ func overlays(set xfrm.Set, host xfrm.Host) []overlay {
 				continue
 			}
 			if i, local, ok := carrierTunnel(set, host, l, proto, port); ok {
-				found = append(found, overlay{
-					tunnel: i, devices: withMasters(host, l),
-					proto: proto, port: port, local: local, remote: l.Remote,
+				found = append(found, Overlay{
+					Tunnel: set.Tunnels[i].ID, Devices: withMasters(host, l),
+					Proto: proto, Port: port, Local: local, Remote: l.Remote,
 				})
 			}
 		}
 	}
-	found = stacked(found, host, xfrmDevices(set, host))
-	slices.SortFunc(found, func(a, b overlay) int { return cmp.Compare(a.devices[0], b.devices[0]) })
+	found = stacked(found, set, host)
+	slices.SortFunc(found, func(a, b Overlay) int { return cmp.Compare(a.Devices[0], b.Devices[0]) })
 	return found
 }
 
 // stacked adds the devices whose carrier packets go into an overlay's device, or
 // into an xfrm interface, out of which they come with the policy match.
-func stacked(found []overlay, host xfrm.Host, interfaces map[string]int) []overlay {
-	known := make(map[string]overlay, len(found))
+func stacked(found []Overlay, set xfrm.Set, host xfrm.Host) []Overlay {
+	interfaces := xfrmInterfaces(set, host)
+	known := make(map[string]Overlay, len(found))
 	for _, o := range found {
-		known[o.devices[0]] = o
+		known[o.Devices[0]] = o
 	}
 	for again := len(found)+len(interfaces) > 0; again; {
 		again = false
@@ -76,12 +81,12 @@ func stacked(found []overlay, host xfrm.Host, interfaces map[string]int) []overl
 			if !ok && !isInterface {
 				continue
 			}
-			o := overlay{
-				tunnel: below.tunnel, devices: withMasters(host, l),
-				proto: proto, port: port, local: l.Local, remote: l.Remote, below: below.devices,
+			o := Overlay{
+				Tunnel: below.Tunnel, Devices: withMasters(host, l),
+				Proto: proto, Port: port, Local: l.Local, Remote: l.Remote, Below: below.Devices,
 			}
 			if isInterface {
-				o.tunnel = i
+				o.Tunnel = set.Tunnels[i].ID
 			}
 			known[l.Name], found, again = o, append(found, o), true
 		}
@@ -180,10 +185,10 @@ func withMasters(host xfrm.Host, l xfrm.Link) []string {
 	return names
 }
 
-// xfrmDevices returns the xfrm interfaces whose if_id some pair has, and the
+// xfrmInterfaces returns the xfrm interfaces whose if_id some pair has, and the
 // tunnel's index. Their packets keep the policy match on the way in; on the way
 // out they show none on the first pass, which is through the device.
-func xfrmDevices(set xfrm.Set, host xfrm.Host) map[string]int {
+func xfrmInterfaces(set xfrm.Set, host xfrm.Host) map[string]int {
 	found := make(map[string]int)
 	for _, l := range host.Links {
 		if l.Kind != "xfrm" || l.IfID == 0 {

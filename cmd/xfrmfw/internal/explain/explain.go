@@ -274,7 +274,7 @@ func (w World) verdict(k walker, p passage, family firewall.Family) Verdict {
 // the source although its guard names one.
 func (w World) byDestinationAlone(trace []firewall.TraceStep) bool {
 	s, ok := firewall.Last(trace, firewall.PurposeLeakGuard)
-	return ok && s.Rule.Src.Bits() == 0 && slices.ContainsFunc(w.Result.Guards, func(g firewall.Guard) bool {
+	return ok && s.Rule.Src.Bits() == 0 && slices.ContainsFunc(w.Result.Guards, func(g firewall.GuardFacts) bool {
 		return (s.Rule.Tunnel == "" || g.Tunnel == s.Rule.Tunnel) && within(g.Remote, s.Rule.Dst) && g.Local.Bits() > 0
 	})
 }

@@ -51,7 +51,7 @@ func Build(in Input) Report {
 		Marks:       Marks{Tag: in.Marks.Tag, Verified: in.Marks.Verified},
 		Daemon:      in.Daemon,
 		Tunnels:     make([]Tunnel, len(in.Set.Tunnels)),
-		Guards:      guardsOf(in.Result.Guards),
+		Guards:      guardsOf(in.Result.InForce()),
 		Ignored:     list(in.Set.Ignored, in.Result.Ignored),
 		Differences: list(in.Differences),
 		Warnings:    list(in.Warnings, in.Result.Warnings),

@@ -1,0 +1,25 @@
+package firewall
+
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// mss lays out the trees that lower the segment size of TCP connections through
+// tunnels, in both directions. TCPMSS never raises it.
+func (l *layout) mss() {
+	var in, out []TreeEntry
+	for _, c := range l.claims {
+		if c.MSS == 0 {
+			continue
+		}
+		r := Rule{Proto: xfrm.TCP, Target: Target{Verb: ClampMSS, Size: c.MSS}, Purpose: PurposeMSS, Tunnel: c.Tunnel}
+		r.Src, r.Policy = c.Pair.Remote, policyIn(c.In)
+		in = append(in, entry(c.Pair.Remote, r))
+		r.Src, r.Dst, r.Policy = netip.Prefix{}, c.Pair.Remote, policyOut(c.Out)
+		out = append(out, entry(c.Pair.Remote, r))
+	}
+	l.tree(TreeSpec{Table: Mangle, Root: chainMSSIn, By: BySource, AnyOrder: true}, in)
+	l.tree(TreeSpec{Table: Mangle, Root: chainMSSOut, By: ByDestination, AnyOrder: true}, out)
+}

@@ -1,0 +1,76 @@
+package firewall
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// cappedSet is the set with the pairs as they may be claimed.
+func (d *decider) cappedSet() xfrm.Set {
+	set := d.Set
+	if !slices.ContainsFunc(d.Config.Tunnels, func(tc TunnelConfig) bool { return tc.Remote != nil }) {
+		return set
+	}
+	set.Tunnels = slices.Clone(set.Tunnels)
+	for i := range set.Tunnels {
+		t := &set.Tunnels[i]
+		tc, ok := d.config(t)
+		if !ok || tc.Remote == nil {
+			continue
+		}
+		var pairs []xfrm.Pair
+		for _, p := range t.Pairs {
+			for _, remote := range within(p.Remote, tc.Remote) {
+				p.Remote = remote
+				pairs = append(pairs, p)
+			}
+		}
+		set.Tunnels[i].Pairs = pairs
+	}
+	return set
+}
+
+// capped takes from the guards what their tunnel's peer may not claim: it could
+// cut this host off from whatever it names.
+func (d *decider) capped(guards []Guard) []Guard {
+	caps := make(map[string][]netip.Prefix)
+	for i := range d.Set.Tunnels {
+		t := &d.Set.Tunnels[i]
+		if tc, ok := d.config(t); ok && tc.Remote != nil {
+			caps[t.ID] = tc.Remote
+		}
+	}
+	if len(caps) == 0 {
+		return guards
+	}
+	var kept []Guard
+	for _, g := range guards {
+		for _, remote := range within(g.Remote, caps[g.Tunnel]) {
+			g.Remote = remote
+			kept = append(kept, g)
+		}
+	}
+	return kept
+}
+
+// within intersects a selector with the caps; without caps, which are nil then,
+// it stays as it is.
+func within(p netip.Prefix, caps []netip.Prefix) []netip.Prefix {
+	if caps == nil {
+		return []netip.Prefix{p}
+	}
+	var parts []netip.Prefix
+	for _, limit := range caps {
+		if limit.Overlaps(p) {
+			if limit.Bits() < p.Bits() {
+				limit = p
+			}
+			if !slices.Contains(parts, limit) {
+				parts = append(parts, limit)
+			}
+		}
+	}
+	return parts
+}

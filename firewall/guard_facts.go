@@ -1,0 +1,99 @@
+package firewall
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// guards adds the guards in force, with all that rules about their packets depend on.
+func (d *decider) guards(inForce []Guard) {
+	present := make(map[string]bool, len(d.Set.Tunnels))
+	for i := range d.Set.Tunnels {
+		present[d.Set.Tunnels[i].ID] = true
+	}
+	type pairs struct {
+		tunnel string
+		remote netip.Prefix
+	}
+	locals := make(map[pairs][]netip.Prefix, len(inForce))
+	seen := make(map[pairs]map[netip.Prefix]bool)
+	for i := range inForce {
+		g := &inForce[i]
+		if g.Pierce {
+			continue
+		}
+		key := pairs{g.Tunnel, g.Remote.Masked()}
+		list := locals[key]
+		if len(list) > 0 {
+			if seen[key] == nil {
+				seen[key] = map[netip.Prefix]bool{list[0]: true}
+			}
+			if seen[key][g.Local] {
+				continue
+			}
+			seen[key][g.Local] = true
+		}
+		locals[key] = append(list, g.Local)
+	}
+	d.facts.Guards = make([]GuardFacts, len(inForce))
+	for i := range inForce {
+		g := &inForce[i]
+		f := &d.facts.Guards[i]
+		f.Guard = *g
+		if g.Pierce {
+			continue
+		}
+		up := (g.Source == LiveGuard || present[g.Tunnel]) && !d.down[g.Tunnel]
+		f.ByDestination = g.Local.Bits() > 0 && !up && d.hasNoSource(g.Local)
+		f.Held = g.Source == LiveGuard && g.Dirs&(1<<xfrm.Out) != 0
+		f.Exempt = d.exempt(g)
+		f.Locals = locals[pairs{g.Tunnel, g.Remote.Masked()}]
+	}
+}
+
+// hasNoSource reports whether no address of this host and no route to a network lies
+// in a local selector: its traffic has its source from a virtual IP, or from SNAT.
+func (d *decider) hasNoSource(local netip.Prefix) bool {
+	if none, ok := d.noSource[local]; ok {
+		return none
+	}
+	here := slices.ContainsFunc(d.Host.Addresses, func(a xfrm.Address) bool { return local.Contains(a.Prefix.Addr()) })
+	routed := slices.ContainsFunc(d.Host.Routes, func(r xfrm.Route) bool { return r.Dst.Bits() != 0 && r.Dst.Overlaps(local) })
+	none := slices.ContainsFunc(d.NATSources, local.Overlaps) || !here && !routed
+	if d.noSource == nil {
+		d.noSource = make(map[netip.Prefix]bool)
+	}
+	d.noSource[local] = none
+	return none
+}
+
+// exempt returns the connected networks within a guard's remote selector, each on
+// its own interface: a gateway never cuts off its own LAN.
+func (d *decider) exempt(g *Guard) []Network {
+	var networks []Network
+	for _, n := range d.facts.Connected {
+		if n.Prefix.Overlaps(g.Remote) {
+			networks = append(networks, n)
+		}
+	}
+	if !g.Routed {
+		return networks
+	}
+	// A network that is routed into a device gives way to a more specific route
+	// elsewhere.
+	for _, r := range d.Host.Routes {
+		if r.Dst.Bits() <= g.Remote.Bits() || !r.Dst.Overlaps(g.Remote) {
+			continue
+		}
+		l, ok := d.Host.Link(r.Link)
+		if !ok || l.Name == "lo" || d.isTunnelDevice(l.Name) {
+			continue
+		}
+		if n := (Network{r.Dst, l.Name}); !slices.Contains(networks, n) {
+			networks = append(networks, n)
+		}
+	}
+	return networks
+}

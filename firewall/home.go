@@ -1,0 +1,88 @@
+package firewall
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// connectedNetworks lists the networks of this host's interfaces. Tunnel devices and
+// single addresses are left out.
+func connectedNetworks(host xfrm.Host, isTunnelDevice func(string) bool) []Network {
+	var networks []Network
+	for _, a := range host.Addresses {
+		l, ok := host.Link(a.Link)
+		if !ok || l.Name == "lo" || a.Prefix.IsSingleIP() || a.Prefix.Bits() == 0 || isTunnelDevice(l.Name) || neverJudged(a.Prefix.Addr()) {
+			continue
+		}
+		if n := (Network{a.Prefix.Masked(), l.Name}); !slices.Contains(networks, n) {
+			networks = append(networks, n)
+		}
+	}
+	return networks
+}
+
+// homes returns the parts of local selectors that routes lead to, each with its
+// interfaces. Networks reached only by the default route are skipped. So are networks
+// behind a tunnel: their packets are checked by SA.
+func (d *decider) homes() []Network {
+	remotes := make(map[netip.Prefix]bool, len(d.facts.Guards))
+	for i := range d.facts.Guards {
+		remotes[d.facts.Guards[i].Remote.Masked()] = true
+	}
+	locals := make(map[netip.Prefix]bool)
+	var last netip.Prefix
+	for i := range d.facts.Guards {
+		if g := &d.facts.Guards[i]; !g.Pierce && g.Local != last && !isWideSelector(g.Local) && !remotes[g.Local] {
+			locals[g.Local] = true
+			last = g.Local
+		}
+	}
+	isLocal := func(p netip.Prefix) bool { return locals[p] }
+	routes := make(map[netip.Prefix][]string)
+	var homes []Network
+	for _, r := range d.Host.Routes {
+		l, ok := d.Host.Link(r.Link)
+		if !ok || r.Dst.Bits() == 0 || l.Name == "lo" || d.isTunnelDevice(l.Name) {
+			continue
+		}
+		dst := r.Dst.Masked()
+		// A packet of a VRF's port shows the VRF in FORWARD.
+		names := withMasters(d.Host, l)
+		routes[dst] = append(routes[dst], names...)
+		if _, ok := coveredBy(dst, isLocal); ok {
+			for _, name := range names {
+				homes = append(homes, Network{dst, name})
+			}
+		}
+	}
+	for local := range locals {
+		above, ok := coveredBy(local, func(p netip.Prefix) bool { return p != local && len(routes[p]) > 0 })
+		if !ok || len(routes[local]) > 0 {
+			continue
+		}
+		for _, name := range routes[above] {
+			homes = append(homes, Network{local, name})
+		}
+	}
+	slices.SortFunc(homes, func(x, y Network) int {
+		return cmp.Or(cmp.Compare(y.Prefix.Bits(), x.Prefix.Bits()), xfrm.ComparePrefix(x.Prefix, y.Prefix), cmp.Compare(x.Device, y.Device))
+	})
+	return slices.Compact(homes)
+}
+
+// isWideSelector reports whether a local selector is wider than a site's network.
+// The halves of the whole address space count like the whole.
+func isWideSelector(p netip.Prefix) bool { return p.Bits() < 8 }
+
+// coveredBy returns the most specific network around p, p itself included, that fits.
+func coveredBy(p netip.Prefix, fits func(netip.Prefix) bool) (netip.Prefix, bool) {
+	for bits := p.Bits(); bits > 0; bits-- {
+		if at := netip.PrefixFrom(p.Addr(), bits).Masked(); fits(at) {
+			return at, true
+		}
+	}
+	return netip.Prefix{}, false
+}
