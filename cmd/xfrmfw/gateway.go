@@ -182,7 +182,7 @@ func (g *gateway) remember(w wanted) {
 	if g.config.Guard.Forget {
 		return
 	}
-	fresh, refused := firewall.Remember(g.memory, w.result.Guards, w.set, w.snapshot.Host, g.config.Guard, time.Now().Unix())
+	fresh, refused := firewall.Remember(g.memory, w.result.InForce(), w.set, w.snapshot.Host, g.config.Guard, time.Now().Unix())
 	if refused > 0 {
 		g.warnings = append(g.warnings, fmt.Sprintf("the memory has no room for %s: name them under guard: pairs:", text.Count(refused, "pair")))
 	}

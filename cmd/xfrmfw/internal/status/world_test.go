@@ -114,7 +114,7 @@ func resultOf(set xfrm.Set) firewall.Result {
 				})
 			}
 			if family == xfrm.IPv4 {
-				r.Guards = append(r.Guards, firewall.Guard{Local: t.Pairs[0].Local, Remote: t.Pairs[0].Remote, Source: firewall.LiveGuard, Tunnel: t.ID})
+				r.Guards = append(r.Guards, firewall.GuardFacts{Guard: firewall.Guard{Local: t.Pairs[0].Local, Remote: t.Pairs[0].Remote, Source: firewall.LiveGuard, Tunnel: t.ID}})
 			}
 		}
 		r.Rulesets = append(r.Rulesets, firewall.Ruleset{Family: family, Chains: []firewall.Chain{
@@ -232,9 +232,9 @@ func small(t testing.TB) Input {
 		}
 	}
 	in.Result.Guards = append(in.Result.Guards,
-		firewall.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.7.0.0/16"), Source: firewall.MemoryGuard, Since: now - 86400, Expires: now + 86400},
-		firewall.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.8.0.0/16"), Source: firewall.ConfigGuard},
-		firewall.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.8.9.0/24"), Source: firewall.MemoryGuard, Pierce: true},
+		firewall.GuardFacts{Guard: firewall.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.7.0.0/16"), Source: firewall.MemoryGuard, Since: now - 86400, Expires: now + 86400}},
+		firewall.GuardFacts{Guard: firewall.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.8.0.0/16"), Source: firewall.ConfigGuard}},
+		firewall.GuardFacts{Guard: firewall.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.8.9.0/24"), Source: firewall.MemoryGuard, Pierce: true}},
 	)
 	in.Live = liveOf(t, in.Result.Rulesets)
 	in.Daemon = Daemon{Running: true, LastReconcile: "2025-03-01T11:59:48Z"}
