@@ -154,10 +154,19 @@ func TestTopics(t *testing.T) {
 			t.Errorf("xfrmfw help %s: %v\n%.300s", topic, err, out.String())
 		}
 	}
+}
+
+// TestHelp is that each command is in a group, and has the examples of its page.
+func TestHelp(t *testing.T) {
 	root, _ := newRoot()
-	for _, cmd := range root.Commands() {
-		if cmd.IsAdditionalHelpTopicCommand() && cmd.Long == "" {
-			t.Errorf("the topic %s has no text", cmd.Name())
+	for _, cmd := range append(root.Commands(), root) {
+		switch {
+		case cmd.IsAdditionalHelpTopicCommand():
+			continue
+		case cmd != root && cmd.Name() != "version" && cmd.GroupID == "":
+			t.Errorf("%s is in no group", cmd.Name())
+		case !strings.Contains(cmd.Example, "xfrmfw"):
+			t.Errorf("%s has no examples: %q", cmd.Name(), cmd.Example)
 		}
 	}
 }

@@ -27,11 +27,10 @@ func newRoot() (*cobra.Command, *bool) {
 	started := new(bool)
 	root := &cobra.Command{
 		Use:   "xfrmfw",
-		Short: "Firewall rules for IPsec tunnels, from the kernel's live states and policies",
-		Long: `xfrmfw reads the kernel's IPsec states and policies and keeps iptables rules
-under which decrypted traffic is known for what it is, as it was on an ipsecN
-interface: tunnel traffic is let in and out, anything else is left to the rest
-of the firewall.`,
+		Short: "Firewall rules for IPsec tunnels, from the kernel's live SAs and policies",
+		Long: `xfrmfw reads the kernel's SAs and policies and keeps iptables rules that
+recognise decrypted IPsec traffic, accept it, and drop cleartext that pretends
+to be it or would leave in its place.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
@@ -49,6 +48,6 @@ of the firewall.`,
 		applyCommand(o), confirmCommand(o), statusCommand(o), explainCommand(o), checkCommand(o), clearCommand(o), forgetCommand(o),
 		doctorCommand(o), snapshotCommand(o), daemonCommand(o), hookCommand(o), versionCommand(),
 	)
-	addTopics(root)
+	addHelp(root)
 	return root, started
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,16 +18,35 @@ var topicOf = map[string]string{
 	"xfrmfw-json.5":    "json",
 }
 
-// addTopics adds the manual to the command tree: its pages as help topics, and the examples of the commands' pages to
-// their --help. A damaged page fails a test, and is left out here.
-func addTopics(root *cobra.Command) {
+// groups are the headings of --help, each with its commands.
+var groups = []struct {
+	title    string
+	commands []string
+}{
+	{"Apply:", []string{"apply", "confirm", "check", "clear", "forget"}},
+	{"Look:", []string{"status", "explain", "doctor", "snapshot"}},
+	{"Run:", []string{"daemon", "hook"}},
+}
+
+// addHelp adds the manual to the command tree: groups of commands, the pages of no command as help topics, and the
+// examples of the other pages to --help. A damaged page fails a test, and the binary then has no topics.
+func addHelp(root *cobra.Command) {
+	for _, g := range groups {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, cmd := range root.Commands() {
+			if slices.Contains(g.commands, cmd.Name()) {
+				cmd.GroupID = g.title
+			}
+		}
+	}
 	pages, _ := man.Pages()
 	for _, p := range pages {
 		if topic, ok := topicOf[p.Name+"."+p.Section]; ok {
 			root.AddCommand(&cobra.Command{Use: topic, Aliases: []string{p.Name}, Short: p.Title, Long: p.Text()})
+			continue
 		}
-		for _, cmd := range root.Commands() {
-			if p.Name == root.Name()+"-"+cmd.Name() && p.Section == "8" {
+		for _, cmd := range append(root.Commands(), root) {
+			if p.Name == strings.ReplaceAll(cmd.CommandPath(), " ", "-") {
 				cmd.Example = commandLines(p.Part("EXAMPLES"))
 			}
 		}
