@@ -59,7 +59,7 @@ func examine(ctx context.Context, o *options, apart time.Duration) (doctor.Input
 	begin := time.Now()
 	first, statErr := host.Counters()
 
-	in := doctor.Input{IKE: host.IKE(), Hooked: host.Hooked(), Variant: o.variant}
+	in := doctor.Input{IKE: host.IKE(), Hooked: host.Hooked(), Variant: o.variant, Distribution: host.Distribution()}
 	fail := func(what string, err error, mend ...string) {
 		in.Failures = append(in.Failures, doctor.Failure{What: what, Why: err.Error(), Mend: mend})
 	}
@@ -73,7 +73,7 @@ func examine(ctx context.Context, o *options, apart time.Duration) (doctor.Input
 	var missing *iptables.NotFoundError
 	switch {
 	case errors.As(err, &missing):
-		fail("look for the iptables programs", err, "apt-get install iptables    # or what the distribution calls it")
+		fail("look for the iptables programs", err, in.Distribution.ProgramCommand())
 		if g, err = withoutPrograms(o); err != nil {
 			return in, err
 		}

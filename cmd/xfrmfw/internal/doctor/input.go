@@ -35,6 +35,8 @@ type Input struct {
 	// Modules are kernel modules that are neither loaded, built in nor installed;
 	// Capabilities are those that the process lacks.
 	Modules, Capabilities []string
+	// Distribution tells which packages have what is missing.
+	Distribution Distribution
 	// Memory is what is remembered, and for how long a pair is after it was last seen.
 	Memory []firewall.Guard
 	// IKE names the IKE daemon that runs in this network; empty for none. Daemon

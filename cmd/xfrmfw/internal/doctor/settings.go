@@ -190,12 +190,28 @@ func missingModules(in Input) []Finding {
 	if len(in.Modules) == 0 {
 		return nil
 	}
+	var mend []string
+	// Since Linux 6.17 the tables of iptables-legacy are an option that is off by default (NETFILTER_XTABLES_LEGACY), so
+	// no package has them.
+	missing := slices.DeleteFunc(slices.Clone(in.Modules), legacyTable)
+	if len(missing) < len(in.Modules) {
+		mend = append(mend, "# this kernel is built without the tables of iptables-legacy: let iptables be iptables-nft, or give xfrmfw --variant nft")
+	}
+	if len(missing) > 0 {
+		if command := in.Distribution.moduleCommand(missing); command != "" {
+			mend = append(mend, command)
+		}
+		mend = append(mend, "# or install the modules of the running kernel "+in.Distribution.Kernel+" from where it came, or reboot into the kernel that is installed")
+	}
 	return []Finding{{
 		Severity: Error, Seen: "the kernel has no " + strings.Join(in.Modules, ", ") + ": neither loaded, built in nor installed",
 		Breaks: "iptables refuses the rules that need them, and apply fails",
-		Mend:   []string{"# install the modules of the running kernel (linux-modules-extra, kmod-ipt-ipsec), or reboot into the kernel that is installed"},
+		Mend:   mend,
 	}}
 }
+
+// legacyTable reports whether a module is a table of iptables-legacy.
+func legacyTable(module string) bool { return strings.HasPrefix(module, "iptable_") }
 
 // missingCapabilities are rights that the process lacks.
 func missingCapabilities(in Input) []Finding {

@@ -5,7 +5,9 @@ package gather
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,12 +80,16 @@ func (h Host) Counters() (map[string]uint64, error) {
 // neither loaded nor built in nor at hand. Where there is no list of its modules,
 // as in a container, nothing is known and nothing is listed.
 func (h Host) Modules(variant string) []string {
-	release, err := os.ReadFile(h.path("/proc/sys/kernel/osrelease"))
-	if err != nil {
-		return nil
-	}
-	dir := h.path("/lib/modules", string(bytes.TrimSpace(release)))
+	dir := h.path("/lib/modules", h.release())
 	installed, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
+	if errors.Is(err, fs.ErrNotExist) {
+		// OpenWrt has no depmod, and all modules in one folder.
+		files, _ := filepath.Glob(filepath.Join(dir, "*.ko"))
+		if len(files) == 0 {
+			return nil
+		}
+		installed, err = []byte(strings.Join(files, "\n")), nil
+	}
 	if err != nil {
 		return nil
 	}
@@ -102,6 +108,38 @@ func (h Host) Modules(variant string) []string {
 		_, err := os.Stat(h.path("/sys/module", name))
 		return err == nil || bytes.Contains(installed, file) || bytes.Contains(builtin, file)
 	})
+}
+
+// release is the release of the running kernel, empty if it can't be read.
+func (h Host) release() string {
+	b, err := os.ReadFile(h.path("/proc/sys/kernel/osrelease"))
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(b))
+}
+
+// Distribution reads os-release(5), in both of its places. What does not parse
+// is not known.
+func (h Host) Distribution() doctor.Distribution {
+	d := doctor.Distribution{Kernel: h.release()}
+	b, err := os.ReadFile(h.path("/etc/os-release"))
+	if err != nil {
+		b, _ = os.ReadFile(h.path("/usr/lib/os-release"))
+	}
+	for line := range strings.Lines(string(b)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		value = strings.Trim(value, `"'`)
+		switch name {
+		case "ID":
+			d.ID = value
+		case "ID_LIKE":
+			d.Like = strings.Fields(value)
+		case "VERSION_ID":
+			d.Version = value
+		}
+	}
+	return d
 }
 
 // The bits of the capabilities that are needed (linux/capability.h).

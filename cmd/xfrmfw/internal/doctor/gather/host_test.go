@@ -6,6 +6,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -50,6 +53,36 @@ func TestModules(t *testing.T) {
 	delete(files, "sys/module/xt_policy/refcnt")
 	if got := root(t, files).Modules("nft"); len(got) != 0 {
 		t.Errorf("got %v without a list, want none", got)
+	}
+	// OpenWrt's modules are in one folder, without depmod's list.
+	for _, name := range []string{"xt_mark", "xt_comment", "xt_conntrack", "xt_addrtype", "ipt_rpfilter", "ip6t_rpfilter"} {
+		files[dir+name+".ko"] = ""
+	}
+	if got := root(t, files).Modules("nft"); !slices.Equal(got, []string{"xt_policy"}) {
+		t.Errorf("got %v from a flat folder, want xt_policy", got)
+	}
+}
+
+// TestDistribution reads os-release in both of its places, and with each kind of quotes.
+func TestDistribution(t *testing.T) {
+	const release = "proc/sys/kernel/osrelease"
+	tests := []struct {
+		name  string
+		files map[string]string
+		want  doctor.Distribution
+	}{
+		{"none", nil, doctor.Distribution{}},
+		{"Debian", map[string]string{"usr/lib/os-release": "PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nVERSION_ID=\"13\"\nID=debian\n", release: "6.12.117+deb13-amd64\n"},
+			doctor.Distribution{ID: "debian", Version: "13", Kernel: "6.12.117+deb13-amd64"}},
+		{"Rocky", map[string]string{"etc/os-release": "# a comment\n\nID=\"rocky\"\nID_LIKE='rhel centos fedora'\nVERSION_ID=10.2", "usr/lib/os-release": "ID=other\n"},
+			doctor.Distribution{ID: "rocky", Like: []string{"rhel", "centos", "fedora"}, Version: "10.2"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, root(t, test.files).Distribution()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
