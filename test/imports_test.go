@@ -25,17 +25,20 @@ cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal cmd/
 cmd/xfrmfw/internal/config: firewall xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml
 cmd/xfrmfw/internal/explain: firewall xfrm cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/doctor: firewall xfrm cmd/xfrmfw/internal/doctor/nft cmd/xfrmfw/internal/text
-cmd/xfrmfw/internal/doctor/gather: xfrm cmd/xfrmfw/internal/doctor
+cmd/xfrmfw/internal/doctor/gather: xfrm firewall firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/status
 cmd/xfrmfw/internal/doctor/nft:
+cmd/xfrmfw/internal/gateway: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/listen:
 cmd/xfrmfw/internal/memory: firewall xfrm cmd/xfrmfw/internal/rundir
 cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang github.com/prometheus/common
 cmd/xfrmfw/internal/nudge: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/pace:
 cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
+cmd/xfrmfw/internal/reconcile: xfrm firewall firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/rundir: golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys
 cmd/xfrmfw/internal/status: firewall xfrm cmd/xfrmfw/internal/text
+cmd/xfrmfw/internal/status/gather: firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/status
 cmd/xfrmfw/internal/text:
 cmd/xfrmfw/man:
 test:

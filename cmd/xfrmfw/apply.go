@@ -4,14 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
@@ -53,9 +53,9 @@ With nothing to change it runs no iptables-restore and says so.`,
 	return cmd
 }
 
-// apply reconciles once, for the command that is noted as by.
+// apply reconciles once, for the command that is recorded as by.
 func apply(ctx context.Context, o *options, by string, stdout, stderr io.Writer) error {
-	g, err := openGateway(ctx, o, "")
+	g, err := gateway.Open(ctx, o.gateway(""))
 	if err != nil {
 		return err
 	}
@@ -64,86 +64,57 @@ func apply(ctx context.Context, o *options, by string, stdout, stderr io.Writer)
 		return err
 	}
 	defer unlock()
-	return g.applyLocked(ctx, o, by, stdout, stderr)
+	return applyLocked(ctx, o, g, by, stdout, stderr)
 }
 
-// applyLocked is apply for who holds the lock.
-func (g *gateway) applyLocked(ctx context.Context, o *options, by string, stdout, stderr io.Writer) (err error) {
+// applyLocked is apply under a lock that the caller holds.
+func applyLocked(ctx context.Context, o *options, g *gateway.Gateway, by string, stdout, stderr io.Writer) (err error) {
 	defer func() { note(o, by, err) }()
-	// Who asks for enforce shall know that he can't have it; a hook can't tell
-	// anybody, and rules without it are better than old ones.
-	g.insist = by == "apply"
-	out, err := g.reconcile(ctx)
+	// An interactive apply fails if enforce can't be in force. The hook applies without it:
+	// it has no user to tell, and current rules matter more.
+	interactive := by == "apply"
+	out, err := reconcile.Once(ctx, g, reconcile.Options{RequireEnforce: interactive})
 	if err != nil {
 		return err
 	}
-	if pid, _ := daemonPID(o); g.config.Enforce && g.insist && pid == 0 {
-		g.warnings = append(g.warnings, "cross_check: enforce needs the daemon, which leaves it when a module is loaded that keeps packets from being tagged; without one, these are dropped from then on")
+	warnings := out.Warnings
+	if pid, _ := daemonPID(o); out.Look.Config.Enforce && interactive && pid == 0 {
+		warnings = append(warnings, "cross_check: enforce needs the daemon, which leaves it when a module is loaded that keeps packets from being tagged; without one, these are dropped from then on")
 	}
-	for _, warning := range append(append(g.warnings, g.markWarnings()...), out.wanted.result.Warnings...) {
-		_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+warning)
-	}
-	if by == "apply" {
+	warn(stderr, warnings, out.Look)
+	if interactive {
 		if err := reloadDaemon(o); err != nil {
 			_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+err.Error())
 		}
 	}
-	_, err = fmt.Fprintln(stdout, summary(out))
+	_, err = fmt.Fprintln(stdout, out)
 	return err
 }
 
-// summary is the line that an apply ends with.
-func summary(out outcome) string {
-	up := 0
-	for _, t := range out.wanted.set.Tunnels {
-		if t.Up() {
-			up++
-		}
+// warn prints warnings, and those of a look.
+func warn(stderr io.Writer, warnings []string, l gateway.Look) {
+	for _, w := range slices.Concat(warnings, l.MarkWarnings(), l.Result.Warnings) {
+		_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+w)
 	}
-	tunnels := fmt.Sprintf("%s (%d up)", text.Count(len(out.wanted.set.Tunnels), "tunnel"), up)
-	if out.steps == 0 {
-		return "no change: " + tunnels + "; rules in sync"
-	}
-	pairs := map[[2]netip.Prefix]bool{}
-	for _, g := range out.wanted.result.Guards {
-		if !g.Pierce {
-			pairs[[2]netip.Prefix{g.Local, g.Remote}] = true
-		}
-	}
-	c, done := out.counts, ""
-	switch {
-	case c.Rules > 0:
-		done = text.Count(c.Rules, "rule") + " written"
-	case c.Jumps > 0:
-		done = text.Count(c.Jumps, "jump") + " set"
-	default:
-		done = fmt.Sprintf("%s emptied, %s deleted", text.Count(c.Written, "chain"), text.Count(c.Deleted, "chain"))
-	}
-	var families []string
-	for _, f := range out.families {
-		families = append(families, f.String())
-	}
-	slices.Sort(families)
-	return fmt.Sprintf("applied: %s, %s; %s, %s", tunnels, text.Count(len(pairs), "guarded pair"), done, strings.Join(families, " and "))
 }
 
-func dryRunApply(ctx context.Context, o *options, file string, diff bool, stdout io.Writer) error {
-	g, err := openGateway(ctx, o, file)
+func dryRunApply(ctx context.Context, o *options, snapshot string, diff bool, stdout io.Writer) error {
+	g, err := gateway.Open(ctx, o.gateway(snapshot))
 	if err != nil {
 		return err
 	}
-	w, have, change, err := g.look(ctx)
+	look, err := g.Look(ctx)
 	if err != nil {
 		return err
 	}
 	var b strings.Builder
 	switch {
-	case change.Empty():
+	case look.Change.Empty():
 		b.WriteString("# nothing to change\n")
 	case diff:
-		b.WriteString(diffText(firewall.Compare(w.result.Rulesets, have), names(w)))
+		b.WriteString(reconcile.DiffText(firewall.Compare(look.Result.Rulesets, look.Live.Rules), look.Names()))
 	default:
-		for _, s := range change.Steps {
+		for _, s := range look.Change.Steps {
 			fmt.Fprintf(&b, "# %s %s\n%s", s.Family, s.Table, s.Text)
 		}
 	}

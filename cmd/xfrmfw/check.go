@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
@@ -19,30 +20,27 @@ require, names each difference, and exits with 3 if there is one. It changes
 nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx := cmd.Context()
-			g, err := openGateway(ctx, o, "")
+			g, err := gateway.Open(cmd.Context(), o.gateway(""))
 			if err != nil {
 				return err
 			}
-			w, _, change, err := g.look(ctx)
+			look, err := g.Look(cmd.Context())
 			if err != nil {
 				return err
 			}
-			for _, warning := range append(append(g.warnings, g.markWarnings()...), w.result.Warnings...) {
-				_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "xfrmfw: warning: "+warning)
-			}
-			out := cmd.OutOrStdout()
-			if change.Empty() {
-				_, err := fmt.Fprintf(out, "in sync: %s\n", text.Count(len(w.set.Tunnels), "tunnel"))
+			warn(cmd.ErrOrStderr(), look.Warnings, look)
+			out, differences := cmd.OutOrStdout(), look.Change.Differences
+			if look.Change.Empty() {
+				_, err := fmt.Fprintf(out, "in sync: %s\n", text.Count(len(look.Set.Tunnels), "tunnel"))
 				return err
 			}
-			answer := fmt.Sprintf("out of sync: %s. Repair with: xfrmfw apply", text.Count(len(change.Differences), "difference"))
-			rules, unloaded := notLoaded(w.result.Rulesets, change.Differences)
+			answer := fmt.Sprintf("out of sync: %s. Repair with: xfrmfw apply", text.Count(len(differences), "difference"))
+			rules, unloaded := notLoaded(look.Result.Rulesets, differences)
 			if unloaded {
 				answer = fmt.Sprintf("not loaded: none of the %s is in place. Load them with: xfrmfw apply", text.Count(rules, "rule"))
 			}
 			if !unloaded || verbose {
-				for _, d := range change.Differences {
+				for _, d := range differences {
 					if _, err := fmt.Fprintln(out, d); err != nil {
 						return err
 					}

@@ -8,9 +8,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 )
 
 func clearCommand(o *options) *cobra.Command {
@@ -36,11 +37,8 @@ place. The guards stand as they were until the next apply.`,
 	return cmd
 }
 
-// clearing plans what a clear removes.
-type clearing func(map[firewall.Family]firewall.Save) (firewall.Change, error)
-
-func clearRules(ctx context.Context, o *options, plan clearing, stdout io.Writer) error {
-	g, err := openGateway(ctx, o, "")
+func clearRules(ctx context.Context, o *options, plan func(map[firewall.Family]firewall.Save) (firewall.Change, error), stdout io.Writer) error {
+	g, err := gateway.Open(ctx, o.gateway(""))
 	if err != nil {
 		return err
 	}
@@ -52,45 +50,29 @@ func clearRules(ctx context.Context, o *options, plan clearing, stdout io.Writer
 		return err
 	}
 	defer unlock()
-	var out outcome
-	for range attempts {
-		have, err := g.have(ctx)
-		if err != nil {
-			return err
-		}
-		change, err := plan(have)
-		if err != nil {
-			return err
-		}
-		if change.Empty() {
-			return reportCleared(change, out, stdout)
-		}
-		switch err := g.programs.Apply(ctx, change); {
-		case errors.Is(err, iptables.ErrChanged):
-			continue
-		case err != nil:
-			return fmt.Errorf("clear rules: %w", err)
-		}
-		out.add(change)
+	out, err := reconcile.Until(ctx, g.Programs(), plan)
+	if err != nil {
+		return fmt.Errorf("clear rules: %w", err)
 	}
-	return errors.New("clear rules: another program keeps changing them: stop it and run xfrmfw clear again")
+	return reportCleared(out, stdout)
 }
 
-// reportCleared says what was removed, and what could not be.
-func reportCleared(change firewall.Change, out outcome, stdout io.Writer) error {
-	for _, d := range change.Leftovers {
+// reportCleared prints the counts of what was removed, and what could not be removed.
+func reportCleared(out reconcile.Outcome, stdout io.Writer) error {
+	leftovers := out.Look.Change.Leftovers
+	for _, d := range leftovers {
 		if _, err := fmt.Fprintln(stdout, d); err != nil {
 			return err
 		}
 	}
 	line := "nothing to clear"
-	if out.steps > 0 {
-		line = fmt.Sprintf("cleared: %s and %s removed", text.Count(out.counts.Deleted, "chain"), text.Count(out.counts.Jumps, "jump"))
+	if out.Steps > 0 {
+		line = fmt.Sprintf("cleared: %s and %s removed", text.Count(out.Counts.Deleted, "chain"), text.Count(out.Counts.Jumps, "jump"))
 	}
 	if _, err := fmt.Fprintln(stdout, line); err != nil {
 		return err
 	}
-	if len(change.Leftovers) > 0 {
+	if len(leftovers) > 0 {
 		return errFindings
 	}
 	return nil

@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
@@ -78,7 +80,7 @@ func readPending(o *options) ([]byte, error) {
 // stand, so that the time can't run out in between and leave the new ones to
 // nobody.
 func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, stdout, stderr io.Writer) error {
-	g, err := openGateway(ctx, o, "")
+	g, err := gateway.Open(ctx, o.gateway(""))
 	if err != nil {
 		return err
 	}
@@ -90,12 +92,12 @@ func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, s
 	if waiting(o) {
 		return errors.New("an earlier apply --confirm still waits: run xfrmfw confirm first, or let it run out")
 	}
-	have, err := g.have(ctx)
+	rules, err := g.Rules(ctx)
 	if err != nil {
 		return err
 	}
-	p := pending{Deadline: time.Now().Add(limit).Unix(), Variant: string(g.programs.Variant()), Former: map[xfrm.Family]string{}}
-	for family, save := range have {
+	p := pending{Deadline: time.Now().Add(limit).Unix(), Variant: string(g.Programs().Variant()), Former: map[xfrm.Family]string{}}
+	for family, save := range rules {
 		p.Former[family] = string(save.Append(nil))
 	}
 	if err := p.write(o); err != nil {
@@ -108,7 +110,7 @@ func applyUntilConfirmed(ctx context.Context, o *options, limit time.Duration, s
 	// The daemon, if there is one, holds still while the file is there, and reads
 	// the new configuration once it is confirmed.
 	var said bytes.Buffer
-	if err := g.applyLocked(ctx, o, "apply --confirm", &said, stderr); err != nil {
+	if err := applyLocked(ctx, o, g, "apply --confirm", &said, stderr); err != nil {
 		// Some of the new rules may stand. The file stays if the former ones can't
 		// be put back now: the process tries it again.
 		if back := rollBack(context.WithoutCancel(ctx), p); back != nil {
@@ -235,21 +237,11 @@ func rollBack(ctx context.Context, p pending) error {
 	if err != nil {
 		return fmt.Errorf("find iptables: %w", err)
 	}
-	for range attempts {
-		now, err := programs.SaveAll(ctx)
-		if err != nil {
-			return fmt.Errorf("read live rules: %w", err)
-		}
-		change, err := firewall.Rollback(former, now)
-		if err != nil {
-			return err
-		}
-		if change.Empty() {
-			return nil
-		}
-		if err := programs.Apply(ctx, change); err != nil && !errors.Is(err, iptables.ErrChanged) {
-			return fmt.Errorf("put the former rules back: %w", err)
-		}
+	_, err = reconcile.Until(ctx, programs, func(now map[xfrm.Family]firewall.Save) (firewall.Change, error) {
+		return firewall.Rollback(former, now)
+	})
+	if err != nil {
+		return fmt.Errorf("put the former rules back: %w", err)
 	}
-	return errors.New("put the former rules back: another program keeps changing the rules")
+	return nil
 }

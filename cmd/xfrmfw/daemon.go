@@ -15,9 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/metrics"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pace"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
@@ -68,8 +69,9 @@ const (
 type daemon struct {
 	o        *options
 	log      logger
-	g        *gateway
+	g        *gateway.Gateway
 	settings config.Daemon
+	source   reconcile.Tracked
 	programs atomic.Pointer[iptables.Programs] // those of g, for other goroutines
 	service  *service
 	measure  *measure
@@ -83,8 +85,6 @@ type daemon struct {
 	states, host, tables *source
 	known                known
 
-	// readCost is how long it took to read the live rules, and readAt is when.
-	readCost time.Duration
 	// warned and failed are what was last logged, which is not repeated.
 	warned map[string]bool
 	failed string
@@ -93,7 +93,7 @@ type daemon struct {
 	// modules tells which offloads were loaded.
 	modules string
 
-	auditAt, readAt, resyncAt time.Time
+	auditAt, resyncAt time.Time
 	// tidyAt is when memory is given back, zero if there is none to give.
 	tidyAt time.Time
 	// beat is when the loop was last seen, in nanoseconds since the epoch.
@@ -145,22 +145,21 @@ func runDaemon(ctx context.Context, o *options, buffer int, stderr io.Writer) er
 // load reads the configuration and finds the programs. After an error nothing
 // has changed.
 func (d *daemon) load(ctx context.Context) error {
-	g, settings, err := openGatewayWith(ctx, d.o, "", iptables.Options{Timeout: patience, Wait: lockPatience})
+	g, err := gateway.OpenWith(ctx, d.o.gateway(""), iptables.Options{Timeout: patience, Wait: lockPatience})
 	if err != nil {
 		return err
 	}
 	if d.g != nil {
-		g.reader = d.g.reader
+		g.Inherit(d.g)
 	}
-	// What is of use for one at a time is for each of the two.
-	scraped := *g
-	scraped.reader, scraped.store = kernel.Reader{}, memory.In(d.o.stateDir)
-	if scraped.peers, err = openPeers(d.o); err != nil {
+	scraped, err := g.Fork()
+	if err != nil {
 		return err
 	}
-	d.measure.read.Store(&scraped)
-	d.g, d.settings, d.warned = g, settings, nil
-	d.programs.Store(g.programs)
+	d.measure.gateway.Store(scraped)
+	d.g, d.settings, d.warned = g, g.Config().Daemon, nil
+	d.source.Gateway, d.source.Drift = g, d.drift
+	d.programs.Store(g.Programs())
 	return nil
 }
 
@@ -183,7 +182,7 @@ func (d *daemon) subscribe(ctx context.Context, buffer int) error {
 		d.log.warn("%v: changes of the host are seen every %s only", err, d.settings.Resync)
 		d.host = nil
 	}
-	if d.g.programs.Variant() != iptables.NFT {
+	if d.g.Programs().Variant() != iptables.NFT {
 		return nil
 	}
 	own := func(pid int) bool { return d.programs.Load().Ran(pid) }
@@ -240,7 +239,7 @@ func (d *daemon) loop(ctx context.Context, hangup <-chan os.Signal) error {
 				return err
 			}
 		case <-d.tables.C():
-			d.g.tracker.Forget()
+			d.source.Lost()
 			d.pace.Event(time.Now())
 		case <-timer.C:
 			if err := d.tick(ctx, time.Now()); err != nil {
@@ -298,12 +297,13 @@ func (d *daemon) renew(ctx context.Context) error {
 // An offload module that was loaded is nothing that the kernel tells of either.
 func (d *daemon) audit(now time.Time) {
 	// Reading takes at most a hundredth of the time, whatever the interval.
-	due := d.readAt.Add(100 * d.readCost)
-	if d.tables.alive() && d.g.programs.Variant() == iptables.NFT {
-		due = d.readAt.Add(max(deepAudit, 1000*d.readCost))
+	readAt, cost := d.source.LastRead()
+	due := readAt.Add(100 * cost)
+	if d.tables.alive() && d.g.Programs().Variant() == iptables.NFT {
+		due = readAt.Add(max(deepAudit, 1000*cost))
 	}
 	if !now.Before(due) {
-		d.g.tracker.Forget()
+		d.source.Lost()
 		d.pace.Event(now)
 	}
 	if modules := kernel.OffloadModules(); modules != d.modules {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/explain"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -72,19 +73,19 @@ do to a packet that xfrmfw returns is not known.`,
 	return cmd
 }
 
-func explainPacket(ctx context.Context, o *options, file string, q explain.Query) (explain.Explanation, error) {
-	g, err := openGateway(ctx, o, file)
+func explainPacket(ctx context.Context, o *options, snapshot string, q explain.Query) (explain.Explanation, error) {
+	g, err := gateway.Open(ctx, o.gateway(snapshot))
 	if err != nil {
 		return explain.Explanation{}, err
 	}
-	w, have, change, err := g.look(ctx)
+	look, err := g.Look(ctx)
 	if err != nil {
 		return explain.Explanation{}, err
 	}
-	world := explain.World{Snapshot: w.snapshot, Set: w.set, Result: w.result, Marks: g.config.Marks, Warnings: g.warnings}
-	if file == "" {
-		world.Live, world.Differences = have, change.Differences
-		world.Warnings = append(world.Warnings, g.markWarnings()...)
+	world := explain.World{Snapshot: look.Snapshot, Set: look.Set, Result: look.Result, Marks: look.Config.Marks, Warnings: look.Warnings}
+	if !g.FromSnapshot() {
+		world.Live, world.Differences = look.Live.Rules, look.Change.Differences
+		world.Warnings = append(world.Warnings, look.MarkWarnings()...)
 	}
 	e, err := world.Explain(q)
 	if err != nil {

@@ -67,10 +67,11 @@ func recordPeer(o *options, environ []string) error {
 	if err != nil || event.Kind == peers.Other {
 		return err
 	}
-	store, err := openPeers(o)
+	dir, err := o.dirs().Peers()
 	if err != nil {
 		return err
 	}
+	store := peers.In(dir)
 	if event.Kind == peers.Up {
 		return store.Put(event.Record)
 	}

@@ -7,16 +7,17 @@ import (
 	"sync/atomic"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/metrics"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status/gather"
 )
 
 // measure is what the daemon serves to a monitoring system.
 type measure struct {
 	recorder *metrics.Recorder
 	tunnels  *metrics.Tunnels
-	// read is the gateway as scrapes look at it: one of their own, as the
-	// daemon's is not for two at once.
-	read atomic.Pointer[gateway]
+	// gateway is that of scrapes: the daemon's is not for two at the same time.
+	gateway atomic.Pointer[gateway.Gateway]
 
 	address string
 	stop    context.CancelFunc
@@ -28,16 +29,13 @@ func newMeasure(o *options) *measure {
 	m := &measure{recorder: metrics.NewRecorder(), stop: func() {}, done: make(chan struct{})}
 	close(m.done)
 	m.tunnels = metrics.NewTunnels(func(ctx context.Context) (metrics.State, error) {
-		g := m.read.Load()
-		g.warnings = nil
-		r, err := g.report(ctx, o, true)
-		g.live, g.memory = nil, nil // not to be held until the next scrape
-		g.tracker.Forget()
+		g := m.gateway.Load()
+		r, err := gather.Report(ctx, g, daemonState(o), true)
 		if err != nil {
 			return metrics.State{}, err
 		}
 		s := metrics.State{Report: r}
-		for _, t := range g.config.Tunnels {
+		for _, t := range g.Config().Firewall.Tunnels {
 			s.Names = append(s.Names, t.Name)
 		}
 		return s, nil

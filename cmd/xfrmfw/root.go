@@ -1,7 +1,13 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
+	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 )
 
 // options are the flags that all commands share.
@@ -12,6 +18,15 @@ type options struct {
 	stateDir string
 	// explicit tells that --config was given, so that the file has to exist.
 	explicit bool
+}
+
+// dirs are the directories that the commands write to.
+func (o *options) dirs() rundir.Dirs { return rundir.Dirs{Run: o.runDir, State: o.stateDir} }
+
+// gateway are the options of the gateway, with a snapshot in place of the kernel if one
+// is named.
+func (o *options) gateway(snapshot string) gateway.Options {
+	return gateway.Options{Dirs: o.dirs(), Config: o.config, Explicit: o.explicit, Variant: iptables.Variant(o.variant), Snapshot: snapshot}
 }
 
 const (
@@ -33,9 +48,14 @@ recognise decrypted IPsec traffic, accept it, and drop cleartext that pretends
 to be it or would leave in its place.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			*started = true
 			o.explicit = cmd.Flags().Changed("config")
+			switch iptables.Variant(o.variant) {
+			case "", iptables.NFT, iptables.Legacy:
+				return nil
+			}
+			return usageError(fmt.Sprintf("--variant %s: want nft or legacy", o.variant))
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false

@@ -3,17 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
-
-// cheap is up to when the live rules are read before a commit although what
-// stands is known, where the kernel doesn't tell counters by themselves: a chain
-// that is rewritten then carries on counters of this moment, not of the last audit.
-const cheap = 50 * time.Millisecond
 
 // turn looks at the kernel once and makes the rules what it asks for. A turn
 // that fails is tried again, ever more slowly; the rules are then as the error
@@ -30,7 +27,7 @@ func (d *daemon) turn(ctx context.Context) {
 	}
 	if err != nil {
 		d.known.fail()
-		d.g.tracker.Forget()
+		d.source.Lost()
 		most := heldRetry
 		if !errors.Is(err, errHeld) {
 			most = min(d.settings.Audit, 10*time.Second)
@@ -43,7 +40,7 @@ func (d *daemon) turn(ctx context.Context) {
 		return
 	}
 	d.say(nil)
-	if d.known.end(out.wanted.snapshot) {
+	if d.known.end(out.Look.Snapshot) {
 		d.pace.Event(ended)
 	}
 	note(d.o, "daemon", nil)
@@ -54,16 +51,16 @@ func (d *daemon) turn(ctx context.Context) {
 	wait := max(d.settings.Resync, 500*ended.Sub(began))
 	d.resyncAt = ended.Add(wait)
 	d.measure.recorder.Waits(wait)
-	if out.steps > 0 {
-		d.log.info("%s", summary(out))
+	if out.Steps > 0 {
+		d.log.info("%s", out)
 	}
-	d.warn(append(d.g.warnings, out.wanted.result.Warnings...))
+	d.warn(slices.Concat(out.Warnings, out.Look.Result.Warnings))
 }
 
-// reconcile is the gateway's, but from what is known to stand, and without the
-// second look: whatever changes meanwhile is told, and makes another turn.
-func (d *daemon) reconcile(ctx context.Context) (outcome, error) {
-	var out outcome
+// reconcile takes the lock and reconciles from the tracked rules, unless apply --confirm
+// waits.
+func (d *daemon) reconcile(ctx context.Context) (reconcile.Outcome, error) {
+	var out reconcile.Outcome
 	unlock, err := lock(ctx, d.o, "apply")
 	if err != nil {
 		return out, err
@@ -79,62 +76,20 @@ func (d *daemon) reconcile(ctx context.Context) (outcome, error) {
 	// Not the daemon's own end: a commit that has begun is not to be killed.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), turnLimit)
 	defer cancel()
-	d.g.warnings = nil
-	var last error
-	for range attempts {
-		read := !d.g.tracker.Known()
-		if read {
-			if err := d.read(ctx); err != nil {
-				return out, err
-			}
-		}
-		if err := d.g.recall(); err != nil {
-			return out, err
-		}
-		d.known.begin()
-		w, change, err := d.g.plan(ctx)
-		if err != nil {
-			return out, err
-		}
-		if !change.Empty() && !read && d.g.recount(ctx, change) != nil && d.readCost < cheap {
-			d.g.tracker.Forget()
-			continue
-		}
-		out.wanted = w
-		if !change.Empty() {
-			if read && change.Drift {
-				d.drift(change.Differences)
-			}
-			var again bool
-			if again, last = d.g.commit(ctx, w, change); again {
-				d.g.tracker.Forget()
-				continue
-			}
-			if last != nil {
-				return out, last
-			}
-			out.add(change)
-		}
-		// After an error the live rules are read at the next turn.
-		_ = d.g.tracker.Applied(change)
-		d.g.live = d.g.tracker.Others()
-		d.g.remember(w)
-		d.g.sweep(w.peers)
-		return out, nil
-	}
-	return out, fmt.Errorf("another program keeps changing the rules: %w", last)
+	return reconcile.Loop(ctx, d.g, tracked{&d.source, &d.known}, reconcile.Options{})
 }
 
-// read reads the live rules.
-func (d *daemon) read(ctx context.Context) error {
-	began := time.Now()
-	have, err := d.g.have(ctx)
-	if err != nil {
-		return err
-	}
-	d.g.tracker.Observed(have)
-	d.readAt, d.readCost = began, time.Since(began)
-	return nil
+// tracked is the tracker, which has notifications kept for later while the kernel is
+// read.
+type tracked struct {
+	*reconcile.Tracked
+	known *known
+}
+
+func (t tracked) Live(ctx context.Context) (gateway.Live, error) {
+	live, err := t.Tracked.Live(ctx)
+	t.known.begin()
+	return live, err
 }
 
 // drift tells what others did to the rules, before it is mended.

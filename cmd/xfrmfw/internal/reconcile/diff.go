@@ -1,4 +1,4 @@
-package main
+package reconcile
 
 import (
 	"fmt"
@@ -8,20 +8,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
-// names are those of the tunnels that have one, by their ID.
-func names(w wanted) map[string]string {
-	named := make(map[string]string)
-	for i, t := range w.set.Tunnels {
-		if i < len(w.result.Tunnels) && w.result.Tunnels[i].Name != "" {
-			named[t.ID] = w.result.Tunnels[i].Name
-		}
-	}
-	return named
-}
-
-// diffText writes what an apply would change: by family and table, chain by
-// chain, "+" for a rule that comes, "-" for one that goes, ">" for one that moves.
-func diffText(changes []firewall.ChainChange, named map[string]string) string {
+// DiffText lists the changes of an apply by family, table and chain: "+" is a rule that
+// is added, "-" one that is removed, ">" one that moves. Names are those of tunnels, by ID.
+func DiffText(changes []firewall.ChainChange, names map[string]string) string {
 	var b strings.Builder
 	kinds := make(map[firewall.ChainChangeKind]int)
 	ops := make(map[firewall.LineOp]int)
@@ -42,7 +31,7 @@ func diffText(changes []firewall.ChainChange, named map[string]string) string {
 		b.WriteString("  " + title + "\n")
 		kinds[c.Kind]++
 		for _, l := range c.Lines {
-			b.WriteString("    " + lineText(l, named) + "\n")
+			b.WriteString("    " + lineText(l, names) + "\n")
 			if c.Kind == firewall.ChainJumps {
 				jumps++
 			} else {
@@ -56,8 +45,8 @@ func diffText(changes []firewall.ChainChange, named map[string]string) string {
 	return b.String()
 }
 
-// lineText is one rule, and behind "#" what it is for.
-func lineText(l firewall.LineChange, named map[string]string) string {
+// lineText returns one rule, and its purpose after "#".
+func lineText(l firewall.LineChange, names map[string]string) string {
 	text := string(l.Op)
 	if l.Text != "" {
 		text += " " + l.Text
@@ -65,7 +54,7 @@ func lineText(l firewall.LineChange, named map[string]string) string {
 	about := string(l.Purpose)
 	if l.Tunnel != "" {
 		name := l.Tunnel
-		if n := named[l.Tunnel]; n != "" {
+		if n := names[l.Tunnel]; n != "" {
 			name = n + " (" + l.Tunnel + ")"
 		}
 		about += ", tunnel " + name

@@ -1,0 +1,160 @@
+// Package gateway reads one host and plans its rules: it brings together the
+// configuration, the kernel's states and policies, the live rules, the memory and the
+// records of the updown hook, and returns what it saw as a Look. A Gateway holds no
+// result: only its configuration, its programs, and caches that make the next Look
+// cheaper.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
+)
+
+// Options say which gateway is opened.
+type Options struct {
+	rundir.Dirs
+	// Config is the path of the configuration. If Explicit is true the file has to exist.
+	Config   string
+	Explicit bool
+	// Variant selects the iptables programs; empty is the host's default.
+	Variant iptables.Variant
+	// Snapshot is the path of a snapshot that replaces the kernel; live rules are then
+	// taken to be none, and no program is needed. Empty is the kernel.
+	Snapshot string
+}
+
+// Gateway is a host whose states, policies and rules are read again and again. It is not
+// for concurrent use.
+type Gateway struct {
+	options  Options
+	config   config.Config
+	programs *iptables.Programs // nil with a snapshot, and without any installed
+	memory   memory.Store
+	peers    *peers.Store // nil with a snapshot
+
+	// The caches.
+	reader   kernel.Reader
+	joiner   xfrm.Joiner
+	compiler firewall.Compiler
+	tracker  firewall.Tracker
+	// compiledOnce is true once the compiler has filled its cache.
+	compiledOnce bool
+	// cannotLog is true once the kernel refused a rule that logs.
+	cannotLog bool
+}
+
+// Open reads the configuration first, so that a bad one is reported before anything else
+// is looked at, and then finds the iptables programs. The error is a *config.Error for a
+// mistake in the configuration, an *iptables.NotFoundError without programs.
+func Open(ctx context.Context, o Options) (*Gateway, error) {
+	return OpenWith(ctx, o, iptables.Options{})
+}
+
+// OpenWith is Open with the programs run in a given way; variant and families are set
+// from the options and the host.
+func OpenWith(ctx context.Context, o Options, run iptables.Options) (*Gateway, error) {
+	g, err := OpenWithoutPrograms(o)
+	if err != nil || o.Snapshot != "" {
+		return g, err
+	}
+	run.Variant = o.Variant
+	run.Families = []xfrm.Family{xfrm.IPv4, xfrm.IPv6}
+	if kernel.NoIPv6() {
+		run.Families = run.Families[:1]
+	}
+	if g.programs, err = iptables.Find(ctx, run); err != nil {
+		return nil, fmt.Errorf("find iptables: %w", err)
+	}
+	return g, nil
+}
+
+// OpenWithoutPrograms is Open for a host without iptables: its live rules can't be read.
+func OpenWithoutPrograms(o Options) (*Gateway, error) {
+	c, err := config.Load(o.Config, o.Explicit)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{options: o, config: c, memory: memory.In(o.State)}
+	if o.Snapshot == "" {
+		if g.peers, err = openPeers(o.Dirs); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+func openPeers(dirs rundir.Dirs) (*peers.Store, error) {
+	dir, err := dirs.Peers()
+	if err != nil {
+		return nil, err
+	}
+	return peers.In(dir), nil
+}
+
+// Fork returns a gateway with the same configuration and programs and with caches of its
+// own, so that the two may be used at the same time.
+func (g *Gateway) Fork() (*Gateway, error) {
+	f := &Gateway{options: g.options, config: g.config, programs: g.programs, memory: memory.In(g.options.State)}
+	if g.peers == nil {
+		return f, nil
+	}
+	var err error
+	f.peers, err = openPeers(g.options.Dirs)
+	return f, err
+}
+
+// Inherit takes over the caches of a gateway that is replaced, as far as they hold
+// whatever the configuration.
+func (g *Gateway) Inherit(from *Gateway) { g.reader = from.reader }
+
+// Config returns the configuration as it was read.
+func (g *Gateway) Config() config.Config { return g.config }
+
+// Programs returns the iptables programs, nil if there are none.
+func (g *Gateway) Programs() *iptables.Programs { return g.programs }
+
+// FromSnapshot reports whether a snapshot replaces the kernel.
+func (g *Gateway) FromSnapshot() bool { return g.options.Snapshot != "" }
+
+// snapshot reads the kernel, or the file that replaces it.
+func (g *Gateway) snapshot(ctx context.Context) (xfrm.Snapshot, error) {
+	if !g.FromSnapshot() {
+		return g.reader.Read(ctx)
+	}
+	f, err := os.Open(g.options.Snapshot)
+	if err != nil {
+		return xfrm.Snapshot{}, fmt.Errorf("read snapshot: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	s, err := xfrm.ReadJSON(f)
+	if err != nil {
+		return xfrm.Snapshot{}, fmt.Errorf("read snapshot %s: %w", g.options.Snapshot, err)
+	}
+	return s, nil
+}
+
+// Rules reads the live rules; with a snapshot there are none.
+func (g *Gateway) Rules(ctx context.Context) (map[xfrm.Family]firewall.Save, error) {
+	if g.FromSnapshot() {
+		return map[xfrm.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}, nil
+	}
+	if g.programs == nil {
+		return nil, errors.New("read live rules: iptables is not installed")
+	}
+	rules, err := g.programs.SaveAll(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read live rules: %w", err)
+	}
+	return rules, nil
+}

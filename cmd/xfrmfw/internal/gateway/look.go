@@ -1,0 +1,204 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Live is the state of a host besides its kernel's: the rules in force and the
+// remembered guards.
+type Live struct {
+	// Rules are all rules, or those of others where our own are known from our commits. Nil
+	// is not known.
+	Rules  map[xfrm.Family]firewall.Save
+	Memory []firewall.Guard
+	// Warnings are those of reading the memory.
+	Warnings []string
+	// ReadAt is when the rules were read, and Cost how long that took.
+	ReadAt time.Time
+	Cost   time.Duration
+}
+
+// Look is one reading of a host and what follows from it.
+type Look struct {
+	Live     Live
+	Snapshot xfrm.Snapshot
+	Set      xfrm.Set
+	Peers    peers.Found
+	// Config is the configuration of the rules, with the marks that were chosen.
+	Config firewall.Config
+	// Result holds the wanted rules.
+	Result firewall.Result
+	// Change leads from the live rules to the wanted ones. It is empty after Read.
+	Change firewall.Change
+	// Warnings are for the user, besides those of Result.
+	Warnings []string
+}
+
+// Names returns the names of the tunnels that have one, by their ID.
+func (l Look) Names() map[string]string {
+	names := make(map[string]string)
+	for i, t := range l.Set.Tunnels {
+		if i < len(l.Result.Tunnels) && l.Result.Tunnels[i].Name != "" {
+			names[t.ID] = l.Result.Tunnels[i].Name
+		}
+	}
+	return names
+}
+
+// Look reads the live rules and the kernel and plans the change.
+func (g *Gateway) Look(ctx context.Context) (Look, error) {
+	live, err := g.ReadLive(ctx)
+	if err != nil {
+		return Look{}, err
+	}
+	return g.Plan(ctx, live)
+}
+
+// ReadLive reads the live rules and the memory. The memory is read at every look, under
+// the caller's lock, because another xfrmfw may have written it.
+//
+// With many tunnels iptables-save takes longer than all else, so the first call compiles
+// meanwhile, without the live rules, to fill the caches. Nothing is taken from that
+// compilation: Plan reads the kernel again.
+func (g *Gateway) ReadLive(ctx context.Context) (Live, error) {
+	var live Live
+	remembered := make(chan error, 1)
+	go func() {
+		var err error
+		if live.Memory, live.Warnings, err = g.ReadMemory(); err == nil {
+			g.precompile(ctx, live)
+		}
+		remembered <- err
+	}()
+	began := time.Now()
+	rules, err := g.Rules(ctx)
+	cost := time.Since(began)
+	if e := <-remembered; err == nil {
+		err = e
+	}
+	if err != nil {
+		return Live{}, err
+	}
+	live.Rules, live.ReadAt, live.Cost = rules, began, cost
+	g.tracker.Observed(rules)
+	return live, nil
+}
+
+// Known reports whether the live rules are known from the last reading and the commits
+// since, so that KnownLive can stand for ReadLive.
+func (g *Gateway) Known() bool { return g.tracker.Known() }
+
+// KnownLive reads the memory, and returns it with the foreign rules that are known.
+func (g *Gateway) KnownLive() (Live, error) {
+	live := Live{Rules: g.tracker.Others()}
+	var err error
+	live.Memory, live.Warnings, err = g.ReadMemory()
+	return live, err
+}
+
+// Forget has the live rules read again: others changed them, a commit failed, or they
+// need not be held.
+func (g *Gateway) Forget() { g.tracker.Forget() }
+
+// Applied notes that the change of a look was committed, so that the live rules stay
+// known. A change that can't be followed has them read again.
+func (g *Gateway) Applied(l Look) { _ = g.tracker.Applied(l.Change) }
+
+// ReadMemory reads the remembered guards, and returns warnings about them.
+func (g *Gateway) ReadMemory() ([]firewall.Guard, []string, error) {
+	if g.config.Firewall.Guard.Forget || g.FromSnapshot() {
+		return nil, nil, nil
+	}
+	remembered, warning, err := g.memory.Load()
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: see its permissions, or name another directory with --state-dir", err)
+	}
+	if warning != "" {
+		return remembered, []string{warning}, nil
+	}
+	return remembered, nil, nil
+}
+
+// precompile fills the caches once. Its errors are met again by Plan, which reports them.
+func (g *Gateway) precompile(ctx context.Context, live Live) {
+	if g.FromSnapshot() || g.compiledOnce || g.config.Firewall.AutoMarks {
+		return
+	}
+	s, err := g.reader.Read(ctx)
+	if err != nil {
+		return
+	}
+	look, _ := g.compile(s, live)
+	g.tracker.Expect(look.Result.Rulesets)
+}
+
+// Plan reads the kernel and plans the change from the live rules to the wanted ones. The
+// live rules come first, from ReadLive or KnownLive, because the NAT and the marks of
+// others are part of what is compiled.
+func (g *Gateway) Plan(ctx context.Context, live Live) (Look, error) {
+	look, err := g.Read(ctx, live)
+	if err != nil {
+		return Look{}, err
+	}
+	look.Change, err = g.tracker.Plan(look.Result.Rulesets)
+	return look, err
+}
+
+// Read reads the kernel and compiles the wanted rules. After a *MarksError the Look is
+// complete, with the marks of the configuration.
+func (g *Gateway) Read(ctx context.Context, live Live) (Look, error) {
+	s, err := g.snapshot(ctx)
+	if err != nil {
+		return Look{}, err
+	}
+	return g.compile(s, live)
+}
+
+func (g *Gateway) compile(s xfrm.Snapshot, live Live) (Look, error) {
+	g.compiledOnce = true
+	look := Look{Live: live, Snapshot: s, Set: g.joiner.Tunnels(s), Config: g.config.Firewall, Warnings: slices.Clone(live.Warnings)}
+	if g.cannotLog {
+		look.Config.Log = firewall.LogConfig{}
+		look.Warnings = append(look.Warnings, "this kernel can't log from iptables: drops are counted and not logged (set log: off)")
+	}
+	marks, marksErr := chooseMarks(s, live.Rules, look.Config)
+	look.Config.Marks = marks
+	var warnings []string
+	look.Peers, warnings = g.matchPeers(look.Set)
+	look.Warnings = append(look.Warnings, warnings...)
+	look.Result = g.compiler.Compile(firewall.Input{
+		Set: look.Set, Host: s.Host, Config: look.Config, Guards: guards(look.Config, live.Memory, time.Now().Unix()),
+		NATSources:   natSources(live.Rules),
+		Peers:        selecting(look.Peers),
+		MarksWritten: len(firewall.ForeignMarks(live.Rules, marks.Both())) > 0,
+	})
+	return look, marksErr
+}
+
+// guards returns the configured guards and the remembered ones that have not expired; now
+// is in seconds since the epoch.
+func guards(c firewall.Config, remembered []firewall.Guard, now int64) []firewall.Guard {
+	all := slices.Clone(c.Guard.Pairs)
+	for _, guard := range remembered {
+		if guard.Expires > now {
+			all = append(all, guard)
+		}
+	}
+	return all
+}
+
+// natSources returns the prefixes that the live rules of others map to.
+func natSources(rules map[xfrm.Family]firewall.Save) []netip.Prefix {
+	if rules == nil {
+		return nil
+	}
+	return firewall.NATSources(rules)
+}

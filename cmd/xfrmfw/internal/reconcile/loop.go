@@ -1,0 +1,177 @@
+// Package reconcile makes the live rules those that the kernel's states and policies ask
+// for. There is one loop of attempts; a Source says where it gets the live rules from,
+// and when an attempt is the last one. It prints nothing.
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// attempts bounds how often the kernel is read again because it or another program
+// changed something meanwhile.
+const attempts = 8
+
+// ErrBusy is the error of rules that other programs, or the kernel's policies, change
+// faster than they can be written.
+var ErrBusy = errors.New("the kernel's policies change faster than rules can be written; they follow its state of a moment ago: run xfrmfw apply again")
+
+// Source is where the loop gets the live rules from.
+type Source interface {
+	// Live returns the rules in force and the memory, at the begin of an attempt.
+	Live(context.Context) (gateway.Live, error)
+	// Confirm is called before a change is committed. If it returns false the live rules
+	// are read again first.
+	Confirm(context.Context, gateway.Look) bool
+	// Lost is called when the rules are no longer those that Live returned.
+	Lost()
+	// Done is called when the wanted rules are in force. If it returns false another
+	// attempt is made.
+	Done(context.Context, gateway.Look) (bool, error)
+}
+
+// Options say how the loop decides.
+type Options struct {
+	// RequireEnforce makes it an error that cross_check: enforce can't be in force. Without
+	// it the rules are applied as under observe.
+	RequireEnforce bool
+}
+
+// Loop reads, plans and commits until the source is content. The caller holds the lock.
+// After an error the former rules are in force, or the error says what is.
+func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome, error) {
+	var out Outcome
+	var last error
+	for range attempts {
+		live, err := s.Live(ctx)
+		if err != nil {
+			return out, err
+		}
+		look, err := g.Plan(ctx, live)
+		if err != nil {
+			return out, err
+		}
+		if why := look.Result.Unenforceable; o.RequireEnforce && len(why) > 0 {
+			return out, fmt.Errorf("cross_check: enforce would drop what can't be tagged: %s: have the IKE daemon set the tag (set_mark_in), or write cross_check: observe", text.FirstOf(why))
+		}
+		out.Look = look
+		out.warn(look.Warnings)
+		if !look.Change.Empty() {
+			if !s.Confirm(ctx, look) {
+				s.Lost()
+				continue
+			}
+			var retry bool
+			if retry, last = g.Commit(ctx, look); retry {
+				s.Lost()
+				continue
+			}
+			if last != nil {
+				return out, last
+			}
+			out.add(look.Change)
+			out.warn(g.ForgetFlows(look))
+		}
+		var warnings []string
+		look.Live.Memory, warnings = g.Remember(look)
+		out.warn(warnings)
+		if done, err := s.Done(ctx, look); done || err != nil {
+			return out, err
+		}
+	}
+	if last == nil {
+		last = fmt.Errorf("apply rules: %w", ErrBusy)
+	}
+	return out, last
+}
+
+// Outcome is the result of a reconcile.
+type Outcome struct {
+	// Look is the last one.
+	Look gateway.Look
+	// Counts adds up the rules and chains that were written, and Steps the commits.
+	Counts firewall.Counts
+	Steps  int
+	// Families are those of the commits, in the order of the first commit of each.
+	Families []xfrm.Family
+	// Warnings are those of all attempts, each once; those of Look.Result are not among
+	// them.
+	Warnings []string
+}
+
+func (o *Outcome) add(change firewall.Change) {
+	o.Steps += len(change.Steps)
+	for _, s := range change.Steps {
+		o.Counts.Written += s.Counts.Written
+		o.Counts.Rules += s.Counts.Rules
+		o.Counts.Deleted += s.Counts.Deleted
+		o.Counts.Jumps += s.Counts.Jumps
+		if !slices.Contains(o.Families, s.Family) {
+			o.Families = append(o.Families, s.Family)
+		}
+	}
+}
+
+func (o *Outcome) warn(warnings []string) {
+	for _, w := range warnings {
+		if !slices.Contains(o.Warnings, w) {
+			o.Warnings = append(o.Warnings, w)
+		}
+	}
+}
+
+// String returns the outcome in one line, such as "applied: 2 tunnels (1 up), 3 guarded
+// pairs; 226 rules written, ipv4 and ipv6".
+func (o Outcome) String() string {
+	tunnels := fmt.Sprintf("%s (%d up)", text.Count(len(o.Look.Set.Tunnels), "tunnel"), o.Up())
+	if o.Steps == 0 {
+		return "no change: " + tunnels + "; rules in sync"
+	}
+	c, done := o.Counts, ""
+	switch {
+	case c.Rules > 0:
+		done = text.Count(c.Rules, "rule") + " written"
+	case c.Jumps > 0:
+		done = text.Count(c.Jumps, "jump") + " set"
+	default:
+		done = fmt.Sprintf("%s emptied, %s deleted", text.Count(c.Written, "chain"), text.Count(c.Deleted, "chain"))
+	}
+	var families []string
+	for _, f := range o.Families {
+		families = append(families, f.String())
+	}
+	slices.Sort(families)
+	return fmt.Sprintf("applied: %s, %s; %s, %s", tunnels, text.Count(o.GuardedPairs(), "guarded pair"), done, strings.Join(families, " and "))
+}
+
+// Up returns the number of tunnels that are up.
+func (o Outcome) Up() int {
+	up := 0
+	for _, t := range o.Look.Set.Tunnels {
+		if t.Up() {
+			up++
+		}
+	}
+	return up
+}
+
+// GuardedPairs returns the number of pairs of a local and a remote prefix that are
+// guarded.
+func (o Outcome) GuardedPairs() int {
+	pairs := make(map[[2]netip.Prefix]bool)
+	for _, g := range o.Look.Result.InForce() {
+		if !g.Pierce {
+			pairs[[2]netip.Prefix{g.Local, g.Remote}] = true
+		}
+	}
+	return len(pairs)
+}

@@ -1,0 +1,34 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+)
+
+// Until reads the live rules, plans from them alone and commits, until the plan is to
+// change nothing, as clear and the way back of apply --confirm do. The last change, with
+// what could not be removed, is that of the outcome's Look. The caller holds the lock.
+func Until(ctx context.Context, programs *iptables.Programs, plan func(map[firewall.Family]firewall.Save) (firewall.Change, error)) (Outcome, error) {
+	var out Outcome
+	for range attempts {
+		rules, err := programs.SaveAll(ctx)
+		if err != nil {
+			return out, fmt.Errorf("read live rules: %w", err)
+		}
+		if out.Look.Change, err = plan(rules); err != nil || out.Look.Change.Empty() {
+			return out, err
+		}
+		switch err := programs.Apply(ctx, out.Look.Change); {
+		case errors.Is(err, iptables.ErrChanged):
+		case err != nil:
+			return out, err
+		default:
+			out.add(out.Look.Change)
+		}
+	}
+	return out, errors.New("another program keeps changing the rules: stop it and try again")
+}

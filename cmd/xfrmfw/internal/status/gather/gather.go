@@ -1,0 +1,82 @@
+// Package gather reads a host and makes the report of status from it.
+package gather
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
+	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+)
+
+// Report reads the kernel and the live rules and reports on both. A terse report lacks
+// the text of the rules. With a snapshot the daemon is not reported on.
+func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse bool) (status.Report, error) {
+	defer g.Forget() // the rules are read for each report, and not held in between
+	live, err := g.ReadLive(ctx)
+	if err != nil {
+		return status.Report{}, err
+	}
+	// With many tunnels these take long, so they run while the kernel is read.
+	rules := make(chan status.Rules, 1)
+	go func() { rules <- status.Collect(live.Rules, terse) }()
+	rivals := make(chan []string, 1)
+	if !g.FromSnapshot() {
+		go func() { rivals <- rivalWarnings(ctx, g.Programs()) }()
+	}
+	look, err := g.Plan(ctx, live)
+	if err != nil {
+		return status.Report{}, err
+	}
+	in := status.Input{
+		Snapshot: look.Snapshot, Set: look.Set, Marks: look.Config.Marks, Result: look.Result, Warnings: look.Warnings, Peers: shown(look.Peers),
+	}
+	if g.FromSnapshot() {
+		return status.Build(in), nil
+	}
+	collected := <-rules
+	in.Live, in.Rules, in.Daemon = live.Rules, &collected, daemon
+	for _, d := range look.Change.Differences {
+		in.Differences = append(in.Differences, d.String())
+	}
+	in.Variant = string(g.Programs().Variant())
+	in.Warnings = append(append(in.Warnings, look.MarkWarnings()...), <-rivals...)
+	in.Warnings = append(in.Warnings, doctor.Evident(doctor.Input{
+		Snapshot: look.Snapshot, Set: look.Set, Config: look.Config, Result: look.Result, Live: live.Rules,
+	})...)
+	return status.Build(in), nil
+}
+
+// rivalWarnings are about rules of the other iptables variant, which the kernel runs too.
+func rivalWarnings(ctx context.Context, programs *iptables.Programs) []string {
+	r, err := programs.Other(ctx)
+	if err != nil {
+		// The usual cause is programs without a kernel that supports them: the report is
+		// complete without them.
+		return []string{fmt.Sprintf("look at the other iptables variant: %v", err)}
+	}
+	var warnings []string
+	if len(r.Chains) > 0 {
+		warnings = append(warnings, fmt.Sprintf("iptables-%s holds rules of xfrmfw too: run xfrmfw clear --variant %s", r.Variant, r.Variant))
+	}
+	for _, m := range r.Marks {
+		warnings = append(warnings, fmt.Sprintf("iptables-%s writes the packet mark as well: %s", r.Variant, m))
+	}
+	return warnings
+}
+
+// shown returns the records of the updown hook as the report has them, by tunnel ID.
+func shown(found peers.Found) map[string]status.Peer {
+	list := make(map[string]status.Peer, len(found.Peers))
+	for id, p := range found.Peers {
+		peer := status.Peer{Connection: p.Connection, PeerID: p.PeerID, User: p.User}
+		for _, a := range p.VirtualIPs {
+			peer.VirtualIPs = append(peer.VirtualIPs, a.String())
+		}
+		list[id] = peer
+	}
+	return list
+}
