@@ -15,13 +15,21 @@ func Diff(have, want Table) Change {
 		return Change{Table: have.Name, Switch: []Op{DeleteTable{have.Name}}}
 	case have.Name == "":
 		return d.whole(nil)
-	case have.Name != want.Name || (have.Flags^want.Flags)&(Owner|Persist) != 0:
-		// The kernel gives an owner to no table that exists, and takes it from none.
+	case have.Name != want.Name || !mayBecome(have.Flags, want.Flags):
 		return d.whole([]Op{DeleteTable{have.Name}})
 	}
 	d.Table = want.Name
 	d.run()
 	return d.Change
+}
+
+// mayBecome reports whether the kernel changes the flags of a table that exists.
+// It gives an owner only to a table that has lost one and kept the flag Persist,
+// and takes the owner from none (nf_tables_updtable).
+func mayBecome(have, want TableFlags) bool {
+	const ownership = Owner | Persist
+	h, w := have&ownership, want&ownership
+	return h == w || h == Persist && w == ownership
 }
 
 type differ struct {

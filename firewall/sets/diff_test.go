@@ -123,6 +123,9 @@ add rule c drop
 --
 add element c4_24_24 { 1 . 10.1.0.0 . 10.2.0.0 counter packets 3 bytes 252 comment "t5c2f8345ac", 2 . 10.3.0.0 . 10.2.0.0 }
 `},
+		{"table that lost its owner gets another", func(have, want *Table) {
+			have.Flags, want.Flags = Persist, Owner|Persist
+		}, "--\nset flags of table xfrmfw to [owner,persist]\n--\n"},
 		{"table gets an owner", func(have, want *Table) {
 			want.Flags = Owner | Persist
 			want.Sets, want.Chains = nil, nil

@@ -36,7 +36,7 @@ const (
 	OutKind    // meta oifkind
 	SecPath    // meta ipsec: the packet came out of an SA
 	PacketType // meta pkttype
-	inType     // meta iiftype: only as a match that others imply
+	InType     // meta iiftype: the match that others imply
 	// Of its headers.
 	EtherSrc // ether saddr
 	EtherDst // ether daddr
@@ -79,8 +79,8 @@ const (
 	CtStatus
 	CtDirection
 	CtMark
-	CtOrigProto // ct original protocol
-	CtOrigSrc4  // ct original ip saddr
+	CtProto
+	CtOrigSrc4 // ct original ip saddr
 	CtOrigDst4
 	CtOrigSrc6
 	CtOrigDst6
@@ -119,7 +119,7 @@ var fields = [numFieldKinds]fieldInfo{
 	OutKind:    {words: "meta oifkind", typ: TypeLinkKind},
 	SecPath:    {words: "meta ipsec", typ: TypeBool},
 	PacketType: {words: "meta pkttype", typ: TypePacketType},
-	inType:     {words: "meta iiftype", typ: typeLinkType},
+	InType:     {words: "meta iiftype", typ: typeLinkType},
 
 	EtherSrc:   {words: "ether saddr", typ: TypeEther, ether: true},
 	EtherDst:   {words: "ether daddr", typ: TypeEther, ether: true},
@@ -153,16 +153,16 @@ var fields = [numFieldKinds]fieldInfo{
 	OutOuterDst6: {words: "ipsec out%d ip6 daddr", typ: TypeIPv6},
 
 	RouteIPsec:   {words: "rt ipsec", typ: TypeBool},
-	FibSrcInput:  {words: "fib saddr . iif oif", typ: TypeBool},
+	FibSrcInput:  {words: "fib saddr . iif oif", typ: TypeFound},
 	FibSrcType:   {words: "fib saddr type", typ: TypeAddrType},
 	FibDstType:   {words: "fib daddr type", typ: TypeAddrType},
-	FibDstOutput: {words: "fib daddr oif", typ: TypeBool},
+	FibDstOutput: {words: "fib daddr oif", typ: TypeFound},
 
 	CtState:        {words: "ct state", typ: TypeCtState},
 	CtStatus:       {words: "ct status", typ: TypeCtStatus},
 	CtDirection:    {words: "ct direction", typ: TypeCtDirection},
 	CtMark:         {words: "ct mark", typ: TypeMark},
-	CtOrigProto:    {words: "ct original protocol", typ: TypeProto},
+	CtProto:        {words: "ct protocol", typ: TypeProto},
 	CtOrigSrc4:     {words: "ct original ip saddr", typ: TypeIPv4},
 	CtOrigDst4:     {words: "ct original ip daddr", typ: TypeIPv4},
 	CtOrigSrc6:     {words: "ct original ip6 saddr", typ: TypeIPv6},

@@ -15,6 +15,9 @@ type Implied struct {
 	ether  bool
 }
 
+// Proto returns the protocol that is known, 0 if none is.
+func (i Implied) Proto() xfrm.Proto { return i.proto }
+
 // Before returns the matches that a term implies at its place, in the order of
 // nft, and goes on behind the term. Rules that are written as text get them
 // from nft; rules that are sent to the kernel must have them.
@@ -68,7 +71,7 @@ func familyMatch(f xfrm.Family) Match { return EqualsNumber(NFProto, uint64(f)) 
 func protoMatch(p xfrm.Proto) Match   { return EqualsNumber(L4Proto, uint64(p)) }
 
 // etherMatch matches devices with Ethernet addresses (ARPHRD_ETHER).
-var etherMatch = Match{Field: F(inType), Value: Bytes([]byte{0, 1})}
+var etherMatch = Match{Field: F(InType), Value: Bytes([]byte{0, 1})}
 
 // EtherMatch is the match that fields of the Ethernet header imply.
 func EtherMatch() Match { return etherMatch }
@@ -114,7 +117,8 @@ func (m Match) isImplicit() bool {
 	return m.Op == Eq && m.Mask == 0 && (m.Field == F(NFProto) || m.Field == F(L4Proto) || m == etherMatch)
 }
 
-// withProto returns the term with ports named by the protocol that is known.
+// withProto returns the term with ports named by the protocol that is known, and
+// values in order.
 func withProto(t Term, p xfrm.Proto) Term {
 	switch t := t.(type) {
 	case Match:
@@ -125,6 +129,8 @@ func withProto(t Term, p xfrm.Proto) Term {
 		return t
 	case OneOf:
 		t.Field = t.Field.withProto(p)
+		t.Values = slices.Clone(t.Values)
+		slices.SortFunc(t.Values, Value.Compare)
 		return t
 	case In:
 		t.Fields = fieldsWithProto(t.Fields, p)

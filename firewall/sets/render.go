@@ -3,7 +3,6 @@ package sets
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -94,7 +93,7 @@ func (m Match) String() string {
 	named := t < numTypes && types[t].bits
 	value := m.Value.text(t)
 	switch {
-	case t == TypeBool && m.Op == Eq && m.Mask == 0:
+	case (t == TypeBool || t == TypeFound) && m.Op == Eq && m.Mask == 0:
 		return f + " " + value
 	case named && m.Mask != 0 && m.Op == Neq && m.Value.Uint() == 0:
 		return f + " " + bitNames(types[t].names, uint64(m.Mask), ",")
@@ -268,20 +267,4 @@ func durationText(d time.Duration) string {
 		return strconv.FormatInt(int64(d/time.Second), 10) + "s"
 	}
 	return strconv.FormatInt(d.Milliseconds(), 10) + "ms"
-}
-
-// keyText writes the fields of a set as nft's typeof. Ports go by a protocol that
-// nft has a name for, because nft 1.0.6 prints sets of `th sport` with a wrong
-// type.
-func keyText(fields []Field) string {
-	fields = slices.Clone(fields)
-	for i, f := range fields {
-		switch f.Kind {
-		case SrcPort:
-			fields[i].Kind = TCPSrc
-		case DstPort:
-			fields[i].Kind = TCPDst
-		}
-	}
-	return concat(fields)
 }

@@ -13,7 +13,7 @@ func (s Set) appendText(b []byte) []byte {
 		kind, data = "map", " : verdict"
 	}
 	b = fmt.Appendf(b, "\t%s %s {\n", kind, s.Name)
-	b = fmt.Appendf(b, "\t\ttypeof %s%s\n", keyText(s.Key), data)
+	b = fmt.Appendf(b, "\t\ttypeof %s%s\n", concat(s.Key), data)
 	if s.Size != 0 {
 		b = fmt.Appendf(b, "\t\tsize %d\n", s.Size)
 	}

@@ -92,7 +92,7 @@ func TestTableText(t *testing.T) {
 		elements = { 1 : jump in_office }
 	}
 	set services {
-		typeof ip saddr . ip protocol . tcp dport
+		typeof ip saddr . ip protocol . th dport
 		size 100
 		flags interval
 		elements = { 10.0.0.0/8 . tcp . 1-1023,

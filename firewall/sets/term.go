@@ -51,10 +51,10 @@ func EqualsNumber(k FieldKind, n uint64) Match {
 }
 
 // Exists matches where a field such as SecPath or RouteIPsec is there.
-func Exists(k FieldKind) Match { return Match{Field: F(k), Value: Is(true)} }
+func Exists(k FieldKind) Match { return EqualsNumber(k, 1) }
 
 // Missing matches where a field such as SecPath or RouteIPsec is not there.
-func Missing(k FieldKind) Match { return Match{Field: F(k), Value: Is(false)} }
+func Missing(k FieldKind) Match { return EqualsNumber(k, 0) }
 
 // AnyBit matches where a field has one of the bits.
 func AnyBit(k FieldKind, bits uint64) Match {

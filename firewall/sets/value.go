@@ -1,6 +1,7 @@
 package sets
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -25,6 +26,7 @@ const (
 	TypeName            // interface name
 	TypeLinkKind        // kind of a link, such as "vrf"
 	TypeBool            // exists, missing
+	TypeFound           // the same, of a route
 	TypePacketType      // PACKET_*
 	TypeEther
 	TypeIPv4
@@ -67,7 +69,8 @@ var types = [numTypes]typeInfo{
 	TypeIndex:      {size: 4, host: true, names: []valueName{{1, "lo"}}},
 	TypeName:       {size: 16},
 	TypeLinkKind:   {size: 16},
-	TypeBool:       {size: 1, names: []valueName{{1, "exists"}, {0, "missing"}}},
+	TypeBool:       {size: 1, names: existence},
+	TypeFound:      {size: 4, host: true, names: existence},
 	TypePacketType: {size: 1, names: []valueName{{0, "host"}, {1, "broadcast"}, {2, "multicast"}, {3, "other"}}},
 	TypeEther:      {size: 6},
 	TypeIPv4:       {size: 4},
@@ -86,6 +89,8 @@ var types = [numTypes]typeInfo{
 	TypeCtDirection: {size: 1, names: []valueName{{0, "original"}, {1, "reply"}}},
 	typeLinkType:    {size: 2, host: true, names: []valueName{{1, "ether"}}},
 }
+
+var existence = []valueName{{1, "exists"}, {0, "missing"}}
 
 var protoNames = []valueName{
 	{uint64(xfrm.ICMP), "icmp"}, {uint64(xfrm.TCP), "tcp"}, {uint64(xfrm.UDP), "udp"}, {uint64(xfrm.ESP), "esp"},
@@ -136,14 +141,6 @@ func Number(t Type, n uint64) Value {
 	return v
 }
 
-// Is returns the value of fields that exist or don't.
-func Is(exists bool) Value {
-	if exists {
-		return Number(TypeBool, 1)
-	}
-	return Number(TypeBool, 0)
-}
-
 // Addr returns an address as a value.
 func Addr(a netip.Addr) Value { return Bytes(a.AsSlice()) }
 
@@ -181,6 +178,9 @@ func (v Value) Uint() uint64 {
 	}
 	return n
 }
+
+// Compare orders values by their bytes.
+func (v Value) Compare(o Value) int { return bytes.Compare(v.Append(nil), o.Append(nil)) }
 
 // Equal reports whether two values are the same.
 func (v Value) Equal(o Value) bool { return v == o }

@@ -1,0 +1,156 @@
+package nftables
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+)
+
+// Environment of the process that TestMain starts.
+const (
+	envInside = "XFRMFW_TEST_INSIDE" // set in the namespaces of the test
+	envNoNS   = "XFRMFW_TEST_NO_NETNS"
+)
+
+// TestMain runs the tests in a user and a network namespace of their own, which
+// works as root and as an ordinary user where the kernel allows it.
+func TestMain(m *testing.M) {
+	if os.Getenv(envInside) != "" {
+		os.Exit(m.Run())
+	}
+	self := exec.Command("/proc/self/exe", os.Args[1:]...)
+	self.Env = append(os.Environ(), envInside+"=1")
+	self.Stdin, self.Stdout, self.Stderr = os.Stdin, os.Stdout, os.Stderr
+	self.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	if err := self.Start(); err != nil {
+		os.Setenv(envNoNS, err.Error())
+		os.Exit(m.Run())
+	}
+	_ = self.Wait()
+	os.Exit(self.ProcessState.ExitCode())
+}
+
+// lacking skips the test for want of something, or fails it if XFRMFW_REQUIRE,
+// a list with commas, has its name.
+func lacking(t testing.TB, name, why string) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("XFRMFW_REQUIRE"), ","), name) {
+		t.Fatalf("%s: %s", name, why)
+	}
+	t.Skipf("%s: %s", name, why)
+}
+
+// open opens a socket in the test's namespace, where there is no table now nor
+// afterwards.
+func open(t testing.TB) *Conn {
+	t.Helper()
+	if why := os.Getenv(envNoNS); why != "" {
+		lacking(t, "netns", why)
+	}
+	c, err := Open()
+	if err != nil {
+		lacking(t, "nftables", err.Error())
+	}
+	if _, err := c.Find(); err != nil {
+		lacking(t, "nftables", err.Error())
+	}
+	clean := func() {
+		s, err := c.Read(testTable)
+		if err == nil {
+			_, err = c.Apply(s, sets.Diff(s.Table, sets.Table{}), sets.Table{})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	clean()
+	t.Cleanup(func() {
+		clean()
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+const testTable = "xfrmfw"
+
+// apply makes a table as wanted and returns it as it is read back.
+func apply(t testing.TB, c *Conn, want sets.Table) State {
+	t.Helper()
+	if want.Name != "" {
+		if err := want.Validate(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := read(t, c)
+	generation, err := c.Apply(s, sets.Diff(s.Table, want), want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := read(t, c)
+	if now.Generation != generation {
+		t.Fatalf("Apply says generation %d, it is %d", generation, now.Generation)
+	}
+	return now
+}
+
+func read(t testing.TB, c *Conn) State {
+	t.Helper()
+	s, err := c.Read(testTable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// nft runs the nft program with text on its standard input.
+func nft(t testing.TB, input string, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath("nft")
+	if err != nil {
+		if path, err = exec.LookPath("/usr/sbin/nft"); err != nil {
+			lacking(t, "nft", err.Error())
+		}
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("nft %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func list(t testing.TB) string {
+	t.Helper()
+	return nft(t, "", "list", "table", "inet", testTable)
+}
+
+// bare returns the table without what the kernel counts and numbers.
+func bare(table sets.Table) sets.Table {
+	table.Chains = slices.Clone(table.Chains)
+	for i, c := range table.Chains {
+		table.Chains[i].Rules = slices.Clone(c.Rules)
+		for j := range c.Rules {
+			table.Chains[i].Rules[j].Handle = 0
+			table.Chains[i].Rules[j].Terms = sets.Canonical(c.Rules[j].Terms)
+		}
+	}
+	table.Sets = slices.Clone(table.Sets)
+	for i, s := range table.Sets {
+		table.Sets[i].Opens = false
+		table.Sets[i].Elements = slices.Clone(s.Elements)
+	}
+	return table
+}

@@ -1,0 +1,265 @@
+package nftables
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+)
+
+// State is a table as it was read.
+type State struct {
+	// Table is the zero Table if there is none of the name. Its sets hold elements.
+	Table sets.Table
+	// Generation is that in which all of the table was read, or to which a change
+	// led.
+	Generation uint32
+	// Owner is the port of the socket that the table belongs to, 0 for none.
+	Owner uint32
+}
+
+// attempts bounds how often a table is read anew because others change rules
+// meanwhile.
+const attempts = 10
+
+// Generation returns the number of the network namespace's rules, which every
+// commit of any program raises.
+func (c *Conn) Generation() (uint32, error) {
+	var id uint32
+	err := c.request(unix.NFT_MSG_GETGEN, 0, func(*writer) {}, func(typ uint16, body []byte) {
+		if typ == unix.NFT_MSG_NEWGEN {
+			id = decodeGeneration(body)
+		}
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read generation of nf_tables: %w", explain(err))
+	}
+	return id, nil
+}
+
+func decodeGeneration(body []byte) (id uint32) {
+	for a := range attrs(body) {
+		if a.typ == unix.NFTA_GEN_ID {
+			id = a.u32()
+		}
+	}
+	return id
+}
+
+// Read reads a table of a name with its chains, rules, sets and elements, all of
+// one generation.
+func (c *Conn) Read(name string) (State, error) {
+	var s State
+	err := c.consistent(func() error {
+		var err error
+		s, err = c.readOnce(name)
+		return err
+	}, &s.Generation)
+	if err != nil {
+		return State{}, fmt.Errorf("read table %s: %w", name, err)
+	}
+	return s, nil
+}
+
+// consistent reads until the generation is the same before and after: the kernel
+// does not mark dumps of elements that others interrupt.
+func (c *Conn) consistent(read func() error, generation *uint32) error {
+	var last error
+	for range attempts {
+		before, err := c.Generation()
+		if err != nil {
+			return err
+		}
+		switch err := read(); {
+		case errors.Is(err, errChanged), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.EINTR):
+			c.drain()
+			last = err
+			continue
+		case err != nil:
+			// A set that is deleted between two dumps is not found.
+			if after, e := c.Generation(); e == nil && after != before {
+				last = err
+				continue
+			}
+			return explain(err)
+		}
+		after, err := c.Generation()
+		if err != nil {
+			return err
+		}
+		if after == before {
+			*generation = after
+			return nil
+		}
+		last = errChanged
+	}
+	return fmt.Errorf("%d attempts: %w", attempts, last)
+}
+
+func (c *Conn) readOnce(name string) (State, error) {
+	var s State
+	t, found, err := c.readTable(name)
+	if err != nil || !found {
+		return s, err
+	}
+	s.Owner = t.owner
+	s.Table = sets.Table{Name: t.name, Comment: t.comment, Flags: t.flags}
+	anonymous := make(map[string]*readSet)
+	all, err := c.readSets(name)
+	if err != nil {
+		return s, err
+	}
+	for i := range all {
+		if all[i].anonymous {
+			anonymous[all[i].Name] = &all[i]
+			continue
+		}
+		if all[i].Elements, err = c.readElements(name, &all[i].Set); err != nil {
+			return s, fmt.Errorf("set %s: %w", all[i].Name, err)
+		}
+		s.Table.Sets = append(s.Table.Sets, all[i].Set)
+	}
+	if s.Table.Chains, err = c.readChains(name); err != nil {
+		return s, err
+	}
+	if err = c.readRules(&s.Table, anonymous); err != nil {
+		return s, err
+	}
+	s.Table.Sort()
+	return s, nil
+}
+
+func (c *Conn) readTable(name string) (t readTable, found bool, err error) {
+	err = c.request(unix.NFT_MSG_GETTABLE, 0,
+		func(w *writer) { w.text(unix.NFTA_TABLE_NAME, name) },
+		func(typ uint16, body []byte) {
+			if typ == unix.NFT_MSG_NEWTABLE {
+				t, found = decodeTable(body), true
+			}
+		})
+	if errors.Is(err, unix.ENOENT) {
+		return t, false, nil
+	}
+	return t, found, err
+}
+
+func (c *Conn) readSets(table string) (all []readSet, err error) {
+	err = c.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP,
+		func(w *writer) { w.text(unix.NFTA_SET_TABLE, table) },
+		func(typ uint16, body []byte) {
+			if typ == unix.NFT_MSG_NEWSET {
+				all = append(all, decodeSet(body))
+			}
+		})
+	return all, err
+}
+
+// Elements reads the elements of one set with their counters, and nothing else of
+// the table. The set's definition says how its keys are read.
+func (c *Conn) Elements(table string, s sets.Set) ([]sets.Element, error) {
+	var out []sets.Element
+	var generation uint32
+	err := c.consistent(func() error {
+		var err error
+		out, err = c.readElements(table, &s)
+		return err
+	}, &generation)
+	if err != nil {
+		return nil, fmt.Errorf("read set %s of table %s: %w", s.Name, table, err)
+	}
+	return out, nil
+}
+
+func (c *Conn) readElements(table string, s *sets.Set) ([]sets.Element, error) {
+	var read []readElement
+	err := c.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP,
+		func(w *writer) {
+			w.text(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+			w.text(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+		},
+		func(typ uint16, body []byte) {
+			if typ == unix.NFT_MSG_NEWSETELEM {
+				decodeElements(s, body, func(e readElement) { read = append(read, e) })
+			}
+		})
+	if err != nil || len(read) == 0 {
+		return nil, err
+	}
+	return gather(s, read), nil
+}
+
+func (c *Conn) readChains(table string) (chains []sets.Chain, err error) {
+	err = c.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, func(*writer) {}, func(typ uint16, body []byte) {
+		if typ != unix.NFT_MSG_NEWCHAIN {
+			return
+		}
+		// The kernel has no filter for the table of a chain.
+		if of, chain := decodeChain(body); of == table {
+			chains = append(chains, chain)
+		}
+	})
+	return chains, err
+}
+
+func (c *Conn) readRules(t *sets.Table, anonymous map[string]*readSet) error {
+	interval := intervals(t.Sets)
+	var bodies [][]byte
+	err := c.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP,
+		func(w *writer) { w.text(unix.NFTA_RULE_TABLE, t.Name) },
+		func(typ uint16, body []byte) {
+			if typ == unix.NFT_MSG_NEWRULE {
+				bodies = append(bodies, slices.Clone(body))
+			}
+		})
+	if err != nil {
+		return err
+	}
+	chains := make(map[string]*sets.Chain, len(t.Chains))
+	for i := range t.Chains {
+		chains[t.Chains[i].Name] = &t.Chains[i]
+	}
+	var failed error
+	for _, body := range bodies {
+		name, r := decodeRule(body, interval, func(l *lookup) {
+			if s := anonymous[l.set]; s != nil {
+				failed = errors.Join(failed, c.fill(t.Name, l, s))
+			}
+		})
+		if chains[name] == nil {
+			return errChanged
+		}
+		chains[name].Rules = append(chains[name].Rules, r)
+	}
+	return failed
+}
+
+// fill puts the values of an anonymous set in the look-up that refers to it. A set
+// of ranges or of several fields stays a name, so that the rule is unknown.
+func (c *Conn) fill(table string, l *lookup, s *readSet) error {
+	if s.Interval || s.Verdicts || s.size == 0 || s.size > 16 {
+		return nil
+	}
+	plain := sets.Set{Name: s.Name}
+	elements, err := c.readElements(table, &plain)
+	if err != nil {
+		return fmt.Errorf("set %s: %w", s.Name, err)
+	}
+	keys := make([]string, len(elements))
+	for i, e := range elements {
+		keys[i] = string(e.Key)
+	}
+	slices.Sort(keys)
+	l.set, l.size, l.typ, l.values = "", int(s.size), s.typ, strings.Join(keys, "")
+	return nil
+}
+
+func intervals(all []sets.Set) isInterval {
+	return func(name string) bool {
+		i := slices.IndexFunc(all, func(s sets.Set) bool { return s.Name == name })
+		return i >= 0 && all[i].Interval
+	}
+}

@@ -1,0 +1,386 @@
+package nftables
+
+import (
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+)
+
+// anonymous numbers the sets of one batch, by which rules refer to anonymous sets
+// before the kernel has named them.
+type anonymous struct{ last uint32 }
+
+func (a *anonymous) next() uint32 {
+	a.last++
+	return a.last
+}
+
+// isRanges reports whether the kernel holds ranges of a set as pairs of elements:
+// it does for keys of one field.
+func isRanges(s *sets.Set) bool { return s.Interval && len(s.Key) == 1 }
+
+// set appends the attributes of NFT_MSG_NEWSET.
+func (w *writer) set(table string, s *sets.Set, id uint32) {
+	flags := uint32(0)
+	if s.Interval {
+		flags |= unix.NFT_SET_INTERVAL
+		if len(s.Key) > 1 {
+			flags |= nftSetConcat
+		}
+	}
+	if s.Dynamic {
+		flags |= unix.NFT_SET_EVAL
+	}
+	if s.Timeout != 0 {
+		flags |= unix.NFT_SET_TIMEOUT
+	}
+	if s.Verdicts {
+		flags |= unix.NFT_SET_MAP
+	}
+	w.text(unix.NFTA_SET_TABLE, table)
+	w.text(unix.NFTA_SET_NAME, s.Name)
+	w.u32(unix.NFTA_SET_FLAGS, flags)
+	w.u32(unix.NFTA_SET_KEY_TYPE, keyType(s.Key))
+	w.u32(unix.NFTA_SET_KEY_LEN, keyLen(s.Key))
+	w.u32(unix.NFTA_SET_ID, id)
+	if s.Verdicts {
+		w.u32(unix.NFTA_SET_DATA_TYPE, verdictType)
+	}
+	if s.Timeout != 0 {
+		w.u64(unix.NFTA_SET_TIMEOUT, uint64(s.Timeout.Milliseconds()))
+	}
+	w.setDesc(s)
+	if s.Counter {
+		w.counterExpr(nftaSetExpr, sets.Count{})
+	}
+	w.bytes(unix.NFTA_SET_USERDATA, setUdata(s))
+}
+
+// setDesc appends the size, and for the kernel's trees over several fields the
+// size of each.
+func (w *writer) setDesc(s *sets.Set) {
+	fields := s.Interval && len(s.Key) > 1
+	if s.Size == 0 && !fields {
+		return
+	}
+	desc := w.nest(unix.NFTA_SET_DESC)
+	if s.Size != 0 {
+		w.u32(unix.NFTA_SET_DESC_SIZE, s.Size)
+	}
+	if fields {
+		list := w.nest(nftaSetDescConcat)
+		for _, f := range s.Key {
+			item := w.nest(unix.NFTA_LIST_ELEM)
+			w.u32(nftaSetFieldLen, uint32(f.Type().Size()))
+			w.end(item)
+		}
+		w.end(list)
+	}
+	w.end(desc)
+}
+
+// keyLen is the size of keys as the kernel is told: a single value is not padded.
+func keyLen(fields []sets.Field) uint32 {
+	if len(fields) == 1 {
+		return uint32(fields[0].Type().Size())
+	}
+	return uint32(sets.KeySize(fields))
+}
+
+// anonymousSet appends the attributes of NFT_MSG_NEWSET of a set that belongs to
+// one rule.
+func (w *writer) anonymousSet(table string, l lookup, id uint32) {
+	w.text(unix.NFTA_SET_TABLE, table)
+	w.text(unix.NFTA_SET_NAME, anonymousSetTemplate)
+	w.u32(unix.NFTA_SET_FLAGS, unix.NFT_SET_ANONYMOUS|unix.NFT_SET_CONSTANT)
+	w.u32(unix.NFTA_SET_KEY_TYPE, l.typ)
+	w.u32(unix.NFTA_SET_KEY_LEN, uint32(l.size))
+	w.u32(unix.NFTA_SET_ID, id)
+	desc := w.nest(unix.NFTA_SET_DESC)
+	w.u32(unix.NFTA_SET_DESC_SIZE, uint32(len(l.values)/l.size))
+	w.end(desc)
+	w.bytes(unix.NFTA_SET_USERDATA, appendUdata32(nil, udataSetKeyOrder, l.order))
+}
+
+// anonymousElements appends the attributes of NFT_MSG_NEWSETELEM of the same set.
+func (w *writer) anonymousElements(table string, l lookup, id uint32) {
+	w.text(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+	w.text(unix.NFTA_SET_ELEM_LIST_SET, anonymousSetTemplate)
+	w.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, id)
+	list := w.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+	for b := l.values; len(b) >= l.size; b = b[l.size:] {
+		item := w.nest(unix.NFTA_LIST_ELEM)
+		w.data(unix.NFTA_SET_ELEM_KEY, b[:l.size])
+		w.end(item)
+	}
+	w.end(list)
+}
+
+// element appends an element to a list of elements: one entry, or the two ends of
+// a range in a set of one field. To delete it only the key matters.
+func (w *writer) element(s *sets.Set, e *sets.Element, add bool) {
+	item := w.nest(unix.NFTA_LIST_ELEM)
+	w.key(unix.NFTA_SET_ELEM_KEY, s, e.Key)
+	if s.Interval && !isRanges(s) {
+		w.key(nftaSetElemKeyEnd, s, e.Last)
+	}
+	if add {
+		w.elementData(s, e)
+	}
+	w.end(item)
+	if !isRanges(s) {
+		return
+	}
+	if end, ok := after(e.Last, s.Key[0].Type().Size()); ok {
+		item := w.nest(unix.NFTA_LIST_ELEM)
+		w.u32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
+		w.key(unix.NFTA_SET_ELEM_KEY, s, end)
+		w.end(item)
+	}
+}
+
+func (w *writer) elementData(s *sets.Set, e *sets.Element) {
+	if s.Verdicts {
+		w.verdict(unix.NFTA_SET_ELEM_DATA, verdictOf(e.Verdict))
+	}
+	if s.Counter && e.Count != (sets.Count{}) {
+		w.counterExpr(unix.NFTA_SET_ELEM_EXPR, e.Count)
+	}
+	if e.Comment != "" {
+		w.bytes(nftaSetElemUserdata, commentUdata(udataComment, e.Comment))
+	}
+}
+
+// key appends a key in the kernel's byte order. In sets of intervals that is the
+// network's; in others it is that of the registers.
+func (w *writer) key(typ uint16, s *sets.Set, k sets.Key) {
+	n := w.nest(typ)
+	start := len(w.b) + attrHeader
+	w.bytes(unix.NFTA_DATA_VALUE, []byte(k)[:min(len(k), int(keyLen(s.Key)))])
+	w.end(n)
+	swapKey(s, w.b[start:])
+}
+
+// swapKey turns the values of a key from the network's byte order to the kernel's,
+// or back.
+func swapKey(s *sets.Set, b []byte) {
+	if !littleEndian || s.Interval {
+		return
+	}
+	for _, f := range s.Key {
+		size := f.Type().Size()
+		if f.Type().HostOrder() && len(b) >= size {
+			slices.Reverse(b[:size])
+		}
+		b = b[min(len(b), sets.Pad(size)):]
+	}
+}
+
+// after returns the key behind a key whose value has a size, and reports false if
+// it is the last.
+func after(k sets.Key, size int) (sets.Key, bool) {
+	b := []byte(k)
+	for i := min(size, len(b)) - 1; i >= 0; i-- {
+		if b[i]++; b[i] != 0 {
+			return sets.Key(b), true
+		}
+	}
+	return k, false
+}
+
+// before returns the key in front of a key whose value has a size.
+func before(k sets.Key, size int) sets.Key {
+	b := []byte(k)
+	for i := min(size, len(b)) - 1; i >= 0; i-- {
+		if b[i]--; b[i] != 0xff {
+			break
+		}
+	}
+	return sets.Key(b)
+}
+
+// readSet is a set as it was read, with what the model of it does not hold.
+type readSet struct {
+	sets.Set
+	anonymous bool
+	typ, size uint32
+}
+
+// decodeSet reads the attributes of a set. A set that this package would not write
+// has no fields, so that it equals no wanted one.
+func decodeSet(b []byte) readSet {
+	var s readSet
+	var flags, dataType uint32
+	var user []byte
+	odd := false
+	for a := range attrs(b) {
+		switch a.typ {
+		case unix.NFTA_SET_NAME:
+			s.Name = a.text()
+		case unix.NFTA_SET_FLAGS:
+			flags = a.u32()
+		case unix.NFTA_SET_KEY_TYPE:
+			s.typ = a.u32()
+		case unix.NFTA_SET_KEY_LEN:
+			s.size = a.u32()
+		case unix.NFTA_SET_DATA_TYPE:
+			dataType = a.u32()
+		case unix.NFTA_SET_TIMEOUT:
+			s.Timeout = milliseconds(a.u64())
+		case unix.NFTA_SET_DESC:
+			for d := range attrs(a.value) {
+				if d.typ == unix.NFTA_SET_DESC_SIZE {
+					s.Size = d.u32()
+				}
+			}
+		case nftaSetExpr:
+			name := exprName(a.value)
+			s.Counter = name == "counter"
+			odd = odd || name != "counter"
+		case nftaSetExpressions, unix.NFTA_SET_OBJ_TYPE, unix.NFTA_SET_GC_INTERVAL:
+			odd = true
+		case unix.NFTA_SET_USERDATA:
+			user = a.value
+		}
+	}
+	const known = unix.NFT_SET_ANONYMOUS | unix.NFT_SET_CONSTANT | unix.NFT_SET_INTERVAL | unix.NFT_SET_MAP | unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL | nftSetConcat
+	s.anonymous = flags&unix.NFT_SET_ANONYMOUS != 0
+	s.Interval = flags&unix.NFT_SET_INTERVAL != 0
+	s.Dynamic = flags&unix.NFT_SET_EVAL != 0
+	s.Verdicts = flags&unix.NFT_SET_MAP != 0 && dataType == verdictType
+	s.Comment = readComment(user, udataSetComment)
+	odd = odd || flags&^known != 0 || flags&unix.NFT_SET_MAP != 0 && !s.Verdicts ||
+		!s.anonymous && flags&unix.NFT_SET_CONSTANT != 0
+	key, ok := readKey(user, s.typ, s.size)
+	if ok && !odd && keyLen(key) == s.size {
+		s.Key = key
+	}
+	return s
+}
+
+func exprName(b []byte) string {
+	for a := range attrs(b) {
+		if a.typ == unix.NFTA_EXPR_NAME {
+			return a.text()
+		}
+	}
+	return ""
+}
+
+func milliseconds(n uint64) time.Duration {
+	return time.Duration(min(n, uint64(maxTimeout/time.Millisecond))) * time.Millisecond
+}
+
+// readElement is an element as it was read.
+type readElement struct {
+	sets.Element
+	end bool // the end of a range in a set of one field
+}
+
+// decodeElements reads the elements of one message.
+func decodeElements(s *sets.Set, b []byte, each func(readElement)) {
+	for a := range attrs(b) {
+		if a.typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+			continue
+		}
+		for item := range attrs(a.value) {
+			each(decodeElement(s, item.value))
+		}
+	}
+}
+
+func decodeElement(s *sets.Set, b []byte) readElement {
+	var e readElement
+	for a := range attrs(b) {
+		switch a.typ {
+		case unix.NFTA_SET_ELEM_KEY:
+			e.Key = decodeKey(s, a)
+		case nftaSetElemKeyEnd:
+			e.Last = decodeKey(s, a)
+		case unix.NFTA_SET_ELEM_FLAGS:
+			e.end = a.u32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		case unix.NFTA_SET_ELEM_DATA:
+			v, _ := liftVerdict(decodeVerdict(a))
+			e.Verdict = v
+		case unix.NFTA_SET_ELEM_EXPIRATION:
+			e.Expires = milliseconds(a.u64())
+		case nftaSetElemUserdata:
+			e.Comment = readComment(a.value, udataComment)
+		case unix.NFTA_SET_ELEM_EXPR:
+			for x := range attrs(a.value) {
+				if x.typ == unix.NFTA_EXPR_DATA {
+					e.Count = decodeCount(x.value)
+				}
+			}
+		}
+	}
+	return e
+}
+
+func decodeKey(s *sets.Set, a attr) sets.Key {
+	for d := range attrs(a.value) {
+		if d.typ != unix.NFTA_DATA_VALUE {
+			continue
+		}
+		var room [64]byte
+		n := copy(room[:], d.value)
+		if size := sets.KeySize(s.Key); size <= len(room) && n < size {
+			n = size
+		}
+		swapKey(s, room[:n])
+		return sets.Key(room[:n])
+	}
+	return ""
+}
+
+// gather puts the elements of a set in order, and for one of ranges joins the ends
+// to their beginnings.
+func gather(s *sets.Set, read []readElement) []sets.Element {
+	if !isRanges(s) {
+		out := make([]sets.Element, len(read))
+		for i, e := range read {
+			out[i] = e.Element
+			if s.Interval && e.Last == "" {
+				out[i].Last = e.Key
+			}
+		}
+		slices.SortFunc(out, sets.Element.Compare)
+		return out
+	}
+	size := s.Key[0].Type().Size()
+	slices.SortFunc(read, func(a, b readElement) int {
+		if a.Key == b.Key && a.end != b.end {
+			if a.end {
+				return -1
+			}
+			return 1
+		}
+		return a.Compare(b.Element)
+	})
+	var out []sets.Element
+	open := false
+	for _, e := range read {
+		switch {
+		case !e.end && e.Last != "":
+			out, open = append(out, e.Element), false
+		case !e.end:
+			out, open = append(out, e.Element), true
+			out[len(out)-1].Last = lastKey(size)
+		case open:
+			out[len(out)-1].Last, open = before(e.Key, size), false
+		}
+	}
+	return out
+}
+
+// lastKey is the greatest key of one value.
+func lastKey(size int) sets.Key {
+	b := make([]byte, sets.Pad(size))
+	for i := range size {
+		b[i] = 0xff
+	}
+	return sets.Key(b)
+}

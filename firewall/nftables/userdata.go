@@ -1,0 +1,184 @@
+package nftables
+
+import (
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+)
+
+// Userdata is a list of types, lengths and values of one byte each for the first
+// two. The kernel keeps it for the nft program, which prints comments from it and
+// the fields of a set's key.
+
+func appendUdata(b []byte, typ uint8, value []byte) []byte {
+	return append(append(b, typ, uint8(len(value))), value...)
+}
+
+func appendUdata32(b []byte, typ uint8, n uint32) []byte {
+	return appendUdata(b, typ, native.AppendUint32(nil, n))
+}
+
+// comment returns a comment as userdata, nil for none.
+func commentUdata(typ uint8, comment string) []byte {
+	if comment == "" {
+		return nil
+	}
+	return appendUdata(nil, typ, append([]byte(comment), 0))
+}
+
+// udata calls each with every entry. One that is cut short ends it.
+func udata(b []byte, each func(typ uint8, value []byte)) {
+	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
+		each(b[0], b[2:2+int(b[1])])
+		b = b[2+int(b[1]):]
+	}
+}
+
+func readComment(b []byte, typ uint8) (comment string) {
+	udata(b, func(t uint8, value []byte) {
+		if t == typ {
+			comment = attr{value: value}.text()
+		}
+	})
+	return comment
+}
+
+// setUdata returns what nft needs to print a set: the fields of its key in place
+// of plain types, and its comment.
+func setUdata(s *sets.Set) []byte {
+	keyOrder := uint32(0)
+	if len(s.Key) == 1 {
+		keyOrder = order(s.Key[0].Type())
+	}
+	b := appendUdata32(nil, udataSetKeyOrder, keyOrder)
+	if s.Verdicts {
+		b = appendUdata32(b, udataSetDataOrder, 0)
+	}
+	if key := keyUdata(s.Key); key != nil {
+		b = appendUdata(b, udataSetKeyType, key)
+	}
+	if s.Verdicts {
+		data := appendUdata(appendUdata32(nil, udataExprKind, exprVerdict), udataExprData, nil)
+		b = appendUdata(b, udataSetDataType, data)
+	}
+	return append(b, commentUdata(udataSetComment, s.Comment)...)
+}
+
+// keyUdata returns the fields of a key.
+func keyUdata(fields []sets.Field) []byte {
+	if len(fields) == 1 {
+		return fieldUdata(fields[0])
+	}
+	var all []byte
+	for i, f := range fields {
+		all = appendUdata(all, uint8(i), fieldUdata(f))
+	}
+	if len(all) > 200 { // the length has one byte, and all that is around counts
+		return nil
+	}
+	return appendUdata(appendUdata32(nil, udataExprKind, exprConcat), udataExprData, all)
+}
+
+func fieldUdata(f sets.Field) []byte {
+	kind := uint32(0)
+	var body []byte
+	if d, ok := descs[f.Kind]; ok {
+		kind = exprPayload
+		body = appendUdata32(appendUdata32(nil, 0, d.header), 1, d.field)
+	} else {
+		switch e := load(f, 0).(type) {
+		case metaLoad:
+			kind = exprMeta
+			body = appendUdata32(nil, 0, e.key)
+		case ctLoad:
+			kind = exprCt
+			dir := ^uint32(0)
+			if e.hasDir {
+				dir = uint32(e.dir)
+			}
+			body = appendUdata32(appendUdata32(nil, 0, e.key), 1, dir)
+		case xfrmLoad:
+			kind = exprXfrm
+			body = appendUdata32(appendUdata32(appendUdata32(nil, 0, e.key), 1, e.spnum), 2, uint32(e.dir))
+		case fibLoad:
+			kind = exprFib
+			body = appendUdata32(appendUdata32(nil, 0, e.result), 1, e.flags)
+		}
+	}
+	return appendUdata(appendUdata32(nil, udataExprKind, kind), udataExprData, body)
+}
+
+// readKey returns the fields of a key. It reports false if they are not those of
+// a type and a size that the kernel knows of.
+func readKey(b []byte, typ, size uint32) ([]sets.Field, bool) {
+	var fields []sets.Field
+	ok := true
+	udata(b, func(t uint8, value []byte) {
+		if t != udataSetKeyType {
+			return
+		}
+		kind, body := exprUdata(value)
+		if kind != exprConcat {
+			f, known := readField(kind, body)
+			fields, ok = []sets.Field{f}, ok && known
+			return
+		}
+		udata(body, func(_ uint8, value []byte) {
+			f, known := readField(exprUdata(value))
+			fields, ok = append(fields, f), ok && known
+		})
+	})
+	return fields, ok && keyType(fields) == typ && uint32(sets.KeySize(fields)) >= size && len(fields) > 0
+}
+
+func exprUdata(b []byte) (kind uint32, body []byte) {
+	udata(b, func(t uint8, value []byte) {
+		switch {
+		case t == udataExprKind && len(value) == 4:
+			kind = native.Uint32(value)
+		case t == udataExprData:
+			body = value
+		}
+	})
+	return kind, body
+}
+
+func readField(kind uint32, body []byte) (sets.Field, bool) {
+	var n [3]uint32
+	udata(body, func(t uint8, value []byte) {
+		if int(t) < len(n) && len(value) == 4 {
+			n[t] = native.Uint32(value)
+		}
+	})
+	var e expr
+	switch kind {
+	case exprPayload:
+		for k, d := range descs {
+			if d == (desc{n[0], n[1]}) {
+				return sets.F(k), true
+			}
+		}
+		return sets.Field{}, false
+	case exprMeta:
+		e = metaLoad{register(0), n[0]}
+	case exprCt:
+		e = ctLoad{register(0), n[0], n[1] != ^uint32(0), uint8(n[1])}
+		if n[1] == ^uint32(0) {
+			e = ctLoad{dreg: register(0), key: n[0]}
+		}
+	case exprXfrm:
+		e = xfrmLoad{register(0), n[0], uint8(n[2]), n[1]}
+	case exprFib:
+		e = fibLoad{register(0), n[0], n[1]}
+	default:
+		return sets.Field{}, false
+	}
+	return loaded(e, 0, 0)
+}
+
+// keyType returns the datatype of a key as libnftables numbers it.
+func keyType(fields []sets.Field) uint32 {
+	var typ uint32
+	for _, f := range fields {
+		typ = typ<<typeBits | datatypes[f.Type()]
+	}
+	return typ
+}
