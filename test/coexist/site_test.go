@@ -258,7 +258,7 @@ func mends(text string) map[string][]string {
 		case !strings.HasPrefix(line, " "):
 			_, finding, _ = strings.Cut(line, ": ")
 		default:
-			mending = mending || strings.HasPrefix(line, "  mend    ")
+			mending = mending || strings.HasPrefix(line, "  fix     ")
 			if mending && !strings.HasPrefix(line[10:], "#") {
 				found[finding] = append(found[finding], line[10:])
 			}

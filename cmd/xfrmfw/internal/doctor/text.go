@@ -61,10 +61,10 @@ func (r Report) WriteText(w io.Writer) error {
 	for _, f := range r.Findings {
 		counts[f.Severity]++
 		b.WriteString(string(f.Severity) + ": " + text.Visible(f.Seen) + " [" + f.Check + "]\n")
-		for _, line := range text.Wrap(textWidth, "  breaks  ", text.Visible(f.Breaks)) {
+		for _, line := range text.Wrap(textWidth, "  effect  ", text.Visible(f.Breaks)) {
 			b.WriteString(line + "\n")
 		}
-		label := "  mend    "
+		label := "  fix     "
 		for _, line := range f.Mend {
 			b.WriteString(label + text.Visible(line) + "\n")
 			label = strings.Repeat(" ", len(label))
@@ -74,7 +74,7 @@ func (r Report) WriteText(w io.Writer) error {
 	if len(r.Findings) == 0 {
 		fmt.Fprintf(&b, "no findings: looked for %d kinds\n", r.Checks)
 	} else {
-		fmt.Fprintf(&b, "%s: %s, %s, %s\n", text.Count(len(r.Findings), "finding"),
+		fmt.Fprintf(&b, "%s: %s, %s, %s. Explained in: man xfrmfw-doctor\n", text.Count(len(r.Findings), "finding"),
 			text.Count(counts[Error], "error"), text.Count(counts[Warning], "warning"), text.Count(counts[Note], "note"))
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {

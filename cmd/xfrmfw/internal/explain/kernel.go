@@ -197,13 +197,13 @@ func (j judgement) effect(inbound bool, hasPath bool) string {
 	case j.refused:
 		return fmt.Sprintf("the kernel drops it (%s)", j.counter)
 	case j.stateless:
-		return "no state for it: the kernel asks the IKE daemon for one and drops it (" + noStates + ")"
+		return "no SA: the kernel asks the IKE daemon for one and drops the packet (" + noStates + ")"
 	case len(j.ahead) > 0:
 		return "will be encrypted"
 	case inbound && j.found && hasPath:
-		return "came as it asks"
+		return "satisfied by its SA"
 	case inbound:
 		return "passes the kernel's check"
 	}
-	return "leaves in clear"
+	return "sent without IPsec"
 }

@@ -8,11 +8,19 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
-// WriteText writes the explanation for a person to read: the packet, the
-// policies, a line for each rule that says something, and the verdict.
+// WriteText writes the explanation for a person to read: the verdict, the packet,
+// the policies, and a line for each rule that decides something.
 func (e Explanation) WriteText(w io.Writer) error {
 	var b strings.Builder
 	line := func(title, text string) { fmt.Fprintf(&b, "%-8s %s\n", title, text) }
+	verdict := func(v Verdict) {
+		action := strings.ToUpper(string(v.Action))
+		if v.Action == Returned {
+			action = "LEFT TO YOUR FIREWALL"
+		}
+		fmt.Fprintf(&b, "%s  %s\n\n", action, v.Text)
+	}
+	verdict(e.Verdict)
 	line("packet", e.Packet.String())
 	if len(e.Packet.Assumed) > 0 {
 		line("", "assumed: "+strings.Join(e.Packet.Assumed, "; "))
@@ -28,15 +36,13 @@ func (e Explanation) WriteText(w io.Writer) error {
 		line("tunnel", e.Tunnel.String())
 	}
 	writeSteps(&b, "rules", e.Steps)
-	verdict := strings.ToUpper(string(e.Verdict.Action))
-	line("verdict", verdict+": "+e.Verdict.Text)
 	if e.Live != nil {
-		b.WriteString("\nThe live rules are not those: xfrmfw check names the differences, xfrmfw apply mends them. As they stand:\n")
+		b.WriteString("\nThe live rules differ: xfrmfw check names the differences. Repair with: xfrmfw apply. With the live rules:\n\n")
+		verdict(*e.Live)
 		writeSteps(&b, "rules", e.LiveSteps)
 		for _, odd := range e.OddRules {
-			line("odd", odd+" (not one of the wanted rules; what it does is not judged)")
+			line("odd", odd+" (not one of the wanted rules, and not judged)")
 		}
-		line("verdict", strings.ToUpper(string(e.Live.Action))+": "+e.Live.Text)
 	}
 	for _, text := range e.Warnings {
 		line("warning", text)
@@ -65,7 +71,7 @@ func (p Packet) String() string {
 	if p.Way != string(fromHost) {
 		b.WriteString(", in by " + p.In)
 		if p.Reqid != nil {
-			fmt.Fprintf(&b, ", out of a state with reqid %d", *p.Reqid)
+			fmt.Fprintf(&b, ", decrypted by an SA with reqid %d", *p.Reqid)
 		} else if p.Proto != "esp" && p.Proto != "ah" {
 			b.WriteString(", in clear")
 		}
@@ -95,7 +101,7 @@ func (e Explanation) policy(p Policy) string {
 	text := fmt.Sprintf("%-3s ", p.Dir)
 	switch p.Action {
 	case "none":
-		return text + "no policy claims it: " + p.Effect
+		return text + "none: " + p.Effect
 	case "protect":
 		text += fmt.Sprintf("%s priority %d, reqid %d", p.Selector, p.Priority, p.Reqid)
 	default:
@@ -121,7 +127,7 @@ func (t Tunnel) String() string {
 // only lead on are part of the way there, which one hook has once.
 func writeSteps(b *strings.Builder, title string, steps []Step) {
 	if len(steps) == 0 {
-		fmt.Fprintf(b, "%-8s none of ours is met\n", title)
+		fmt.Fprintf(b, "%-8s no rule of xfrmfw matches\n", title)
 		return
 	}
 	hook := ""
@@ -140,7 +146,7 @@ func writeSteps(b *strings.Builder, title string, steps []Step) {
 
 func unreached(s Step) string {
 	if s.Unreached {
-		return "  (not reached: the kernel has dropped it)"
+		return "  (not reached: the kernel drops the packet first)"
 	}
 	return ""
 }

@@ -135,7 +135,7 @@ func (k *walker) pass(table firewall.Table, hook string) bool {
 
 // policy notes what the kernel decides, where the packet arrives there.
 func (k *walker) policy(d xfrm.Dir, j judgement, arrives bool) {
-	effect := "not asked: the packet is dropped before"
+	effect := "not reached: a rule drops the packet first"
 	if arrives {
 		effect = j.effect(d != xfrm.Out, len(k.packet.Path) > 0)
 	}

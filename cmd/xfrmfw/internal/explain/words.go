@@ -11,27 +11,27 @@ import (
 func reason(name firewall.Purpose, number string) string {
 	switch name {
 	case firewall.PurposeVerified:
-		return "it came out of the tunnel, between its selectors, and TAG confirms it"
+		return "decrypted, between the tunnel's selectors, and confirmed by TAG"
 	case firewall.PurposeRelated:
 		return "an ICMP error out of the tunnel, about one of its flows"
 	case firewall.PurposeIPComp:
-		return "it carries a small packet of a tunnel with IPComp"
+		return "a small packet of a tunnel with IPComp"
 	case firewall.PurposePolicyOnly:
-		return "it came out of the tunnel, between its selectors; no TAG can be had there"
+		return "decrypted, between the tunnel's selectors; TAG cannot be had there"
 	case firewall.PurposeUnconfirmed:
-		return "it came out of the tunnel, between its selectors, but without TAG, which could be had"
+		return "decrypted, between the tunnel's selectors, but without TAG, which could be had"
 	case firewall.PurposeOverlay:
-		return "it came out of a device that unwraps what the tunnel protects"
+		return "from a device that unwraps packets of the tunnel"
 	case firewall.PurposeStray:
-		return "it carries our bits without being evidence; they are cleared"
+		return "it carries the bits of xfrmfw without evidence; they are cleared"
 	case firewall.PurposeSpoof:
 		return "cleartext from a tunnel's remote to its local selector"
 	case firewall.PurposeInject:
-		return "a stranger's packet that the gateway would encrypt: its source does not live behind that interface"
+		return "a stranger's packet that the gateway would encrypt: that interface does not lead to its source"
 	case firewall.PurposeCrossed:
-		return "it came out of a tunnel that does not own its addresses"
+		return "decrypted, with addresses outside the selectors of its tunnel"
 	case firewall.PurposeUnknown:
-		return "it came out of a state that no tunnel has"
+		return "decrypted by an SA of no tunnel"
 	case firewall.PurposeLeak, firewall.PurposeReject:
 		switch number {
 		case "8b":
@@ -39,23 +39,23 @@ func reason(name firewall.Purpose, number string) string {
 		case "8c":
 			return "an ICMP error that quotes a tunnel's packet, in clear"
 		}
-		return "it belongs into a tunnel and would leave in clear"
+		return "traffic of a tunnel that would leave in clear"
 	case firewall.PurposeStranger:
 		return "a new flow of a stranger into a tunnel that takes any source"
 	case firewall.PurposeRestricted:
-		return "the tunnel's in:, out: or remote: does not let it through"
+		return "in, out or remote of the tunnel does not allow it"
 	case firewall.PurposeLockdown:
-		return "it comes from outside, and lockdown does not let it in"
+		return "from outside, and lockdown does not allow it"
 	case firewall.PurposeAcceptIn:
 		return "it is verified"
 	case firewall.PurposeAcceptOut:
 		return "it goes into a tunnel"
 	case firewall.PurposeOpen:
-		return "IKE, ESP and AH may come and go"
+		return "IKE, ESP and AH are accepted"
 	case firewall.PurposeService:
-		return "lockdown lets it in"
+		return "lockdown allows it"
 	}
-	return "nothing of a tunnel"
+	return "no tunnel is concerned"
 }
 
 // words is the verdict as one or two sentences.
@@ -70,31 +70,30 @@ func (v Verdict) words(k walker, p passage, live firewall.Save, isLive bool) str
 	what += ": " + reason(v.Name, v.Case)
 	switch {
 	case v.By == Kernel && v.Counter == noStates:
-		return "dropped by the kernel, which finds no state for it (" + noStates + ") and asks the IKE daemon for one: the tunnel is down"
+		return "dropped by the kernel (" + noStates + "): the tunnel is down, and the kernel asks the IKE daemon for an SA"
 	case v.By == Kernel && v.Case == "9":
 		return fmt.Sprintf("dropped by the kernel (%s)", v.Counter)
 	case v.By == Kernel:
 		return fmt.Sprintf("dropped by the kernel (%s); for xfrmfw %s", v.Counter, what)
 	case v.Action == Accepted && v.Name == firewall.PurposeOpen && p.way == toHost:
-		return fmt.Sprintf("accepted in %s %s, %s; what comes out of it is judged by itself (--reqid, --tag)", k.at.table, k.at.chain, what)
+		return fmt.Sprintf("%s; accepted in %s %s. The decrypted packet is judged by itself (--reqid, --tag)", what, k.at.table, k.at.chain)
 	case v.Action == Accepted:
-		return fmt.Sprintf("accepted in %s %s, %s", k.at.table, k.at.chain, what)
+		return fmt.Sprintf("%s; accepted in %s %s", what, k.at.table, k.at.chain)
 	case v.Action == Dropped:
-		return fmt.Sprintf("dropped in %s %s, %s", k.at.table, k.at.chain, what)
+		return fmt.Sprintf("%s; dropped in %s %s", what, k.at.table, k.at.chain)
 	case v.Action == Rejected:
-		return fmt.Sprintf("rejected in %s %s, %s", k.at.table, k.at.chain, what)
+		return fmt.Sprintf("%s; rejected in %s %s", what, k.at.table, k.at.chain)
 	}
-	returned := "returned to the rest of the firewall, " + what
 	if !isLive {
-		return returned
+		return what
 	}
 	rest := firewall.RestOf(live, k.at.table, k.at.chain)
 	if rest.Policy == "" {
 		rest.Policy = "ACCEPT"
 	}
-	others := text.Count(rest.After, "rule")
-	if rest.After == 0 {
-		others = "no rules"
+	others := "no other rules"
+	if rest.After > 0 {
+		others = text.Count(rest.After, "other rule")
 	}
-	return fmt.Sprintf("%s; there, %s of others in %s %s, then its policy %s", returned, others, k.at.table, k.at.chain, rest.Policy)
+	return fmt.Sprintf("%s; %s %s has %s, then its policy %s", what, k.at.table, k.at.chain, others, rest.Policy)
 }
