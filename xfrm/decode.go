@@ -3,6 +3,7 @@ package xfrm
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Decoder turns the netlink messages of XFRM dumps into states and policies of
@@ -18,6 +19,9 @@ type Decoder struct {
 	// templates is the unused rest of the current chunk.
 	templates []Template
 	chunk     int
+	// newer is the first attribute of the current message that no kernel known
+	// to this package has.
+	newer uint16
 }
 
 const (
@@ -36,28 +40,48 @@ var ErrNotObject = errors.New("not a state or a policy")
 //
 // A message that is cut short, breaks the kernel's own rules or has a meaning
 // that this package does not know leaves an entry in s.Skipped instead, and no
-// error: whoever makes rules of s has to look there. Attributes of unknown type
-// are ignored. Any other message type gives ErrNotObject.
+// error: whoever makes rules of s has to look there. An attribute of a newer
+// kernel leaves one entry for all objects that have it, which are decoded
+// without it. Any other message type gives ErrNotObject.
 func (d *Decoder) Decode(s *Snapshot, typ uint16, body []byte) error {
 	switch typ {
 	case msgNewSA, msgUpdSA:
 		s.States = append(s.States, State{})
 		last := len(s.States) - 1
+		d.newer = 0
 		if err := d.state(&s.States[last], body); err != nil {
 			s.States = s.States[:last]
 			s.Skip(stateName(body), err.Error())
 		}
+		s.skipNewer("states", d.newer)
 	case msgNewPolicy, msgUpdPolicy:
 		s.Policies = append(s.Policies, Policy{})
 		last := len(s.Policies) - 1
+		d.newer = 0
 		if err := d.policy(&s.Policies[last], body); err != nil {
 			s.Policies = s.Policies[:last]
 			s.Skip(policyName(body), err.Error())
 		}
+		s.skipNewer("policies", d.newer)
 	default:
 		return fmt.Errorf("decode message of type %#x: %w", typ, ErrNotObject)
 	}
 	return nil
+}
+
+// skipNewer notes once that objects have an attribute of a kernel newer than
+// the package; 0 is none.
+func (s *Snapshot) skipNewer(objects string, attribute uint16) {
+	if attribute == 0 {
+		return
+	}
+	newer := Ignored{
+		Object: fmt.Sprintf("attribute %d of %s", attribute, objects),
+		Reason: "it is of a newer kernel than this release knows, so its meaning is left out",
+	}
+	if !slices.Contains(s.Skipped, newer) {
+		s.Skip(newer.Object, newer.Reason)
+	}
 }
 
 // Skip notes that an object is not in the snapshot. The list is bounded: after

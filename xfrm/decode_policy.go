@@ -42,7 +42,7 @@ func (d *Decoder) policy(p *Policy, b []byte) error {
 	if p.Action > Block {
 		return fmt.Errorf("action %d is not known", p.Action)
 	}
-	return attrs(b[policySize:], func(typ uint16, v []byte) error {
+	return d.attrs(b[policySize:], func(typ uint16, v []byte) error {
 		if len(v) < policyAttrSize(typ) {
 			return errAttr
 		}
@@ -107,13 +107,17 @@ func template(t *Template, b []byte) error {
 	if err != nil {
 		return err
 	}
+	m, err := mode(b[templateMode])
+	if err != nil {
+		return err
+	}
 	*t = Template{
 		Family:   f,
 		Src:      addr(f, b[templateSrc:templateSrc+16]),
 		Dst:      addr(f, b[0:16]),
 		SPI:      binary.BigEndian.Uint32(b[templateSPI:]),
 		Proto:    Proto(b[templateProto]),
-		Mode:     Mode(b[templateMode]),
+		Mode:     m,
 		Reqid:    native.Uint32(b[templateReqid:]),
 		Optional: b[templateOptional] != 0,
 	}

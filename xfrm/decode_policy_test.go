@@ -81,7 +81,7 @@ func TestDecodePolicy(t *testing.T) {
 		{name: "offload", attrs: [][]byte{attribute(28, int32(3), uint8(4), [3]byte{})}, want: func(p *xfrm.Policy) {
 			p.Offload = xfrm.Offload{Ifindex: 3, Flags: 4}
 		}},
-		{name: "security context and unknown", attrs: [][]byte{attribute(8, "selinux stuff"), attribute(77, "?")}},
+		{name: "security context and newer", attrs: [][]byte{attribute(8, "selinux stuff"), attribute(77, "?")}},
 		{name: "template", attrs: [][]byte{attribute(5, tunnelTemplate())}, want: func(p *xfrm.Policy) {
 			p.Templates = []xfrm.Template{wantTemplate()}
 		}},
@@ -154,6 +154,7 @@ func TestDecodePolicySkips(t *testing.T) {
 		{"seven templates", message(inPolicy(), attribute(5, repeat(tunnelTemplate(), 7)...)), "7 templates"},
 		{"half a template", message(inPolicy(), attribute(5, tunnelTemplate(), uint32(0))), "attribute is cut short"},
 		{"template's family", message(inPolicy(), attribute(5, with(tunnelTemplate(), func(w *wireTemplate) { w.Family = 1 }))), "template 0: address family 1"},
+		{"template's mode", message(inPolicy(), attribute(5, with(tunnelTemplate(), func(w *wireTemplate) { w.Mode = 6 }))), "template 0: mode 6 is not known"},
 		{"mark", message(inPolicy(), attribute(21, uint32(1))), "attribute 21"},
 	}
 	for _, tt := range tests {

@@ -45,7 +45,9 @@ func (d *Decoder) state(x *State, b []byte) error {
 	x.Src = addr(f, b[stateSrc:stateSrc+16])
 	x.SPI = binary.BigEndian.Uint32(b[stateSPI:])
 	x.Proto = Proto(b[stateProto])
-	x.Mode = Mode(b[stateMode])
+	if x.Mode, err = mode(b[stateMode]); err != nil {
+		return err
+	}
 	x.Reqid = native.Uint32(b[stateReqid:])
 	x.Flags = b[stateFlags]
 	x.ESN = x.Flags&flagESN != 0
@@ -85,7 +87,7 @@ func limit(b []byte) uint64 {
 
 func (d *Decoder) stateAttrs(x *State, b []byte) error {
 	setMask := false
-	err := attrs(b, func(typ uint16, v []byte) error {
+	err := d.attrs(b, func(typ uint16, v []byte) error {
 		if len(v) < stateAttrSize(typ) {
 			return errAttr
 		}

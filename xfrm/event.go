@@ -24,7 +24,7 @@ const (
 	PoliciesFlushed              // XFRM_MSG_FLUSHPOLICY
 	StateUsed                    // XFRM_MSG_NEWAE: counters and replay sequence
 	Reported                     // XFRM_MSG_REPORT: a packet that mobile IPv6 refused
-	Migrated                     // XFRM_MSG_MIGRATE: states moved to other addresses
+	Migrated                     // XFRM_MSG_MIGRATE, MIGRATE_STATE: states moved to other addresses, the latter also to another reqid
 	Mapped                       // XFRM_MSG_MAPPING: the peer's NAT changed its port
 	DefaultChanged               // XFRM_MSG_GETDEFAULT: what happens without a policy
 	Events                       // the number of kinds, for a table of counters
@@ -84,7 +84,7 @@ func Classify(typ uint16, body []byte) Event {
 		return StateUsed
 	case msgReport:
 		return Reported
-	case msgMigrate:
+	case msgMigrate, msgMigrateSA:
 		return Migrated
 	case msgMapping:
 		return Mapped

@@ -32,7 +32,8 @@ func TestClassify(t *testing.T) {
 		{0x21, nil, xfrm.Migrated, true},
 		{0x26, nil, xfrm.Mapped, true},
 		{0x28, nil, xfrm.DefaultChanged, true},
-		{0x29, nil, xfrm.Unknown, true},
+		{0x29, nil, xfrm.Migrated, true}, // a single state, since Linux 7.2
+		{0x2a, nil, xfrm.Unknown, true},
 		{0xffff, nil, xfrm.Unknown, true},
 	}
 	seen := make(map[xfrm.Event]bool)

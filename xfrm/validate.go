@@ -19,7 +19,7 @@ import (
 //   - a state's selector is either complete or the zero Selector, which selects
 //     everything; a policy's is complete;
 //   - a port has no bit outside of its mask;
-//   - directions, actions and policy types have one of the named values;
+//   - directions, modes, actions and policy types have one of the named values;
 //   - a policy has at most six templates;
 //   - names of algorithms and link kinds are printable ASCII without spaces;
 //   - names of links are such names too, of at most 15 bytes, without "/" and
@@ -69,6 +69,9 @@ func (x *State) validate() error {
 	if x.Dir > Outbound {
 		return fmt.Errorf("direction %d is not known", x.Dir)
 	}
+	if int(x.Mode) >= len(modeNames) {
+		return fmt.Errorf("mode %d is not known", x.Mode)
+	}
 	for _, name := range [...]string{x.Algs.AEAD, x.Algs.Crypt, x.Algs.Auth, x.Algs.Comp} {
 		if name == "" {
 			continue
@@ -103,6 +106,9 @@ func (p *Policy) validate() error {
 }
 
 func (t Template) validate() error {
+	if int(t.Mode) >= len(modeNames) {
+		return fmt.Errorf("mode %d is not known", t.Mode)
+	}
 	if err := checkFamily(t.Family); err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 
 // The numbers of include/uapi/linux/xfrm.h that the decoder needs. They are
 // written here as the package imports nothing beyond the standard library, and
-// because no library knows them all (the newest are of Linux 6.13).
+// because no library knows them all (the newest are of Linux 7.2).
 
 // Message types (XFRM_MSG_*).
 const (
@@ -29,6 +29,7 @@ const (
 	msgMigrate     = 0x21
 	msgMapping     = 0x26
 	msgGetDefault  = 0x28
+	msgMigrateSA   = 0x29 // XFRM_MSG_MIGRATE_STATE
 )
 
 // Attribute types (XFRMA_*).
@@ -51,6 +52,7 @@ const (
 	attrIfID         = 31
 	attrSADir        = 33
 	attrCPU          = 35
+	lastAttr         = 41 // XFRMA_IPTFS_PKT_SIZE, the last of Linux 7.2
 )
 
 // Sizes of the kernel's structs where they do not depend on the architecture;
@@ -81,7 +83,7 @@ var (
 
 // attrs calls each with every attribute in b, in order. The value is a part of
 // b. It ends with the first error.
-func attrs(b []byte, each func(typ uint16, value []byte) error) error {
+func (d *Decoder) attrs(b []byte, each func(typ uint16, value []byte) error) error {
 	for len(b) > 0 {
 		if len(b) < attrHeaderLen {
 			return errAttr
@@ -91,6 +93,9 @@ func attrs(b []byte, each func(typ uint16, value []byte) error) error {
 			return errAttr
 		}
 		typ := native.Uint16(b[2:]) & attrTypeMask
+		if typ > lastAttr && d.newer == 0 {
+			d.newer = typ
+		}
 		if err := each(typ, b[attrHeaderLen:size]); err != nil {
 			return fmt.Errorf("attribute %d: %w", typ, err)
 		}
@@ -163,6 +168,14 @@ func selector(s *Selector, b []byte) error {
 func port(b []byte) PortMatch {
 	mask := binary.BigEndian.Uint16(b[2:])
 	return PortMatch{Port: binary.BigEndian.Uint16(b) & mask, Mask: mask}
+}
+
+// mode reads a mode. How a newer one encapsulates is not known.
+func mode(b byte) (Mode, error) {
+	if int(b) >= len(modeNames) {
+		return 0, fmt.Errorf("mode %d is not known", b)
+	}
+	return Mode(b), nil
 }
 
 // mark reads a struct xfrm_mark.

@@ -85,6 +85,7 @@ func TestFindings(t *testing.T) {
 		{"states without policies", gateway(func(s *xfrm.Snapshot) { s.Policies = nil }), "states-alone", "^2 states without policies: state 192.0.2.1 -> 192.0.2.2 esp spi 0x1001", "install_policy"},
 		{"no inbound state", gateway(func(s *xfrm.Snapshot) { s.States = s.States[1:] }), "policies-alone", "one direction only", "initiate"},
 		{"no state", gateway(func(s *xfrm.Snapshot) { s.States = nil }), "policies-alone", "^policies without states", "initiate"},
+		{"an attribute of a newer kernel", gateway(func(s *xfrm.Snapshot) { s.Skip("attribute 42 of states", "it is of a newer kernel") }), "ignored", "^the kernel says attribute 42 of states: it is", "newer release"},
 		{"modules", with(func(in *Input) { in.Modules = []string{"xt_policy", "nft_compat"} }), "modules", "the kernel has no xt_policy, nft_compat", "install the modules"},
 		{"a counter that nobody knows", with(func(in *Input) {
 			in.Counters = [2]map[string]uint64{{"XfrmInNew": 1, "XfrmInError": 5}, {"XfrmInNew": 3, "XfrmInError": 5}}

@@ -194,20 +194,29 @@ func offload(in Input) []Finding {
 
 // ignored are objects for which there are no rules, states aside.
 func ignored(in Input) []Finding {
+	var found []Finding
 	var lines []string
 	for _, o := range slices.Concat(in.Set.Ignored, in.Result.Ignored) {
+		if strings.HasPrefix(o.Object, "attribute ") {
+			found = append(found, Finding{
+				Severity: Warning, Seen: "the kernel says " + o.Object + ": " + o.Reason,
+				Breaks: "rules are made as if it were not there, and may hold for more or less than the kernel does",
+				Mend:   []string{"# install a newer release of xfrmfw"},
+			})
+			continue
+		}
 		if !strings.HasPrefix(o.Object, stateObject) && !strings.HasSuffix(o.Object, "socket policies") && !strings.HasSuffix(o.Object, "larval states") {
 			lines = append(lines, o.Object+": "+o.Reason)
 		}
 	}
 	if len(lines) == 0 {
-		return nil
+		return found
 	}
-	return []Finding{{
+	return append(found, Finding{
 		Severity: Warning, Seen: fmt.Sprintf("no rule is made for %s: %s", text.Count(len(lines), "object"), text.FirstOf(lines)),
 		Breaks: "what they protect is neither verified nor guarded",
 		Mend:   []string{"xfrmfw status --verbose    # lists them all, under ignored"},
-	}}
+	})
 }
 
 // compilerWarnings are those that apply prints as well.
