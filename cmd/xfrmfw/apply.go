@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/confirm"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -28,22 +28,36 @@ table is committed as a whole; if one fails, the former rules are put back.
 With nothing to change it runs no iptables-restore and says so.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			confirmed := cmd.Flags().Changed("confirm")
 			switch {
-			case dryRun && cmd.Flags().Changed("confirm"):
+			case dryRun && confirmed:
 				return usageError("--dry-run changes nothing that could be confirmed")
 			case diff && !dryRun:
 				return usageError("--diff goes with --dry-run")
 			case file != "" && !dryRun:
 				return usageError("--snapshot goes with --dry-run: rules are only ever applied from the kernel's own word")
+			case confirmed && (limit < time.Second || limit > time.Hour):
+				return usageError("--confirm wants a time from 1s to 1h")
 			case dryRun:
 				return dryRunApply(cmd.Context(), o, file, diff, cmd.OutOrStdout())
-			case cmd.Flags().Changed("confirm"):
-				if limit < time.Second || limit > time.Hour {
-					return usageError("--confirm wants a time from 1s to 1h")
-				}
-				return applyUntilConfirmed(cmd.Context(), o, limit, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			return apply(cmd.Context(), o, "apply", cmd.OutOrStdout(), cmd.ErrOrStderr())
+			var out reconcile.Outcome
+			var err error
+			if confirmed {
+				out, err = confirm.Apply(cmd.Context(), o.gateway(""), limit)
+			} else {
+				out, err = reconcile.Apply(cmd.Context(), o.gateway(""), "apply", true)
+			}
+			if err != nil {
+				return err
+			}
+			warn(cmd.ErrOrStderr(), out.AllWarnings())
+			text := fmt.Sprintln(out)
+			if confirmed {
+				text += fmt.Sprintf("run xfrmfw confirm within %s, or the former rules come back\n", limit)
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), text)
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would be fed to iptables-restore, and change nothing")
@@ -53,47 +67,9 @@ With nothing to change it runs no iptables-restore and says so.`,
 	return cmd
 }
 
-// apply reconciles once, for the command that is recorded as by.
-func apply(ctx context.Context, o *options, by string, stdout, stderr io.Writer) error {
-	g, err := gateway.Open(ctx, o.gateway(""))
-	if err != nil {
-		return err
-	}
-	unlock, err := lock(ctx, o, "apply")
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	return applyLocked(ctx, o, g, by, stdout, stderr)
-}
-
-// applyLocked is apply under a lock that the caller holds.
-func applyLocked(ctx context.Context, o *options, g *gateway.Gateway, by string, stdout, stderr io.Writer) (err error) {
-	defer func() { note(o, by, err) }()
-	// An interactive apply fails if enforce can't be in force. The hook applies without it:
-	// it has no user to tell, and current rules matter more.
-	interactive := by == "apply"
-	out, err := reconcile.Once(ctx, g, reconcile.Options{RequireEnforce: interactive})
-	if err != nil {
-		return err
-	}
-	warnings := out.Warnings
-	if pid, _ := daemonPID(o); out.Look.Config.Enforce && interactive && pid == 0 {
-		warnings = append(warnings, "cross_check: enforce needs the daemon, which leaves it when a module is loaded that keeps packets from being tagged; without one, these are dropped from then on")
-	}
-	warn(stderr, warnings, out.Look)
-	if interactive {
-		if err := reloadDaemon(o); err != nil {
-			_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+err.Error())
-		}
-	}
-	_, err = fmt.Fprintln(stdout, out)
-	return err
-}
-
-// warn prints warnings, and those of a look.
-func warn(stderr io.Writer, warnings []string, l gateway.Look) {
-	for _, w := range slices.Concat(warnings, l.MarkWarnings(), l.Result.Warnings) {
+// warn prints warnings.
+func warn(stderr io.Writer, warnings []string) {
+	for _, w := range warnings {
 		_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+w)
 	}
 }

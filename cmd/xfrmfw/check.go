@@ -28,7 +28,7 @@ nothing.`,
 			if err != nil {
 				return err
 			}
-			warn(cmd.ErrOrStderr(), look.Warnings, look)
+			warn(cmd.ErrOrStderr(), look.AllWarnings())
 			out, differences := cmd.OutOrStdout(), look.Change.Differences
 			if look.Change.Empty() {
 				_, err := fmt.Fprintf(out, "in sync: %s\n", text.Count(len(look.Set.Tunnels), "tunnel"))

@@ -42,10 +42,10 @@ func clearRules(ctx context.Context, o *options, plan func(map[firewall.Family]f
 	if err != nil {
 		return err
 	}
-	if pid, err := daemonPID(o); err != nil || pid != 0 {
+	if pid, err := o.dirs().DaemonPID(); err != nil || pid != 0 {
 		return errors.Join(err, fmt.Errorf("clear rules: the daemon, process %d, would put them back: stop it first, e.g. systemctl stop xfrmfw", pid))
 	}
-	unlock, err := lock(ctx, o, "apply")
+	unlock, err := o.dirs().Lock(ctx, "apply")
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor/gather"
+	statusgather "github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status/gather"
 )
 
 func doctorCommand(o *options) *cobra.Command {
@@ -25,7 +26,7 @@ with 3 if it found more than notes.`,
 			if apart < 0 || apart > time.Hour {
 				return usageError("--interval wants a time from 0s to 1h")
 			}
-			in, err := gather.Examine(cmd.Context(), o.gateway(""), daemonState(o), apart)
+			in, err := gather.Examine(cmd.Context(), o.gateway(""), statusgather.Daemon(o.dirs()), apart)
 			if err != nil {
 				return err
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
@@ -43,7 +44,7 @@ func forget(ctx context.Context, o *options, word string, stdout, stderr io.Writ
 	if prefix != prefix.Masked() {
 		return usageError(fmt.Sprintf("%s has bits behind the prefix: write %s", word, prefix.Masked()))
 	}
-	unlock, err := lock(ctx, o, "apply")
+	unlock, err := o.dirs().Lock(ctx, "apply")
 	if err != nil {
 		return err
 	}
@@ -71,5 +72,11 @@ func forget(ctx context.Context, o *options, word string, stdout, stderr io.Writ
 	if _, err := fmt.Fprintf(stdout, "forgotten: %s\n", text.Count(len(held)-len(kept), "pair")); err != nil {
 		return err
 	}
-	return apply(ctx, o, "apply", stdout, stderr)
+	out, err := reconcile.Apply(ctx, o.gateway(""), "apply", true)
+	if err != nil {
+		return err
+	}
+	warn(stderr, out.AllWarnings())
+	_, err = fmt.Fprintln(stdout, out)
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status/gather"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/watch"
 )
 
 func statusCommand(o *options) *cobra.Command {
@@ -33,7 +34,7 @@ each other, and with --json one report a line.`,
 				return err
 			}
 			read := func(ctx context.Context) (status.Report, error) {
-				r, err := gather.Report(ctx, g, daemonState(o), !asJSON && !verbose)
+				r, err := gather.Report(ctx, g, gather.Daemon(o.dirs()), !asJSON && !verbose)
 				if err != nil || len(names) == 0 {
 					return r, err
 				}
@@ -46,8 +47,9 @@ each other, and with --json one report a line.`,
 				if err := watchable(interval, file, names, all || verbose); err != nil {
 					return err
 				}
-				w := watch{interval: interval, asJSON: asJSON, read: read, stdout: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr()}
-				return w.run(cmd.Context())
+				return watch.Run(cmd.Context(), watch.Options{
+					Interval: interval, JSON: asJSON, Read: read, Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr(),
+				})
 			}
 			r, err := read(cmd.Context())
 			if err != nil {

@@ -64,3 +64,15 @@ func versionText(info debug.BuildInfo, version, commit string) string {
 	line("settings", strings.Join(others, " "))
 	return b.String()
 }
+
+// buildVersion is the version that was linked in, or that of the module.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	return strings.Trim(info.Main.Version, "()")
+}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -45,4 +46,9 @@ func (l Look) MarkWarnings() []string {
 		warnings = append(warnings, m.String()+": "+effect)
 	}
 	return warnings
+}
+
+// AllWarnings returns the warnings of a look, of its marks and of the compiler.
+func (l Look) AllWarnings() []string {
+	return slices.Concat(l.Warnings, l.MarkWarnings(), l.Result.Warnings)
 }

@@ -129,6 +129,13 @@ func (o *Outcome) warn(warnings []string) {
 	}
 }
 
+// AllWarnings returns the warnings of the outcome, of the marks and of the compiler.
+func (o Outcome) AllWarnings() []string {
+	l := o.Look
+	l.Warnings = o.Warnings
+	return l.AllWarnings()
+}
+
 // String returns the outcome in one line, such as "applied: 2 tunnels (1 up), 3 guarded
 // pairs; 226 rules written, ipv4 and ipv6".
 func (o Outcome) String() string {

@@ -4,10 +4,12 @@ package gather
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 )
@@ -79,4 +81,20 @@ func shown(found peers.Found) map[string]status.Peer {
 		list[id] = peer
 	}
 	return list
+}
+
+// Daemon returns the state of the daemon, from the files of the run directory alone.
+func Daemon(dirs rundir.Dirs) status.Daemon {
+	pid, _ := dirs.DaemonPID()
+	d := status.Daemon{Running: pid != 0}
+	r, err := dirs.Record()
+	if err != nil {
+		d.LastError = err.Error()
+		return d
+	}
+	d.ReconciledBy, d.LastError = r.By, r.Error
+	if r.Reconciled > 0 {
+		d.LastReconcile = time.Unix(r.Reconciled, 0).UTC().Format(time.RFC3339)
+	}
+	return d
 }

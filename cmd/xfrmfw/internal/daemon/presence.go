@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 // that keeps a second one away, and the socket that hooks reach it by. Both are
 // files of the run directory, which a cleaner may empty at any time.
 type presence struct {
-	o      *options
+	dirs   rundir.Dirs
 	lock   *rundir.Lock
 	nudges *nudge.Listener
 	files  *rundir.Watcher
@@ -22,7 +22,7 @@ type presence struct {
 // take makes this process the daemon. The error is of a daemon that runs already,
 // or of the run directory.
 func (p *presence) take(ctx context.Context) error {
-	lock, err := lockDaemon(ctx, p.o)
+	lock, err := p.dirs.LockDaemon(ctx)
 	if err != nil {
 		return err
 	}
@@ -32,14 +32,14 @@ func (p *presence) take(ctx context.Context) error {
 
 // listen makes the socket, and watches the directory around it.
 func (p *presence) listen() error {
-	path, err := daemonSocket(p.o)
+	path, err := p.dirs.Socket()
 	if err != nil {
 		return err
 	}
 	if p.nudges, err = nudge.Listen(path); err != nil {
 		return err
 	}
-	d, err := rundir.Open(p.o.runDir)
+	d, err := rundir.Open(p.dirs.Run)
 	if err != nil {
 		return err
 	}
@@ -57,9 +57,9 @@ var errReplaced = errors.New("the run directory was emptied and another daemon h
 // is errReplaced where another daemon was quicker.
 func (p *presence) renew(ctx context.Context) (renewed bool, err error) {
 	if !p.lock.Stands() {
-		lock, err := lockDaemon(ctx, p.o)
+		lock, err := p.dirs.LockDaemon(ctx)
 		if err != nil {
-			if pid, _ := daemonPID(p.o); pid != 0 {
+			if pid, _ := p.dirs.DaemonPID(); pid != 0 {
 				return true, errReplaced
 			}
 			return true, fmt.Errorf("make the files of the run directory again: %w", err)

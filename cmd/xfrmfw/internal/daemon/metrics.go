@@ -1,9 +1,7 @@
-package main
+package daemon
 
 import (
 	"context"
-	"runtime/debug"
-	"strings"
 	"sync/atomic"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
@@ -12,8 +10,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status/gather"
 )
 
-// measure is what the daemon serves to a monitoring system.
-type measure struct {
+// metricsServer serves the daemon's metrics to a monitoring system.
+type metricsServer struct {
+	version  string
 	recorder *metrics.Recorder
 	tunnels  *metrics.Tunnels
 	// gateway is that of scrapes: the daemon's is not for two at the same time.
@@ -24,13 +23,13 @@ type measure struct {
 	done    chan struct{}
 }
 
-// newMeasure returns what counts from now on; nothing is served yet.
-func newMeasure(o *options) *measure {
-	m := &measure{recorder: metrics.NewRecorder(), stop: func() {}, done: make(chan struct{})}
+// newMetricsServer returns a server that counts from now on, and serves nothing yet.
+func newMetricsServer(o Options) *metricsServer {
+	m := &metricsServer{version: o.Version, recorder: metrics.NewRecorder(), stop: func() {}, done: make(chan struct{})}
 	close(m.done)
 	m.tunnels = metrics.NewTunnels(func(ctx context.Context) (metrics.State, error) {
 		g := m.gateway.Load()
-		r, err := gather.Report(ctx, g, daemonState(o), true)
+		r, err := gather.Report(ctx, g, gather.Daemon(o.Gateway.Dirs), true)
 		if err != nil {
 			return metrics.State{}, err
 		}
@@ -43,14 +42,14 @@ func newMeasure(o *options) *measure {
 	return m
 }
 
-// follow brings what is served in line with the settings. That it can't be
-// served is no reason not to guard: it is logged.
-func (m *measure) follow(ctx context.Context, settings config.Daemon, log logger) {
+// configure brings the server in line with the settings. An address that can't be served
+// is logged; the rules are kept all the same.
+func (m *metricsServer) configure(ctx context.Context, settings config.Daemon, log logger) {
 	m.tunnels.Limit(settings.MaxTunnels)
 	if settings.Listen == m.address {
 		return
 	}
-	m.end()
+	m.close()
 	if settings.Listen == "" {
 		return
 	}
@@ -63,28 +62,16 @@ func (m *measure) follow(ctx context.Context, settings config.Daemon, log logger
 	m.address, m.done = settings.Listen, make(chan struct{})
 	go func(done chan<- struct{}) {
 		defer close(done)
-		if err := metrics.Serve(ctx, l, buildVersion(), m.recorder, m.tunnels); err != nil {
+		if err := metrics.Serve(ctx, l, m.version, m.recorder, m.tunnels); err != nil {
 			log.fail("serve metrics: %v", err)
 		}
 	}(m.done)
 	log.info("metrics are served on %s", settings.Listen)
 }
 
-// end stops serving.
-func (m *measure) end() {
+// close ends the server.
+func (m *metricsServer) close() {
 	m.stop()
 	<-m.done
 	m.address = ""
-}
-
-// buildVersion is the version that was linked in, or that of the module.
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	return strings.Trim(info.Main.Version, "()")
 }

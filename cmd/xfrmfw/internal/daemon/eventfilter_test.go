@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"testing"
@@ -12,7 +12,7 @@ const (
 )
 
 func TestWhatComesWhileTheKernelIsReadIsJudgedAfterwards(t *testing.T) {
-	var k known
+	var k eventFilter
 	if !k.relevant(flushed, make([]byte, 1)) || !k.relevant(acquire, nil) {
 		t.Error("with nothing known, something asks for no look")
 	}

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -6,51 +6,52 @@ import (
 	"slices"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/confirm"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
-// turn looks at the kernel once and makes the rules what it asks for. A turn
-// that fails is tried again, ever more slowly; the rules are then as the error
-// says.
-func (d *daemon) turn(ctx context.Context) {
+// reconcileOnce looks at the kernel and makes the rules those that it asks for. A failure
+// is tried again, ever more slowly; the rules are then as the error says.
+func (d *daemon) reconcileOnce(ctx context.Context) {
 	began := time.Now()
 	d.beat.Store(began.UnixNano())
 	d.pace.Begin()
 	out, err := d.reconcile(ctx)
 	ended := time.Now()
-	d.tidyAt = ended.Add(quiet)
-	if !errors.Is(err, errHeld) {
-		d.measure.recorder.Reconciled(ended.Sub(began), err)
+	d.releaseAt = ended.Add(memoryReleaseDelay)
+	if !errors.Is(err, errAwaitingConfirm) {
+		d.metrics.recorder.Reconciled(ended.Sub(began), err)
 	}
 	if err != nil {
-		d.known.fail()
+		d.filter.fail()
 		d.source.Lost()
-		most := heldRetry
-		if !errors.Is(err, errHeld) {
+		most := confirmRetry
+		if !errors.Is(err, errAwaitingConfirm) {
 			most = min(d.settings.Audit, 10*time.Second)
 			if ctx.Err() == nil {
-				note(d.o, "daemon", err)
+				d.options.Gateway.Note("daemon", err)
 			}
 		}
 		d.pace.Failed(ended, most)
-		d.say(err)
+		d.logChange(err)
 		return
 	}
-	d.say(nil)
-	if d.known.end(out.Look.Snapshot) {
+	d.logChange(nil)
+	if d.filter.end(out.Look.Snapshot) {
 		d.pace.Event(ended)
 	}
-	note(d.o, "daemon", nil)
+	d.options.Gateway.Note("daemon", nil)
 	if d.refused != nil {
-		note(d.o, "daemon", d.refused)
+		d.options.Gateway.Note("daemon", d.refused)
 	}
 	d.pace.Done(began, ended)
 	wait := max(d.settings.Resync, 500*ended.Sub(began))
 	d.resyncAt = ended.Add(wait)
-	d.measure.recorder.Waits(wait)
+	d.metrics.recorder.Waits(wait)
 	if out.Steps > 0 {
 		d.log.info("%s", out)
 	}
@@ -61,40 +62,40 @@ func (d *daemon) turn(ctx context.Context) {
 // waits.
 func (d *daemon) reconcile(ctx context.Context) (reconcile.Outcome, error) {
 	var out reconcile.Outcome
-	unlock, err := lock(ctx, d.o, "apply")
+	unlock, err := d.options.Gateway.Lock(ctx, "apply")
 	if err != nil {
 		return out, err
 	}
 	defer unlock()
-	// Under the lock: who has something to say to us has written its file by now.
-	if mustReload(d.o) {
+	// Checked under the lock, because a command writes the file before it releases the lock.
+	if nudge.Reloading(d.options.Gateway.Dirs) {
 		d.reload(ctx)
 	}
-	if waiting(d.o) {
-		return out, errHeld
+	if confirm.Pending(d.options.Gateway.Dirs) {
+		return out, errAwaitingConfirm
 	}
-	// Not the daemon's own end: a commit that has begun is not to be killed.
+	// The end of the daemon does not end a commit that has begun.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), turnLimit)
 	defer cancel()
-	return reconcile.Loop(ctx, d.g, tracked{&d.source, &d.known}, reconcile.Options{})
+	return reconcile.Loop(ctx, d.gateway, tracked{&d.source, &d.filter}, reconcile.Options{})
 }
 
-// tracked is the tracker, which has notifications kept for later while the kernel is
-// read.
+// tracked is the source of live rules, which has the filter keep notifications for later
+// while the kernel is read.
 type tracked struct {
 	*reconcile.Tracked
-	known *known
+	filter *eventFilter
 }
 
 func (t tracked) Live(ctx context.Context) (gateway.Live, error) {
 	live, err := t.Tracked.Live(ctx)
-	t.known.begin()
+	t.filter.begin()
 	return live, err
 }
 
-// drift tells what others did to the rules, before it is mended.
+// drift logs the changes that others made to the rules, before they are repaired.
 func (d *daemon) drift(differences []firewall.Difference) {
-	d.measure.recorder.Repaired()
+	d.metrics.recorder.Repaired()
 	const most = 5
 	d.log.warn("others changed the rules, which is mended: %s", text.Count(len(differences), "difference"))
 	for i, difference := range differences {
@@ -106,9 +107,8 @@ func (d *daemon) drift(differences []firewall.Difference) {
 	}
 }
 
-// say logs an error that is not the one that was logged last, and when all is
-// well again.
-func (d *daemon) say(err error) {
+// logChange logs an error unless it was logged last, and the end of an error.
+func (d *daemon) logChange(err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -119,7 +119,7 @@ func (d *daemon) say(err error) {
 	switch {
 	case text == "":
 		d.log.info("all is well again")
-	case errors.Is(err, errHeld):
+	case errors.Is(err, errAwaitingConfirm):
 		d.log.info("%v: the rules are left as they are", err)
 	default:
 		d.log.fail("%v; tried again until it works", err)

@@ -1,4 +1,6 @@
-package main
+// Package watch shows reports of status again and again: in place on a terminal, else
+// below each other.
+package watch
 
 import (
 	"context"
@@ -11,32 +13,41 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 )
 
-// plainWidth is that of output which is no terminal.
+// plainWidth is the width of output that is no terminal.
 const plainWidth = 100
 
-// watch is what status --watch shows, again and again.
-type watch struct {
-	interval time.Duration
-	asJSON   bool
-	// read makes one report.
-	read func(context.Context) (status.Report, error)
+// Options say what is shown, and where.
+type Options struct {
+	Interval time.Duration
+	// JSON has one report a line written, as JSON.
+	JSON bool
+	// Read makes one report.
+	Read           func(context.Context) (status.Report, error)
+	Stdout, Stderr io.Writer
+}
 
+type watch struct {
+	Options
 	now             status.Report
 	rates           status.Rates
 	readAt          time.Time
 	failed          error
-	stdout, stderr  io.Writer
 	terminal        *screen.Screen
 	headed, colored bool
 }
 
-// run shows reports until ctx ends, which is how a user ends it. The first
-// reading has to succeed; later ones may fail and are tried again.
+// Run shows reports until ctx is done, which is how a user ends it. The first reading has
+// to succeed; a later one that fails is tried again.
+func Run(ctx context.Context, o Options) error {
+	w := &watch{Options: o}
+	return w.run(ctx)
+}
+
 func (w *watch) run(ctx context.Context) error {
 	if err := w.look(ctx); err != nil {
 		return err
 	}
-	if file, ok := w.stdout.(*os.File); ok && !w.asJSON {
+	if file, ok := w.Stdout.(*os.File); ok && !w.JSON {
 		s, err := screen.Open(file, os.Stdin)
 		if err == nil {
 			w.terminal = s
@@ -47,7 +58,7 @@ func (w *watch) run(ctx context.Context) error {
 	if err := w.show(); err != nil {
 		return err
 	}
-	ticker := time.NewTicker(w.interval)
+	ticker := time.NewTicker(w.Interval)
 	defer ticker.Stop()
 	var resized, quit <-chan struct{}
 	if w.terminal != nil {
@@ -74,7 +85,7 @@ func (w *watch) run(ctx context.Context) error {
 
 // look reads once more.
 func (w *watch) look(ctx context.Context) error {
-	r, err := w.read(ctx)
+	r, err := w.Read(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,10 +106,10 @@ func (w *watch) show() error {
 		o.Width, o.Height = w.terminal.Size()
 		return w.terminal.Draw(w.now.WatchLines(w.rates, o))
 	case w.failed != nil:
-		_, _ = fmt.Fprintf(w.stderr, "xfrmfw: %v; trying again in %s\n", w.failed, w.interval)
+		_, _ = fmt.Fprintf(w.Stderr, "xfrmfw: %v; trying again in %s\n", w.failed, w.Interval)
 		return nil
-	case w.asJSON:
-		return w.now.WriteJSONLine(w.stdout)
+	case w.JSON:
+		return w.now.WriteJSONLine(w.Stdout)
 	}
 	o := w.options()
 	o.Width = plainWidth
@@ -110,14 +121,14 @@ func (w *watch) show() error {
 	for _, line := range w.now.WatchLines(w.rates, o) {
 		text += line + "\n"
 	}
-	if _, err := io.WriteString(w.stdout, text); err != nil {
+	if _, err := io.WriteString(w.Stdout, text); err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}
 	return nil
 }
 
 func (w *watch) options() status.WatchOptions {
-	o := status.WatchOptions{Color: w.colored, Interval: w.interval}
+	o := status.WatchOptions{Color: w.colored, Interval: w.Interval}
 	if w.failed != nil {
 		o.Failed = w.failed.Error()
 	}
