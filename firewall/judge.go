@@ -1,0 +1,384 @@
+package firewall
+
+import "net/netip"
+
+// judgements are the cases in the order in which they decide: first the evidence that
+// a packet came out of a tunnel, then the drops in the order of the hooks, then the
+// accepts. The first case that applies is the verdict.
+var judgements = []struct {
+	Verdict
+	applies func(q *question) bool
+}{
+	{Verdict{Leave, Case9}, (*question).staysOnHost},
+	{Verdict{Discard, Case7}, (*question).isStrayCarrier},
+	{Verdict{Discard, Case3}, (*question).isUnconfirmed},
+	{Verdict{Discard, Case7}, (*question).isCrossed},
+	{Verdict{Discard, Case7b}, (*question).isForeign},
+	{Verdict{Discard, Case6}, (*question).isSpoofedError},
+	{Verdict{Discard, Case6b}, (*question).isInjected},
+	{Verdict{Discard, Case6b}, (*question).isInjectedAfterDNAT},
+	{Verdict{Discard, Case6}, (*question).isSpoofed},
+	{Verdict{Admit, NoCase}, (*question).isIPsecToHost},
+	{Verdict{Refuse, Case8}, (*question).isRefusedLeak},
+	{Verdict{Discard, NoCase}, (*question).isRestrictedIn},
+	{Verdict{Refuse, NoCase}, (*question).isRestrictedOut},
+	{Verdict{Discard, NoCase}, (*question).isLockedOut},
+	{Verdict{Discard, Case8c}, (*question).isLeakedError},
+	{Verdict{Discard, Case8}, (*question).isLeak},
+	{Verdict{Discard, Case8b}, (*question).isLeakByNAT},
+	{Verdict{Admit, Case1}, (*question).isLetIn},
+	{Verdict{Leave, Case8e}, (*question).isStranger},
+	{Verdict{Admit, NoCase}, (*question).isLetOut},
+	{Verdict{Admit, NoCase}, (*question).isListedService},
+}
+
+// Judge gives the verdict on a packet by the facts. It is the specification of every
+// engine: the table of verdicts as one list.
+func Judge(f *Facts, p Passage) Verdict {
+	q := &question{Facts: f, Passage: &p, family: familyOf(p.Received.Src)}
+	if p.Way != FromHost && !q.staysOnHost() {
+		q.evidence = q.findEvidence()
+	}
+	for _, j := range judgements {
+		if !j.applies(q) {
+			continue
+		}
+		v := j.Verdict
+		switch {
+		case v.Case == Case1, v == (Verdict{Admit, NoCase}) && q.evidence != NoCase:
+			v.Case = q.evidence
+		case v == (Verdict{Admit, NoCase}) && q.remainder() == Case7b:
+			v.Case = Case7b
+		}
+		if v.Case == Case8 && q.leaks().ByDestination {
+			v.Case = Case8d
+		}
+		return v
+	}
+	return Verdict{Leave, q.remainder()}
+}
+
+// staysOnHost: a packet on the loopback interface concerns no tunnel.
+func (q *question) staysOnHost() bool { return q.In == "lo" || q.Out == "lo" }
+
+// findEvidence returns the case by which the packet came out of a tunnel: 1, 1b, 1c, 2,
+// 3 or 4, or NoCase.
+func (q *question) findEvidence() Case {
+	if !q.decrypted() {
+		// Case 4: a device that unwraps has dropped the SA, and its packets have the
+		// VERIFIED of their carrier; on a VTI TAG comes straight from ESP.
+		if o := q.overlayDevice(); o != nil && (q.Verified || o.VTI && q.Tagged) {
+			return Case4
+		}
+		return NoCase
+	}
+	for i := range q.Claims {
+		if c := &q.Claims[i]; c.PolicyOnly && q.verifies(c) {
+			return Case2
+		}
+	}
+	if o := q.carrier(); o != nil {
+		return q.tagCase(o.Below == nil && q.cameOutOf(o.In), o.Untaggable)
+	}
+	found := NoCase
+	for i := range q.Claims {
+		c := &q.Claims[i]
+		if q.verifies(c) && !c.PolicyOnly {
+			found = stronger(found, q.tagCase(true, c.Untaggable))
+		}
+	}
+	for i := range q.IPComp {
+		c := &q.IPComp[i]
+		if q.Received.Src == c.Remote && q.Received.Dst == c.Local && q.Proto == ipInIP(q.family) && q.cameOutOf(c.In) && (q.Tagged || !c.Enforced) {
+			found = stronger(found, Case1c)
+		}
+	}
+	if found == NoCase && q.isErrorFromInside() {
+		return Case1b
+	}
+	return found
+}
+
+// verifies: the packet came out of the claim's SAs and lies in its selectors.
+func (q *question) verifies(c *Claim) bool {
+	return q.cameOutOf(c.In) && q.comesFrom(c.Pair, q.Received)
+}
+
+// tagCase is the case of a packet by its SA: with TAG, without where none can be had,
+// and without where it could have been.
+func (q *question) tagCase(bySA, untaggable bool) Case {
+	switch {
+	case !bySA:
+		return NoCase
+	case q.Tagged:
+		return Case1
+	case untaggable:
+		return Case2
+	}
+	return Case3
+}
+
+// isErrorFromInside: an ICMP error about a flow of the tunnel that it came out of,
+// from a router that no other live tunnel owns (case 1b).
+func (q *question) isErrorFromInside() bool {
+	if !q.icmp() || !q.Flow.Related {
+		return false
+	}
+	for i := range q.Claims {
+		c := &q.Claims[i]
+		if !c.PolicyOnly && q.cameOutOf(c.In) && c.Pair.Local.Contains(q.Received.Dst) && (q.Tagged || !c.Enforced) &&
+			(contains(c.Pair.Remote, q.Flow.OrigSrc) || contains(c.Pair.Remote, q.Flow.ReplySrc)) {
+			return !q.ownedByAnother()
+		}
+	}
+	return false
+}
+
+// ownedByAnother: the most specific live claims that have the source are all of SAs
+// that the packet did not come out of.
+func (q *question) ownedByAnother() bool {
+	longest, own := -1, false
+	for i := range q.Claims {
+		c := &q.Claims[i]
+		if !c.Live || c.PolicyOnly || !c.Pair.Remote.Contains(q.Received.Src) || c.Pair.Remote.Bits() < longest {
+			continue
+		}
+		if c.Pair.Remote.Bits() > longest {
+			longest, own = c.Pair.Remote.Bits(), false
+		}
+		own = own || q.cameOutOf(c.In)
+	}
+	return longest >= 0 && !own
+}
+
+// isStrayCarrier: a verified packet in clear that carries an overlay device's, and did
+// not come by the way of its carriers.
+func (q *question) isStrayCarrier() bool {
+	if q.Way == FromHost || q.decrypted() || !q.Verified {
+		return false
+	}
+	o := q.carrier()
+	return o != nil && !containsString(o.Below, q.In)
+}
+
+// carrier returns the overlay whose carrier the packet is.
+func (q *question) carrier() *Overlay {
+	for i := range q.Overlays {
+		if q.carries(&q.Overlays[i]) {
+			return &q.Overlays[i]
+		}
+	}
+	return nil
+}
+
+// isUnconfirmed: case 3 under enforce.
+func (q *question) isUnconfirmed() bool { return q.Enforce && q.evidence == Case3 }
+
+// isCrossed: out of a known tunnel, and none of its claims verifies it; or the carrier
+// of an overlay device that did not come out of its tunnel (case 7).
+func (q *question) isCrossed() bool {
+	if !q.decrypted() || q.evidence != NoCase || q.Way == FromHost {
+		return false
+	}
+	if q.carrier() != nil {
+		return true
+	}
+	for _, k := range q.Known {
+		for _, sa := range q.Path {
+			if sa.Reqid == k.Reqid {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isForeign: out of an unknown reqid, with a source that a live tunnel owns (case 7b).
+func (q *question) isForeign() bool {
+	return q.decrypted() && q.evidence == NoCase && q.Way != FromHost && q.ownedByAnother()
+}
+
+// inClear: the packet came in from outside without any evidence.
+func (q *question) inClear() bool {
+	return q.Way != FromHost && !q.decrypted() && q.evidence == NoCase
+}
+
+// guard returns the guard that decides: the first that applies, unless a guard or an
+// exception that excepts names comes before it.
+func (q *question) guard(excepts, applies func(g *GuardFacts) bool) *GuardFacts {
+	for i := range q.Guards {
+		g := &q.Guards[i]
+		switch {
+		case g.family() != q.family:
+		case excepts(g):
+			return nil
+		case !g.Pierce && applies(g):
+			return g
+		}
+	}
+	return nil
+}
+
+// exception restricts a condition to exceptions.
+func exception(fits func(g *GuardFacts) bool) func(g *GuardFacts) bool {
+	return func(g *GuardFacts) bool { return g.Pierce && fits(g) }
+}
+
+// isSpoofed: in clear, from a remote selector to its local one (case 6).
+func (q *question) isSpoofed() bool {
+	e, toHost := q.AfterDNAT, q.Way == ToHost
+	if !q.inClear() || q.fromDevice() || q.neverJudged(e, toHost) || toHost && q.serves(e.Dst, e.DPort, e.SPort) {
+		return false
+	}
+	fits := func(g *GuardFacts) bool { return g.inbound() && q.comesFrom(g.pair(), e) }
+	return q.guard(exception(fits), func(g *GuardFacts) bool { return fits(g) && !exemptAt(g, q.In, e.Src) }) != nil
+}
+
+// isSpoofedError: an ICMP error in clear about a flow of a guarded pair (case 6).
+func (q *question) isSpoofedError() bool {
+	if !q.inClear() || !q.icmp() || !q.Flow.Related || q.DstLocal && q.isOwnFlow() {
+		return false
+	}
+	fits := func(g *GuardFacts) bool { return g.inbound() && q.isAboutPair(g) }
+	return q.guard(exception(fits), func(g *GuardFacts) bool {
+		return fits(g) && !exemptAt(g, q.In, q.Flow.OrigSrc) && !exemptAt(g, q.In, q.Flow.ReplySrc)
+	}) != nil
+}
+
+// isAboutPair: the error is for a guard's local selector, about a flow that the remote
+// end began or answers.
+func (q *question) isAboutPair(g *GuardFacts) bool {
+	began, answered, ok := flowPorts(g)
+	f := &q.Flow
+	return ok && g.Local.Contains(q.Received.Dst) && (g.Proto == 0 || g.Proto == f.Proto) &&
+		(contains(g.Remote, f.OrigSrc) && began(f) || contains(g.Remote, f.ReplySrc) && answered(f))
+}
+
+// isInjected: in clear, from a local to a remote selector, in by an interface behind
+// which the source does not live: the gateway would encrypt a stranger's packet
+// (case 6b).
+func (q *question) isInjected() bool {
+	if !q.inClear() || !q.Misrouted || containsString(q.Asymmetric, q.In) || q.neverJudged(q.Received, q.DstLocal) {
+		return false
+	}
+	fits := func(g *GuardFacts) bool { return g.outbound() && q.goesIn(g.pair(), q.Received) }
+	return q.guard(exception(fits), fits) != nil
+}
+
+// isInjectedAfterDNAT: case 6b for a packet that DNAT leads into a tunnel. Its source
+// is behind this gateway by the routes.
+func (q *question) isInjectedAfterDNAT() bool {
+	if q.Way != Through || q.decrypted() || q.evidence != NoCase || len(q.Ahead) == 0 || !q.Flow.DNAT || q.Flow.Reply ||
+		q.fromDevice() || containsString(q.Asymmetric, q.In) {
+		return false
+	}
+	var home netip.Prefix
+	for _, n := range q.Homes {
+		switch {
+		case !n.Prefix.Contains(q.AfterDNAT.Src), home.IsValid() && home != n.Prefix:
+		case n.Device == q.In:
+			return false
+		default:
+			home = n.Prefix
+		}
+	}
+	return home.IsValid()
+}
+
+// outInClear: the packet leaves, by no tunnel device, and is not this host's own IKE,
+// ESP, AH or DHCP.
+func (q *question) outInClear() bool {
+	e := q.AfterDNAT
+	return q.Way != ToHost && !q.intoDevice() && !q.neverJudged(e, q.SrcLocal) &&
+		!(q.SrcLocal && q.serves(e.Src, e.SPort, e.DPort))
+}
+
+// leaks returns the guard whose packet leaves in clear, or nil: from its local to its
+// remote selector, or to the remote one alone in case 8d.
+func (q *question) leaks() *GuardFacts {
+	if !q.outInClear() || len(q.AheadSent) > 0 {
+		return nil
+	}
+	return q.guard(exception(q.isOutbound), q.isLeakOf)
+}
+
+// isOutbound: the packet lies in the selectors of a guard or an exception, before SNAT
+// or after it.
+func (q *question) isOutbound(g *GuardFacts) bool {
+	return g.outbound() && (q.goesIn(g.pair(), q.AfterDNAT) || q.goesIn(g.pair(), q.Sent))
+}
+
+func (q *question) isLeakOf(g *GuardFacts) bool {
+	return (q.isPairsOwn(g, q.AfterDNAT) || q.isPairsOwn(g, q.Sent)) && !exemptAt(g, q.Out, q.AfterDNAT.Dst)
+}
+
+// isPairsOwn: ends lie in a guard's selectors. In case 8d the local one says nothing.
+func (q *question) isPairsOwn(g *GuardFacts, e Ends) bool {
+	pair := g.pair()
+	if g.ByDestination {
+		pair.Local, e.SPort = netip.PrefixFrom(e.Src, 0), pair.LocalPort.Port
+	}
+	return q.goesIn(pair, e)
+}
+
+// isRefusedLeak: case 8 where the sender is told: forwarded packets, and this host's
+// own unless the kernel holds them for a tunnel that is coming up.
+func (q *question) isRefusedLeak() bool {
+	if q.Way == ToHost {
+		return false
+	}
+	if q.Way == Through {
+		return q.leaks() != nil
+	}
+	return q.outInClear() && len(q.AheadSent) == 0 && q.guard(
+		func(g *GuardFacts) bool { return (g.Pierce || g.Held) && q.isOutbound(g) },
+		func(g *GuardFacts) bool { return !g.Held && q.isLeakOf(g) }) != nil
+}
+
+// isLeak: case 8 for the packets that are left: they are dropped without a word.
+func (q *question) isLeak() bool { return q.leaks() != nil }
+
+// isLeakByNAT: a flow that was NATed before the tunnel came up. After all hooks its
+// source is rewritten to one that no policy claims (case 8b).
+func (q *question) isLeakByNAT() bool {
+	if !q.outInClear() {
+		return false
+	}
+	f := &q.Flow
+	fits := func(g *GuardFacts) bool { return g.outbound() && q.goesIn(g.pair(), q.AfterDNAT) }
+	return q.guard(exception(fits), func(g *GuardFacts) bool {
+		return g.Local.Bits() > 0 && fits(g) && !exemptAt(g, q.Out, q.AfterDNAT.Dst) &&
+			(f.SNAT && !f.Reply && !overlapsAny(single(f.ReplyDst), g.Locals) || f.DNAT && f.Reply && !overlapsAny(single(f.OrigDst), g.Locals))
+	}) != nil
+}
+
+// isLeakedError: an ICMP error to a remote selector in clear that is about a flow of
+// the pair, or about no flow: it quotes the inner packet (case 8c).
+func (q *question) isLeakedError() bool {
+	if !q.outInClear() || len(q.AheadSent) > 0 || !q.error() || !q.icmp() {
+		return false
+	}
+	e, f := q.AfterDNAT, &q.Flow
+	return q.guard(
+		exception(func(g *GuardFacts) bool { return g.outbound() && g.Local.Contains(e.Src) && g.Remote.Contains(e.Dst) }),
+		func(g *GuardFacts) bool {
+			apart := !g.Local.Overlaps(g.Remote)
+			return g.Remote.Contains(e.Dst) && !exemptAt(g, q.Out, e.Dst) && (!f.Related ||
+				contains(g.Local, f.OrigDst) && (apart || contains(g.Remote, f.OrigSrc)) ||
+				contains(g.Local, f.OrigSrc) && (apart || contains(g.Remote, f.OrigDst)) ||
+				contains(g.Local, f.ReplySrc))
+		}) != nil
+}
+
+// remainder is the case of a packet that is left to the rest of the firewall.
+func (q *question) remainder() Case {
+	switch {
+	case q.evidence != NoCase:
+		return q.evidence
+	case q.Way != FromHost && q.decrypted():
+		return Case7b // unknown: decrypted, but by no tunnel that is known
+	case q.Way != FromHost && (q.Tagged || q.Verified):
+		return Case5
+	}
+	return Case9
+}

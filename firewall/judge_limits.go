@@ -1,0 +1,199 @@
+package firewall
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// isIPsecToHost: IKE, ESP and AH come and go, tunnel up or not: the first road warrior
+// must get in.
+func (q *question) isIPsecToHost() bool {
+	e := q.AfterDNAT
+	switch {
+	case q.Way == Through:
+		return false
+	case q.Way == ToHost:
+		return q.onWAN(q.In) && q.isIPsec(e.Dst, e.DPort)
+	}
+	return q.onWAN(q.Out) && q.isIPsec(e.Src, e.SPort)
+}
+
+func (q *question) onWAN(name string) bool { return len(q.WAN) == 0 || slices.Contains(q.WAN, name) }
+
+func (q *question) isIPsec(local netip.Addr, port uint16) bool {
+	if q.Proto == xfrm.ESP || q.Proto == xfrm.AH {
+		return true
+	}
+	return q.Proto == xfrm.UDP && (port == IKE || port == NATT || slices.Contains(q.EncapPorts, netip.AddrPortFrom(local, port)))
+}
+
+// isRestrictedIn: out of a tunnel whose in: names no such service.
+func (q *question) isRestrictedIn() bool {
+	if q.Way == FromHost {
+		return false
+	}
+	return slices.ContainsFunc(q.Restrictions, func(r Restriction) bool {
+		return r.In != nil && q.isOf(&r) && !q.isAllowed(&r, r.In, q.AfterDNAT.Src, q.AfterDNAT.Dst)
+	})
+}
+
+// isOf: the packet came out of a restricted tunnel, or verified out of its overlay.
+func (q *question) isOf(r *Restriction) bool {
+	for _, s := range r.Sources {
+		if s.Prefix.Contains(q.AfterDNAT.Src) && q.cameOutOf(s.SA) {
+			return true
+		}
+	}
+	return q.evidence == Case4 && slices.ContainsFunc(r.Overlays, func(o Overlay) bool { return slices.Contains(o.Devices, q.In) })
+}
+
+// isRestrictedOut: into a tunnel whose out: names no such service, or whose remote: has
+// no such prefix.
+func (q *question) isRestrictedOut() bool {
+	if q.Way == ToHost {
+		return false
+	}
+	return slices.ContainsFunc(q.Restrictions, func(r Restriction) bool {
+		if !q.isInto(&r) {
+			return false
+		}
+		beyond := r.Remote != nil && !slices.ContainsFunc(r.Remote, func(p netip.Prefix) bool { return p.Contains(q.AfterDNAT.Dst) })
+		return beyond || r.Out != nil && !q.isAllowed(&r, r.Out, q.AfterDNAT.Dst, q.AfterDNAT.Src)
+	})
+}
+
+// isInto: the packet goes into a restricted tunnel.
+func (q *question) isInto(r *Restriction) bool {
+	for _, d := range r.Destinations {
+		if d.Prefix.Contains(q.AfterDNAT.Dst) && q.goesInto(d.SA) {
+			return true
+		}
+	}
+	return q.Out != "" && slices.Contains(r.Into, q.Out)
+}
+
+// isAllowed: a reply, a listed service, or the carrier of an overlay device's packets,
+// which are restricted themselves.
+func (q *question) isAllowed(r *Restriction, services []Service, remote, local netip.Addr) bool {
+	if q.Flow.Related || q.Flow.Established {
+		return true
+	}
+	return q.isListed(services) || slices.ContainsFunc(r.Overlays, func(o Overlay) bool {
+		return !o.VTI && o.Remote == remote && o.Local == local && o.Proto == q.Proto && (o.Port == 0 || o.Port == q.AfterDNAT.DPort)
+	})
+}
+
+func (q *question) isListed(services []Service) bool {
+	return slices.ContainsFunc(services, func(s Service) bool {
+		if s.Proto == xfrm.ICMP && q.family == xfrm.IPv6 {
+			s.Proto = xfrm.ICMPv6
+		}
+		port := q.AfterDNAT.DPort
+		return s.Proto == q.Proto && (s.Ports == Ports{} || s.Ports.Lo <= port && port <= s.Ports.Hi)
+	})
+}
+
+// isLetIn: verified traffic is accepted, unless the verdict is another firewall's.
+func (q *question) isLetIn() bool { return q.Way != FromHost && !q.MarkOnly && q.evidence != NoCase }
+
+// isStranger: a new unverified flow that comes in where peers are, and would enter a
+// tunnel that takes any source (case 8e).
+func (q *question) isStranger() bool {
+	if q.Way != Through || q.evidence != NoCase || q.Flow.Related || q.Flow.Established {
+		return false
+	}
+	return slices.ContainsFunc(q.Strangers, func(s Stranger) bool {
+		return s.In == q.In && (s.Out != "" && s.Out == q.Out || s.Remote.IsValid() && s.Remote.Contains(q.AfterDNAT.Dst) && len(q.Ahead) > 0)
+	})
+}
+
+// isLetOut: traffic into tunnels is accepted: packets that will be encrypted, and those
+// that enter a tunnel device.
+func (q *question) isLetOut() bool { return q.Way != ToHost && (len(q.Ahead) > 0 || q.intoDevice()) }
+
+// underLockdown: the packet came in by a WAN interface of a host under lockdown, and
+// nothing before accepted it.
+func (q *question) underLockdown() bool {
+	return q.Lockdown != nil && q.Way != FromHost && q.onWAN(q.In) && q.evidence == NoCase && !q.isStranger() && !(q.Way == Through && q.isLetOut())
+}
+
+// isListedService: under lockdown replies, ICMP errors, neighbour discovery, DHCP and
+// the listed services come in.
+func (q *question) isListedService() bool {
+	if !q.underLockdown() {
+		return false
+	}
+	e, toHost := q.AfterDNAT, q.Way == ToHost
+	switch {
+	case q.Flow.Related, q.Flow.Established:
+		return true
+	case q.family == xfrm.IPv6 && q.Proto == xfrm.ICMPv6 && q.ICMPType >= 133 && q.ICMPType <= 136:
+		return true
+	case q.family == xfrm.IPv6 && q.Proto == xfrm.UDP && e.SPort == 547 && e.DPort == 546 && toHost:
+		return true
+	case q.family == xfrm.IPv4 && q.Proto == xfrm.UDP && e.SPort == 67 && e.DPort == 68:
+		return true
+	}
+	return toHost && q.isListed(q.Lockdown.Services)
+}
+
+// isLockedOut: all other packets that come in by a WAN interface under lockdown.
+func (q *question) isLockedOut() bool { return q.underLockdown() && !q.isListedService() }
+
+// isOwnFlow: the error is about this host's own IKE or ESP: it tells the path MTU of the
+// tunnel itself.
+func (q *question) isOwnFlow() bool {
+	f := &q.Flow
+	switch f.Proto {
+	case xfrm.ESP, xfrm.AH:
+		return true
+	case xfrm.UDP:
+	default:
+		return false
+	}
+	own := func(port uint16) bool {
+		return port == IKE || port == NATT || slices.ContainsFunc(q.EncapPorts, func(at netip.AddrPort) bool {
+			return at.Port() == port && familyOf(at.Addr()) == q.family
+		})
+	}
+	return own(f.OrigSPort) || own(f.OrigDPort)
+}
+
+// flowPorts returns the tests of a flow's ports against a guard's pair: of flows that
+// the remote end began, and of those that it answers. It reports false for a pair with
+// an ICMP type, whose flows no rule tells from others.
+func flowPorts(g *GuardFacts) (began, answered func(*Flow) bool, ok bool) {
+	if g.LocalPort.Any() && g.RemotePort.Any() {
+		all := func(*Flow) bool { return true }
+		return all, all, true
+	}
+	if g.Proto == xfrm.ICMP || g.Proto == xfrm.ICMPv6 {
+		return nil, nil, false
+	}
+	began = func(f *Flow) bool { return portFits(g.RemotePort, f.OrigSPort) && portFits(g.LocalPort, f.OrigDPort) }
+	answered = func(f *Flow) bool { return portFits(g.LocalPort, f.OrigSPort) && portFits(g.RemotePort, f.OrigDPort) }
+	return began, answered, true
+}
+
+// stronger returns the stronger of two cases of evidence: the lower row of the table,
+// where NoCase is none.
+func stronger(a, b Case) Case {
+	if a == NoCase || b != NoCase && b < a {
+		return b
+	}
+	return a
+}
+
+func ipInIP(f xfrm.Family) xfrm.Proto {
+	if f == xfrm.IPv6 {
+		return xfrm.IPv6in
+	}
+	return xfrm.IPIP
+}
+
+// contains is Prefix.Contains for an address that may be invalid.
+func contains(p netip.Prefix, a netip.Addr) bool { return a.IsValid() && p.Contains(a) }
+
+func containsString(list []string, s string) bool { return slices.Contains(list, s) }

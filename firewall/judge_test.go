@@ -1,0 +1,412 @@
+package firewall_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Judge and the compiled rules give the same verdict and the same case for random
+// packets of random gateways: in both families, on all three ways, with NAT, several
+// SAs on the path, and flows of every state.
+func TestJudgeIsTheRules(t *testing.T) {
+	const packets = 400
+	verdicts := make(map[string]int)
+	differences, known := make(map[string]int), make(map[string]int)
+	for seed := range uint64(120) {
+		r := rand.New(rand.NewPCG(seed, 4242))
+		in := fake.Gateway(r)
+		facts := firewall.Decide(in)
+		engines := make(map[xfrm.Family]firewall.Evaluator)
+		for _, rs := range firewall.Rulesets(facts) {
+			engines[rs.Family] = firewall.NewEvaluator(rs)
+		}
+		maker := newPassages(r, in, &facts)
+		for range packets {
+			p := maker.passage()
+			want := firewall.Judge(&facts, p)
+			got, steps := walk(engines[familyOfAddr(p.Received.Src)], &facts, p)
+			verdicts[want.Action.String()+" "+want.Case.String()]++
+			if got == want {
+				continue
+			}
+			if reason := explained(&facts, p, got, want); reason != "" {
+				known[reason]++
+				continue
+			}
+			key := fmt.Sprintf("rules %v %v, Judge %v %v", got.Action, got.Case, want.Action, want.Case)
+			if differences[key]++; differences[key] == 1 {
+				var met []string
+				for _, s := range steps {
+					met = append(met, s.String())
+				}
+				t.Errorf("seed %d: %s: %+v\n%s", seed, key, p, strings.Join(met, "\n"))
+			}
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(verdicts)) {
+		t.Logf("%7d %s", verdicts[key], key)
+	}
+	for _, key := range slices.Sorted(maps.Keys(known)) {
+		t.Logf("%7d differ, because %s", known[key], key)
+	}
+	for key, n := range differences {
+		t.Logf("%7d times: %s", n, key)
+	}
+	for _, rare := range []string{"drop 6", "drop 6b", "drop 7", "drop 7b", "drop 8", "reject 8", "drop 8b", "drop 8c", "accept 1", "accept 1b", "accept 2", "accept 3", "drop 3", "accept 4"} {
+		if verdicts[rare] < 5 {
+			t.Errorf("only %d packets were judged %q", verdicts[rare], rare)
+		}
+	}
+}
+
+// explained returns the reason for a difference that iptables can't avoid.
+func explained(f *firewall.Facts, p firewall.Passage, got, want firewall.Verdict) string {
+	policyOnly := slices.ContainsFunc(f.Claims, func(c firewall.Claim) bool {
+		return c.PolicyOnly && slices.ContainsFunc(p.Path, func(sa firewall.Transform) bool { return sa.Reqid == c.In.Reqid })
+	})
+	switch {
+	case policyOnly && want.Case == firewall.Case2:
+		return "packets that must carry none of our bits are judged anew in filter, by their addresses after DNAT"
+	case got.Action == want.Action && got.Case == firewall.Case8 && want.Case == firewall.Case8d:
+		return "a rule of case 8 and one of case 8d that are alike became one"
+	}
+	return ""
+}
+
+func familyOfAddr(a netip.Addr) xfrm.Family {
+	if a.Is4() {
+		return xfrm.IPv4
+	}
+	return xfrm.IPv6
+}
+
+// walk sends a passage through the rules as netfilter does.
+func walk(e firewall.Evaluator, f *firewall.Facts, p firewall.Passage) (firewall.Verdict, []firewall.TraceStep) {
+	at := firewall.Packet{
+		Src: p.Received.Src, Dst: p.Received.Dst, SPort: p.Received.SPort, DPort: p.Received.DPort,
+		In: p.In, Out: "", Proto: p.Proto, ICMPType: p.ICMPType, ICMPCode: p.ICMPCode,
+		Path: p.Path, SrcLocal: p.SrcLocal, DstLocal: p.DstLocal, Misrouted: p.Misrouted, Ct: conntrackOf(p.Flow),
+	}
+	if p.Tagged {
+		at.Mark |= f.Marks.Tag
+	}
+	if p.Verified {
+		at.Mark |= f.Marks.Verified
+	}
+	type hook struct {
+		table firewall.Table
+		name  string
+	}
+	hooks := []hook{{firewall.Mangle, "PREROUTING"}, {firewall.Mangle, "INPUT"}, {firewall.Filter, "INPUT"}}
+	switch p.Way {
+	case firewall.Through:
+		hooks = []hook{{firewall.Mangle, "PREROUTING"}, {firewall.Mangle, "FORWARD"}, {firewall.Filter, "FORWARD"}, {firewall.Mangle, "POSTROUTING"}}
+	case firewall.FromHost:
+		at.Mark, at.In = 0, ""
+		hooks = []hook{{firewall.Filter, "OUTPUT"}, {firewall.Mangle, "POSTROUTING"}}
+	}
+	action := firewall.Leave
+	var steps []firewall.TraceStep
+	for _, h := range hooks {
+		if h.name != "PREROUTING" {
+			at.Src, at.Dst, at.SPort, at.DPort = p.AfterDNAT.Src, p.AfterDNAT.Dst, p.AfterDNAT.SPort, p.AfterDNAT.DPort
+			at.Ahead, at.DstLocal = p.Ahead, p.Way == firewall.ToHost
+			if p.Way != firewall.ToHost {
+				at.Out = p.Out
+			}
+		}
+		if h.name == "POSTROUTING" {
+			at.In = ""
+		}
+		var verb firewall.Verb
+		var met []firewall.TraceStep
+		at, verb, met = e.Trace(h.table, h.name, at)
+		steps = append(steps, met...)
+		switch verb {
+		case firewall.Drop:
+			action = firewall.Discard
+		case firewall.Reject:
+			action = firewall.Refuse
+		case firewall.Accept:
+			action = firewall.Admit
+		}
+		if verb == firewall.Drop || verb == firewall.Reject {
+			break
+		}
+	}
+	number, _ := firewall.CaseOf(steps)
+	return firewall.Verdict{Action: action, Case: number}, steps
+}
+
+func conntrackOf(f firewall.Flow) firewall.Conntrack {
+	c := firewall.Conntrack{
+		Dir: firewall.CtOriginal, OrigSrc: f.OrigSrc, OrigDst: f.OrigDst, ReplSrc: f.ReplySrc, ReplDst: f.ReplyDst,
+		Proto: f.Proto, OrigSPort: f.OrigSPort, OrigDPort: f.OrigDPort,
+	}
+	if f.Reply {
+		c.Dir = firewall.CtReply
+	}
+	for _, s := range []struct {
+		is    bool
+		state firewall.CtState
+	}{{f.Related, firewall.CtRelated}, {f.Established, firewall.CtEstablished}, {f.SNAT, firewall.CtSNAT}, {f.DNAT, firewall.CtDNAT}} {
+		if s.is {
+			c.State |= s.state
+		}
+	}
+	return c
+}
+
+// passages makes up packets near the facts: between selectors, beside them, with the
+// SAs of one tunnel or of another.
+type passages struct {
+	*rand.Rand
+	in    firewall.Input
+	facts *firewall.Facts
+	// addrs has addresses of each family that the facts speak of, and some others.
+	addrs map[xfrm.Family][]netip.Addr
+	links []string
+}
+
+func newPassages(r *rand.Rand, in firewall.Input, f *firewall.Facts) *passages {
+	m := &passages{Rand: r, in: in, facts: f, addrs: make(map[xfrm.Family][]netip.Addr)}
+	note := func(a netip.Addr) {
+		if a.IsValid() {
+			m.addrs[familyOfAddr(a)] = append(m.addrs[familyOfAddr(a)], a)
+		}
+	}
+	for i := range f.Guards {
+		for _, p := range []netip.Prefix{f.Guards[i].Local, f.Guards[i].Remote} {
+			note(p.Addr())
+			note(p.Addr().Next())
+			note(m.within(p))
+		}
+	}
+	for i := range in.Set.Tunnels {
+		note(in.Set.Tunnels[i].Local)
+		note(in.Set.Tunnels[i].Remote)
+	}
+	for _, a := range in.Host.Addresses {
+		note(a.Prefix.Addr())
+		note(m.within(a.Prefix))
+	}
+	for _, s := range []string{"198.51.100.9", "8.8.8.8", "224.0.0.5", "169.254.1.1", "0.0.0.0", "255.255.255.255", "2001:db8:9::9", "fe80::1", "ff02::1", "::"} {
+		note(netip.MustParseAddr(s))
+	}
+	for _, l := range in.Host.Links {
+		if l.Name != "lo" {
+			m.links = append(m.links, l.Name)
+		}
+	}
+	return m
+}
+
+// within is a random address of a prefix.
+func (m *passages) within(p netip.Prefix) netip.Addr {
+	a := p.Masked().Addr().AsSlice()
+	for i := range a {
+		host := 8*(i+1) - p.Bits()
+		if host > 0 {
+			a[i] |= byte(m.IntN(256)) & byte(1<<min(host, 8)-1)
+		}
+	}
+	at, _ := netip.AddrFromSlice(a)
+	return at
+}
+
+func one[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
+
+func (m *passages) chance(n int) bool { return m.IntN(n) == 0 }
+
+func (m *passages) addr(f xfrm.Family) netip.Addr { return one(m.Rand, m.addrs[f]...) }
+
+func (m *passages) passage() firewall.Passage {
+	family := xfrm.Family(xfrm.IPv4)
+	if m.chance(4) && !m.facts.NoIPv6 {
+		family = xfrm.IPv6
+	}
+	p := firewall.Passage{Way: firewall.Way(m.IntN(3))}
+	e := firewall.Ends{Src: m.addr(family), Dst: m.addr(family)}
+	m.protocol(&p, &e, family)
+	m.choosePair(&p, &e, family)
+	p.Received, p.AfterDNAT = e, e
+	p.In, p.Out = one(m.Rand, m.links...), one(m.Rand, m.links...)
+	if m.chance(2) {
+		p.In, p.Out = one(m.Rand, "eth0", "eth1"), one(m.Rand, "eth0", "eth1")
+	}
+	p.Misrouted, p.DstLocal = m.chance(3), m.chance(3)
+	switch p.Way {
+	case firewall.ToHost:
+		p.Out, p.DstLocal = "", true
+	case firewall.FromHost:
+		p.In, p.SrcLocal, p.Misrouted = "", true, false
+	}
+	m.flow(&p, family)
+	if p.Way != firewall.FromHost {
+		p.Tagged, p.Verified = m.chance(2), m.chance(4)
+		if m.chance(2) {
+			p.Path = m.path(family, true)
+		}
+		if p.Flow.DNAT && !p.Flow.Reply {
+			p.AfterDNAT.Dst, p.AfterDNAT.DPort = m.addr(family), p.Received.DPort
+		}
+	}
+	if p.Way != firewall.ToHost && m.chance(2) {
+		p.Ahead = m.path(family, false)
+	}
+	p.Sent, p.AheadSent = p.AfterDNAT, p.Ahead
+	return p
+}
+
+func (m *passages) protocol(p *firewall.Passage, e *firewall.Ends, family xfrm.Family) {
+	p.Proto = one(m.Rand, xfrm.TCP, xfrm.TCP, xfrm.UDP, xfrm.ICMP, xfrm.ICMP, xfrm.GRE, xfrm.ESP, xfrm.IPIP)
+	switch p.Proto {
+	case xfrm.TCP, xfrm.UDP:
+		ports := []uint16{22, 44, 80, 500, 4500, 14500, 67, 68, 546, 547, 4789, 1024}
+		e.SPort, e.DPort = one(m.Rand, ports...), one(m.Rand, ports...)
+	case xfrm.ICMP:
+		p.ICMPType = one(m.Rand, uint8(0), 3, 8, 11, 12)
+		if family == xfrm.IPv6 {
+			p.Proto, p.ICMPType = xfrm.ICMPv6, one(m.Rand, uint8(1), 2, 3, 4, 128, 135, 136)
+		}
+	case xfrm.IPIP:
+		if family == xfrm.IPv6 {
+			p.Proto = xfrm.IPv6in
+		}
+	}
+}
+
+// choosePair makes most packets lie in a pair's selectors.
+func (m *passages) choosePair(p *firewall.Passage, e *firewall.Ends, family xfrm.Family) {
+	if len(m.facts.Guards) == 0 || m.chance(4) {
+		return
+	}
+	g := one(m.Rand, m.facts.Guards...)
+	if familyOfAddr(g.Remote.Addr()) != family {
+		return
+	}
+	local, remote := m.within(g.Local), m.within(g.Remote)
+	e.Src, e.Dst = local, remote
+	if p.Way == firewall.ToHost || p.Way == firewall.Through && m.chance(2) {
+		e.Src, e.Dst = remote, local
+	}
+	if g.Proto == xfrm.TCP && m.chance(2) {
+		p.Proto, e.DPort = g.Proto, g.LocalPort.Port
+	}
+}
+
+// path is SAs of one tunnel, of two, or of none.
+func (m *passages) path(family xfrm.Family, inbound bool) []firewall.Transform {
+	var path []firewall.Transform
+	for range 1 + m.IntN(5)/4 {
+		if len(m.in.Set.Tunnels) == 0 || m.chance(8) {
+			path = append(path, firewall.Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 99999, Src: m.addr(xfrm.IPv4), Dst: m.addr(xfrm.IPv4)})
+			continue
+		}
+		t := one(m.Rand, m.in.Set.Tunnels...)
+		sa := firewall.Transform{Proto: t.Proto, Mode: t.Mode, Reqid: t.Reqid, Src: t.Remote, Dst: t.Local}
+		if !inbound {
+			sa.Src, sa.Dst = sa.Dst, sa.Src
+		}
+		path = append(path, sa)
+	}
+	return path
+}
+
+// flow makes up conntrack's knowledge: of the packet's own flow, or for an ICMP error
+// of another.
+func (m *passages) flow(p *firewall.Passage, family xfrm.Family) {
+	f := &p.Flow
+	f.OrigSrc, f.OrigDst, f.Proto = p.Received.Src, p.Received.Dst, p.Proto
+	f.OrigSPort, f.OrigDPort = p.Received.SPort, p.Received.DPort
+	switch m.IntN(4) {
+	case 0:
+		f.Established = true
+	case 1:
+		if p.Proto != xfrm.ICMP && p.Proto != xfrm.ICMPv6 {
+			break
+		}
+		f.Related = true
+		f.Proto = one(m.Rand, xfrm.TCP, xfrm.UDP, xfrm.ESP)
+		f.OrigSPort, f.OrigDPort = one(m.Rand, uint16(500), 22, 44, 1024), one(m.Rand, uint16(4500), 22, 44, 80)
+		f.OrigSrc, f.OrigDst = m.addr(family), m.addr(family)
+		if m.chance(2) {
+			f.OrigSrc = p.Received.Dst
+		}
+	}
+	f.ReplySrc, f.ReplyDst = f.OrigDst, f.OrigSrc
+	f.Reply = f.Established && m.chance(2)
+	if f.Reply {
+		f.OrigSrc, f.OrigDst, f.ReplySrc, f.ReplyDst = f.OrigDst, f.OrigSrc, f.ReplyDst, f.ReplySrc
+		f.OrigSPort, f.OrigDPort = f.OrigDPort, f.OrigSPort
+	}
+	if m.chance(6) {
+		f.SNAT, f.ReplyDst = true, m.addr(family)
+	}
+	if m.chance(6) {
+		f.DNAT = true
+		if f.Reply {
+			f.OrigDst = m.addr(family)
+		} else {
+			f.ReplySrc = m.addr(family)
+		}
+	}
+}
+
+// A packet that stays on the host concerns no tunnel, whatever its addresses.
+func TestJudgeLoopback(t *testing.T) {
+	in := fake.Gateway(rand.New(rand.NewPCG(3, 4)))
+	facts := firewall.Decide(in)
+	m := newPassages(rand.New(rand.NewPCG(5, 6)), in, &facts)
+	for range 200 {
+		p := m.passage()
+		p.In, p.Path, p.Way = "lo", nil, firewall.ToHost
+		if got := firewall.Judge(&facts, p); got != (firewall.Verdict{Action: firewall.Leave, Case: firewall.Case9}) {
+			t.Fatalf("%+v: %v %v", p, got.Action, got.Case)
+		}
+	}
+}
+
+// A guard asks for the packet that really leaves: after SNAT, and by the policy lookup
+// behind it.
+func TestJudgeBehindSNAT(t *testing.T) {
+	addr := netip.MustParseAddr
+	guard := firewall.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.1.0.0/24"), Source: firewall.ConfigGuard}
+	host := xfrm.Host{
+		Links:     []xfrm.Link{{Index: 1, Name: "lo"}, {Index: 2, Name: "eth0"}, {Index: 3, Name: "eth1"}},
+		Addresses: []xfrm.Address{{Link: 3, Prefix: netip.MustParsePrefix("10.2.0.1/24")}},
+	}
+	facts := firewall.Decide(firewall.Input{Host: host, Config: firewall.Config{Marks: firewall.DefaultMarks()}, Guards: []firewall.Guard{guard}})
+	sa := []firewall.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}
+	for _, tc := range []struct {
+		name             string
+		src, sent        string
+		ahead, aheadSent []firewall.Transform
+		want             firewall.Verdict
+	}{
+		{"in clear", "10.2.0.9", "10.2.0.9", nil, nil, firewall.Verdict{Action: firewall.Refuse, Case: firewall.Case8}},
+		{"NAT maps it into the selector, and nothing encrypts it", "172.16.0.9", "10.2.0.9", nil, nil, firewall.Verdict{Action: firewall.Refuse, Case: firewall.Case8}},
+		{"NAT maps it into the selector, and the tunnel takes it", "172.16.0.9", "10.2.0.9", nil, sa, firewall.Verdict{Action: firewall.Leave, Case: firewall.Case9}},
+		{"NAT maps it into another tunnel", "10.2.0.9", "192.0.2.2", nil, sa, firewall.Verdict{Action: firewall.Leave, Case: firewall.Case9}},
+		{"masquerade takes it out of the tunnel", "10.2.0.9", "192.0.2.2", sa, nil, firewall.Verdict{Action: firewall.Refuse, Case: firewall.Case8}},
+		{"of no tunnel", "172.16.0.9", "192.0.2.2", nil, nil, firewall.Verdict{Action: firewall.Leave, Case: firewall.Case9}},
+	} {
+		e := firewall.Ends{Src: addr(tc.src), Dst: addr("10.1.0.9"), SPort: 1024, DPort: 80}
+		p := firewall.Passage{
+			Way: firewall.Through, In: "eth1", Out: "eth0", Proto: xfrm.TCP, Received: e, AfterDNAT: e, Sent: e, Ahead: tc.ahead, AheadSent: tc.aheadSent,
+		}
+		p.Sent.Src = addr(tc.sent)
+		if got := firewall.Judge(&facts, p); got != tc.want {
+			t.Errorf("%s: %v %v, want %v %v", tc.name, got.Action, got.Case, tc.want.Action, tc.want.Case)
+		}
+	}
+}
