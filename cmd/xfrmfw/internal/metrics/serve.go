@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,6 +81,7 @@ func Serve(ctx context.Context, l net.Listener, version string, r *Recorder, t *
 		// What others send is no reason to write to the log.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
+	bind(server)
 	running := make(chan struct{})
 	go func() {
 		defer close(running)
@@ -116,49 +116,4 @@ func handler(version string, r *Recorder, t *Tunnels) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", &page{from: registry, now: t.now})
 	return mux, nil
-}
-
-// bounded is a listener with a bound for its open connections: further ones
-// wait in the kernel.
-type bounded struct {
-	net.Listener
-	slots  chan struct{}
-	closed chan struct{}
-	once   *sync.Once
-}
-
-func newBounded(l net.Listener, most int) bounded {
-	return bounded{l, make(chan struct{}, most), make(chan struct{}), new(sync.Once)}
-}
-
-// Accept waits for a connection, and for room for it.
-func (b bounded) Accept() (net.Conn, error) {
-	select {
-	case b.slots <- struct{}{}:
-	case <-b.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := b.Listener.Accept()
-	if err != nil {
-		<-b.slots
-		return nil, err
-	}
-	return &slot{Conn: c, leave: sync.OnceFunc(func() { <-b.slots })}, nil
-}
-
-// Close ends Accept too where it waits for room.
-func (b bounded) Close() error {
-	b.once.Do(func() { close(b.closed) })
-	return b.Listener.Close()
-}
-
-// slot gives its room back when it is closed.
-type slot struct {
-	net.Conn
-	leave func()
-}
-
-func (s *slot) Close() error {
-	defer s.leave()
-	return s.Conn.Close()
 }

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -86,34 +87,81 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// Someone who opens connections and says nothing takes no more of the daemon's
-// descriptors than there are slots, and is shut out in time.
+// Clients that open connections and say nothing, or half of a request, take no
+// more of the daemon's descriptors than there are slots, and a scrape does not
+// wait for them.
 func TestServeHoldsFewConnections(t *testing.T) {
 	t.Parallel()
 	l := loopback(t)
 	serve(t, l)
 	var conns []net.Conn
-	for range 3 * maxConnections {
+	for i := range 3 * maxConnections {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = c.Close() }()
+		if i%2 == 0 {
+			_, _ = fmt.Fprint(c, "GET /metrics HTTP/1.1\r\nHost:")
+		}
 		conns = append(conns, c)
 	}
-	// The first are shut out after the time for a header, and the last then served.
-	last := conns[len(conns)-1]
-	_ = last.SetDeadline(time.Now().Add(90 * time.Second))
 	begun := time.Now()
-	if _, err := fmt.Fprint(last, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+	res, err := new(http.Client).Get("http://" + l.Addr().String() + "/metrics")
+	if err != nil {
 		t.Fatal(err)
 	}
-	answer := make([]byte, 12)
-	if _, err := io.ReadFull(last, answer); err != nil || string(answer) != "HTTP/1.1 200" {
-		t.Fatalf("%q, %v", answer, err)
+	defer res.Body.Close()
+	if took := time.Since(begun); res.StatusCode != http.StatusOK || took > 4*time.Second {
+		t.Errorf("%s after %s, beside %d others", res.Status, took, len(conns))
 	}
-	if took := time.Since(begun); took < time.Second {
-		t.Errorf("served after %s, beside %d others", took, len(conns)-1)
+	for i, c := range conns[:len(conns)-maxConnections+1] {
+		_ = c.SetDeadline(time.Now().Add(4 * time.Second)) // before the time for a header is over
+		if _, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("connection %d of %d is held open", i, len(conns))
+		}
+	}
+}
+
+// A connection that is being answered keeps its place until the answer is written.
+func TestBoundedSparesAnswers(t *testing.T) {
+	t.Parallel()
+	b := newBounded(loopback(t), 1)
+	defer b.Close()
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", b.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	client := dial()
+	first, err := b.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.(*slot).setBusy(true)
+	dial()
+	accepted := make(chan error)
+	go func() {
+		_, err := b.Accept()
+		accepted <- err
+	}()
+	select {
+	case err := <-accepted:
+		t.Fatalf("a second connection has room beside an answer: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	if _, err := first.Write([]byte("answer")); err != nil {
+		t.Errorf("the answer: %v", err)
+	}
+	first.(*slot).setBusy(false)
+	if err := <-accepted; err != nil {
+		t.Error(err)
+	}
+	if got, err := io.ReadAll(client); string(got) != "answer" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

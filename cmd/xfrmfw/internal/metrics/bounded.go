@@ -1,0 +1,107 @@
+package metrics
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+)
+
+// bounded is a listener with a bound for its open connections. A further one
+// takes the place of the oldest that is not being answered, so that a scrape
+// does not wait for clients that are silent or slow.
+type bounded struct {
+	net.Listener
+	most int
+
+	mu     sync.Mutex
+	change *sync.Cond // of open, a slot's busy, or closed
+	open   []*slot    // the oldest first
+	closed bool
+}
+
+// slot is a connection that counts.
+type slot struct {
+	net.Conn
+	of   *bounded
+	busy bool // a request is being answered
+}
+
+func newBounded(l net.Listener, most int) *bounded {
+	b := &bounded{Listener: l, most: most}
+	b.change = sync.NewCond(&b.mu)
+	return b
+}
+
+// Accept waits for a connection, and for room for it.
+func (b *bounded) Accept() (net.Conn, error) {
+	c, err := b.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.open) >= b.most && !b.closed {
+		if oldest := slices.IndexFunc(b.open, func(s *slot) bool { return !s.busy }); oldest >= 0 {
+			_ = b.open[oldest].Conn.Close()
+			b.open = slices.Delete(b.open, oldest, oldest+1)
+			break
+		}
+		b.change.Wait()
+	}
+	if b.closed {
+		_ = c.Close()
+		return nil, net.ErrClosed
+	}
+	s := &slot{Conn: c, of: b}
+	b.open = append(b.open, s)
+	return s, nil
+}
+
+// Close ends Accept too where it waits for room.
+func (b *bounded) Close() error {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.change.Broadcast()
+	return b.Listener.Close()
+}
+
+// Close gives the connection's room back.
+func (s *slot) Close() error {
+	s.of.mu.Lock()
+	s.of.open = slices.DeleteFunc(s.of.open, func(o *slot) bool { return o == s })
+	s.of.mu.Unlock()
+	s.of.change.Broadcast()
+	return s.Conn.Close()
+}
+
+func (s *slot) setBusy(busy bool) {
+	s.of.mu.Lock()
+	s.busy = busy
+	s.of.mu.Unlock()
+	s.of.change.Broadcast()
+}
+
+type slotKey struct{}
+
+// bind has a server tell its bounded listener which connections are being
+// answered: from the begin of the handler until the answer is written.
+func bind(server *http.Server) {
+	answer := server.Handler
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s, ok := r.Context().Value(slotKey{}).(*slot); ok {
+			s.setBusy(true)
+		}
+		answer.ServeHTTP(w, r)
+	})
+	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, slotKey{}, c)
+	}
+	server.ConnState = func(c net.Conn, state http.ConnState) {
+		if s, ok := c.(*slot); ok && state == http.StateIdle {
+			s.setBusy(false)
+		}
+	}
+}
