@@ -148,9 +148,9 @@ func TestRan(t *testing.T) {
 // A program is killed when it is silent for too long, and not while it prints.
 func TestPatience(t *testing.T) {
 	p := new(processes)
-	const patience = 2 * time.Second
+	const patience = time.Second
 	var out bytes.Buffer
-	_, err := p.runProgram(t.Context(), patience, "", &out, "/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.5; done")
+	_, err := p.runProgram(t.Context(), patience, "", &out, "/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.15; done")
 	if err != nil || out.String() != "1\n2\n3\n4\n5\n6\n7\n8\n" {
 		t.Errorf("one that prints: %q, %v", out.String(), err)
 	}

@@ -155,14 +155,14 @@ func TestKilled(t *testing.T) {
 		change := plan(t, p, accepts(family, "b"))
 		real := p.families[family]
 		for _, tt := range []struct{ name, script string }{
-			{"before the commit", "sleep 600 & wait"},
-			{"after the commit", real.restore + ` "$@"; sleep 600 & wait`},
+			{"before the commit", "true"},
+			{"after the commit", real.restore + ` "$@"`},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				// The first program run hangs; those of the way back don't.
 				dir := t.TempDir()
 				script := filepath.Join(dir, "restore")
-				text := "#!/bin/sh\nif mkdir " + dir + "/once 2>/dev/null; then " + tt.script + "; else exec " + real.restore + ` "$@"; fi` + "\n"
+				text := "#!/bin/sh\nif mkdir " + dir + "/once 2>/dev/null; then " + tt.script + "; sleep 600 & mkdir " + dir + "/hangs; wait; else exec " + real.restore + ` "$@"; fi` + "\n"
 				if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
 					t.Fatal(err)
 				}
@@ -170,8 +170,16 @@ func TestKilled(t *testing.T) {
 				hung.restore = script
 				p.families[family] = hung
 				defer func() { p.families[family] = real }()
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				go func() { // its time is over as soon as it hangs
+					for ctx.Err() == nil {
+						if _, err := os.Stat(filepath.Join(dir, "hangs")); err == nil {
+							cancel(context.DeadlineExceeded)
+						}
+						time.Sleep(5 * time.Millisecond)
+					}
+				}()
 				start := time.Now()
 				err := p.Apply(ctx, change)
 				t.Log(err)

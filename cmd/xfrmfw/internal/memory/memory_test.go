@@ -129,9 +129,9 @@ func TestNothingRememberedDamagesTheFile(t *testing.T) {
 		return xfrm.PortMatch{Port: uint16(r.Uint32()), Mask: []uint16{0, 0xffff, 0xfff0, 0xff}[r.IntN(4)]}
 	}
 	remembered := 0
-	for range 500 {
+	for range 50 { // each writes to the disk, and waits for it
 		snapshot := xfrm.Snapshot{}
-		for n := range 4 {
+		for n := range 40 {
 			sel := xfrm.Selector{Family: xfrm.IPv4, Proto: xfrm.Proto(r.IntN(256) * r.IntN(2)), SPort: port(), DPort: port(),
 				Src: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, byte(r.IntN(256)), 0}), 24-r.IntN(9)).Masked(),
 				Dst: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, byte(r.IntN(256)), 0}), 24).Masked()}
