@@ -116,7 +116,7 @@ func (e *UnreadableError) Error() string {
 	if e.Family == xfrm.IPv6 {
 		word = "ip6"
 	}
-	return fmt.Sprintf("%s table %s holds nftables rules that iptables can't read: see \"nft list table %s %s\" and move the foreign ones to a table of their own",
+	return fmt.Sprintf("%s table %s holds rules of nftables, or of a newer iptables, that this iptables can't read: see \"nft list table %s %s\", move foreign ones to a table of their own, and let the newest iptables write all others (a container may bring an older one)",
 		e.Family, e.Table, word, e.Table)
 }
 

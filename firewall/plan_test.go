@@ -194,6 +194,10 @@ func TestPlanUnreadable(t *testing.T) {
 	if !errors.As(err, &unreadable) || unreadable.Table != firewall.Filter {
 		t.Errorf("got %v", err)
 	}
+	// iptables 1.8.7 says the same of what 1.8.9 wrote.
+	if !strings.Contains(err.Error(), "of a newer iptables") {
+		t.Errorf("%v: blames the rules of nftables alone", err)
+	}
 	change, err := firewall.Clear(have)
 	if err != nil || len(change.Leftovers) != 1 || !change.Empty() {
 		t.Errorf("clear: %v, %v", change, err)

@@ -13,6 +13,7 @@ import (
 
 	goiptables "github.com/coreos/go-iptables/iptables"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -57,6 +58,9 @@ type Programs struct {
 	options  Options
 	run      runner
 	started  *processes
+	// kernelLacks asks the kernel, and support is what it and the programs answered.
+	kernelLacks func(Variant, xfrm.Family) firewall.Features
+	support     support
 }
 
 // program is what there is of one family: the command, its siblings, and the
@@ -86,7 +90,8 @@ func Find(ctx context.Context, o Options) (*Programs, error) {
 		o.Dirs = []string{"/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin", "/run/current-system/sw/bin"}
 	}
 	started := new(processes)
-	p := &Programs{variant: o.Variant, families: make(map[xfrm.Family]program), options: o, run: started.runProgram, started: started}
+	p := &Programs{variant: o.Variant, families: make(map[xfrm.Family]program), options: o, run: started.runProgram, started: started,
+		kernelLacks: kernelLacks}
 	for _, family := range o.Families {
 		found, err := p.find(ctx, family, p.variant)
 		if err != nil {

@@ -139,6 +139,10 @@ func (e *RestoreError) culprit(lines []string, loaded func(xfrm.Family) words) {
 	}
 	if m := noChain.FindStringSubmatch(e.Stderr); m != nil {
 		find(func(rule string) bool { return hasWords(rule, "-j", m[1]) || hasWords(rule, "-g", m[1]) })
+		if featuresIn("-j "+m[1], e.Family) != 0 {
+			// iptables-nft takes a target that it has no extension of for a chain.
+			e.Err = fmt.Errorf("%w (%w)", ErrUnsupported, e.Err)
+		}
 		return
 	}
 	if m := noModule.FindStringSubmatch(e.Stderr); m != nil {

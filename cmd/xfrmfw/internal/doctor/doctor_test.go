@@ -92,7 +92,7 @@ func TestFindings(t *testing.T) {
 		}), "counters", "^XfrmInNew grew by 2 within", "ip -s xfrm state"},
 		{"an unreadable table", with(func(in *Input) {
 			in.Live = map[firewall.Family]firewall.Save{xfrm.IPv4: {Unreadable: []firewall.Table{firewall.Filter}}}
-		}), "unreadable", "ipv4 table filter holds nftables rules", "nft list table ip filter"},
+		}), "unreadable", "ipv4 table filter holds rules of nftables, or of a newer iptables,", "nft list table ip filter"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

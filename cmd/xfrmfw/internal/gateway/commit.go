@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
@@ -25,19 +24,12 @@ func (g *Gateway) Commit(ctx context.Context, l Look) (retry bool, err error) {
 	switch {
 	case err == nil:
 		return false, nil
-	case errors.Is(err, iptables.ErrUnsupported) && l.Config.Log.PerSecond > 0 && isLogRule(err):
-		g.cannotLog = true
+	case g.programs.Learn(ctx, err):
 		retry = true
 	case errors.Is(err, iptables.ErrChanged):
 		retry = true
 	}
 	return retry, fmt.Errorf("apply rules: %w", err)
-}
-
-// isLogRule reports whether a restore failed for a rule that logs.
-func isLogRule(err error) bool {
-	var failed *iptables.RestoreError
-	return errors.As(err, &failed) && (strings.Contains(failed.Text, " LOG ") || strings.Contains(failed.Text, " NFLOG "))
 }
 
 // Recount gives the rules that stay in the rewritten chains of a change the counters of

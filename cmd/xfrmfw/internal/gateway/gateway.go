@@ -50,8 +50,11 @@ type Gateway struct {
 	tracker  firewall.Tracker
 	// compiledOnce is true once the compiler has filled its cache.
 	compiledOnce bool
-	// cannotLog is true once the kernel refused a rule that logs.
-	cannotLog bool
+	// lacks are the features that kernel and programs are known to lack, by family.
+	lacks map[xfrm.Family]firewall.Features
+	// commits is true if changes are committed, so that a refusal tells what the programs
+	// lack, which else is asked.
+	commits bool
 }
 
 // Open reads the configuration first, so that a bad one is reported before anything else
@@ -117,6 +120,9 @@ func (g *Gateway) Fork() (*Gateway, error) {
 // Inherit takes over the caches of a gateway that is replaced, as far as they hold
 // whatever the configuration.
 func (g *Gateway) Inherit(from *Gateway) { g.reader = from.reader }
+
+// WillCommit says that the changes of this gateway's looks are committed.
+func (g *Gateway) WillCommit() { g.commits = true }
 
 // Config returns the configuration as it was read.
 func (g *Gateway) Config() config.Config { return g.config }

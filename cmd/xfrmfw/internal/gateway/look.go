@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -149,6 +150,19 @@ func (g *Gateway) Plan(ctx context.Context, live Live) (Look, error) {
 		return Look{}, err
 	}
 	look.Change, err = g.tracker.Plan(look.Result.Rulesets)
+	if err != nil || look.Change.Empty() || g.programs == nil {
+		return look, err
+	}
+	// Rules in sync need no feature more, so only others are worth the question.
+	lacks := g.programs.Lacks(ctx, !g.commits)
+	if maps.Equal(lacks, g.lacks) {
+		return look, nil
+	}
+	g.lacks = lacks
+	if look, err = g.compile(look.Snapshot, live); err != nil {
+		return Look{}, err
+	}
+	look.Change, err = g.tracker.Plan(look.Result.Rulesets)
 	return look, err
 }
 
@@ -165,10 +179,6 @@ func (g *Gateway) Read(ctx context.Context, live Live) (Look, error) {
 func (g *Gateway) compile(s xfrm.Snapshot, live Live) (Look, error) {
 	g.compiledOnce = true
 	look := Look{Live: live, Snapshot: s, Set: g.joiner.Tunnels(s), Config: g.config.Firewall, Warnings: slices.Clone(live.Warnings)}
-	if g.cannotLog {
-		look.Config.Log = firewall.LogConfig{}
-		look.Warnings = append(look.Warnings, "this kernel can't log from iptables: drops are counted and not logged (set log: off)")
-	}
 	marks, marksErr := chooseMarks(s, live.Rules, look.Config)
 	look.Config.Marks = marks
 	var warnings []string
@@ -179,7 +189,7 @@ func (g *Gateway) compile(s xfrm.Snapshot, live Live) (Look, error) {
 		NATSources:   natSources(live.Rules),
 		Peers:        selecting(look.Peers),
 		MarksWritten: len(firewall.ForeignMarks(live.Rules, marks.Both())) > 0,
-	})
+	}).Without(g.lacks, s.Host)
 	return look, marksErr
 }
 

@@ -51,6 +51,7 @@ type Options struct {
 func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome, error) {
 	var out Outcome
 	var last error
+	g.WillCommit()
 	for range attempts {
 		live, err := s.Live(ctx)
 		if err != nil {
