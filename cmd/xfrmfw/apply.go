@@ -20,12 +20,7 @@ func applyCommand(o *options) *cobra.Command {
 	var file string
 	var limit time.Duration
 	cmd := &cobra.Command{
-		Use:   "apply",
-		Short: "Make the rules those that the kernel's states and policies ask for",
-		Long: `apply reads the kernel's states and policies once and makes the live rules what
-they ask for. It changes chains of its own and its jumps, nothing else. Each
-table is committed as a whole; if one fails, the former rules are put back.
-With nothing to change it runs no iptables-restore and says so.`,
+		Use:  "apply",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			confirmed := cmd.Flags().Changed("confirm")

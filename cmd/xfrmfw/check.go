@@ -13,11 +13,7 @@ import (
 func checkCommand(o *options) *cobra.Command {
 	var verbose bool
 	cmd := &cobra.Command{
-		Use:   "check",
-		Short: "Tell whether the live rules are those that apply would make",
-		Long: `check compares the live rules with those that the kernel's SAs and policies
-require, names each difference, and exits with 3 if there is one. It changes
-nothing.`,
+		Use:  "check",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			g, err := gateway.Open(cmd.Context(), o.gateway(""))

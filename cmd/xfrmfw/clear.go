@@ -17,13 +17,7 @@ import (
 func clearCommand(o *options) *cobra.Command {
 	var keepGuards bool
 	cmd := &cobra.Command{
-		Use:   "clear",
-		Short: "Remove all of xfrmfw's rules",
-		Long: `clear removes xfrmfw's chains and jumps and leaves the rest as it is. Tunnel
-traffic is then what it was without xfrmfw: packets like any from the internet.
-With --keep-guards what drops stays, the mangle table: nothing of ours lets
-anything pass, and cleartext neither passes for tunnel traffic nor leaves in its
-place. The guards stand as they were until the next apply.`,
+		Use:  "clear",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			plan := firewall.Clear

@@ -12,9 +12,8 @@ import (
 func confirmCommand(o *options) *cobra.Command {
 	var wait bool
 	cmd := &cobra.Command{
-		Use:   "confirm",
-		Short: "Keep the rules that apply --confirm put in force",
-		Args:  cobra.NoArgs,
+		Use:  "confirm",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if wait {
 				if err := confirm.Await(cmd.Context(), o.gateway("")); err != nil {

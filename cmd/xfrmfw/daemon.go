@@ -9,12 +9,7 @@ import (
 func daemonCommand(o *options) *cobra.Command {
 	var buffer int
 	cmd := &cobra.Command{
-		Use:   "daemon",
-		Short: "Keep the rules in line with the kernel's states and policies",
-		Long: `daemon applies, and then again whenever the kernel's states, policies, links,
-addresses or routes change, when a hook says that they did, and when others
-change its rules. SIGHUP has it read its configuration again; with a bad one the
-former stays. When it ends the rules stay in force.`,
+		Use:  "daemon",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return daemon.Run(cmd.Context(), daemon.Options{

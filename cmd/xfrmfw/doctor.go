@@ -14,13 +14,7 @@ func doctorCommand(o *options) *cobra.Command {
 	var asJSON bool
 	var apart time.Duration
 	cmd := &cobra.Command{
-		Use:   "doctor",
-		Short: "Find what on this host would defeat the rules, and how to mend it",
-		Long: `doctor looks for what would defeat the rules or cut the tunnels: rules and tables
-of other firewalls, kernel settings, missing parts, tunnels that are only half
-there, errors that the kernel counts. Each finding says what was seen, what that
-breaks, and the command or line that mends it. It changes nothing, and exits
-with 3 if it found more than notes.`,
+		Use:  "doctor",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if apart < 0 || apart > time.Hour {

@@ -27,18 +27,7 @@ func explainCommand(o *options) *cobra.Command {
 	var file string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "explain --src ADDRESS --dst ADDRESS --proto PROTOCOL [--dport PORT] [--in INTERFACE] [--out INTERFACE]",
-		Short: "Tell what becomes of a packet, and why",
-		Long: `explain takes a packet in words and tells which policy of the kernel claims it,
-which tunnel it is of, each rule of xfrmfw that it meets, and the verdict with
-its case. With --in it comes in by that interface, with --out this host sends
-it, and with both it is forwarded; what is left out follows from the host's
-addresses and routes. --reqid says that it came out of a state with that reqid,
-and --tag that netfilter saw the ESP packet that carried it.
-
-It changes nothing and sends nothing. It judges the rules that xfrmfw apply would
-write; where the live ones differ it judges those too. What the rules of others
-do to a packet that xfrmfw returns is not known.`,
+		Use:  "explain --src ADDRESS --dst ADDRESS --proto PROTOCOL [--dport PORT] [--in INTERFACE] [--out INTERFACE]",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q, err := given.query(cmd.Flags().Changed)

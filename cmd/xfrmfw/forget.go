@@ -17,11 +17,7 @@ import (
 
 func forgetCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use:   "forget TUNNEL|PREFIX",
-		Short: "End the guard of a tunnel that is gone for good",
-		Long: `forget takes pairs out of the memory, by the tunnel's ID or a prefix that their
-remote network lies in, and applies the rules. A pair whose policies still stand
-in the kernel stays guarded, and is remembered again.`,
+		Use: "forget TUNNEL|PREFIX",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError("forget wants one tunnel ID or prefix; xfrmfw status lists what is guarded")

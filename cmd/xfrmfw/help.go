@@ -19,6 +19,9 @@ var topicOf = map[string]string{
 	"xfrmfw-json.5":    "json",
 }
 
+// plainText takes the marks of Markdown out of a text.
+var plainText = strings.NewReplacer("`", "", "*", "")
+
 // groups are the headings of --help, each with its commands.
 var groups = []struct {
 	title    string
@@ -29,8 +32,9 @@ var groups = []struct {
 	{"Run:", []string{"daemon", "hook"}},
 }
 
-// addHelp adds the manual to the command tree: groups of commands, the pages of no command as help topics, and the
-// examples of the other pages to --help. A damaged page fails a test, and the binary then has no topics.
+// addHelp adds the manual to the command tree: groups of commands, the pages of no command as help topics, and for each
+// command the title, the description and the examples of its page. A damaged page fails a test, and the binary then has
+// no help.
 func addHelp(root *cobra.Command) {
 	for _, g := range groups {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
@@ -48,6 +52,8 @@ func addHelp(root *cobra.Command) {
 		}
 		for _, cmd := range append(root.Commands(), root) {
 			if p.Name == strings.ReplaceAll(cmd.CommandPath(), " ", "-") {
+				cmd.Short = strings.ToUpper(p.Title[:1]) + p.Title[1:]
+				cmd.Long = plainText.Replace(p.Part("DESCRIPTION"))
 				cmd.Example = commandLines(p.Part("EXAMPLES"))
 			}
 		}

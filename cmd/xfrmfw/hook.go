@@ -12,12 +12,7 @@ import (
 func hookCommand(o *options) *cobra.Command {
 	var work bool
 	cmd := &cobra.Command{
-		Use:   "hook",
-		Short: "Have the rules follow a change, from an IKE daemon's updown script",
-		Long: `hook nudges the daemon; where none runs, it starts one apply in the background.
-It returns at once, since the IKE daemon waits for it. Any number of calls at
-once come to one or two applies. It always exits with 0: trouble is reported to
-syslog, and never fails the tunnel.`,
+		Use:  "hook",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if work {

@@ -71,8 +71,8 @@ func render(p man.Page, date time.Time) []byte {
 		strings.ToUpper(p.Name), p.Section, date.Format("Jan 2006"), "xfrmfw", manual, p.Name, p.Title, body))
 }
 
-// TestManPagesOfCommands compares the pages of section 8 with the commands: one page each, with the same short
-// description, the same flags, and all sections that a reader looks for.
+// TestManPagesOfCommands compares the pages of section 8 with the commands: one page each, with the same flags and
+// all sections that a reader looks for.
 func TestManPagesOfCommands(t *testing.T) {
 	pages := map[string]man.Page{}
 	for _, p := range manPages(t) {
@@ -89,9 +89,6 @@ func TestManPagesOfCommands(t *testing.T) {
 		}
 		name := "xfrmfw-" + cmd.Name()
 		p := page(t, pages, name, cmd.LocalNonPersistentFlags())
-		if cmd.Name() != "completion" && !strings.EqualFold(p.Title, cmd.Short) {
-			t.Errorf("%s(8) is %q, and --help says %q", name, p.Title, cmd.Short)
-		}
 		if p.Part("EXAMPLES") == "" {
 			t.Errorf("%s(8) has no EXAMPLES", name)
 		}
@@ -156,7 +153,7 @@ func TestTopics(t *testing.T) {
 	}
 }
 
-// TestHelp is that each command is in a group, and has the examples of its page.
+// TestHelp is that each command is in a group, and has the texts of its page.
 func TestHelp(t *testing.T) {
 	root, _ := newRoot()
 	for _, cmd := range append(root.Commands(), root) {
@@ -165,8 +162,8 @@ func TestHelp(t *testing.T) {
 			continue
 		case cmd != root && cmd.Name() != "version" && cmd.GroupID == "":
 			t.Errorf("%s is in no group", cmd.Name())
-		case !strings.Contains(cmd.Example, "xfrmfw"):
-			t.Errorf("%s has no examples: %q", cmd.Name(), cmd.Example)
+		case cmd.Short == "" || cmd.Long == "" || !strings.Contains(cmd.Example, "xfrmfw"):
+			t.Errorf("%s lacks texts: short %q, long %q, examples %q", cmd.Name(), cmd.Short, cmd.Long, cmd.Example)
 		}
 	}
 }

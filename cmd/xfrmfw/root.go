@@ -41,11 +41,7 @@ func newRoot() (*cobra.Command, *bool) {
 	o := &options{}
 	started := new(bool)
 	root := &cobra.Command{
-		Use:   "xfrmfw",
-		Short: "Firewall rules for IPsec tunnels, from the kernel's live SAs and policies",
-		Long: `xfrmfw reads the kernel's SAs and policies and keeps iptables rules that
-recognise decrypted IPsec traffic, accept it, and drop cleartext that pretends
-to be it or would leave in its place.`,
+		Use:           "xfrmfw",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {

@@ -18,16 +18,7 @@ func statusCommand(o *options) *cobra.Command {
 	var file string
 	var interval time.Duration
 	cmd := &cobra.Command{
-		Use:   "status [TUNNEL...]",
-		Short: "Show the tunnels, their states and the rules that serve them",
-		Long: `status shows every tunnel with its states and the rules that serve each of them,
-with packets and bytes; then what was dropped, what is guarded, and what is
-amiss. With many tunnels it shows a line for each, and the details of those that
-are named: by ID, name, connection, reqid, or the peer's identity or address.
-
-With --watch it shows a line for each tunnel, again and again, with packets and
-bytes a second: in place on a terminal, where q or Ctrl-C ends it, else below
-each other, and with --json one report a line.`,
+		Use: "status [TUNNEL...]",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			g, err := gateway.Open(cmd.Context(), o.gateway(file))
 			if err != nil {
