@@ -61,7 +61,16 @@ type tunnel struct {
 	Reqid      int      `json:"reqid"`
 	Remote     string   `json:"remote"`
 	Evidence   string   `json:"evidence"`
-	Selectors  []struct {
+	Reason     string   `json:"reason"`
+	PacketsBy  struct {
+		Verified    int `json:"verified"`
+		PolicyOnly  int `json:"policy_only"`
+		Unconfirmed int `json:"unconfirmed"`
+	} `json:"packets_by"`
+	SAs []struct {
+		SPI string `json:"spi"`
+	} `json:"sas"`
+	Selectors []struct {
 		Remote string `json:"remote"`
 	} `json:"selectors"`
 }
