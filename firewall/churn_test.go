@@ -70,7 +70,7 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 			}
 			if r.IntN(16) == 0 {
 				remembered++
-				w.Guards, _ = firewall.Remember(w.Guards, kept.InForce(), joined, in.Host, in.Config.Guard, 500)
+				w.Guards = firewall.Remember(w.Guards, kept.InForce(), joined, in.Host, in.Peers, in.Config.Guard, 500).Guards
 			}
 			want, err := firewall.Plan(fresh.Rulesets, model)
 			if err != nil {

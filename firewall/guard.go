@@ -43,7 +43,10 @@ type Guard struct {
 	// Routed tells that Remote is what is routed into a tunnel device, so that
 	// a more specific route to elsewhere takes from it.
 	Routed bool
-	// Since and Expires are seconds since the epoch, 0 if unknown or never.
+	// Connection is the administrator's name of the remembered tunnel, if known.
+	Connection string
+	// Since and Expires are in seconds, 0 if unknown or never. A remembered guard's
+	// are those of the memory's own clock.
 	Since, Expires int64
 }
 
@@ -181,17 +184,6 @@ func expressible(p xfrm.Pair) bool {
 	_, _, l := p.LocalPort.Range()
 	_, _, r := p.RemotePort.Range()
 	return l && r
-}
-
-// same reports whether two guards are alike in all but when they were seen, which is
-// part of no rule.
-func (g *Guard) same(o *Guard) bool {
-	if g.Since == o.Since && g.Expires == o.Expires {
-		return *g == *o
-	}
-	a := *g
-	a.Since, a.Expires = o.Since, o.Expires
-	return a == *o
 }
 
 // guardKey is what makes two guards the same.

@@ -25,28 +25,52 @@ type GuardConfig struct {
 // DefaultRemember is 30 days.
 const DefaultRemember = 30 * 24 * 3600
 
-// The memory's bounds. Peers narrow their own selectors, so what they can make
-// us remember is limited, and what is full refuses the new: nobody can push out
-// what others rely on.
+// The memory's bounds. Peers narrow their own selectors and choose their outer
+// address, so a connection, an address and a network each have a share of the room.
+// What is full refuses the new: no peer can push out what others rely on. An IPv6
+// peer's address is its /64.
 const (
-	maxRemembered       = 20000
-	maxRememberedByPeer = 64
+	maxRemembered             = 20000
+	maxRememberedByConnection = 1024
+	maxRememberedByPeer       = 64
+	maxRememberedByNetwork    = 512 // of IPv4 /24, of IPv6 /48
 )
+
+// Remembered is the memory after a look at the kernel.
+type Remembered struct {
+	// Guards are what the memory holds, in the order in which they decide.
+	Guards []Guard
+	// Refused counts the pairs that it had no room for.
+	Refused int
+	// Unsafe are the pairs that are guarded only while their policies stand,
+	// because the guard alone would cut this host from what it needs.
+	Unsafe []Unsafe
+}
+
+// Unsafe is a pair that is not remembered, and why.
+type Unsafe struct {
+	Guard  Guard
+	Reason string
+}
 
 // Remember returns the memory after a look at the kernel: what it held that has
 // not expired, and the pairs of live policies that may be remembered, with the
-// exceptions that come before them. now is in seconds since the epoch.
+// exceptions that come before them. peers has the connections of live tunnels, by
+// their ID, as far as they are known. now is in seconds of the memory's own clock,
+// which goes by time observed. Whatever now is, no guard ends earlier than the
+// memory said.
 //
 // live are the guards in force, of which those of live policies count, in their
-// order. refused is how many pairs the memory had no room for.
-func Remember(memory, live []Guard, set xfrm.Set, host xfrm.Host, c GuardConfig, now int64) (fresh []Guard, refused int) {
+// order.
+func Remember(memory, live []Guard, set xfrm.Set, host xfrm.Host, peers map[string]Peer, c GuardConfig, now int64) Remembered {
 	if c.Forget {
-		return nil, 0
+		return Remembered{}
 	}
 	m := memorizer{
 		host: host, now: now,
-		expires: now + cmpOr(c.Remember, DefaultRemember),
-		counts:  make(map[netip.Addr]int),
+		expires: now + cmp.Or(c.Remember, DefaultRemember),
+		names:   peers,
+		counts:  make(map[quotaKey]int),
 		held:    make(map[guardKey]heldPair, len(memory)),
 		tunnels: make(map[string]*xfrm.Tunnel, len(set.Tunnels)),
 	}
@@ -60,11 +84,11 @@ func Remember(memory, live []Guard, set xfrm.Set, host xfrm.Host, c GuardConfig,
 	slices.SortFunc(m.peers, netip.Addr.Compare)
 	for i := range memory {
 		if g := &memory[i]; g.Expires > now {
-			m.counts[g.Peer]++
-			m.held[g.key()] = heldPair{since: g.Since, known: true}
+			m.count(g)
+			m.held[g.key()] = heldPair{since: g.Since, expires: g.Expires, connection: g.Connection, known: true}
 		}
 	}
-	fresh = m.fresh(live)
+	fresh := m.fresh(live)
 	for i := range memory {
 		g := &memory[i]
 		// An exception ends with its policy while the tunnel stands. A pair only
@@ -74,14 +98,28 @@ func Remember(memory, live []Guard, set xfrm.Set, host xfrm.Host, c GuardConfig,
 		}
 	}
 	sortGuards(fresh, func(a, b *Guard) int { return cmp.Compare(a.Priority, b.Priority) })
-	return fresh, m.refused
+	return Remembered{Guards: fresh, Refused: m.refused, Unsafe: m.unsafe}
 }
 
-func cmpOr(v, otherwise int64) int64 {
-	if v != 0 {
-		return v
+// MergeMemory returns what either of two memories holds, the longer of the two where
+// both hold the same.
+func MergeMemory(a, b []Guard) []Guard {
+	merged := make([]Guard, 0, len(a))
+	at := make(map[guardKey]int, len(a))
+	for _, list := range [][]Guard{a, b} {
+		for i := range list {
+			g := &list[i]
+			j, ok := at[g.key()]
+			if !ok {
+				at[g.key()] = len(merged)
+				merged = append(merged, *g)
+			} else if g.Expires > merged[j].Expires {
+				merged[j] = *g
+			}
+		}
 	}
-	return otherwise
+	sortGuards(merged, func(a, b *Guard) int { return cmp.Compare(a.Priority, b.Priority) })
+	return merged
 }
 
 type memorizer struct {
@@ -92,16 +130,21 @@ type memorizer struct {
 	held    map[guardKey]heldPair
 	tunnels map[string]*xfrm.Tunnel
 	// peers are the tunnels' outer addresses, sorted.
-	peers   []netip.Addr
-	counts  map[netip.Addr]int
+	peers []netip.Addr
+	// names are the connections of tunnels, by their ID, and counts the pairs of each
+	// connection, address and network.
+	names   map[string]Peer
+	counts  map[quotaKey]int
 	refused int
+	unsafe  []Unsafe
 }
 
-// heldPair is what the memory knows of a pair: since when, whether it was there
-// before, and whether it is live.
+// heldPair is what the memory knows of a pair: since and until when, whether it was
+// there before, and whether it is live.
 type heldPair struct {
-	since        int64
-	known, fresh bool
+	since, expires int64
+	connection     string
+	known, fresh   bool
 }
 
 // fresh are the live guards that may be remembered, in the order in which they
@@ -122,9 +165,14 @@ func (m *memorizer) fresh(all []Guard) []Guard {
 			continue
 		}
 		t := m.tunnels[g.Tunnel]
-		if t == nil || !m.mayRemember(g, t) {
+		if t == nil || !m.lasting(g, t) {
 			continue
 		}
+		if reason := m.harm(g, t); reason != "" {
+			m.unsafe = append(m.unsafe, Unsafe{*g, reason})
+			continue
+		}
+		g.Connection = m.names[g.Tunnel].Connection
 		if !m.room(g) {
 			m.refused++
 			continue
@@ -133,7 +181,7 @@ func (m *memorizer) fresh(all []Guard) []Guard {
 		for _, p := range pierces {
 			if live[p].Remote.Overlaps(g.Remote) && live[p].Local.Overlaps(g.Local) {
 				wanted[p] = true
-				live[p].Tunnel, live[p].Peer = g.Tunnel, g.Peer
+				live[p].Tunnel, live[p].Peer, live[p].Connection = g.Tunnel, g.Peer, g.Connection
 			}
 		}
 	}
@@ -146,7 +194,8 @@ func (m *memorizer) fresh(all []Guard) []Guard {
 		g.Source, g.Since, g.Expires = MemoryGuard, m.now, m.expires
 		held := m.held[g.key()]
 		if held.known {
-			g.Since = held.since
+			g.Since, g.Expires = min(held.since, m.now), max(held.expires, m.expires)
+			g.Connection = cmp.Or(g.Connection, held.connection) // the hook's record does not outlive a boot
 		}
 		if !held.fresh {
 			held.fresh = true
@@ -162,67 +211,52 @@ func (m *memorizer) room(g *Guard) bool {
 	if _, ok := m.held[g.key()]; ok {
 		return true
 	}
-	if len(m.held) >= maxRemembered || m.counts[g.Peer] >= maxRememberedByPeer {
+	if len(m.held) >= maxRemembered {
+		return false
+	}
+	if slices.ContainsFunc(quotas(g), func(q quota) bool { return m.counts[q.of] >= q.most }) {
 		return false
 	}
 	m.held[g.key()] = heldPair{}
-	m.counts[g.Peer]++
+	m.count(g)
 	return true
 }
 
-// hasPeer reports whether a peer's outer address lies in a prefix.
-func (m *memorizer) hasPeer(p netip.Prefix) bool {
-	at, _ := slices.BinarySearchFunc(m.peers, p.Masked().Addr(), netip.Addr.Compare)
-	return at < len(m.peers) && p.Contains(m.peers[at])
+func (m *memorizer) count(g *Guard) {
+	for _, q := range quotas(g) {
+		m.counts[q.of]++
+	}
 }
 
-// mayRemember reports whether a pair is a site's: one that would not cut this
-// host from its own networks, from its peers or from the internet when the
-// tunnel is gone.
-func (m *memorizer) mayRemember(g *Guard, t *xfrm.Tunnel) bool {
-	if g.Remote.Bits() == 0 || unfit(g.pair()) != "" {
-		return false
+// quota is a part of the memory's room.
+type quota struct {
+	of   quotaKey
+	most int
+}
+
+// quotaKey is a connection, by its name, or the peers whose addresses have a prefix.
+type quotaKey struct {
+	connection string
+	peers      netip.Prefix
+}
+
+// quotas are the parts that a pair takes room of.
+func quotas(g *Guard) []quota {
+	list := make([]quota, 0, 3)
+	if g.Connection != "" {
+		list = append(list, quota{quotaKey{connection: g.Connection}, maxRememberedByConnection})
 	}
-	// A single address inside a tunnel is a road warrior's lease, which somebody
-	// else may have tomorrow. The peer's own address is not.
-	if g.Remote.IsSingleIP() && t.Mode != xfrm.TransportMode && g.Remote.Addr() != t.Remote {
-		return false
+	if !g.Peer.IsValid() {
+		if g.Connection == "" {
+			list = append(list, quota{quotaKey{}, maxRememberedByPeer})
+		}
+		return list
 	}
-	// What was remembered before a peer came up inside it, whose packets go through
-	// this tunnel, say, is seen again all the same: no peer takes a guard away.
-	if !g.Remote.IsSingleIP() && m.hasPeer(g.Remote) {
-		if _, ok := m.held[g.key()]; !ok {
-			return false
-		}
+	address, network := 64, 48
+	if g.Peer.Is4() {
+		address, network = 32, 24
 	}
-	if slices.ContainsFunc(m.host.Resolvers, g.Remote.Contains) {
-		return false
-	}
-	for _, a := range m.host.Addresses {
-		// A connected network, unless it is the segment that the peer itself is on.
-		if !a.Prefix.IsSingleIP() && g.Remote.Bits() <= a.Prefix.Bits() && g.Remote.Overlaps(a.Prefix.Masked()) {
-			return false
-		}
-		if g.Remote.Contains(a.Prefix.Addr()) {
-			return false
-		}
-	}
-	var uplink []string
-	for _, r := range m.host.Routes {
-		if r.Via.IsValid() && g.Remote.Contains(r.Via) {
-			return false
-		}
-		// A network that lies behind another interface of this host is not the
-		// peer's to claim.
-		if r.Dst.Bits() == 0 || !r.Dst.Overlaps(g.Remote) {
-			continue
-		}
-		if uplink == nil {
-			uplink = append(uplinks(*t, m.host, nil), "lo")
-		}
-		if l, ok := m.host.Link(r.Link); ok && l.Kind != "xfrm" && l.Kind != "vti" && l.Kind != "vti6" && !slices.Contains(uplink, l.Name) {
-			return false
-		}
-	}
-	return true
+	return append(list,
+		quota{quotaKey{peers: netip.PrefixFrom(g.Peer, address).Masked()}, maxRememberedByPeer},
+		quota{quotaKey{peers: netip.PrefixFrom(g.Peer, network).Masked()}, maxRememberedByNetwork})
 }

@@ -3,6 +3,8 @@ package firewall
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -13,8 +15,7 @@ const day = 24 * 3600
 func remember(memory []Guard, s xfrm.Snapshot, now int64) []Guard {
 	s.Host.Resolvers = []netip.Addr{addr("9.9.9.9")}
 	set := xfrm.Tunnels(s)
-	fresh, _ := Remember(memory, LiveGuards(set, s.Host), set, s.Host, GuardConfig{}, now)
-	return fresh
+	return Remember(memory, LiveGuards(set, s.Host), set, s.Host, nil, GuardConfig{}, now).Guards
 }
 
 func TestWhatIsRemembered(t *testing.T) {
@@ -35,7 +36,8 @@ func TestWhatIsRemembered(t *testing.T) {
 		{"a site", at([2]string{sunLAN, moonLAN}, nil), true},
 		{"a v6 site", at([2]string{sun6LAN, "2001:db8:5::/48"}, nil), true},
 		{"the whole internet", at([2]string{sunLAN, "0.0.0.0/0"}, nil), false},
-		{"what covers the LAN", at([2]string{sunLAN, "10.0.0.0/8"}, nil), false},
+		{"what covers the LAN and a network behind an inner router", at([2]string{sunLAN, "10.0.0.0/8"}, nil), false},
+		{"what covers the LAN", at([2]string{sunLAN, "10.0.0.0/14"}, nil), true},
 		{"a part of the LAN", at([2]string{sunLAN, "10.2.0.128/25"}, nil), false},
 		{"what covers the gateway", at([2]string{sunLAN, "192.0.2.128/25"}, nil), false},
 		{"what covers the name server", at([2]string{sunLAN, "9.9.9.0/24"}, nil), false},
@@ -72,6 +74,125 @@ func TestMemoryAges(t *testing.T) {
 	}
 	if left := remember(memory, snapshotOf(host), 1000+50*day); len(left) != 0 {
 		t.Error("never forgotten")
+	}
+}
+
+// Whatever a clock says, a guard lasts as long as it was to last, and what a clock
+// that was wrong has written is mended.
+func TestNoClockLowersAnExpiry(t *testing.T) {
+	host := sunHost()
+	for name, held := range map[string]Guard{
+		"written by a clock that was ahead": {Since: 1000 + 400*day, Expires: 1000 + 430*day},
+		"with a longer time to remember":    {Since: 500, Expires: 1000 + 90*day},
+	} {
+		memory := remember(nil, snapshotOf(host, sunSite()), 1000)
+		memory[0].Since, memory[0].Expires = held.Since, held.Expires
+		got := remember(memory, snapshotOf(host, sunSite()), 2000)[0]
+		if got.Expires != held.Expires || got.Since > 2000 {
+			t.Errorf("%s: since %d until %d", name, got.Since, got.Expires)
+		}
+		if got := remember(memory, snapshotOf(host), 2000); len(got) != 1 || got[0].Expires != held.Expires {
+			t.Errorf("%s: without its tunnel %+v", name, got)
+		}
+	}
+}
+
+// A remote selector that covers own networks is guarded when its tunnel is gone, but
+// for these, each on its own interface.
+func TestARemoteOverOwnNetworksIsRemembered(t *testing.T) {
+	host := sunHost()
+	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "eth2", Up: true})
+	host.Addresses = append(host.Addresses, xfrm.Address{Link: 4, Prefix: netip.MustParsePrefix("10.3.0.1/24")})
+	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.3.0.0/24"), Link: 4, Connected: true})
+	wide := sunSite()
+	wide.pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
+	memory := remember(nil, snapshotOf(host, wide), 1000)
+	if len(memory) != 1 {
+		t.Fatalf("remembered %+v", memory)
+	}
+	w := compileInput(t, snapshotOf(host), Input{Guards: memory})
+	for _, tc := range []struct {
+		src, in string
+		want    bool
+	}{
+		{"10.1.0.10", "eth0", true}, {"10.99.0.1", "eth0", true}, {"10.3.0.10", "eth0", true}, {"10.3.0.10", "eth2", false}, {"198.51.100.7", "eth0", false},
+	} {
+		p := clear4(tc.src, "10.2.0.10")
+		p.In = tc.in
+		if got := w.arrive(p, nil); (got.final == Drop) != tc.want {
+			t.Errorf("from %s by %s: %v", tc.src, tc.in, got.final)
+		}
+	}
+}
+
+func TestUnsafePairsAreNamed(t *testing.T) {
+	host := sunHost()
+	host.Resolvers = []netip.Addr{addr("9.9.9.9")}
+	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.77.3.0/24"), Link: 3, Via: addr("10.2.0.5")})
+	for remote, want := range map[string]string{
+		moonLAN: "", "0.0.0.0/0": "", "10.50.0.7/32": "", "9.0.0.0/8": "the name server 9.9.9.9 lies in it", "10.77.0.0/16": "this host's route to 10.77.3.0/24 by eth1 lies in it",
+		"192.0.2.128/25": "the router 192.0.2.254 lies in it", "10.2.0.0/25": "this host's address 10.2.0.1 lies in it",
+	} {
+		s := sunSite()
+		s.pairs = [][2]string{{sunLAN, remote}}
+		snapshot := snapshotOf(host, s)
+		set := xfrm.Tunnels(snapshot)
+		got := Remember(nil, LiveGuards(set, host), set, host, nil, GuardConfig{}, 1000)
+		if (len(got.Unsafe) == 1) != (want != "") || len(got.Unsafe) == 1 && got.Unsafe[0].Reason != want {
+			t.Errorf("%s: %+v, want %q", remote, got.Unsafe, want)
+		}
+	}
+}
+
+func TestMergeMemory(t *testing.T) {
+	pair := func(remote string, expires int64, priority uint32) Guard {
+		return Guard{Local: netip.MustParsePrefix(sunLAN), Remote: netip.MustParsePrefix(remote), Priority: priority, Expires: expires}
+	}
+	a := []Guard{pair("10.1.0.0/24", 10, 1), pair("10.4.0.0/24", 10, 5)}
+	b := []Guard{pair("10.1.0.0/24", 20, 1), pair("10.3.0.0/24", 10, 3), pair("10.4.0.0/24", 5, 5)}
+	want := []Guard{pair("10.1.0.0/24", 20, 1), pair("10.3.0.0/24", 10, 3), pair("10.4.0.0/24", 10, 5)}
+	if got := MergeMemory(a, b); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// A peer that comes from everywhere and narrows its selectors each time takes the room
+// of its connection, of its addresses and networks, and no more.
+func TestMemoryIsBoundedByConnection(t *testing.T) {
+	host := sunHost()
+	for name, tc := range map[string]struct {
+		address    func(i int) string
+		connection string
+		most       int
+	}{
+		"one connection, many networks": {func(i int) string { return fmt.Sprintf("198.%d.%d.7", 18+i/200, i%200) }, "evil", maxRememberedByConnection},
+		"one IPv4 /24, no hook":         {func(i int) string { return fmt.Sprintf("198.51.100.%d", i%250+1) }, "", maxRememberedByNetwork},
+		"one IPv6 /64, no hook":         {func(i int) string { return fmt.Sprintf("2001:db8:bad::%x", i+1) }, "", maxRememberedByPeer},
+		"one IPv6 /48, no hook":         {func(i int) string { return fmt.Sprintf("2001:db8:bad:%x::1", i+1) }, "", maxRememberedByNetwork},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var memory []Guard
+			refused := 0
+			for i := range 1500 {
+				local := sunWAN
+				if strings.Contains(tc.address(i), ":") {
+					local = sun6WAN
+				}
+				evil := site{reqid: 7, local: local, remote: tc.address(i), mode: xfrm.TunnelMode,
+					pairs: [][2]string{{sunLAN, fmt.Sprintf("172.%d.%d.0/24", 16+i/250, i%250)}}}
+				s := snapshotOf(host, evil)
+				set := xfrm.Tunnels(s)
+				peers := map[string]Peer{set.Tunnels[0].ID: {Connection: tc.connection}}
+				got := Remember(memory, LiveGuards(set, host), set, host, peers, GuardConfig{}, 2000)
+				memory, refused = got.Guards, refused+got.Refused
+			}
+			if len(memory) != tc.most || refused != 1500-tc.most {
+				t.Errorf("%d pairs remembered and %d refused, want %d", len(memory), refused, tc.most)
+			}
+			if got := remember(memory, snapshotOf(host, sunSite()), 3000); len(got) != tc.most+1 {
+				t.Error("there is no room for another")
+			}
+		})
 	}
 }
 

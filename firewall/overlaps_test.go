@@ -235,21 +235,15 @@ func overlaps() []overlap {
 			{"a LAN host to the gateway", lan("eth1", "10.1.5.5", "10.1.0.1"), "INPUT", nil},
 			{"the gateway to a LAN host", own(leaving("eth1", "10.1.0.1", "10.1.5.5")), "LEAVE", nil},
 			{"through the tunnel", tagged(from(1, "10.9.0.9", "10.1.5.5")), "FORWARD", nil},
-			{"the far side in clear", lan("eth0", "10.9.0.9", "10.1.5.5"), "FORWARD", whilePolicies},
-			{"the far side in clear, to the gateway", lan("eth0", "10.9.0.9", "10.1.0.1"), "INPUT", whilePolicies},
-			{"a LAN address from outside", lan("eth0", "10.1.5.6", "10.1.5.5"), "FORWARD", whilePolicies},
-			{"to the far side in clear", leaving("eth0", "10.1.5.5", "10.9.0.9"), "LEAVE", whilePolicies},
+			{"the far side in clear", lan("eth0", "10.9.0.9", "10.1.5.5"), "FORWARD", everyState},
+			{"the far side in clear, to the gateway", lan("eth0", "10.9.0.9", "10.1.0.1"), "INPUT", everyState},
+			{"a LAN address from outside", lan("eth0", "10.1.5.6", "10.1.5.5"), "FORWARD", everyState},
+			{"to the far side in clear", leaving("eth0", "10.1.5.5", "10.9.0.9"), "LEAVE", everyState},
 		},
 	}
 	named := wide
 	named.name += ", configured"
 	named.config.Guard.Pairs = []Guard{{Local: netip.MustParsePrefix("10.1.0.0/16"), Remote: netip.MustParsePrefix("10.0.0.0/8"), Source: ConfigGuard}}
-	named.probes = slices.Clone(wide.probes)
-	for i := range named.probes {
-		if named.probes[i].stopped != nil {
-			named.probes[i].stopped = everyState
-		}
-	}
 	second := "203.0.113.2"
 	return []overlap{
 		wide, named,
@@ -337,7 +331,7 @@ func overlaps() []overlap {
 				{"through it", tagged(from(1, "10.60.0.7", "10.2.0.10")), "FORWARD", nil},
 				{"the LAN host", lan("eth1", "10.60.0.7", "10.2.0.1"), "INPUT", nil},
 				{"to the LAN host", own(leaving("eth1", "10.2.0.1", "10.60.0.7")), "LEAVE", nil},
-				{"from outside", lan("eth0", "10.60.0.7", "10.2.0.10"), "FORWARD", whilePolicies},
+				{"from outside", lan("eth0", "10.60.0.7", "10.2.0.10"), "FORWARD", everyState},
 			},
 		},
 		{

@@ -33,7 +33,7 @@ cmd/xfrmfw/internal/doctor/nft:
 cmd/xfrmfw/internal/gateway: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/hook: cmd/xfrmfw/internal/config cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker
 cmd/xfrmfw/internal/listen:
-cmd/xfrmfw/internal/memory: firewall xfrm cmd/xfrmfw/internal/rundir
+cmd/xfrmfw/internal/memory: firewall xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang github.com/prometheus/common
 cmd/xfrmfw/internal/nudge: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/pace:

@@ -34,7 +34,7 @@ func applyCommand(o *options) *cobra.Command {
 			case confirmed && (limit < time.Second || limit > time.Hour):
 				return usageError("--confirm wants a time from 1s to 1h")
 			case dryRun:
-				return dryRunApply(cmd.Context(), o, file, diff, cmd.OutOrStdout())
+				return dryRunApply(cmd.Context(), o, file, diff, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
 			var out reconcile.Outcome
 			var err error
@@ -69,7 +69,7 @@ func warn(stderr io.Writer, warnings []string) {
 	}
 }
 
-func dryRunApply(ctx context.Context, o *options, snapshot string, diff bool, stdout io.Writer) error {
+func dryRunApply(ctx context.Context, o *options, snapshot string, diff bool, stdout, stderr io.Writer) error {
 	g, err := gateway.Open(ctx, o.gateway(snapshot))
 	if err != nil {
 		return err
@@ -78,6 +78,7 @@ func dryRunApply(ctx context.Context, o *options, snapshot string, diff bool, st
 	if err != nil {
 		return err
 	}
+	warn(stderr, look.AllWarnings())
 	var b strings.Builder
 	switch {
 	case look.Change.Empty():

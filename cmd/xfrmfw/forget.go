@@ -44,28 +44,28 @@ func forget(ctx context.Context, o *options, word string, stdout, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	store := memory.In(o.stateDir)
-	held, warning, err := store.Load()
+	store, err := memory.In(o.dirs())
 	if err != nil {
 		unlock()
 		return err
 	}
-	if warning != "" {
-		_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+warning)
+	held := store.Load()
+	if held.Warning != "" {
+		_, _ = fmt.Fprintln(stderr, "xfrmfw: warning: "+held.Warning)
 	}
-	kept := slices.DeleteFunc(slices.Clone(held), func(g firewall.Guard) bool {
+	kept := slices.DeleteFunc(slices.Clone(held.Guards), func(g firewall.Guard) bool {
 		return g.Tunnel == word || prefix.IsValid() && prefix.Bits() <= g.Remote.Bits() && prefix.Overlaps(g.Remote)
 	})
-	if len(kept) == len(held) {
+	if len(kept) == len(held.Guards) {
 		unlock()
 		return fmt.Errorf("nothing is remembered of %q: xfrmfw status lists what is guarded, and from where", word)
 	}
-	err = store.Save(kept)
+	err = store.Save(kept, held.Now)
 	unlock()
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(stdout, "forgotten: %s\n", text.Count(len(held)-len(kept), "pair")); err != nil {
+	if _, err := fmt.Fprintf(stdout, "forgotten: %s\n", text.Count(len(held.Guards)-len(kept), "pair")); err != nil {
 		return err
 	}
 	out, err := reconcile.Apply(ctx, o.gateway(""), "apply", true)

@@ -37,7 +37,7 @@ type Input struct {
 	Modules, Capabilities []string
 	// Distribution tells which packages have what is missing.
 	Distribution Distribution
-	// Memory is what is remembered, and for how long a pair is after it was last seen.
+	// Memory is what is remembered, with times of the wall clock.
 	Memory []firewall.Guard
 	// IKE names the IKE daemon that runs in this network; empty for none. Daemon
 	// tells that xfrmfw's runs, Hooked that a configuration of the IKE daemon

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
@@ -86,32 +87,61 @@ func (g *Gateway) ForgetFlows(l Look) []string {
 }
 
 // Remember brings the memory and the records of the updown hook up to date with a look,
-// and returns the memory as it is then. Failures are warnings, because rules without a
-// memory are better than old rules. The caller holds the lock.
-func (g *Gateway) Remember(l Look) (remembered []firewall.Guard, warnings []string) {
-	remembered, warnings = g.saveMemory(l)
+// and returns warnings: failures are no more, because rules without a memory are better
+// than old rules. The caller holds the lock.
+func (g *Gateway) Remember(l Look) (warnings []string) {
+	warnings = g.saveMemory(l)
 	if g.peers == nil {
-		return remembered, warnings
+		return warnings
 	}
 	if err := g.peers.Sweep(l.Peers.Stale); err != nil {
 		warnings = append(warnings, err.Error())
 	}
-	return remembered, warnings
+	return warnings
 }
 
-func (g *Gateway) saveMemory(l Look) (remembered []firewall.Guard, warnings []string) {
+func (g *Gateway) saveMemory(l Look) (warnings []string) {
 	if l.Config.Guard.Forget {
-		return nil, nil
+		return nil
 	}
-	fresh, refused := firewall.Remember(l.Live.Memory, l.Result.InForce(), l.Set, l.Snapshot.Host, l.Config.Guard, time.Now().Unix())
-	if refused > 0 {
-		warnings = append(warnings, fmt.Sprintf("the memory has no room for %s: name them under guard: pairs:", text.Count(refused, "pair")))
+	held := l.Live.Memory
+	fresh := firewall.Remember(held.Guards, l.Result.InForce(), l.Set, l.Snapshot.Host, selecting(l.Peers), l.Config.Guard, held.Now)
+	if fresh.Refused > 0 {
+		warnings = append(warnings, fmt.Sprintf("the memory has no room for %s: name them under guard: pairs:", text.Count(fresh.Refused, "pair")))
 	}
-	if !memory.Changed(l.Live.Memory, fresh) {
-		return l.Live.Memory, warnings
+	warnings = append(warnings, unsafeWarnings(fresh.Unsafe, l.Config.Guard.Pairs)...)
+	if !held.Changed(fresh.Guards) {
+		return warnings
 	}
-	if err := g.memory.Save(fresh); err != nil {
-		return l.Live.Memory, append(warnings, fmt.Sprintf("%v: guarded pairs will be forgotten with their policies", err))
+	if err := g.memory.Save(fresh.Guards, held.Now); err != nil {
+		warnings = append(warnings, err.Error())
 	}
-	return fresh, warnings
+	return warnings
 }
+
+// unsafeWarnings name the pairs that are not remembered, and that the configuration does
+// not name either, with the line that does.
+func unsafeWarnings(pairs []firewall.Unsafe, configured []firewall.Guard) []string {
+	const most = 3
+	var warnings []string
+	left := 0
+	for _, p := range pairs {
+		local, remote := p.Guard.Local, p.Guard.Remote
+		if slices.ContainsFunc(configured, func(c firewall.Guard) bool { return covers(c.Local, local) && covers(c.Remote, remote) }) {
+			continue
+		}
+		if len(warnings) == most {
+			left++
+			continue
+		}
+		warnings = append(warnings, fmt.Sprintf(
+			"tunnel %s: %s <-> %s is guarded only while its policies stand, because %s: to guard it also when the tunnel is gone, write guard: {pairs: [{local: %s, remote: %s}]}",
+			p.Guard.Tunnel, remote, local, p.Reason, local, remote))
+	}
+	if left > 0 {
+		warnings = append(warnings, fmt.Sprintf("and %s more that are guarded only while their policies stand", text.Count(left, "pair")))
+	}
+	return warnings
+}
+
+func covers(p, q netip.Prefix) bool { return p.Bits() <= q.Bits() && p.Contains(q.Addr()) }

@@ -88,13 +88,20 @@ func OpenWithoutPrograms(o Options) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{options: o, config: c, memory: memory.In(o.State)}
-	if o.Snapshot == "" {
-		if g.peers, err = openPeers(o.Dirs); err != nil {
-			return nil, err
-		}
+	g := &Gateway{options: o, config: c}
+	if o.Snapshot != "" {
+		return g, nil
 	}
-	return g, nil
+	return g, g.openStores()
+}
+
+// openStores opens the memory and the records of the updown hook.
+func (g *Gateway) openStores() (err error) {
+	if g.memory, err = memory.In(g.options.Dirs); err != nil {
+		return err
+	}
+	g.peers, err = openPeers(g.options.Dirs)
+	return err
 }
 
 func openPeers(dirs rundir.Dirs) (*peers.Store, error) {
@@ -108,18 +115,16 @@ func openPeers(dirs rundir.Dirs) (*peers.Store, error) {
 // Fork returns a gateway with the same configuration and programs and with caches of its
 // own, so that the two may be used at the same time.
 func (g *Gateway) Fork() (*Gateway, error) {
-	f := &Gateway{options: g.options, config: g.config, programs: g.programs, memory: memory.In(g.options.State)}
-	if g.peers == nil {
+	f := &Gateway{options: g.options, config: g.config, programs: g.programs}
+	if g.FromSnapshot() {
 		return f, nil
 	}
-	var err error
-	f.peers, err = openPeers(g.options.Dirs)
-	return f, err
+	return f, f.openStores()
 }
 
 // Inherit takes over the caches of a gateway that is replaced, as far as they hold
-// whatever the configuration.
-func (g *Gateway) Inherit(from *Gateway) { g.reader = from.reader }
+// whatever the configuration, and what it knows of the memory.
+func (g *Gateway) Inherit(from *Gateway) { g.reader, g.memory = from.reader, from.memory }
 
 // WillCommit says that the changes of this gateway's looks are committed.
 func (g *Gateway) WillCommit() { g.commits = true }

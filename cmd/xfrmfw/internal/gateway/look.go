@@ -2,12 +2,12 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -19,7 +19,7 @@ type Live struct {
 	// Rules are all rules, or those of others where our own are known from our commits. Nil
 	// is not known.
 	Rules  map[xfrm.Family]firewall.Save
-	Memory []firewall.Guard
+	Memory memory.Memory
 	// Warnings are those of reading the memory.
 	Warnings []string
 	// ReadAt is when the rules were read, and Cost how long that took.
@@ -71,20 +71,16 @@ func (g *Gateway) Look(ctx context.Context) (Look, error) {
 // compilation: Plan reads the kernel again.
 func (g *Gateway) ReadLive(ctx context.Context) (Live, error) {
 	var live Live
-	remembered := make(chan error, 1)
+	remembered := make(chan struct{})
 	go func() {
-		var err error
-		if live.Memory, live.Warnings, err = g.ReadMemory(); err == nil {
-			g.precompile(ctx, live)
-		}
-		remembered <- err
+		defer close(remembered)
+		live.Memory, live.Warnings = g.ReadMemory()
+		g.precompile(ctx, live)
 	}()
 	began := time.Now()
 	rules, err := g.Rules(ctx)
 	cost := time.Since(began)
-	if e := <-remembered; err == nil {
-		err = e
-	}
+	<-remembered
 	if err != nil {
 		return Live{}, err
 	}
@@ -98,11 +94,10 @@ func (g *Gateway) ReadLive(ctx context.Context) (Live, error) {
 func (g *Gateway) Known() bool { return g.tracker.Known() }
 
 // KnownLive reads the memory, and returns it with the foreign rules that are known.
-func (g *Gateway) KnownLive() (Live, error) {
+func (g *Gateway) KnownLive() Live {
 	live := Live{Rules: g.tracker.Others()}
-	var err error
-	live.Memory, live.Warnings, err = g.ReadMemory()
-	return live, err
+	live.Memory, live.Warnings = g.ReadMemory()
+	return live
 }
 
 // Forget has the live rules read again: others changed them, a commit failed, or they
@@ -114,18 +109,15 @@ func (g *Gateway) Forget() { g.tracker.Forget() }
 func (g *Gateway) Applied(l Look) { _ = g.tracker.Applied(l.Change) }
 
 // ReadMemory reads the remembered guards, and returns warnings about them.
-func (g *Gateway) ReadMemory() ([]firewall.Guard, []string, error) {
+func (g *Gateway) ReadMemory() (memory.Memory, []string) {
 	if g.config.Firewall.Guard.Forget || g.FromSnapshot() {
-		return nil, nil, nil
+		return memory.Memory{}, nil
 	}
-	remembered, warning, err := g.memory.Load()
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: see its permissions, or name another directory with --state-dir", err)
+	remembered := g.memory.Load()
+	if remembered.Warning != "" {
+		return remembered, []string{remembered.Warning}
 	}
-	if warning != "" {
-		return remembered, []string{warning}, nil
-	}
-	return remembered, nil, nil
+	return remembered, nil
 }
 
 // precompile fills the caches once. Its errors are met again by Plan, which reports them.
@@ -185,7 +177,7 @@ func (g *Gateway) compile(s xfrm.Snapshot, live Live) (Look, error) {
 	look.Peers, warnings = g.matchPeers(look.Set)
 	look.Warnings = append(look.Warnings, warnings...)
 	look.Result = g.compiler.Compile(firewall.Input{
-		Set: look.Set, Host: s.Host, Config: look.Config, Guards: guards(look.Config, live.Memory, time.Now().Unix()),
+		Set: look.Set, Host: s.Host, Config: look.Config, Guards: guards(look.Config, live.Memory),
 		NATSources:   natSources(live.Rules),
 		Peers:        selecting(look.Peers),
 		MarksWritten: len(firewall.ForeignMarks(live.Rules, marks.Both())) > 0,
@@ -193,12 +185,11 @@ func (g *Gateway) compile(s xfrm.Snapshot, live Live) (Look, error) {
 	return look, marksErr
 }
 
-// guards returns the configured guards and the remembered ones that have not expired; now
-// is in seconds since the epoch.
-func guards(c firewall.Config, remembered []firewall.Guard, now int64) []firewall.Guard {
+// guards returns the configured guards and the remembered ones that have not expired.
+func guards(c firewall.Config, remembered memory.Memory) []firewall.Guard {
 	all := slices.Clone(c.Guard.Pairs)
-	for _, guard := range remembered {
-		if guard.Expires > now {
+	for _, guard := range remembered.Guards {
+		if guard.Expires > remembered.Now {
 			all = append(all, guard)
 		}
 	}

@@ -1,16 +1,20 @@
 package memory
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -27,77 +31,288 @@ func some() []firewall.Guard {
 	}
 }
 
+// store is one with a clock and a boot that tests set.
+type host struct {
+	state, run string
+	wall       time.Time
+	boot       string
+	up         int64
+}
+
+func newHost(t *testing.T) *host {
+	dir := t.TempDir()
+	return &host{filepath.Join(dir, "state"), filepath.Join(dir, "run"), time.Unix(1_800_000_000, 0), "first boot", 100}
+}
+
+// store is as a process opens it that has just begun.
+func (h *host) store() Store {
+	s, err := In(rundir.Dirs{Run: h.run, State: h.state})
+	if err != nil {
+		panic(err)
+	}
+	s.wall = func() time.Time { return h.wall }
+	s.uptime = func() (string, int64) { return h.boot, h.up }
+	return s
+}
+
+func (h *host) file() string { return filepath.Join(h.state, "memory.json") }
+
+// reboot loses the run directory.
+func (h *host) reboot(t *testing.T, off time.Duration) {
+	t.Helper()
+	h.wall, h.boot, h.up = h.wall.Add(off), h.boot+"+", 30
+	if err := os.RemoveAll(h.run); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pass has time pass.
+func (h *host) pass(d time.Duration) {
+	h.wall, h.up = h.wall.Add(d), h.up+int64(d/time.Second)
+}
+
+func (h *host) write(t *testing.T, text string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(h.state, 0o700), os.WriteFile(h.file(), []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func equal(t *testing.T, what string, want, got []firewall.Guard) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
+		t.Errorf("%s (-want +got)\n%s", what, diff)
+	}
+}
+
 func TestSaveAndLoad(t *testing.T) {
-	s := In(filepath.Join(t.TempDir(), "state"))
-	if got, warning, err := s.Load(); got != nil || warning != "" || err != nil {
-		t.Fatalf("without a file: %v, %q, %v", got, warning, err)
+	h := newHost(t)
+	s := h.store()
+	if m := s.Load(); len(m.Guards) > 0 || m.Warning != "" || m.Now != h.wall.Unix() {
+		t.Fatalf("without a file: %+v", m)
 	}
 	for range 2 {
-		if err := s.Save(some()); err != nil {
+		if err := s.Save(some(), 15); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, warning, err := s.Load()
-	if warning != "" || err != nil {
-		t.Fatalf("warning %q, error %v", warning, err)
+	for name, s := range map[string]Store{"the same": s, "another": h.store()} {
+		m := s.Load()
+		equal(t, name, some(), m.Guards)
+		if m.Warning != "" || m.Now != 15 || m.Changed(some()) {
+			t.Errorf("%s: warning %q, now %d, changed %v", name, m.Warning, m.Now, m.Changed(some()))
+		}
 	}
-	if diff := cmp.Diff(some(), got, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
-	}
-	if info, err := os.Stat(s.path); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(h.file()); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, error %v", info.Mode(), err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(s.path), ".memory-*")); len(left) != 0 {
+	if left, _ := os.ReadDir(h.state); len(left) != 1 {
 		t.Errorf("left behind: %v", left)
 	}
 }
 
-func TestDamagedFileIsSetAside(t *testing.T) {
-	for name, text := range map[string]string{
-		"empty":             "",
-		"cut short":         `{"schema":1,"guards":[{"local":"10.2.0.0/24"`,
-		"another schema":    `{"schema":2,"guards":[]}`,
-		"unknown key":       `{"schema":1,"guards":[],"more":1}`,
-		"everything":        `{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"0.0.0.0/0","tunnel":"t0123456789","since":1,"expires":2}]}`,
-		"unmasked":          `{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"10.1.0.1/24","tunnel":"t0123456789","since":1,"expires":2}]}`,
-		"two families":      `{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"fd00::/64","tunnel":"t0123456789","since":1,"expires":2}]}`,
-		"tunnel that bites": `{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"10.1.0.0/24","tunnel":"x -j ACCEPT","since":1,"expires":2}]}`,
-		"two documents":     `{"schema":1,"guards":[]}{"schema":1,"guards":[]}`,
+// A bad record costs itself only, and a mere look neither moves nor changes the file.
+func TestABadRecordCostsItselfOnly(t *testing.T) {
+	const good = `{"local":"10.2.0.0/24","remote":"10.1.0.0/24","tunnel":"t0123456789","priority":0,"since":1,"expires":2}`
+	for name, tc := range map[string]struct {
+		text string
+		want int
+	}{
+		"empty":             {"", 0},
+		"nonsense":          {"nonsense", 0},
+		"cut short":         {`{"schema":1,"guards":[` + good + `,{"local":"10.2.0.0/24"`, 1},
+		"another schema":    {`{"schema":2,"guards":[` + good + `]}`, 1},
+		"everything":        {`{"schema":1,"guards":[` + good + `,{"local":"10.2.0.0/24","remote":"0.0.0.0/0","tunnel":"t0123456789","since":1,"expires":2}]}`, 1},
+		"unmasked":          {`{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"10.1.0.1/24","tunnel":"t0123456789","since":1,"expires":2},` + good + `]}`, 1},
+		"two families":      {`{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"fd00::/64","tunnel":"t0123456789","since":1,"expires":2},` + good + `]}`, 1},
+		"tunnel that bites": {`{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"10.1.0.0/24","tunnel":"x -j ACCEPT","since":1,"expires":2},` + good + `]}`, 1},
+		"name that bites":   {`{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"10.1.0.0/24","tunnel":"t0123456789","connection":"a\nb","since":1,"expires":2},` + good + `]}`, 1},
+		"another type":      {`{"schema":1,"guards":[7,{"local":[]},` + good + `]}`, 1},
+		"clock of a fool":   {`{"schema":1,"clock":{"observed":-5},"guards":[` + good + `]}`, 1},
+		"two documents":     {`{"schema":1,"guards":[` + good + `]}{"schema":1,"guards":[]}`, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := In(t.TempDir())
-			if err := os.WriteFile(s.path, []byte(text), 0o600); err != nil {
+			h := newHost(t)
+			h.write(t, tc.text)
+			s := h.store()
+			for range 2 {
+				m := s.Load()
+				if len(m.Guards) != tc.want || !strings.Contains(m.Warning, "is damaged") || !m.Changed(m.Guards) {
+					t.Fatalf("%d guards, warning %q", len(m.Guards), m.Warning)
+				}
+			}
+			if left, _ := os.ReadDir(h.state); len(left) != 1 {
+				t.Errorf("a mere look left %v", left)
+			}
+			if err := s.Save(some(), 15); err != nil {
 				t.Fatal(err)
 			}
-			got, warning, err := s.Load()
-			if got != nil || err != nil || !strings.Contains(warning, "set aside") {
-				t.Fatalf("loaded %v, warning %q, error %v", got, warning, err)
+			if kept, err := os.ReadFile(h.file() + aside); err != nil || string(kept) != tc.text {
+				t.Errorf("kept is %q, %v", kept, err)
 			}
-			aside, _ := filepath.Glob(s.path + ".damaged-*")
-			if len(aside) != 1 {
-				t.Fatalf("set aside: %v", aside)
-			}
-			if kept, _ := os.ReadFile(aside[0]); string(kept) != text {
-				t.Error("what was set aside is not what was there")
-			}
-			if got, warning, err := s.Load(); got != nil || warning != "" || err != nil {
-				t.Errorf("afterwards: %v, %q, %v", got, warning, err)
+			m := h.store().Load()
+			equal(t, "afterwards", some(), m.Guards)
+			if m.Warning != "" {
+				t.Errorf("afterwards: %q", m.Warning)
 			}
 		})
 	}
 }
 
-func TestSaveThatFailsKeepsTheOld(t *testing.T) {
-	dir := t.TempDir()
-	s := In(dir)
-	if err := s.Save(some()); err != nil {
+// A file with a record whose times a wrong clock wrote, and one of a later version,
+// are read.
+func TestOtherVersionsAreRead(t *testing.T) {
+	for name, text := range map[string]string{
+		"since after expires": `{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"10.1.0.0/24","tunnel":"t0123456789","priority":0,"since":30,"expires":20}]}`,
+		"a later version":     `{"schema":1,"more":{"a":[1]},"guards":[{"local":"10.2.0.0/24","remote":"10.1.0.0/24","tunnel":"t0123456789","more":1,"since":1,"expires":20}]}`,
+	} {
+		h := newHost(t)
+		h.write(t, text)
+		if m := h.store().Load(); len(m.Guards) != 1 || m.Warning != "" || m.Now >= 20 {
+			t.Errorf("%s: %+v", name, m)
+		}
+	}
+}
+
+// What stands stays, whatever befalls the file in the state directory.
+func TestWhatStandsOutlivesTheDisk(t *testing.T) {
+	for name, harm := range map[string]func(h *host) error{
+		"damaged":       func(h *host) error { return os.WriteFile(h.file(), []byte("nonsense"), 0o600) },
+		"removed":       func(h *host) error { return os.RemoveAll(h.state) },
+		"a directory":   func(h *host) error { return errors.Join(os.Remove(h.file()), os.Mkdir(h.file(), 0o700)) },
+		"a FIFO":        func(h *host) error { return errors.Join(os.Remove(h.file()), unix.Mkfifo(h.file(), 0o600)) },
+		"a link":        func(h *host) error { return errors.Join(os.Remove(h.file()), os.Symlink("/etc/passwd", h.file())) },
+		"a link around": func(h *host) error { return errors.Join(os.RemoveAll(h.state), os.Symlink("/proc/nosuch", h.state)) },
+		"without end":   func(h *host) error { return os.Truncate(h.file(), 1<<40) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			daemon := h.store()
+			if err := daemon.Save(some(), 15); err != nil {
+				t.Fatal(err)
+			}
+			if err := harm(h); err != nil {
+				t.Fatal(err)
+			}
+			m := h.store().Load()
+			equal(t, "with the copy in the run directory", some(), m.Guards)
+			if !m.Changed(some()) {
+				t.Error("is not written again")
+			}
+			// A daemon knows it even if all files are gone.
+			if err := os.RemoveAll(h.run); err != nil {
+				t.Fatal(err)
+			}
+			equal(t, "with what the daemon knows", some(), daemon.Load().Guards)
+		})
+	}
+}
+
+// On a disk that takes nothing, what is new is kept until the next boot, and written
+// when the disk takes it.
+func TestADiskThatTakesNothing(t *testing.T) {
+	h := newHost(t)
+	if err := h.store().Save(some()[:1], 15); err != nil {
 		t.Fatal(err)
 	}
-	if err := In("/proc/xfrmfw-no-such").Save(some()); err == nil {
-		t.Error("saved where nothing can be")
+	aDirectory := filepath.Join(h.state, "memory.json")
+	if err := errors.Join(os.Rename(h.state, h.state+"-"), os.MkdirAll(filepath.Join(aDirectory, "x"), 0o700)); err != nil {
+		t.Fatal(err)
 	}
-	if got, _, err := s.Load(); len(got) != 3 || err != nil {
-		t.Errorf("%v, %v", got, err)
+	if err := h.store().Save(some(), 16); err == nil || !strings.Contains(err.Error(), "until the next boot") {
+		t.Errorf("save: %v", err)
+	}
+	if err := errors.Join(os.RemoveAll(h.state), os.Rename(h.state+"-", h.state)); err != nil {
+		t.Fatal(err)
+	}
+	m := h.store().Load()
+	equal(t, "with an older file on the disk", some(), m.Guards)
+	if !m.Changed(some()) {
+		t.Error("is not written again")
+	}
+	if err := h.store().Save(some(), 17); err != nil {
+		t.Fatal(err)
+	}
+	h.reboot(t, time.Hour)
+	equal(t, "after a reboot", some(), h.store().Load().Guards)
+}
+
+// What was forgotten stays so, though a daemon knew it.
+func TestWhatWasForgottenStaysSo(t *testing.T) {
+	h := newHost(t)
+	daemon := h.store()
+	if err := errors.Join(daemon.Save(some(), 15), h.store().Save(some()[1:], 16)); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "with a daemon", some()[1:], daemon.Load().Guards)
+	if err := h.store().Save(nil, 17); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "all of it", nil, daemon.Load().Guards)
+}
+
+// The memory's clock goes by time observed: neither a wall clock that is set nor time
+// for which the host is off ends a guard.
+func TestTheClock(t *testing.T) {
+	h := newHost(t)
+	start := h.wall.Unix()
+	now := func() int64 { return h.store().Load().Now - start }
+	want := func(what string, want time.Duration) {
+		t.Helper()
+		if got := now(); got != int64(want/time.Second) {
+			t.Errorf("%s: %d s have passed, want %v", what, got, want)
+		}
+	}
+	save := func() {
+		t.Helper()
+		if err := h.store().Save(some(), h.store().Load().Now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save()
+	want("at first", 0)
+	h.pass(time.Hour)
+	want("after an hour", time.Hour)
+	for _, wall := range []int64{0, 1 << 31, start + 40*24*3600, -5} {
+		h.wall = time.Unix(wall, 0)
+		want("with another wall clock", time.Hour)
+	}
+	save()
+	h.reboot(t, 90*24*time.Hour)
+	want("after three months off", time.Hour+30*time.Second)
+	save()
+	h.pass(40 * 24 * time.Hour)
+	want("after 40 days up without a look", time.Hour+30*time.Second+24*time.Hour)
+	h.up = 0
+	want("with a clock of the kernel's that went back", time.Hour+30*time.Second)
+	h.boot = ""
+	h.up = 10
+	want("without a name of the boot", time.Hour+40*time.Second)
+}
+
+// A memory without a clock had its times from a wall clock: no guard ends at once,
+// whatever the two clocks say.
+func TestAMemoryWithoutAClock(t *testing.T) {
+	const day = 24 * 3600
+	at := func(since, expires int64) firewall.Guard {
+		g := some()[1]
+		g.Since, g.Expires = since, expires
+		return g
+	}
+	for name, tc := range map[string]struct {
+		guards []firewall.Guard
+		wall   int64
+		want   int64
+	}{
+		"all is well":                       {[]firewall.Guard{at(100*day, 130*day), at(105*day, 140*day)}, 110 * day, 110 * day},
+		"the wall clock has jumped ahead":   {[]firewall.Guard{at(100*day, 130*day)}, 500 * day, 129 * day},
+		"the wall clock is behind":          {[]firewall.Guard{at(100*day, 130*day)}, 0, 100 * day},
+		"one was written by a clock ahead":  {[]firewall.Guard{at(100*day, 130*day), at(500*day, 530*day)}, 110 * day, 129 * day},
+		"one was written by a clock behind": {[]firewall.Guard{at(100*day, 130*day), at(3, 30*day)}, 110 * day, 29 * day},
+	} {
+		if got := begin(tc.guards, tc.wall, "boot", 5).Observed; got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
 	}
 }
 
@@ -116,9 +331,15 @@ func TestChanged(t *testing.T) {
 		"the same": {some(), false}, "a little later": {later(60), false}, "much later": {later(2 * fresher), true},
 		"one less": {some()[1:], true}, "sooner": {later(-5), true},
 	} {
-		if got := Changed(some(), tc.now); got != tc.want {
+		if got := (Memory{Guards: some(), Now: 100, written: 90}).Changed(tc.now); got != tc.want {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+	if !(Memory{Guards: some(), Now: writtenAfter + 100, written: 90}).Changed(some()) {
+		t.Error("the clock is never written")
+	}
+	if (Memory{Now: writtenAfter + 100}).Changed(nil) {
+		t.Error("an empty memory is written")
 	}
 }
 
@@ -146,18 +367,16 @@ func TestNothingRememberedDamagesTheFile(t *testing.T) {
 			snapshot.Policies = append(snapshot.Policies, p)
 		}
 		set := xfrm.Tunnels(snapshot)
-		fresh, _ := firewall.Remember(nil, firewall.LiveGuards(set, snapshot.Host), set, snapshot.Host, firewall.GuardConfig{}, 1000)
-		s := In(t.TempDir())
-		if err := s.Save(fresh); err != nil {
+		fresh := firewall.Remember(nil, firewall.LiveGuards(set, snapshot.Host), set, snapshot.Host, nil, firewall.GuardConfig{}, 1000).Guards
+		b, err := file{}.encode(fresh)
+		if err != nil {
 			t.Fatal(err)
 		}
-		got, warning, err := s.Load()
-		if warning != "" || err != nil {
-			t.Fatalf("%+v: warning %q, error %v", fresh, warning, err)
+		got := parse(b)
+		if got.damage != nil {
+			t.Fatalf("%+v: %v", fresh, got.damage)
 		}
-		if diff := cmp.Diff(fresh, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
-			t.Fatalf("(-want +got)\n%s", diff)
-		}
+		equal(t, "read again", fresh, got.guards)
 		remembered += len(fresh)
 	}
 	if remembered < 500 {
@@ -168,10 +387,7 @@ func TestNothingRememberedDamagesTheFile(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"10.1.0.0/24","tunnel":"t0123456789","since":1,"expires":2}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		guards, err := Parse(text)
-		if err != nil {
-			return
-		}
+		guards := parse(text).guards
 		marks := firewall.DefaultMarks()
 		for _, rs := range firewall.Compile(firewall.Input{Guards: guards, Config: firewall.Config{Marks: marks}}).Rulesets {
 			if err := firewall.Validate(rs); err != nil {
@@ -184,35 +400,24 @@ func FuzzParse(f *testing.F) {
 // TestLoadSeesWhatOthersWrote: what was understood before is only used for the very
 // same text.
 func TestLoadSeesWhatOthersWrote(t *testing.T) {
-	dir := t.TempDir()
-	ours, theirs := In(dir), In(dir)
+	h := newHost(t)
+	ours, theirs := h.store(), h.store()
 	want := func(what string, want []firewall.Guard) {
 		t.Helper()
-		for name, s := range map[string]Store{"ours": ours, "theirs": theirs, "new": In(dir)} {
-			got, warning, err := s.Load()
-			if warning != "" || err != nil {
-				t.Fatalf("%s, %s: warning %q, error %v", what, name, warning, err)
+		for name, s := range map[string]Store{"ours": ours, "theirs": theirs, "new": h.store()} {
+			m := s.Load()
+			if m.Warning != "" {
+				t.Fatalf("%s, %s: warning %q", what, name, m.Warning)
 			}
-			if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
-				t.Errorf("%s, %s (-want +got)\n%s", what, name, diff)
-			}
+			equal(t, what+", "+name, want, m.Guards)
 		}
 	}
-	if err := ours.Save(some()); err != nil {
-		t.Fatal(err)
-	}
-	want("written by us", some())
-	if err := theirs.Save(some()[:1]); err != nil {
-		t.Fatal(err)
-	}
-	want("written by others", some()[:1])
-	if err := ours.Save(some()); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(ours.path, []byte(`{"schema":1,"guards":[{"local":"10.2.0.0/24"`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got, warning, err := ours.Load(); got != nil || err != nil || !strings.Contains(warning, "set aside") {
-		t.Errorf("damaged: loaded %v, warning %q, error %v", got, warning, err)
+	for what, by := range map[string]Store{"written by us": ours, "written by others": theirs} {
+		for n := range 3 {
+			if err := by.Save(some()[n:], 15); err != nil {
+				t.Fatal(err)
+			}
+			want(what, some()[n:])
+		}
 	}
 }

@@ -82,9 +82,7 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 			out.add(look.Change)
 			out.warn(g.ForgetFlows(look))
 		}
-		var warnings []string
-		look.Live.Memory, warnings = g.Remember(look)
-		out.warn(warnings)
+		out.warn(g.Remember(look))
 		if done, err := s.Done(ctx, look); done || err != nil {
 			return out, err
 		}

@@ -155,6 +155,15 @@ func (d *Dir) swap(name string, text []byte, sync bool) (err error) {
 	return d.Rename(fresh, name)
 }
 
+// Keep gives a file a second name, so that it outlasts its replacement. An entry of
+// that name is replaced.
+func (d *Dir) Keep(name, as string) error {
+	if err := d.RemoveIfAny(as); err != nil {
+		return err
+	}
+	return d.problem("keep", name, unix.Linkat(d.fd(), name, d.fd(), as, 0))
+}
+
 // temporary begins the name of a file that is being written.
 const temporary = "."
 

@@ -28,6 +28,8 @@ type Input struct {
 	// Warnings come before those of the Result.
 	Warnings []string
 	Daemon   Daemon
+	// MemoryAhead is how many seconds the wall clock is ahead of the memory's own.
+	MemoryAhead int64
 	// Peers are the hook's records by tunnel ID.
 	Peers map[string]Peer
 }
@@ -51,7 +53,7 @@ func Build(in Input) Report {
 		Marks:       Marks{Tag: in.Marks.Tag, Verified: in.Marks.Verified},
 		Daemon:      in.Daemon,
 		Tunnels:     make([]Tunnel, len(in.Set.Tunnels)),
-		Guards:      guardsOf(in.Result.InForce()),
+		Guards:      guardsOf(in.Result.InForce(), in.MemoryAhead),
 		Ignored:     list(in.Set.Ignored, in.Result.Ignored),
 		Differences: list(in.Differences),
 		Warnings:    list(in.Warnings, in.Result.Warnings),
@@ -199,11 +201,15 @@ func encap(e xfrm.Encap) string {
 
 const espInTCP = 7 // TCP_ENCAP_ESPINTCP
 
-// guardsOf lists the guarded pairs; what pierces them is none.
-func guardsOf(all []firewall.Guard) []Guard {
+// guardsOf lists the guarded pairs; what pierces them is none. Times of the memory's
+// clock become those of the wall clock.
+func guardsOf(all []firewall.Guard, ahead int64) []Guard {
 	out := make([]Guard, 0, len(all))
 	seen := make(map[Guard]bool, len(all))
 	for _, g := range all {
+		if g.Source == firewall.MemoryGuard {
+			g.Since, g.Expires = max(g.Since+ahead, 0), g.Expires+ahead
+		}
 		shown := Guard{
 			Local: g.Local.String(), Remote: g.Remote.String(), Source: string(g.Source),
 			Since: moment(g.Since), Expires: moment(g.Expires),

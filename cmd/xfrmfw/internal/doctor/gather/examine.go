@@ -85,13 +85,15 @@ func (e *examination) gateway(ctx context.Context, g *gateway.Gateway) {
 		}
 	}
 	e.Live = live.Rules
-	if live.Memory, live.Warnings, err = g.ReadMemory(); err != nil {
-		e.fail("read the memory", err)
-	}
+	live.Memory, live.Warnings = g.ReadMemory()
 	for _, w := range live.Warnings {
 		e.fail("read the memory", errors.New(w))
 	}
-	e.Memory = live.Memory
+	ahead := live.Memory.Ahead(time.Now())
+	for _, guard := range live.Memory.Guards {
+		guard.Since, guard.Expires = guard.Since+ahead, guard.Expires+ahead
+		e.Memory = append(e.Memory, guard)
+	}
 	look, err := g.Read(ctx, live)
 	// A routing rule that looks at our bits is a finding, and no reason to stop.
 	var marks *gateway.MarksError

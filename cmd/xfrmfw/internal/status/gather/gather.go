@@ -35,6 +35,7 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 	}
 	in := status.Input{
 		Snapshot: look.Snapshot, Set: look.Set, Marks: look.Config.Marks, Result: look.Result, Warnings: look.Warnings, Peers: shown(look.Peers),
+		MemoryAhead: live.Memory.Ahead(time.Now()),
 	}
 	if g.FromSnapshot() {
 		return status.Build(in), nil
