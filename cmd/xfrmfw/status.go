@@ -14,7 +14,7 @@ import (
 )
 
 func statusCommand(o *options) *cobra.Command {
-	var asJSON, all, verbose bool
+	var asJSON, all, rules, verbose bool
 	var file string
 	var interval time.Duration
 	cmd := &cobra.Command{
@@ -35,7 +35,7 @@ func statusCommand(o *options) *cobra.Command {
 				return r, nil
 			}
 			if cmd.Flags().Changed("watch") {
-				if err := watchable(interval, file, names, all || verbose); err != nil {
+				if err := watchable(interval, file, names, all || rules || verbose); err != nil {
 					return err
 				}
 				return watch.Run(cmd.Context(), watch.Options{
@@ -49,11 +49,12 @@ func statusCommand(o *options) *cobra.Command {
 			if asJSON {
 				return r.WriteJSON(cmd.OutOrStdout())
 			}
-			return r.WriteText(cmd.OutOrStdout(), status.TextOptions{All: all, Verbose: verbose})
+			return r.WriteText(cmd.OutOrStdout(), status.TextOptions{All: all, Rules: rules, Verbose: verbose})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	cmd.Flags().BoolVar(&all, "all", false, "show the details of all tunnels, however many")
+	cmd.Flags().BoolVar(&rules, "rules", false, "show the rules of each tunnel, with their counters")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "show the text of the rules, and the shared ones")
 	cmd.Flags().StringVar(&file, "snapshot", "", "a `file` in place of the kernel; live rules are then not read")
 	cmd.Flags().DurationVar(&interval, "watch", 2*time.Second, "show rates, again after each `interval`")

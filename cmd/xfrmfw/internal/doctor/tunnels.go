@@ -249,7 +249,7 @@ func decommissioned(in Input) []Finding {
 		if first == "" {
 			first = g.Remote.String()
 		}
-		lines = append(lines, fmt.Sprintf("%s <-> %s, last seen %s, guarded until %s", g.Remote, g.Local, day(last), day(g.Expires)))
+		lines = append(lines, fmt.Sprintf("%s <-> %s, last seen %s, guarded until %s", g.Local, g.Remote, day(last), day(g.Expires)))
 	}
 	if len(lines) == 0 {
 		return nil

@@ -69,6 +69,7 @@ func Build(in Input) Report {
 		}
 	}
 	rules := in.rules()
+	r.unloaded = in.Live != nil && len(rules.all) == 0 && len(in.Differences) > 0
 	for i := range rules.all {
 		r.count(&rules.all[i])
 	}

@@ -29,7 +29,7 @@ func (p *page) detail(t Tunnel, shared map[string]int) {
 	if t.Name != "" {
 		title = text.Label(t.Name, 60) + " (" + t.ID + ")"
 	}
-	p.line(title + ": " + string(t.State))
+	p.line(title + ", " + string(t.State))
 	p.field("connection", t.Connection)
 	p.field("identity", t.PeerID)
 	p.field("user", t.User)
@@ -50,19 +50,31 @@ func (p *page) detail(t Tunnel, shared map[string]int) {
 			p.line(fmt.Sprintf("%sand %d more (--verbose)", word, len(t.Selectors)-i))
 			break
 		}
-		p.wrap(word, s.end(s.Remote, s.RemotePort)+" <-> "+s.end(s.Local, s.LocalPort))
+		p.wrap(word, s.end(s.Local, s.LocalPort)+" <-> "+s.end(s.Remote, s.RemotePort))
 	}
 	evidence := string(t.Evidence)
 	if t.Reason != "" {
 		evidence += ": " + text.Escape(t.Reason, maxText)
 	}
-	p.wrap("  evidence    ", evidence)
+	if t.evidence() != "-" {
+		p.wrap("  evidence    ", evidence)
+	}
 	if p.live {
-		by := t.PacketsBy
-		p.wrap("  packets     ", fmt.Sprintf("verified %s, policy-only %s, unconfirmed %s, overlay %s",
-			count(by.Verified), count(by.PolicyOnly), count(by.Unconfirmed), count(by.Overlay)))
+		p.wrap("  packets     ", t.PacketsBy.String())
 	}
 	p.states(t, shared)
+}
+
+// guarded is the number of packets that the tunnel's own guards matched.
+func (t Tunnel) guarded() uint64 {
+	var n uint64
+	for _, r := range t.Rules {
+		switch r.Purpose {
+		case firewall.PurposeSpoofGuard, firewall.PurposeInjectGuard, firewall.PurposeLeakGuard:
+			n += r.Packets
+		}
+	}
+	return n
 }
 
 // field writes a labelled line of what may be a peer's own words.
@@ -74,7 +86,7 @@ func (p *page) field(name, value string) {
 
 // outer describes the tunnel from outside.
 func (t Tunnel) outer() string {
-	text := fmt.Sprintf("%s <-> %s, %s mode, reqid %d", open(t.Remote), open(t.Local), t.Mode, t.Reqid)
+	text := fmt.Sprintf("%s <-> %s, %s mode, reqid %d", open(t.Local), open(t.Remote), t.Mode, t.Reqid)
 	if t.IfID != 0 {
 		text += fmt.Sprintf(", if_id %d", t.IfID)
 	}
@@ -102,14 +114,19 @@ func (p *page) states(t Tunnel, shared map[string]int) {
 			ready = append(ready, r.ID)
 		}
 	}
-	if len(t.SAs) == 0 && len(ready) > 0 {
-		p.line("  no states; its rules stand ready")
+	if len(t.SAs) == 0 && len(ready) > 0 && p.options.Rules {
+		p.line("  rules, ready for the next SA")
 		p.rules(t, ready, shared, 4)
 	}
-	if guarding = append(guarding, t.GuardedBy...); len(guarding) > 0 {
-		p.line("  guard against what comes or goes outside of the tunnel")
-		p.rules(t, guarding, shared, 1)
+	if guarding = append(guarding, t.GuardedBy...); len(guarding) == 0 {
+		return
 	}
+	if p.options.Rules {
+		p.line("  guards against cleartext")
+	} else if n := t.guarded(); n > 0 && p.live {
+		p.line("  guards      matched " + text.Count(int(n), "packet"))
+	}
+	p.rules(t, guarding, shared, 1)
 }
 
 func (p *page) sa(sa SA, reason string) {
@@ -130,7 +147,11 @@ func (p *page) sa(sa SA, reason string) {
 
 // rules writes the rules with the given IDs: the tunnel's, then the shared ones.
 // More than most of one kind, as a wide selector has in a large tree, make one line.
+// Without the option it writes nothing.
 func (p *page) rules(t Tunnel, ids []string, shared map[string]int, most int) {
+	if !p.options.Rules {
+		return
+	}
 	wanted := make(map[string]bool, len(ids))
 	for _, id := range ids {
 		wanted[id] = true

@@ -85,3 +85,12 @@ func (d Drops) named() []namedCounter {
 		{"restricted", d.Restricted}, {"lockdown", d.Lockdown}, {"unconfirmed", d.Unconfirmed},
 	}
 }
+
+// packets is the number of all dropped packets.
+func (d Drops) packets() uint64 {
+	var n uint64
+	for _, c := range d.named() {
+		n += c.Packets
+	}
+	return n
+}

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"strings"
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -35,6 +36,8 @@ type Report struct {
 
 	at    time.Time
 	total int
+	// unloaded is true if the live rules were read and none of them is xfrmfw's.
+	unloaded bool
 }
 
 // Marks are the bits of the fwmark in use.
@@ -118,7 +121,24 @@ type PacketsBy struct {
 // Total is the sum over all kinds of evidence.
 func (p PacketsBy) Total() uint64 { return p.Verified + p.PolicyOnly + p.Unconfirmed + p.Overlay }
 
-// SA is a state of the kernel that serves a tunnel.
+// String lists the kinds that have packets, "0" if none has.
+func (p PacketsBy) String() string {
+	var words []string
+	for _, by := range []struct {
+		name string
+		n    uint64
+	}{{"verified", p.Verified}, {"policy-only", p.PolicyOnly}, {"unconfirmed", p.Unconfirmed}, {"overlay", p.Overlay}} {
+		if by.n > 0 {
+			words = append(words, by.name+" "+count(by.n))
+		}
+	}
+	if len(words) == 0 {
+		return "0"
+	}
+	return strings.Join(words, ", ")
+}
+
+// SA is an SA of the kernel that serves a tunnel.
 type SA struct {
 	SPI   string `json:"spi"`
 	Dir   string `json:"dir"`

@@ -24,6 +24,11 @@ func TestGolden(t *testing.T) {
 		in.Live, in.Variant, in.Daemon, in.Warnings = nil, "", Daemon{}, nil
 		return in
 	}
+	unloaded := func(in Input) Input {
+		in.Live, in.Daemon = liveOf(t, nil), Daemon{}
+		in.Differences = []string{"ipv4 mangle XFRMFW-SEL: chain missing"}
+		return in
+	}
 	tests := []struct {
 		file    string
 		in      Input
@@ -32,6 +37,8 @@ func TestGolden(t *testing.T) {
 		json    bool
 	}{
 		{file: "small.txt", in: small(t)},
+		{file: "rules.txt", in: small(t), select_: []string{"office"}, options: TextOptions{Rules: true}},
+		{file: "unloaded.txt", in: unloaded(small(t))},
 		{file: "small.json", in: small(t), json: true},
 		{file: "verbose.txt", in: outOfSync(small(t)), select_: []string{"office"}, options: TextOptions{Verbose: true}},
 		{file: "snapshot.txt", in: snapshot(small(t))},

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
+	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
 // The widest that a column of the table is made, as long as there are rows that
@@ -26,21 +27,21 @@ func (p *page) table() {
 	}
 	const fixed = 5 + 11 + 8 + 5*2
 	widths := []int{5, name, peer, lineWidth - fixed - name - peer, 11, 8}
-	widest := len("REMOTE <-> LOCAL")
+	widest := len("LOCAL <-> REMOTE")
 	for _, t := range p.Tunnels {
 		widest = max(widest, text.Columns(strings.Join(t.pair(), "")))
 	}
 	widths[3] = min(widths[3], widest)
 
 	p.line("")
-	p.row(widths, []string{"STATE"}, []string{"TUNNEL"}, []string{"PEER"}, []string{"REMOTE <-> LOCAL"}, []string{"EVIDENCE"}, []string{" PACKETS"})
+	p.row(widths, []string{"STATE"}, []string{"TUNNEL"}, []string{"PEER"}, []string{"LOCAL <-> REMOTE"}, []string{"EVIDENCE"}, []string{" PACKETS"})
 	for _, t := range p.Tunnels {
 		packets := "       -"
 		if p.live {
 			packets = fmt.Sprintf("%8s", count(t.PacketsBy.Total()))
 		}
 		p.row(widths, []string{string(t.State)}, []string{t.shown(maxNameColumn)}, []string{open(t.Remote)}, t.pair(),
-			[]string{string(t.Evidence)}, []string{packets})
+			[]string{t.evidence()}, []string{packets})
 	}
 }
 
@@ -100,11 +101,11 @@ func (t Tunnel) pair() []string {
 		return []string{""}
 	}
 	s := t.Selectors[0]
-	local := "<-> " + s.end(s.Local, s.LocalPort)
+	remote := "<-> " + s.end(s.Remote, s.RemotePort)
 	if n := len(t.Selectors) - 1; n > 0 {
-		local += fmt.Sprintf(" +%d", n)
+		remote += fmt.Sprintf(" +%d", n)
 	}
-	return []string{s.end(s.Remote, s.RemotePort) + " ", local}
+	return []string{s.end(s.Local, s.LocalPort) + " ", remote}
 }
 
 // end is one end of a pair: a prefix, or the address of a single host, and
@@ -124,4 +125,12 @@ func (s Selector) end(prefix, port string) string {
 		return text + "[" + s.Proto + "]"
 	}
 	return text + "[" + s.Proto + "/" + port + "]"
+}
+
+// evidence is that of the tunnel's traffic, or "-" for a tunnel that has no inbound SA.
+func (t Tunnel) evidence() string {
+	if t.State != Up && t.Evidence == firewall.NoEvidence {
+		return "-"
+	}
+	return string(t.Evidence)
 }

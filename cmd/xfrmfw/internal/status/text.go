@@ -16,7 +16,9 @@ type TextOptions struct {
 	// All shows the details of every tunnel, and not only where there are few
 	// or some were selected.
 	All bool
-	// Verbose also shows the rules themselves, the shared ones too, and cuts
+	// Rules shows the rules of each tunnel, one line each, with their counters.
+	Rules bool
+	// Verbose also shows the text of the rules, the shared ones too, and cuts
 	// no list short.
 	Verbose bool
 }
@@ -32,12 +34,18 @@ const (
 
 // WriteText writes the report for a person to read.
 func (r Report) WriteText(w io.Writer, o TextOptions) error {
+	o.Rules = o.Rules || o.Verbose
 	p := page{Report: r, options: o, live: r.InSync != SyncUnknown}
 	p.head()
 	p.table()
-	if o.All || o.Verbose || len(r.Tunnels) <= fewTunnels || len(r.Tunnels) < r.total {
+	switch {
+	case o.All || o.Verbose || len(r.Tunnels) <= fewTunnels || len(r.Tunnels) < r.total:
 		p.details()
-	} else {
+		if p.options.Rules && len(r.SharedRules) > 0 {
+			p.line("")
+			p.line("* the rule serves other SAs too")
+		}
+	default:
 		p.line("")
 		p.line("details: xfrmfw status TUNNEL (an ID, name, reqid or peer), or --all")
 	}
@@ -72,55 +80,80 @@ func (p *page) wrap(prefix, words string) {
 	}
 }
 
-// head writes what is true of the whole host.
+// head writes the answer first: whether the rules are right, how the tunnels are, what was dropped. The second line is about
+// the host.
 func (p *page) head() {
-	sync := "in sync"
-	switch p.InSync {
-	case OutOfSync:
-		sync = "OUT OF SYNC (" + text.Count(len(p.Differences), "difference") + ")"
-	case SyncUnknown:
-		sync = "from a snapshot, without live rules"
+	var answer []string
+	switch {
+	case p.unloaded:
+		p.wrap("", "not loaded: no rule of xfrmfw is in place. Load them with: xfrmfw apply")
+	case p.InSync == OutOfSync:
+		answer = append(answer, "OUT OF SYNC ("+text.Count(len(p.Differences), "difference")+")")
+	case p.InSync == SyncUnknown:
+		answer = append(answer, "from a snapshot, without live rules")
+	default:
+		answer = append(answer, "in sync")
 	}
-	first := sync
-	if p.Variant != "" {
-		first += ", iptables-" + p.Variant
+	answer = append(answer, p.tunnels())
+	if n := len(p.Guards); n > 0 && !p.unloaded {
+		answer = append(answer, text.Count(n, "pair")+" guarded")
 	}
-	p.wrap("xfrmfw: ", first+fmt.Sprintf(", tag %#x, verified %#x", p.Marks.Tag, p.Marks.Verified))
+	if p.live && !p.unloaded {
+		dropped := "nothing dropped"
+		if n := p.Drops.packets(); n > 0 {
+			dropped = "dropped " + count(n) + " packets"
+		}
+		answer = append(answer, dropped)
+	}
+	if n := len(p.Ignored); n > 0 {
+		answer = append(answer, fmt.Sprintf("%d ignored", n))
+	}
+	if n := len(p.Warnings); n > 0 {
+		answer = append(answer, text.Count(n, "warning"))
+	}
+	p.wrap("", strings.Join(answer, "; "))
 
-	var second []string
-	if p.Time != "" {
-		second = append(second, p.at.UTC().Format("2006-01-02 15:04:05 MST"))
+	var host []string
+	if p.Variant != "" {
+		host = append(host, "iptables-"+p.Variant)
 	}
 	if p.live {
-		second = append(second, p.daemon())
+		host = append(host, p.daemon())
 	}
-	if len(second) > 0 {
-		p.line("        " + strings.Join(second, ", "))
+	if p.Time != "" {
+		host = append(host, p.at.UTC().Format("2006-01-02 15:04:05 MST"))
+	}
+	if len(host) > 0 {
+		p.wrap("", strings.Join(host, ", "))
+	}
+	if usual := firewall.DefaultMarks(); p.options.Rules || p.Marks != (Marks{usual.Tag, usual.Verified}) {
+		p.line(fmt.Sprintf("marks: tag %#x, verified %#x", p.Marks.Tag, p.Marks.Verified))
 	}
 	if p.Daemon.LastError != "" {
-		p.wrap("        last error: ", text.Escape(p.Daemon.LastError, 1000))
+		p.wrap("last error: ", text.Escape(p.Daemon.LastError, 1000))
 	}
+}
 
+// tunnels counts the tunnels and their states.
+func (p *page) tunnels() string {
 	states := map[State]int{}
 	for _, t := range p.Tunnels {
 		states[t.State]++
 	}
-	third := text.Count(len(p.Tunnels), "tunnel")
+	all := text.Count(len(p.Tunnels), "tunnel")
 	if len(p.Tunnels) < p.total {
-		third = fmt.Sprintf("%d of %s", len(p.Tunnels), text.Count(p.total, "tunnel"))
+		all = fmt.Sprintf("%d of %s", len(p.Tunnels), text.Count(p.total, "tunnel"))
 	}
+	var by []string
 	for _, s := range [...]State{Up, Down, Remembered} {
 		if states[s] > 0 {
-			third += fmt.Sprintf(", %d %s", states[s], s)
+			by = append(by, fmt.Sprintf("%d %s", states[s], s))
 		}
 	}
-	if n := len(p.Ignored); n > 0 {
-		third += fmt.Sprintf("; %d ignored", n)
+	if len(by) > 0 {
+		all += ": " + strings.Join(by, ", ")
 	}
-	if n := len(p.Warnings); n > 0 {
-		third += "; " + text.Count(n, "warning")
-	}
-	p.line("        " + third)
+	return all
 }
 
 func (p *page) daemon() string {
@@ -132,21 +165,16 @@ func (p *page) daemon() string {
 	if err != nil || p.at.IsZero() {
 		return word
 	}
-	word += fmt.Sprintf(", last reconciled %s ago", duration(max(0, int64(p.at.Sub(at)/time.Second))))
+	word += fmt.Sprintf(", reconciled %s ago", duration(max(0, int64(p.at.Sub(at)/time.Second))))
 	if by := p.Daemon.ReconciledBy; by != "" && (by != "daemon" || !p.Daemon.Running) {
 		word += " by " + text.Escape(by, 20)
 	}
 	return word
 }
 
-// sums writes what was dropped and counted.
+// sums writes what was dropped, counted and guarded, without what is zero.
 func (p *page) sums() {
-	if !p.live && len(p.Guards) == 0 {
-		return
-	}
-	p.line("")
-	defer p.guards()
-	if !p.live {
+	if p.unloaded {
 		return
 	}
 	var dropped []string
@@ -155,18 +183,25 @@ func (p *page) sums() {
 			dropped = append(dropped, fmt.Sprintf("%s %s (%s)", d.name, count(d.Packets), size(d.Bytes)))
 		}
 	}
-	if len(dropped) == 0 {
-		dropped = []string{"nothing"}
+	counted := p.Counts.StrayTag > 0 || p.Counts.Unknown > 0
+	if len(dropped) == 0 && !counted && len(p.Guards) == 0 {
+		return
 	}
-	p.wrap("dropped  ", strings.Join(dropped, ", "))
-	p.wrap("counted  ", fmt.Sprintf("packets with stray marks %s, out of unknown states %s", count(p.Counts.StrayTag), count(p.Counts.Unknown)))
+	p.line("")
+	if len(dropped) > 0 {
+		p.wrap("dropped  ", strings.Join(dropped, ", "))
+	}
+	if counted {
+		p.wrap("counted  ", fmt.Sprintf("packets with stray marks %s, of unknown SAs %s", count(p.Counts.StrayTag), count(p.Counts.Unknown)))
+	}
+	p.guards()
 }
 
 // lists writes differences, shared rules, ignored objects and warnings.
 func (p *page) lists() {
-	if len(p.Differences) > 0 {
+	if len(p.Differences) > 0 && !p.unloaded {
 		p.line("")
-		p.line("differences from what the kernel's states and policies ask for (xfrmfw apply mends them)")
+		p.line("differences from the wanted rules. Repair with: xfrmfw apply")
 		p.items(p.Differences)
 	}
 	if p.options.Verbose && len(p.SharedRules) > 0 {
@@ -207,7 +242,7 @@ func (p *page) guards() {
 		if g.Source == string(firewall.LiveGuard) && !p.options.Verbose {
 			continue
 		}
-		text := fmt.Sprintf("%s <-> %s, %s", g.Remote, g.Local, g.Source)
+		text := fmt.Sprintf("%s <-> %s, %s", g.Local, g.Remote, g.Source)
 		if g.Since != "" {
 			text += ", since " + g.Since
 		}

@@ -151,7 +151,7 @@ func (v view) columns() []column {
 	out := bytes("out", func(r TunnelRates) float64 { return r.OutBytes })
 	peer := column{"PEER", maxPeerColumn, false, false, func(t Tunnel, _ TunnelRates) string { return text.Fit(open(t.Remote), maxPeerColumn) }}
 	evidence := column{"EVIDENCE", 11, false, false, func(t Tunnel, _ TunnelRates) string { return string(t.Evidence) }}
-	pair := column{"REMOTE <-> LOCAL", 40, false, false, func(t Tunnel, _ TunnelRates) string { return text.Fit(strings.Join(t.pair(), ""), 40) }}
+	pair := column{"LOCAL <-> REMOTE", 40, false, false, func(t Tunnel, _ TunnelRates) string { return text.Fit(strings.Join(t.pair(), ""), 40) }}
 	// With room for one rate only, both ways are told by their rates.
 	rates := []column{in[1], out[1]}
 	rates[0].title, rates[1].title, rates[0].rate, rates[1].rate = "IN/s", "OUT/s", false, false

@@ -88,7 +88,7 @@ func TestWatchLines(t *testing.T) {
 	for width, want := range map[int][]string{
 		40:  {"PACKETS      /s", "290.0"},
 		80:  {"IN/s", "OUT/s", "29.0 KiB"},
-		200: {"IN        /s", "PEER", "EVIDENCE", "10.29.0.0/16 <-> 10.2.0.0/24", "58.0 KiB"},
+		200: {"IN        /s", "PEER", "EVIDENCE", "10.2.0.0/24 <-> 10.29.0.0/16", "58.0 KiB"},
 	} {
 		for _, w := range want {
 			if got := text(width, 0); !strings.Contains(got, w) {
