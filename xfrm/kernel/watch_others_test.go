@@ -1,9 +1,11 @@
 package kernel
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -66,9 +68,25 @@ func TestWatchTables(t *testing.T) {
 	waitDirty(t, w)
 }
 
+// In a PID namespace of its own, as in a container, a process knows its own
+// transactions from those of others too.
+func TestWatchTablesInPIDNamespace(t *testing.T) {
+	netns(t)
+	if _, err := exec.LookPath("iptables-nft-restore"); err != nil {
+		lacking(t, "iptables", err.Error())
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestWatchTables$", "-test.v", "-test.count=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
+	cmd.Env = append(os.Environ(), envInside+"=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestWatchTables ") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 func TestCommitterOfNonsense(t *testing.T) {
 	for _, body := range []string{"", "abc", "\x00\x00\x00\x00", "\x00\x00\x00\x00\x03\x00\x02\x00", "\x00\x00\x00\x00\xff\xff\x02\x00abcd", "\x00\x00\x00\x00\x08\x00\x01\x00abcd"} {
-		if pid, ok := committer([]byte(body)); ok {
+		if pid, _, ok := committer([]byte(body)); ok {
 			t.Errorf("%q: process %d", body, pid)
 		}
 	}

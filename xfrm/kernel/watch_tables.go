@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,11 +13,15 @@ const (
 	// newGeneration is the message that ends each transaction of nf_tables:
 	// NFT_MSG_NEWGEN of NFNL_SUBSYS_NFTABLES.
 	newGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
-	// generationPID is the attribute that says whose it was (NFTA_GEN_PROC_PID),
-	// as the first PID namespace numbers it.
-	generationPID = 2
-	nfgenSize     = 4      // struct nfgenmsg
-	typeMask      = 0x3fff // NLA_TYPE_MASK
+	// generationPID and generationName are the attributes that say whose it was: the
+	// process, as the first PID namespace numbers it, and its name
+	// (NFTA_GEN_PROC_PID, NFTA_GEN_PROC_NAME).
+	generationPID  = 2
+	generationName = 3
+	// firstPIDNamespace is the inode of the first PID namespace (PROC_PID_INIT_INO).
+	firstPIDNamespace = 0xeffffffc
+	nfgenSize         = 4      // struct nfgenmsg
+	typeMask          = 0x3fff // NLA_TYPE_MASK
 )
 
 // WatchTables is Watch for nf_tables, where iptables-nft keeps its rules: it is
@@ -36,14 +41,30 @@ func WatchTables(own func(pid int) bool) (*Watcher, error) {
 		return nil, fmt.Errorf("watch nf_tables: %w", explain(err))
 	}
 	w := newWatcher(c)
+	contained := inPIDNamespace()
 	w.look = func(m message) bool {
 		if m.typ != newGeneration {
 			return false
 		}
-		pid, ok := committer(m.body)
+		pid, name, ok := committer(m.body)
+		if contained {
+			// The number is of no use here. But the socket of the program that committed
+			// has its number in its own namespace for a port (netlink_autobind), which is
+			// that of our children; a process of another namespace can have the same one,
+			// and has to be called like them too.
+			pid = int(m.port)
+			ok = ok && (strings.HasPrefix(name, "iptables") || strings.HasPrefix(name, "ip6tables") || strings.HasPrefix(name, "xtables"))
+		}
 		return !ok || !own(pid)
 	}
 	return w, nil
+}
+
+// inPIDNamespace reports whether this process is in another PID namespace than the
+// first one, as in most containers.
+func inPIDNamespace() bool {
+	var st unix.Stat_t
+	return unix.Stat("/proc/self/ns/pid", &st) == nil && st.Ino != firstPIDNamespace
 }
 
 // onlyGenerations has the kernel drop all messages but newGeneration before they
@@ -63,20 +84,24 @@ func onlyGenerations(fd int) error {
 		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 }
 
-// committer is the process whose transaction a newGeneration ends, if it says so.
-func committer(body []byte) (pid int, ok bool) {
+// committer returns the process whose transaction a newGeneration ends, and its
+// name, if the kernel tells.
+func committer(body []byte) (pid int, name string, ok bool) {
 	if len(body) < nfgenSize {
-		return 0, false
+		return 0, "", false
 	}
 	for b := body[nfgenSize:]; len(b) >= unix.NLA_HDRLEN; {
 		size, typ := int(native.Uint16(b)), native.Uint16(b[2:])
 		if size < unix.NLA_HDRLEN || size > len(b) {
-			return 0, false
+			return 0, "", false
 		}
-		if typ&typeMask == generationPID && size == unix.NLA_HDRLEN+4 {
-			return int(binary.BigEndian.Uint32(b[unix.NLA_HDRLEN:])), true
+		switch value := b[unix.NLA_HDRLEN:size]; {
+		case typ&typeMask == generationPID && len(value) == 4:
+			pid, ok = int(binary.BigEndian.Uint32(value)), true
+		case typ&typeMask == generationName:
+			name = unix.ByteSliceToString(value)
 		}
 		b = b[min(len(b), (size+3)&^3):]
 	}
-	return 0, false
+	return pid, name, ok
 }
