@@ -15,7 +15,7 @@ import (
 // What can be the matter with an iptables program, each with its remedy.
 var (
 	// ErrPermission is a lack of rights.
-	ErrPermission = errors.New("not permitted: run as root, or with CAP_NET_ADMIN and, for the legacy variant, CAP_NET_RAW")
+	ErrPermission = errors.New("not permitted: run as root, or with CAP_NET_ADMIN and, for the legacy variant, CAP_NET_RAW; where root lacks them, a container, the sandbox of a service, SELinux or AppArmor denies them: see \"xfrmfw doctor\"")
 	// ErrUnsupported is a table, match or target that kernel or iptables lack.
 	ErrUnsupported = errors.New("the kernel or iptables lacks a table, match or target: see which modules \"modprobe -a ip_tables ip6_tables nf_tables nft_compat xt_policy xt_mark xt_comment xt_conntrack\" can load, or use the other variant")
 	// ErrLocked is a lock that another program held for too long.

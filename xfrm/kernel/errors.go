@@ -11,7 +11,7 @@ var (
 	// ErrPermission tells that the kernel refused to show its states: even
 	// reading them needs CAP_NET_ADMIN in the user namespace that owns the
 	// network namespace.
-	ErrPermission = errors.New("not permitted: run as root or with CAP_NET_ADMIN")
+	ErrPermission = errors.New("not permitted: run as root or with CAP_NET_ADMIN; where root lacks it, a container, the sandbox of a service, SELinux or AppArmor denies it: see \"xfrmfw doctor\"")
 	// ErrNoXFRM tells that the kernel has no XFRM netlink interface, or has not
 	// loaded it.
 	ErrNoXFRM = errors.New("the kernel has no XFRM netlink interface: try modprobe xfrm_user")

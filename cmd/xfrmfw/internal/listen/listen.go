@@ -22,7 +22,7 @@ type Address struct {
 // maxPath is what fits into sockaddr_un, with the byte that ends it.
 const maxPath = 107
 
-// Parse reads "unix:/run/xfrmfw/metrics.sock", "127.0.0.1:9863" or
+// Parse reads "unix:/run/xfrmfw-metrics/metrics.sock", "127.0.0.1:9863" or
 // "[::1]:9863". Names are refused, localhost too: what they stand for is for
 // others to say, and may change.
 func Parse(text string) (Address, error) {
@@ -32,11 +32,11 @@ func Parse(text string) (Address, error) {
 	at, err := netip.ParseAddrPort(text)
 	switch {
 	case err != nil || at.Addr().Zone() != "":
-		return Address{}, errors.New("write unix:/run/xfrmfw/metrics.sock, 127.0.0.1:9863 or [::1]:9863")
+		return Address{}, errors.New("write unix:/run/xfrmfw-metrics/metrics.sock, 127.0.0.1:9863 or [::1]:9863")
 	case at.Port() == 0:
 		return Address{}, errors.New("port 0 would be another one at each start: name one, such as 9863")
 	case !at.Addr().Unmap().IsLoopback():
-		return Address{}, fmt.Errorf("%s is no loopback address, and whoever reaches it could read who your peers are: listen on 127.0.0.1, [::1] or unix:/run/xfrmfw/metrics.sock, and let a proxy with a login face others", at.Addr())
+		return Address{}, fmt.Errorf("%s is no loopback address, and whoever reaches it could read who your peers are: listen on 127.0.0.1, [::1] or unix:/run/xfrmfw-metrics/metrics.sock, and let a proxy with a login face others", at.Addr())
 	}
 	return Address{Network: "tcp", Path: netip.AddrPortFrom(at.Addr().Unmap(), at.Port()).String()}, nil
 }
@@ -44,11 +44,11 @@ func Parse(text string) (Address, error) {
 func unix(path string) (Address, error) {
 	switch {
 	case !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/":
-		return Address{}, errors.New("the path of a socket is absolute and plain: write unix:/run/xfrmfw/metrics.sock")
+		return Address{}, errors.New("the path of a socket is absolute and plain: write unix:/run/xfrmfw-metrics/metrics.sock")
 	case len(path) > maxPath:
 		return Address{}, fmt.Errorf("the path of a socket has at most %d bytes: write a shorter one", maxPath)
 	case strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0xfffd }):
-		return Address{}, errors.New("the path of a socket holds no control characters: write unix:/run/xfrmfw/metrics.sock")
+		return Address{}, errors.New("the path of a socket holds no control characters: write unix:/run/xfrmfw-metrics/metrics.sock")
 	}
 	return Address{Network: "unix", Path: path}, nil
 }

@@ -6,11 +6,16 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 )
 
+// stalled is how long a client may leave an answer unread before its place is given
+// to another one. Clients are on this host.
+const stalled = time.Second
+
 // bounded is a listener with a bound for its open connections. A further one
-// takes the place of the oldest that is not being answered, so that a scrape
-// does not wait for clients that are silent or slow.
+// takes the place of the oldest that is not being answered, or does not read its
+// answer, so that a scrape does not wait for clients that are silent or slow.
 type bounded struct {
 	net.Listener
 	most int
@@ -26,6 +31,8 @@ type slot struct {
 	net.Conn
 	of   *bounded
 	busy bool // a request is being answered
+	// writing is when the write that has not returned yet began.
+	writing time.Time
 }
 
 func newBounded(l net.Listener, most int) *bounded {
@@ -43,12 +50,14 @@ func (b *bounded) Accept() (net.Conn, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for len(b.open) >= b.most && !b.closed {
-		if oldest := slices.IndexFunc(b.open, func(s *slot) bool { return !s.busy }); oldest >= 0 {
+		if oldest := b.evictable(time.Now()); oldest >= 0 {
 			_ = b.open[oldest].Conn.Close()
 			b.open = slices.Delete(b.open, oldest, oldest+1)
 			break
 		}
+		again := time.AfterFunc(stalled/4, b.change.Broadcast)
 		b.change.Wait()
+		again.Stop()
 	}
 	if b.closed {
 		_ = c.Close()
@@ -57,6 +66,14 @@ func (b *bounded) Accept() (net.Conn, error) {
 	s := &slot{Conn: c, of: b}
 	b.open = append(b.open, s)
 	return s, nil
+}
+
+// evictable is the place of the connection that gives room, or -1.
+func (b *bounded) evictable(now time.Time) int {
+	if idle := slices.IndexFunc(b.open, func(s *slot) bool { return !s.busy }); idle >= 0 {
+		return idle
+	}
+	return slices.IndexFunc(b.open, func(s *slot) bool { return !s.writing.IsZero() && now.Sub(s.writing) > stalled })
 }
 
 // Close ends Accept too where it waits for room.
@@ -84,6 +101,18 @@ func (s *slot) setBusy(busy bool) {
 	s.of.change.Broadcast()
 }
 
+// Write notes since when the client has not read.
+func (s *slot) Write(b []byte) (int, error) {
+	note := func(at time.Time) {
+		s.of.mu.Lock()
+		s.writing = at
+		s.of.mu.Unlock()
+	}
+	note(time.Now())
+	defer note(time.Time{})
+	return s.Conn.Write(b)
+}
+
 type slotKey struct{}
 
 // bind has a server tell its bounded listener which connections are being
@@ -93,6 +122,12 @@ func bind(server *http.Server) {
 	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s, ok := r.Context().Value(slotKey{}).(*slot); ok {
 			s.setBusy(true)
+		}
+		if r.ContentLength != 0 {
+			// The server reads a body to its end before it takes the connection for idle. No
+			// request here has one, so it need not wait for it.
+			w.Header().Set("Connection", "close")
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now())
 		}
 		answer.ServeHTTP(w, r)
 	})
