@@ -251,3 +251,19 @@ func TestMarkClash(t *testing.T) {
 		}
 	}
 }
+
+// A module that rules can do without is no error, and one more that they can't is.
+func TestDispensableModules(t *testing.T) {
+	for _, tt := range []struct {
+		modules []string
+		want    Severity
+	}{
+		{[]string{"xt_conntrack", "xt_addrtype", "ipt_rpfilter", "ip6t_rpfilter", "iptable_nat"}, Warning},
+		{[]string{"xt_conntrack", "xt_policy"}, Error},
+		{[]string{"iptable_mangle"}, Error},
+	} {
+		if found := missingModules(Input{Modules: tt.modules}); len(found) != 1 || found[0].Severity != tt.want {
+			t.Errorf("%q: %+v, want %s", tt.modules, found, tt.want)
+		}
+	}
+}

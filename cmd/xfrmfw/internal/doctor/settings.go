@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -203,11 +204,27 @@ func missingModules(in Input) []Finding {
 		}
 		mend = append(mend, "# or install the modules of the running kernel "+in.Distribution.Kernel+" from where it came, or reboot into the kernel that is installed")
 	}
-	return []Finding{{
+	f := Finding{
 		Severity: Error, Seen: "the kernel has no " + strings.Join(in.Modules, ", ") + ": neither loaded, built in nor installed",
 		Breaks: "iptables refuses the rules that need them, and apply fails",
 		Mend:   mend,
-	}}
+	}
+	if !slices.ContainsFunc(in.Modules, func(m string) bool { return !dispensable(m) }) {
+		f.Severity, f.Breaks = Warning, "the rules that need them are left out, and the others stand: xfrmfw apply warns of what is not protected"
+	}
+	return []Finding{f}
+}
+
+// dispensable reports whether a module has a feature that rules can do without.
+func dispensable(module string) bool {
+	for _, f := range firewall.AllFeatures.All() {
+		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
+			if strings.HasPrefix(f.Extension(family).Module, module) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // legacyTable reports whether a module is a table of iptables-legacy.

@@ -142,20 +142,33 @@ func (g *Gateway) Plan(ctx context.Context, live Live) (Look, error) {
 		return Look{}, err
 	}
 	look.Change, err = g.tracker.Plan(look.Result.Rulesets)
-	if err != nil || look.Change.Empty() || g.programs == nil {
+	if err != nil || look.Change.Empty() {
 		return look, err
 	}
 	// Rules in sync need no feature more, so only others are worth the question.
-	lacks := g.programs.Lacks(ctx, !g.commits)
-	if maps.Equal(lacks, g.lacks) {
+	if !g.AskFeatures(ctx) {
 		return look, nil
 	}
-	g.lacks = lacks
 	if look, err = g.compile(look.Snapshot, live); err != nil {
 		return Look{}, err
 	}
 	look.Change, err = g.tracker.Plan(look.Result.Rulesets)
 	return look, err
+}
+
+// AskFeatures asks the kernel, and without commits the programs, for the features that
+// rules need. It reports whether others are lacking than before, so that the wanted
+// rules have to be compiled again.
+func (g *Gateway) AskFeatures(ctx context.Context) bool {
+	if g.programs == nil {
+		return false
+	}
+	lacks := g.programs.Lacks(ctx, !g.commits)
+	if maps.Equal(lacks, g.lacks) {
+		return false
+	}
+	g.lacks = lacks
+	return true
 }
 
 // Read reads the kernel and compiles the wanted rules. After a *MarksError the Look is

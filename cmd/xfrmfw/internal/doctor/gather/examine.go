@@ -106,6 +106,14 @@ func (e *examination) gateway(ctx context.Context, g *gateway.Gateway) {
 		return
 	}
 	change, err := firewall.Plan(look.Result.Rulesets, e.Live)
+	if err == nil && !change.Empty() && g.AskFeatures(ctx) {
+		if look, err = g.Read(ctx, live); err != nil && !errors.As(err, &marks) {
+			e.fail("read states and policies", err)
+			return
+		}
+		e.Result = look.Result
+		change, err = firewall.Plan(look.Result.Rulesets, e.Live)
+	}
 	var unreadable *firewall.UnreadableError
 	if err != nil && !errors.As(err, &unreadable) {
 		e.fail("compare the rules", err)
