@@ -24,8 +24,8 @@ func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
 			d.ignore(t, p, "reqid 0 and no outer addresses to tell it by: give the states a reqid")
 			continue
 		}
-		remotes := within(p.Remote, tc.Remote)
-		if len(remotes) == 0 {
+		remotes := d.claimable(p, tc.Remote)
+		if len(within(p.Remote, tc.Remote)) == 0 {
 			d.ignore(t, p, "the configuration's remote: leaves nothing of its remote selector")
 		}
 		for _, remote := range remotes {

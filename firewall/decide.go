@@ -41,6 +41,7 @@ type Peer struct {
 func Decide(in Input) Facts {
 	host, warnings := withoutUnnameableLinks(in.Host)
 	in.Host = host
+	in.Config.WAN = withMasterNames(in.Config.WAN, host)
 	d := &decider{
 		Input: in,
 		facts: Facts{
@@ -91,6 +92,8 @@ type decider struct {
 	claimed map[string]claimRange
 	// down are the tunnels that lack an SA, by ID.
 	down map[string]bool
+	// defaultLinks caches the interfaces of default routes.
+	defaultLinks []string
 	// noSource caches hasNoSource by local selector.
 	noSource map[netip.Prefix]bool
 }

@@ -63,7 +63,7 @@ func markTakesOurBits(m xfrm.Mark, host xfrm.Host, marks Marks) bool {
 
 func vtiKey(host xfrm.Host, mark uint32) bool {
 	for _, l := range host.Links {
-		if (l.Kind == "vti" || l.Kind == "vti6") && l.IKey == mark {
+		if isVTI(l) && (l.IKey == mark || l.OKey == mark) {
 			return true
 		}
 	}

@@ -73,7 +73,7 @@ func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
 		t := &set.Tunnels[i]
 		for _, p := range t.Pairs {
 			// With "level use" the administrator lets the traffic pass in clear.
-			if t.Optional || !expressible(p) {
+			if p.Optional || !expressible(p) {
 				continue
 			}
 			if !ported(p.Proto) {
@@ -145,31 +145,23 @@ func compareSelectors(a, b *Guard) int {
 	return a.pair().Compare(b.pair())
 }
 
-// deviceGuards returns what of a pair that belongs to a device (an xfrm interface or
-// a VTI) is routed there: the selectors say nothing then, and the peer may have
-// chosen them.
+// deviceGuards returns the guards of a pair that belongs to a device: of the prefixes
+// that are routed there. The selectors say nothing then, and the peer may have chosen
+// them. A marked pair without a device is guarded by its selectors.
 func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
+	links := deviceLinks(p, host)
+	if len(links) == 0 && p.IfID == 0 {
+		return []Guard{g}
+	}
 	var guards []Guard
-	isDevice := false
-	for _, l := range host.Links {
-		isXfrm := l.Kind == "xfrm" && p.IfID != 0 && l.IfID == p.IfID
-		isVTI := (l.Kind == "vti" || l.Kind == "vti6") && p.Mark.Mask != 0 && l.IKey&p.Mark.Mask == p.Mark.Value
-		if !isXfrm && !isVTI {
+	for _, dst := range routedInto(links, host, p.Family()) {
+		if dst.Bits() == 0 || neverJudged(dst.Addr()) {
 			continue
 		}
-		isDevice = true
-		for _, r := range host.Routes {
-			if r.Link != l.Index || r.Dst.Bits() == 0 || neverJudged(r.Dst.Addr()) {
-				continue
-			}
-			for _, remote := range within(p.Remote, []netip.Prefix{r.Dst}) {
-				g.Remote, g.Routed = remote, true
-				guards = append(guards, g)
-			}
+		for _, remote := range within(p.Remote, []netip.Prefix{dst}) {
+			g.Remote, g.Routed = remote, true
+			guards = append(guards, g)
 		}
-	}
-	if !isDevice && p.IfID == 0 {
-		return []Guard{g} // a mark of the administrator's own, without a device
 	}
 	return guards
 }

@@ -46,22 +46,25 @@ func (d *decider) guards(inForce []Guard) {
 			continue
 		}
 		up := (g.Source == LiveGuard || present[g.Tunnel]) && !d.down[g.Tunnel]
-		f.ByDestination = g.Local.Bits() > 0 && !up && d.hasNoSource(g.Local)
 		f.Held = g.Source == LiveGuard && g.Dirs&(1<<xfrm.Out) != 0
+		mapped := slices.ContainsFunc(d.NATSources, g.Local.Overlaps)
+		// A policy that stands takes packets which NAT maps into its selector: the
+		// kernel looks it up again behind SNAT, and holds them until the tunnel is up.
+		f.ByDestination = g.Local.Bits() > 0 && !up && (mapped && !f.Held || !mapped && d.hasNoSource(g.Local))
 		f.Exempt = d.exempt(g)
 		f.Locals = locals[pairs{g.Tunnel, g.Remote.Masked()}]
 	}
 }
 
 // hasNoSource reports whether no address of this host and no route to a network lies
-// in a local selector: its traffic has its source from a virtual IP, or from SNAT.
+// in a local selector: its traffic has its source from a virtual IP.
 func (d *decider) hasNoSource(local netip.Prefix) bool {
 	if none, ok := d.noSource[local]; ok {
 		return none
 	}
 	here := slices.ContainsFunc(d.Host.Addresses, func(a xfrm.Address) bool { return local.Contains(a.Prefix.Addr()) })
 	routed := slices.ContainsFunc(d.Host.Routes, func(r xfrm.Route) bool { return r.Dst.Bits() != 0 && r.Dst.Overlaps(local) })
-	none := slices.ContainsFunc(d.NATSources, local.Overlaps) || !here && !routed
+	none := !here && !routed
 	if d.noSource == nil {
 		d.noSource = make(map[netip.Prefix]bool)
 	}
@@ -78,17 +81,21 @@ func (d *decider) exempt(g *Guard) []Network {
 			networks = append(networks, n)
 		}
 	}
-	if !g.Routed {
+	if !g.Routed && g.Source != MemoryGuard {
 		return networks
 	}
 	// A network that is routed into a device gives way to a more specific route
-	// elsewhere.
+	// elsewhere. It also gives way to any route by an interface that is no uplink, such
+	// as a leased line with the tunnel as its backup, and so does a remembered pair.
 	for _, r := range d.Host.Routes {
-		if r.Dst.Bits() <= g.Remote.Bits() || !r.Dst.Overlaps(g.Remote) {
+		if r.Dst.Bits() == 0 || !r.Dst.Overlaps(g.Remote) {
 			continue
 		}
 		l, ok := d.Host.Link(r.Link)
 		if !ok || l.Name == "lo" || d.isTunnelDevice(l.Name) {
+			continue
+		}
+		if specific := g.Routed && r.Dst.Bits() > g.Remote.Bits(); !specific && slices.Contains(d.uplinks(), l.Name) {
 			continue
 		}
 		if n := (Network{r.Dst, l.Name}); !slices.Contains(networks, n) {

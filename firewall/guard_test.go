@@ -267,10 +267,14 @@ func TestVirtualIPGone(t *testing.T) {
 	mapped := Input{NATSources: []netip.Prefix{netip.MustParsePrefix("10.2.0.9/32")}}
 	trap := sunSite()
 	trap.down = true
-	w := compileInput(t, snapshotOf(host, trap), mapped)
 	p.Src = addr("192.168.7.5")
-	if got := w.forward(p); got.final != Reject {
-		t.Errorf("SNATed into the selector while down: verdict %s", got.final)
+	if got := compileInput(t, snapshotOf(host, trap), mapped).forward(p); got.final != Return {
+		t.Errorf("SNATed into the selector of a trap policy, which holds it: verdict %s", got.final)
+	}
+	gone := mapped
+	gone.Guards = remember(nil, snapshotOf(host, sunSite()), 1000)
+	if got := compileInput(t, snapshotOf(host), gone).forward(p); got.final != Reject {
+		t.Errorf("SNATed into the selector while no policy stands: verdict %s", got.final)
 	}
 	if got := compileInput(t, snapshotOf(host, sunSite()), mapped).forward(p); got.final == Reject || got.final == Drop {
 		t.Errorf("SNATed into the selector while up: verdict %s", got.final)

@@ -166,7 +166,7 @@ func carries(p xfrm.Pair, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port ui
 func vtiTunnel(set xfrm.Set, l xfrm.Link) int {
 	return slices.IndexFunc(set.Tunnels, func(t xfrm.Tunnel) bool {
 		return slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool {
-			return p.Mark.Mask != 0 && p.Mark.Value == l.IKey&p.Mark.Mask
+			return hasKey(p, l)
 		})
 	})
 }

@@ -168,10 +168,12 @@ func (j *joiner) policy(p *Policy) {
 	}
 	// The policies of several directions are one pair.
 	same := pairKey{i, pair}
+	pair.Optional = optional
 	same.pair.Dirs, same.pair.Priority = 0, 0
 	if at, ok := j.findPair(t, same); ok {
 		p := &t.Pairs[at]
 		p.Dirs |= pair.Dirs
+		p.Optional = p.Optional && optional
 		p.Priority = min(p.Priority, pair.Priority)
 		return
 	}
@@ -185,7 +187,7 @@ func (j *joiner) policy(p *Policy) {
 func (j *joiner) findPair(t *Tunnel, key pairKey) (int, bool) {
 	for at := range t.Pairs[:min(few, len(t.Pairs))] {
 		p := t.Pairs[at]
-		p.Dirs, p.Priority = 0, 0
+		p.Dirs, p.Priority, p.Optional = 0, 0, false
 		if p == key.pair {
 			return at, true
 		}

@@ -1,0 +1,75 @@
+package firewall
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// deviceLinks returns the devices that a pair's policies belong to: the xfrm
+// interfaces of its if_id, and the VTIs of its mark. The kernel looks inbound policies
+// of a VTI up by its input key, outbound ones by its output key
+// (net/ipv4/ip_vti.c, vti_rcv_cb and vti_xmit).
+func deviceLinks(p xfrm.Pair, host xfrm.Host) []xfrm.Link {
+	if p.IfID == 0 && p.Mark.Mask == 0 {
+		return nil
+	}
+	var links []xfrm.Link
+	for _, l := range host.Links {
+		if l.Kind == "xfrm" && p.IfID != 0 && l.IfID == p.IfID || isVTI(l) && hasKey(p, l) {
+			links = append(links, l)
+		}
+	}
+	return links
+}
+
+func isVTI(l xfrm.Link) bool { return l.Kind == "vti" || l.Kind == "vti6" }
+
+func hasKey(p xfrm.Pair, l xfrm.Link) bool {
+	if p.Mark.Mask == 0 {
+		return false
+	}
+	in := p.Has(xfrm.In) || p.Has(xfrm.Fwd)
+	return in && l.IKey&p.Mark.Mask == p.Mark.Value || p.Has(xfrm.Out) && l.OKey&p.Mark.Mask == p.Mark.Value
+}
+
+// routedInto returns the prefixes that routes of any table lead into some devices, for
+// one family. A default route is one of them.
+func routedInto(links []xfrm.Link, host xfrm.Host, family xfrm.Family) []netip.Prefix {
+	var prefixes []netip.Prefix
+	for _, r := range host.Routes {
+		if familyOf(r.Dst.Addr()) != family || !slices.ContainsFunc(links, func(l xfrm.Link) bool { return l.Index == r.Link }) {
+			continue
+		}
+		if dst := r.Dst.Masked(); !slices.Contains(prefixes, dst) {
+			prefixes = append(prefixes, dst)
+		}
+	}
+	return prefixes
+}
+
+// claimable returns the parts of a pair's remote selector that its tunnel's packets may
+// come from: within the cap, and where a pair for everything belongs to a device within
+// the prefixes that are routed into it, because its selectors say nothing then. A device
+// without routes leaves the selectors as they are.
+func (d *decider) claimable(p xfrm.Pair, limits []netip.Prefix) []netip.Prefix {
+	remotes := within(p.Remote, limits)
+	links := deviceLinks(p, d.Host)
+	if len(links) == 0 || !isWideSelector(p.Remote) {
+		return remotes
+	}
+	routed := routedInto(links, d.Host, p.Family())
+	if len(routed) == 0 {
+		return remotes
+	}
+	var parts []netip.Prefix
+	for _, remote := range remotes {
+		for _, part := range within(remote, routed) {
+			if !slices.Contains(parts, part) {
+				parts = append(parts, part)
+			}
+		}
+	}
+	return parts
+}
