@@ -121,7 +121,7 @@ func TestScripts(t *testing.T) {
 			}
 			return os.Chown(t.TempDir(), 65534, 65533) == nil, nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until, "syslog": syslogTo},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until, "syslog": syslogTo, "watched": watched},
 	})
 }
 
@@ -166,6 +166,40 @@ func syslogTo(ts *testscript.TestScript, _ bool, args []string) {
 			_, _ = file.Write(append(message[:n:n], '\n'))
 		}
 	}()
+}
+
+// watched runs a program as systemd runs a service with a watchdog, and ends it after a
+// time. It fails the script, as systemd would kill the program, if the program does not
+// get ready or does not notify in time from then on:
+//
+//	watched LIMIT TIME PROGRAM [ARGUMENT...]
+func watched(ts *testscript.TestScript, _ bool, args []string) {
+	limit, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	duration, err := time.ParseDuration(args[1])
+	ts.Check(err)
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: ts.MkAbs("notify.sock"), Net: "unixgram"})
+	ts.Check(err)
+	defer func() { _, _ = conn.Close(), os.Remove(ts.MkAbs("notify.sock")) }()
+	cmd := exec.Command(args[2], args[3:]...)
+	cmd.Dir = ts.Getenv("WORK")
+	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"), "NOTIFY_SOCKET="+ts.MkAbs("notify.sock"), fmt.Sprintf("WATCHDOG_USEC=%d", limit.Microseconds()))
+	ts.Check(cmd.Start())
+	defer func() { _, _ = cmd.Process.Signal(unix.SIGTERM), cmd.Wait() }()
+	wait, ready := time.Minute, time.Time{}
+	for message := make([]byte, 4096); ready.IsZero() || time.Since(ready) < duration; {
+		ts.Check(conn.SetReadDeadline(time.Now().Add(wait)))
+		n, err := conn.Read(message)
+		if err != nil {
+			ts.Fatalf("%s: no notification for %s, %s after it was ready: %v", args[2], wait, time.Since(ready), err)
+		}
+		switch text := string(message[:n]); {
+		case strings.Contains(text, "READY=1"):
+			ready, wait = time.Now(), limit
+		case !ready.IsZero() && !strings.Contains(text, "WATCHDOG=1"):
+			ts.Fatalf("%s: notified %q", args[2], text)
+		}
+	}
 }
 
 // until runs a program again and again until it exits with 0:

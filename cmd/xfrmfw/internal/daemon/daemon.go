@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,9 @@ type Options struct {
 	// EventBuffer is the receive buffer of the kernel's notifications in bytes; 0 is the
 	// usual size. Tests have some lost with a small one.
 	EventBuffer int
+	// WatchdogLimit is how long the daemon may work at one thing before the watchdog is no
+	// longer told that it works; 0 is the usual time. Tests set a short one.
+	WatchdogLimit time.Duration
 }
 
 const (
@@ -87,8 +91,7 @@ type daemon struct {
 	auditAt, resyncAt time.Time
 	// releaseAt is when memory is given back, zero if there is none to give.
 	releaseAt time.Time
-	// beat is when the loop was last seen, in nanoseconds since the epoch.
-	beat atomic.Int64
+	heartbeat *heartbeat
 }
 
 // errAwaitingConfirm is the error of rules that apply --confirm has put in force: they
@@ -100,7 +103,8 @@ var errAwaitingConfirm = errors.New("apply --confirm waits for its confirmation"
 func Run(ctx context.Context, o Options) error {
 	d := &daemon{
 		options: o, log: newLogger(o.Log), service: newService(), metrics: newMetricsServer(o),
-		presence: presence{dirs: o.Gateway.Dirs},
+		presence:  presence{dirs: o.Gateway.Dirs},
+		heartbeat: newHeartbeat(cmp.Or(o.WatchdogLimit, watchdogLimit)),
 	}
 	if err := d.load(ctx); err != nil {
 		return err
@@ -129,7 +133,7 @@ func Run(ctx context.Context, o Options) error {
 	d.metrics.configure(ctx, d.settings, d.log)
 	defer d.metrics.close()
 	d.service.ready(d.state())
-	go d.service.watchdog(ctx, func() bool { return time.Since(time.Unix(0, d.beat.Load())) < watchdogLimit })
+	go d.service.watchdog(ctx, d.heartbeat.alive)
 	if err := d.loop(ctx, hangup); err != nil {
 		return err
 	}
@@ -205,8 +209,11 @@ func (d *daemon) loop(ctx context.Context, hangup <-chan os.Signal) error {
 	defer timer.Stop()
 	for {
 		now := time.Now()
-		d.beat.Store(now.UnixNano())
-		next := d.auditAt
+		d.heartbeat.beat()
+		next := now.Add(d.heartbeat.interval())
+		if d.auditAt.Before(next) {
+			next = d.auditAt
+		}
 		if d.resyncAt.Before(next) {
 			next = d.resyncAt
 		}
@@ -318,7 +325,7 @@ func (d *daemon) reload(ctx context.Context) {
 		d.metrics.recorder.Reloaded(d.refused)
 		return
 	}
-	d.refused = nil
+	d.refused, d.auditAt = nil, time.Time{} // a shorter interval holds at once
 	d.metrics.recorder.Reloaded(nil)
 	d.metrics.configure(ctx, d.settings, d.log)
 	d.log.info("read the configuration again")

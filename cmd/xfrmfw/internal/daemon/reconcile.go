@@ -18,7 +18,7 @@ import (
 // is tried again, ever more slowly; the rules are then as the error says.
 func (d *daemon) reconcileOnce(ctx context.Context) {
 	began := time.Now()
-	d.beat.Store(began.UnixNano())
+	d.heartbeat.beat()
 	d.pace.Begin()
 	out, err := d.reconcile(ctx)
 	ended := time.Now()
