@@ -11,6 +11,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/confirm"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
@@ -36,12 +37,17 @@ func applyCommand(o *options) *cobra.Command {
 			case dryRun:
 				return dryRunApply(cmd.Context(), o, file, diff, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
+			g, err := gateway.Open(cmd.Context(), o.gateway(""))
+			if err != nil {
+				return err
+			}
+			ctx, stop := interrupt.Context(cmd.Context())
+			defer stop()
 			var out reconcile.Outcome
-			var err error
 			if confirmed {
-				out, err = confirm.Apply(cmd.Context(), o.gateway(""), limit)
+				out, err = confirm.Apply(ctx, g, limit)
 			} else {
-				out, err = reconcile.Apply(cmd.Context(), o.gateway(""), "apply", true)
+				out, err = reconcile.Apply(ctx, g, "apply", true)
 			}
 			if err != nil {
 				return err

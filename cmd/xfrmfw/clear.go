@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -39,6 +40,8 @@ func clearRules(ctx context.Context, o *options, plan func(map[firewall.Family]f
 	if pid, err := o.dirs().DaemonPID(); err != nil || pid != 0 {
 		return errors.Join(err, fmt.Errorf("clear rules: the daemon, process %d, would put them back: stop it first, e.g. systemctl stop xfrmfw", pid))
 	}
+	ctx, stop := interrupt.Context(ctx)
+	defer stop()
 	unlock, err := o.dirs().Lock(ctx, "apply")
 	if err != nil {
 		return err

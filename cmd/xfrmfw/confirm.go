@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"os/signal"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/confirm"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/worker"
 )
 
@@ -16,12 +19,17 @@ func confirmCommand(o *options) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if wait {
-				if err := confirm.Await(cmd.Context(), o.gateway("")); err != nil {
+				// All signals are caught to the end: a rollback that has begun is finished.
+				ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM)
+				defer stop()
+				if err := confirm.Await(ctx, o.gateway("")); err != nil {
 					worker.Log("confirm", err)
 				}
 				return nil
 			}
-			if err := confirm.Keep(cmd.Context(), o.gateway("")); err != nil {
+			ctx, stop := interrupt.Context(cmd.Context())
+			defer stop()
+			if err := confirm.Keep(ctx, o.gateway("")); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), "confirmed: the rules stay")

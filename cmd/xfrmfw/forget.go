@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
@@ -40,6 +42,12 @@ func forget(ctx context.Context, o *options, word string, stdout, stderr io.Writ
 	if prefix != prefix.Masked() {
 		return usageError(fmt.Sprintf("%s has bits behind the prefix: write %s", word, prefix.Masked()))
 	}
+	g, err := gateway.Open(ctx, o.gateway(""))
+	if err != nil {
+		return err
+	}
+	ctx, stop := interrupt.Context(ctx)
+	defer stop()
 	unlock, err := o.dirs().Lock(ctx, "apply")
 	if err != nil {
 		return err
@@ -68,7 +76,7 @@ func forget(ctx context.Context, o *options, word string, stdout, stderr io.Writ
 	if _, err := fmt.Fprintf(stdout, "forgotten: %s\n", text.Count(len(held.Guards)-len(kept), "pair")); err != nil {
 		return err
 	}
-	out, err := reconcile.Apply(ctx, o.gateway(""), "apply", true)
+	out, err := reconcile.Apply(ctx, g, "apply", true)
 	if err != nil {
 		return err
 	}

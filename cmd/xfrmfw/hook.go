@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/hook"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/worker"
 )
 
@@ -16,7 +17,9 @@ func hookCommand(o *options) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if work {
-				hook.Work(cmd.Context(), o.gateway(""))
+				ctx, stop := interrupt.Context(cmd.Context())
+				defer stop()
+				hook.Work(ctx, o.gateway(""))
 			} else if err := hook.Run(o.gateway(""), os.Environ()); err != nil {
 				worker.Log("hook", err)
 			}

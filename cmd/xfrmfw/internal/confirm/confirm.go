@@ -46,11 +46,8 @@ const (
 //
 // The lock is held from before the former rules are read until the new ones are in force,
 // so that the deadline can't pass between the two.
-func Apply(ctx context.Context, o gateway.Options, limit time.Duration) (reconcile.Outcome, error) {
-	g, err := gateway.Open(ctx, o)
-	if err != nil {
-		return reconcile.Outcome{}, err
-	}
+func Apply(ctx context.Context, g *gateway.Gateway, limit time.Duration) (reconcile.Outcome, error) {
+	o := g.Options()
 	unlock, err := o.Lock(ctx, "apply")
 	if err != nil {
 		return reconcile.Outcome{}, err
@@ -76,7 +73,7 @@ func Apply(ctx context.Context, o gateway.Options, limit time.Duration) (reconci
 	}
 	// A daemon changes nothing while the file is there, and reads the new configuration
 	// once it is confirmed.
-	out, err := reconcile.ApplyLocked(ctx, g, o, "apply --confirm", false)
+	out, err := reconcile.ApplyLocked(ctx, g, "apply --confirm", false)
 	if err != nil {
 		// Some of the new rules may be in force. The file stays if the former ones can't be put
 		// back now: the waiting process tries again.

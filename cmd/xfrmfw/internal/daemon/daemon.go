@@ -16,6 +16,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/metrics"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pace"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
@@ -109,6 +110,8 @@ func Run(ctx context.Context, o Options) error {
 	if err := d.load(ctx); err != nil {
 		return err
 	}
+	ctx, stop := interrupt.Context(ctx)
+	defer stop()
 	// Caught before the lock file names this process: by default SIGHUP kills.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, unix.SIGHUP)

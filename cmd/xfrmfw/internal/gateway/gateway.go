@@ -129,6 +129,12 @@ func (g *Gateway) Inherit(from *Gateway) { g.reader, g.memory = from.reader, fro
 // WillCommit says that the changes of this gateway's looks are committed.
 func (g *Gateway) WillCommit() { g.commits = true }
 
+// Options returns the options that the gateway was opened with.
+func (g *Gateway) Options() Options { return g.options }
+
+// Dirs returns the directories of the gateway.
+func (g *Gateway) Dirs() rundir.Dirs { return g.options.Dirs }
+
 // Config returns the configuration as it was read.
 func (g *Gateway) Config() config.Config { return g.config }
 

@@ -96,7 +96,7 @@ func applyUntilIdle(ctx context.Context, o gateway.Options) {
 			return
 		}
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
-			_, err = reconcile.Apply(context.WithoutCancel(ctx), o, "hook", false)
+			err = apply(context.WithoutCancel(ctx), o)
 		}
 		if err == nil {
 			failures = 0
@@ -113,6 +113,15 @@ func applyUntilIdle(ctx context.Context, o gateway.Options) {
 		waitForRequest(ctx, o.Dirs, retries[failures])
 		failures++
 	}
+}
+
+func apply(ctx context.Context, o gateway.Options) error {
+	g, err := gateway.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	_, err = reconcile.Apply(ctx, g, "hook", false)
+	return err
 }
 
 // waitForRequest waits for a while, or until there is a request or the context ends.

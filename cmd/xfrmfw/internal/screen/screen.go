@@ -41,13 +41,15 @@ type Screen struct {
 	done    chan struct{}
 }
 
-// ErrNoTerminal says that the output is none.
-var ErrNoTerminal = errors.New("not a terminal")
+// ErrNoTerminal is the error of output that can't be drawn on: it is no terminal, or TERM
+// is dumb or missing, which says that it has no escape sequences.
+var ErrNoTerminal = errors.New("not a terminal that can be drawn on")
 
 // Open takes the terminal over. Keys are not shown while it is open; in may be
 // no terminal, and then is not touched.
 func Open(out, in *os.File) (*Screen, error) {
-	if _, err := unix.IoctlGetTermios(int(out.Fd()), unix.TCGETS); err != nil {
+	term := os.Getenv("TERM")
+	if _, err := unix.IoctlGetTermios(int(out.Fd()), unix.TCGETS); err != nil || term == "" || term == "dumb" {
 		return nil, fmt.Errorf("open the screen: %w", ErrNoTerminal)
 	}
 	s := &Screen{

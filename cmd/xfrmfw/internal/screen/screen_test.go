@@ -70,6 +70,7 @@ func written(t *testing.T, user *os.File, until string) string {
 }
 
 func TestScreen(t *testing.T) {
+	t.Setenv("TERM", "xterm")
 	user, program := terminal(t)
 	resize(t, user, 40, 12)
 	if !echoes(t, program) {
@@ -130,5 +131,19 @@ func TestNoTerminal(t *testing.T) {
 	defer func() { _, _ = r.Close(), w.Close() }()
 	if _, err := Open(w, r); !errors.Is(err, ErrNoTerminal) {
 		t.Errorf("a pipe: %v", err)
+	}
+}
+
+// A terminal that has no escape sequences is not written any.
+func TestDumbTerminal(t *testing.T) {
+	_, program := terminal(t)
+	for _, term := range []string{"dumb", ""} {
+		t.Setenv("TERM", term)
+		if s, err := Open(program, program); !errors.Is(err, ErrNoTerminal) {
+			t.Errorf("TERM=%s: %v", term, err)
+			if err == nil {
+				s.Close()
+			}
+		}
 	}
 }

@@ -9,6 +9,9 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/screen"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 )
@@ -47,6 +50,9 @@ func (w *watch) run(ctx context.Context) error {
 	if err := w.look(ctx); err != nil {
 		return err
 	}
+	// Caught before the screen is taken over, which has to be given back.
+	ctx, stop := interrupt.Context(ctx, unix.SIGHUP, unix.SIGQUIT)
+	defer stop()
 	if file, ok := w.Stdout.(*os.File); ok && !w.JSON {
 		s, err := screen.Open(file, os.Stdin)
 		if err == nil {
@@ -54,7 +60,7 @@ func (w *watch) run(ctx context.Context) error {
 			defer s.Close()
 		}
 	}
-	w.colored = w.terminal != nil && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	w.colored = w.terminal != nil && os.Getenv("NO_COLOR") == ""
 	if err := w.show(); err != nil {
 		return err
 	}
