@@ -25,13 +25,14 @@ firewall/iptables: firewall xfrm github.com/coreos/go-iptables golang.org/x/sys
 cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/spf13 golang.org/x/sys
 cmd/xfrmfw/internal/config: firewall xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml
 cmd/xfrmfw/internal/confirm: xfrm firewall firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker golang.org/x/sys
-cmd/xfrmfw/internal/daemon: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys
+cmd/xfrmfw/internal/daemon: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys
 cmd/xfrmfw/internal/explain: firewall xfrm cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/doctor: firewall xfrm cmd/xfrmfw/internal/doctor/nft cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/doctor/gather: xfrm firewall firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/status
 cmd/xfrmfw/internal/doctor/nft:
 cmd/xfrmfw/internal/gateway: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/hook: cmd/xfrmfw/internal/config cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker
+cmd/xfrmfw/internal/interrupt: golang.org/x/sys
 cmd/xfrmfw/internal/listen:
 cmd/xfrmfw/internal/memory: firewall xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang github.com/prometheus/common
@@ -44,7 +45,7 @@ cmd/xfrmfw/internal/screen: golang.org/x/sys
 cmd/xfrmfw/internal/status: firewall xfrm cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/status/gather: firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status
 cmd/xfrmfw/internal/text:
-cmd/xfrmfw/internal/watch: cmd/xfrmfw/internal/screen cmd/xfrmfw/internal/status
+cmd/xfrmfw/internal/watch: golang.org/x/sys cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/screen cmd/xfrmfw/internal/status
 cmd/xfrmfw/internal/worker: cmd/xfrmfw/internal/gateway
 cmd/xfrmfw/man:
 test:
