@@ -21,6 +21,7 @@ firewall/internal/fake: firewall xfrm
 firewall/internal/pinned:
 firewall/sets: xfrm
 firewall/nftables: firewall/sets xfrm golang.org/x/sys
+firewall/sets/program: firewall firewall/sets xfrm
 firewall/iptables: firewall xfrm github.com/coreos/go-iptables golang.org/x/sys
 cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/spf13 golang.org/x/sys
 cmd/xfrmfw/internal/config: firewall xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml

@@ -15,6 +15,9 @@ import (
 const (
 	envInside = "XFRMFW_TEST_INSIDE" // set in the namespaces of the test
 	envNoNS   = "XFRMFW_TEST_NO_NETNS"
+	// envRoot is set for benchmarks by root without a user namespace, in which the
+	// kernel takes no long batch.
+	envRoot = "XFRMFW_TEST_AS_ROOT"
 )
 
 // TestMain runs the tests in a user and a network namespace of their own, which
@@ -31,6 +34,9 @@ func TestMain(m *testing.M) {
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 		Pdeathsig:   syscall.SIGKILL,
+	}
+	if os.Getenv(envRoot) != "" {
+		self.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	}
 	if err := self.Start(); err != nil {
 		os.Setenv(envNoNS, err.Error())

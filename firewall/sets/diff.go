@@ -105,14 +105,15 @@ func (d *differ) run() {
 	}
 	d.rules(oldChains, newChains)
 	d.elements(oldSets)
-	for _, c := range d.have.Chains {
-		if newChains[c.Name] == nil {
-			d.Shrink = append(d.Shrink, DeleteChain{c.Name})
-		}
-	}
 	for _, s := range d.have.Sets {
 		if newSets[s.Name] == nil && !d.remadeSets[s.Name] {
 			d.Shrink = append(d.Shrink, DeleteSet{s.Name})
+		}
+	}
+	// Elements of a map that goes jump to chains that go.
+	for _, c := range d.have.Chains {
+		if newChains[c.Name] == nil {
+			d.Shrink = append(d.Shrink, DeleteChain{c.Name})
 		}
 	}
 }

@@ -12,6 +12,11 @@ func (d *differ) elements(old map[string]*Set) {
 			continue
 		}
 		c := compareElements(was.Elements, s.Elements)
+		if s.Interval && len(c.gone) > 0 && len(c.fresh) > 0 {
+			// A range may overlap one that goes, and the kernel refuses overlaps.
+			c.before, c.after = append(c.before, c.gone...), append(c.after, c.fresh...)
+			c.gone, c.fresh = nil, nil
+		}
 		gone := appendElements(nil, s, c.gone, deleteElements)
 		fresh := appendElements(nil, s, c.fresh, addElements)
 		d.place(s, fresh, gone)

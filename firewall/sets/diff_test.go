@@ -32,6 +32,13 @@ add element c4_24_24 { 3 . 10.4.0.0 . 10.2.0.0 }
 --
 delete element c4_24_24 { 2 . 10.3.0.0 . 10.2.0.0 }
 `},
+		{"a range that overlaps the one before it", func(have, want *Table) {
+			want.Sets[2].Elements[0].Last = KeyOf(addr("10.255.255.255"), Number(TypeProto, 6), Number(TypePort, 22))
+		}, `--
+delete element services { 10.0.0.0/8 . tcp . 1-1023 }
+add element services { 10.0.0.0/8 . tcp . 1-22 }
+--
+`},
 		{"another comment keeps the count", func(have, want *Table) {
 			want.Sets[0].Elements[0].Comment, want.Sets[0].Elements[0].Count = "office", Count{}
 		}, `--

@@ -118,7 +118,7 @@ func (m Match) isImplicit() bool {
 }
 
 // withProto returns the term with ports named by the protocol that is known, and
-// values in order.
+// lists of values in order.
 func withProto(t Term, p xfrm.Proto) Term {
 	switch t := t.(type) {
 	case Match:
@@ -129,6 +129,9 @@ func withProto(t Term, p xfrm.Proto) Term {
 		return t
 	case OneOf:
 		t.Field = t.Field.withProto(p)
+		if len(t.Values) == 1 {
+			return t.only()
+		}
 		t.Values = slices.Clone(t.Values)
 		slices.SortFunc(t.Values, Value.Compare)
 		return t
@@ -143,6 +146,15 @@ func withProto(t Term, p xfrm.Proto) Term {
 		return t
 	}
 	return t
+}
+
+// only returns the match for a list of one value, to which nft turns it too.
+func (o OneOf) only() Match {
+	m := Match{Field: o.Field, Value: o.Values[0]}
+	if o.Not {
+		m.Op = Neq
+	}
+	return m
 }
 
 func fieldsWithProto(fields []Field, p xfrm.Proto) []Field {

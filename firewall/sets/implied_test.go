@@ -23,6 +23,8 @@ func TestImpliedMatchesMakeNoDifference(t *testing.T) {
 		{"protocol before ports of any protocol", []Term{udp, EqualsNumber(DstPort, 53)}, []Term{EqualsNumber(UDPDst, 53)}},
 		{"protocol behind an address", []Term{source, udp, EqualsNumber(UDPDst, 53)}, []Term{source, EqualsNumber(UDPDst, 53)}},
 		{"protocol alone", []Term{udp, drop}, []Term{udp, drop}},
+		{"list of one value", []Term{OneOf{Field: F(DstPort), Not: true, Values: []Value{Number(TypePort, 5)}}},
+			[]Term{Match{Field: F(DstPort), Op: Neq, Value: Number(TypePort, 5)}}},
 		{"device before its address", []Term{EtherMatch(), Equals(EtherDst, Ether([6]byte{2}))}, []Term{Equals(EtherDst, Ether([6]byte{2}))}},
 		{"protocol that is excluded", []Term{Match{Field: F(L4Proto), Op: Neq, Value: Number(TypeProto, 17)}, EqualsNumber(UDPDst, 53)},
 			[]Term{Match{Field: F(L4Proto), Op: Neq, Value: Number(TypeProto, 17)}, EqualsNumber(UDPDst, 53)}},

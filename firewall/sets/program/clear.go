@@ -1,0 +1,231 @@
+package program
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// refusedFor is how long the senders of a flow that leaked are told.
+const refusedFor = 10 * time.Second
+
+// clearPackets lays out what becomes of packets in clear between the ends of a
+// guarded pair. Everything that is spared is asked only once a guard has matched.
+func (b *builder) clearPackets(f *family, r *relations) {
+	s := f.suffix
+	b.hits(f, r)
+	// Before DNAT nothing tells whether a packet is for this host, so an exception of
+	// either direction holds.
+	b.chain("early"+s, "case 6, by the destination before NAT", b.judge(f, r, f.from(), "case 6", "spoof", both)...)
+	b.chain("spoof_in"+s, "case 6, packets for this host", b.judge(f, r, f.from(), "case 6", "spoof", inbound)...)
+	b.chain("spoof_fwd"+s, "case 6, forwarded packets", b.judge(f, r, f.from(), "case 6", "spoof", forwarded)...)
+	b.chain("inject"+s, "case 6b", b.inject(f, r)...)
+	b.chain("quoted"+s, "case 6, ICMP errors about a tunnel's flow", b.quoted(f, r)...)
+	b.chain("leaving"+s, "case 8", b.leaving(f, r)...)
+	b.chain("icmp_leak"+s, "case 8c, ICMP errors that quote a tunnel's packet", b.errors(f, r)...)
+	b.chain("nated"+s, "case 8b, by the source before NAT", b.nated(f, r)...)
+}
+
+// direction says which exceptions hold at a place.
+type direction func(rank) []*relation
+
+func inbound(k rank) []*relation   { return []*relation{k.in} }
+func forwarded(k rank) []*relation { return []*relation{k.fwd} }
+func outbound(k rank) []*relation  { return []*relation{k.out} }
+func both(k rank) []*relation      { return []*relation{k.in, k.fwd} }
+
+// judge asks for the guards of a packet in their order, and leads to the chain of a
+// hit. Guards over connected networks have a chain of their own.
+func (b *builder) judge(f *family, r *relations, v view, comment, hit string, d direction, more ...sets.Term) []sets.Rule {
+	var rules []sets.Rule
+	for _, k := range r.ranks {
+		for _, e := range d(k) {
+			rules = append(rules, each("exception", e.lookups(f, v), back)...)
+		}
+		rules = append(rules, each(comment, k.guards.lookups(f, v), and(more, leadTo("hit_"+hit+f.suffix))...)...)
+		rules = append(rules, each(comment, k.beside.lookups(f, v), and(more, leadTo("hit_"+hit+"_lan"+f.suffix))...)...)
+	}
+	return rules
+}
+
+// inject asks for the guards of packets towards a tunnel that came in by an interface
+// behind which their source does not live.
+func (b *builder) inject(f *family, r *relations) []sets.Rule {
+	var rules []sets.Rule
+	if len(b.f.Asymmetric) > 0 {
+		rules = append(rules, rule("guard.asymmetric", named(sets.InName, b.f.Asymmetric), back))
+	}
+	for _, k := range r.ranks {
+		rules = append(rules, each("exception", k.out.lookups(f, f.to()), back)...)
+		for _, g := range []*relation{k.guards, k.beside} {
+			rules = append(rules, each("case 6b", g.lookups(f, f.to()), sets.Missing(sets.FibSrcInput), leadTo("hit_inject"+f.suffix))...)
+		}
+	}
+	return rules
+}
+
+// quoted asks for the guards of the flow that an ICMP error in clear is about.
+func (b *builder) quoted(f *family, r *relations) []sets.Rule {
+	local := num(sets.FibDstType, sets.Local)
+	ports := []uint64{firewall.IKE, firewall.NATT}
+	for _, at := range b.f.EncapPorts {
+		if n := uint64(at.Port()); f.has(at.Addr()) && !slices.Contains(ports, n) {
+			ports = append(ports, n)
+		}
+	}
+	rules := []sets.Rule{
+		rule("own ESP and AH", local, oneOf(sets.CtProto, uint64(xfrm.ESP), uint64(xfrm.AH)), back),
+		rule("own IKE", local, num(sets.CtProto, uint64(xfrm.UDP)), oneOf(sets.CtOrigSrcPort, ports...), back),
+		rule("own IKE", local, num(sets.CtProto, uint64(xfrm.UDP)), oneOf(sets.CtOrigDstPort, ports...), back),
+	}
+	for _, v := range []view{f.began(), f.answered()} {
+		rules = append(rules, b.judgeQuoted(f, r, v)...)
+	}
+	return rules
+}
+
+// judgeQuoted is judge for errors: the network that is spared is that of the flow.
+func (b *builder) judgeQuoted(f *family, r *relations, v view) []sets.Rule {
+	var rules []sets.Rule
+	lan := sets.In{Fields: []sets.Field{sets.F(sets.InName), sets.F(v.remote)}, Set: "lan" + f.suffix}
+	for _, k := range r.ranks {
+		for _, e := range both(k) {
+			rules = append(rules, each("exception", e.lookups(f, v), back)...)
+		}
+		rules = append(rules, each("case 6", k.guards.lookups(f, v), leadTo("drop_spoof"))...)
+		rules = append(rules, each("case 6, the tunnel's own peer", r.peers.lookups(f, v), leadTo("drop_spoof"))...)
+		not := lan
+		not.Not = true
+		rules = append(rules, each("case 6, beside connected networks", k.beside.lookups(f, v), not, leadTo("drop_spoof"))...)
+	}
+	return rules
+}
+
+// leaving asks for the guards of a packet that leaves in clear.
+func (b *builder) leaving(f *family, r *relations) []sets.Rule {
+	rules := []sets.Rule{
+		rule("case 8c", oneOf(f.errorType, f.errors...), jump("icmp_leak"+f.suffix)),
+		rule("case 8b", sets.AnyBit(sets.CtStatus, sets.SNATed|sets.DNATed), jump("nated"+f.suffix)),
+	}
+	rules = append(rules, b.judge(f, r, f.to(), "case 8", "leak", outbound)...)
+	for _, k := range r.ranks {
+		rules = append(rules, each("case 8d: no source is left to tell it by", k.down.lookups(f, f.to()), leadTo("hit_leak"+f.suffix))...)
+		rules = append(rules, each("case 8d", k.downBeside.lookups(f, f.to()), leadTo("hit_leak_lan"+f.suffix))...)
+	}
+	return rules
+}
+
+// nated asks for the guards by the source that a flow had before NAT.
+func (b *builder) nated(f *family, r *relations) []sets.Rule {
+	var rules []sets.Rule
+	for _, way := range []struct {
+		source    sets.FieldKind
+		direction uint64
+	}{{f.origSrc, 0}, {f.replySrc, 1}} {
+		v := f.to()
+		v.local = way.source
+		rules = append(rules, b.judge(f, r, v, "case 8b", "leak", outbound, num(sets.CtDirection, way.direction))...)
+	}
+	return rules
+}
+
+// errors asks for the guards of the packet that an ICMP error quotes. An error about
+// no flow goes to no guarded network at all.
+func (b *builder) errors(f *family, r *relations) []sets.Rule {
+	var rules []sets.Rule
+	for _, k := range r.ranks {
+		rules = append(rules, each("exception", k.out.lookups(f, f.to()), back)...)
+	}
+	lan := "hit_leak_lan" + f.suffix
+	rules = append(rules, each("case 8c: about no flow", r.remotes.lookups(f, f.to()), sets.NoBit(sets.CtState, sets.Related), leadTo(lan))...)
+	for _, local := range []sets.FieldKind{f.origSrc, f.origDst, f.replySrc} {
+		v := f.to()
+		v.local = local
+		for _, k := range r.ranks {
+			for _, g := range []*relation{k.guards, k.beside} {
+				for _, l := range g.plainLookups(f, v) {
+					rules = append(rules, rule("case 8c", and(l, leadTo(lan))...))
+				}
+			}
+		}
+	}
+	return rules
+}
+
+// plainLookups are the look-ups of pairs without protocol and ports, which an error
+// does not have itself.
+func (r *relation) plainLookups(f *family, v view) [][]sets.Term {
+	plain := *r
+	plain.sets = slices.DeleteFunc(slices.Clone(r.sets), func(s relationSet) bool {
+		return s.shape.hasProto || s.shape.hasPorts || s.shape.hasType
+	})
+	return plain.lookups(f, v)
+}
+
+// hits lays out what is spared of packets that a guard matched.
+func (b *builder) hits(f *family, r *relations) {
+	s := f.suffix
+	arriving, departing := b.spared(f, true), b.spared(f, false)
+	lan := func(name, addr sets.FieldKind) sets.Rule {
+		return rule("connected network", sets.In{Fields: []sets.Field{sets.F(name), sets.F(addr)}, Set: "lan" + s}, back)
+	}
+	peer := func(v view, hit string) []sets.Rule {
+		return each("the tunnel's own peer", r.peers.lookups(f, v), leadTo(hit+s))
+	}
+	b.chain("hit_spoof"+s, "case 6: what is spared", append(slices.Clone(arriving), rule("case 6", leadTo("drop_spoof")))...)
+	b.chain("hit_spoof_lan"+s, "case 6, beside connected networks",
+		append(peer(f.from(), "hit_spoof"), lan(sets.InName, f.src), rule("", leadTo("hit_spoof"+s)))...)
+	b.chain("hit_inject"+s, "case 6b: what is spared", append(b.never(f), rule("case 6b", leadTo("drop_inject")))...)
+	leak := append(slices.Clone(departing),
+		rule("the sender is told", original, sets.Update{Fields: []sets.Field{sets.F(f.origSrc), sets.F(f.dst)}, Set: "refused" + s}),
+		rule("case 8", leadTo("drop_leak")))
+	b.chain("hit_leak"+s, "case 8: what is spared", leak...)
+	b.chain("hit_leak_lan"+s, "case 8, beside connected networks",
+		append(peer(f.to(), "hit_leak"), lan(sets.OutName, f.dst), rule("", leadTo("hit_leak"+s)))...)
+}
+
+// never spares packets that no tunnel's site could send or get.
+func (b *builder) never(f *family) []sets.Rule {
+	var rules []sets.Rule
+	for _, p := range f.neverSource {
+		rules = append(rules, rule("never judged", within(f.src, netip.MustParsePrefix(p)), back))
+	}
+	for _, p := range f.neverDestination {
+		rules = append(rules, rule("never judged", within(f.dst, netip.MustParsePrefix(p)), back))
+	}
+	return rules
+}
+
+// spared spares what is never judged and what this host itself needs before there
+// are tunnels: its own IKE, ESP, AH and DHCP, and the discovery of neighbours.
+func (b *builder) spared(f *family, arriving bool) []sets.Rule {
+	rules := b.never(f)
+	local, port, addr := num(sets.FibSrcType, sets.Local), sets.UDPSrc, f.src
+	if arriving {
+		local, port, addr = num(sets.FibDstType, sets.Local), sets.UDPDst, f.dst
+	}
+	if f == &ipv6 {
+		rules = append(rules, rule("neighbour discovery", oneOf(sets.ICMPv6Type, 133, 134, 135, 136), local, back))
+	}
+	rules = append(rules,
+		rule("own ESP and AH", oneOf(sets.L4Proto, uint64(xfrm.ESP), uint64(xfrm.AH)), local, back),
+		rule("own IKE", oneOf(port, firewall.IKE, firewall.NATT), local, back))
+	for _, at := range b.f.EncapPorts {
+		if f.has(at.Addr()) {
+			rules = append(rules, rule("own ESP in UDP", sets.Equals(addr, sets.Addr(at.Addr())), num(port, uint64(at.Port())), back))
+		}
+	}
+	client, server := uint64(68), uint64(67)
+	if f == &ipv6 {
+		client, server = 546, 547
+	}
+	from, to := client, server
+	if arriving {
+		from, to = server, client
+	}
+	return append(rules, rule("own DHCP", num(sets.UDPSrc, from), num(sets.UDPDst, to), back))
+}

@@ -1,0 +1,360 @@
+package program
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// hooks lays out the base chains.
+func (b *builder) hooks(families []*family) {
+	b.again(families)
+	b.home(families)
+	b.prerouting(families)
+	b.input(families)
+	b.forward(families)
+	b.output(families)
+	b.postrouting(families)
+	b.nat(families)
+}
+
+// again sets VERIFIED on packets out of known SAs and clears it from all others.
+// Everything of a known reqid that is no tunnel's own was dropped in pre. At this
+// priority no foreign rule can wipe or restore the bit any more.
+func (b *builder) again(families []*family) {
+	var rules []sets.Rule
+	for _, f := range families {
+		rules = append(rules, each("case 2: no bit may be on the packet", b.of[f].bare.lookups(f, f.from()), b.clearBits(b.verified()), back)...)
+	}
+	for depth := range uint8(maxDepth) {
+		rules = append(rules, rule("cases 1 to 3", sets.In{Fields: []sets.Field{sets.F(sets.InReqid).At(depth)}, Set: "known"}, b.setBits(b.verified()), back))
+	}
+	b.chain("again", "VERIFIED where the SA is known, and nowhere else", append(rules, rule("case 7b", b.clearBits(b.verified())))...)
+}
+
+// loopback spares what this host sends to itself.
+func loopback(k sets.FieldKind) sets.Rule { return rule("", num(k, 1), back) }
+
+// overlays let packets out of tunnel devices keep the evidence of their carrier
+// (case 4). The security path is gone there.
+func (b *builder) overlays(early bool) []sets.Rule {
+	carried, vtis := b.overlayDevices()
+	var rules []sets.Rule
+	if len(vtis) > 0 {
+		then := []sets.Term{b.setBits(b.verified()), back}
+		if early { // the bit is set behind other programs' rules
+			then = []sets.Term{back}
+		}
+		rules = append(rules, rule("case 4: out of a VTI", and([]sets.Term{named(sets.InName, vtis), b.isTagged(), inClear}, then...)...))
+	}
+	if len(carried) > 0 {
+		rules = append(rules, rule("case 4: out of an overlay", named(sets.InName, carried), b.isVerified(), inClear, back))
+	}
+	return rules
+}
+
+// bridged spares frames that a bridge only passes on, which br_netfilter shows.
+func (b *builder) bridged(k sets.FieldKind) []sets.Rule {
+	var rules []sets.Rule
+	for _, br := range b.host.Bridges {
+		rules = append(rules, rule("bridged, not routed", is(k, br.Name),
+			sets.Match{Field: sets.F(sets.EtherDst), Op: sets.Neq, Value: sets.Ether(br.MAC)}, back))
+	}
+	return rules
+}
+
+// gated leads packets of the guarded prefixes to guards.
+func gated(f *family, k sets.FieldKind, gates []netip.Prefix, comment string, then ...sets.Term) []sets.Rule {
+	var rules []sets.Rule
+	for _, g := range gates {
+		first := []sets.Term{f.is()}
+		if g.Bits() > 0 {
+			first = []sets.Term{within(k, g)}
+		}
+		rules = append(rules, rule(comment, and(first, then...)...))
+	}
+	return rules
+}
+
+func (b *builder) prerouting(families []*family) {
+	rules := append([]sets.Rule{loopback(sets.InIndex)}, b.bridged(sets.InName)...)
+	for _, f := range families {
+		rules = append(rules, b.strayCarriers(f)...)
+	}
+	rules = append(rules, b.overlays(true)...)
+	for _, f := range families {
+		rules = append(rules, rule("cases 1 to 3 and 7", decrypted, f.is(), leadTo("pol"+f.suffix)))
+	}
+	rules = append(rules, rule("case 5", sets.AnyBit(sets.Mark, uint64(b.f.Marks.Both())), jump("stray")))
+	for _, f := range families {
+		gates := b.of[f].gates
+		if len(gates) == 0 {
+			continue
+		}
+		rules = append(rules, rule("case 6", oneOf(f.errorType, f.errors...), related, jump("quoted"+f.suffix)))
+		rules = append(rules, gated(f, f.src, gates, "case 6", jump("early"+f.suffix))...)
+		rules = append(rules, gated(f, f.dst, gates, "case 6b", jump("inject"+f.suffix))...)
+	}
+	b.base("pre", "before other programs: drops what must not come in", sets.Base{Type: sets.Filter, Hook: sets.Prerouting, Priority: -160}, rules...)
+	if b.f.PacketOffload {
+		// The kernel drops the security path before FORWARD.
+		b.base("offload", "packet offload: behind other programs' mangle rules", sets.Base{Type: sets.Filter, Hook: sets.Prerouting, Priority: 10},
+			append(append([]sets.Rule{loopback(sets.InIndex)}, b.overlays(false)...),
+				rule("cases 1 to 3", decrypted, leadTo("again")),
+				rule("case 5", b.isVerified(), jump("unverify")))...)
+	}
+}
+
+func (b *builder) input(families []*family) {
+	rules := append([]sets.Rule{loopback(sets.InIndex)}, b.tagging(families)...)
+	rules = append(rules, b.overlays(false)...)
+	rules = append(rules,
+		rule("cases 1 to 3", decrypted, jump("again")),
+		rule("case 5", b.isVerified(), inClear, jump("unverify")))
+	for _, f := range families {
+		rules = append(rules, gated(f, f.src, b.of[f].gates, "case 6", inClear, jump("spoof_in"+f.suffix))...)
+	}
+	rules = append(rules, b.restrictedIn()...)
+	rules = append(rules, b.lockdown()...)
+	b.base("input_", "before filter: TAG and VERIFIED", sets.Base{Type: sets.Filter, Hook: sets.Input, Priority: -5}, rules...)
+}
+
+// tagging sets TAG on outer packets, whatever SA they belong to. SAs that a tagged
+// packet would not find are spared, by address.
+func (b *builder) tagging(families []*family) []sets.Rule {
+	local := num(sets.FibDstType, sets.Local)
+	rules := []sets.Rule{
+		rule("TAG", oneOf(sets.L4Proto, uint64(xfrm.ESP), uint64(xfrm.AH)), jump("tag_")),
+		rule("TAG", num(sets.UDPDst, firewall.NATT), local, jump("tag_")),
+	}
+	var spared []sets.Rule
+	for _, f := range families {
+		encap := sets.Set{Name: "encap" + f.suffix, Comment: "ports of ESP in UDP besides 4500"}
+		for _, at := range b.f.EncapPorts {
+			if f.has(at.Addr()) {
+				encap.Elements = append(encap.Elements, sets.Element{Key: sets.KeyOf(sets.Addr(at.Addr()), sets.Number(sets.TypePort, uint64(at.Port())))})
+			}
+		}
+		b.set(encap, f.dst, sets.UDPDst)
+		rules = append(rules, rule("TAG", sets.In{Fields: []sets.Field{sets.F(f.dst), sets.F(sets.UDPDst)}, Set: encap.Name}, jump("tag_")))
+		var pairs []pair
+		for i := range b.f.Untagged {
+			o := &b.f.Untagged[i]
+			if !f.has(o.Peer) {
+				continue
+			}
+			p := pair{remote: single(o.Peer), local: single(o.Local), proto: o.Proto, comment: o.Tunnel}
+			if o.Port != 0 {
+				p.lport = ports{o.Port, o.Port}
+			}
+			pairs = append(pairs, p)
+		}
+		spare := b.relate(relation{name: "spared", opens: true}, f, pairs)
+		spared = append(spared, each("no bit may be on the packet", spare.lookups(f, f.from()), b.clearBits(b.f.Marks.Both()), back)...)
+	}
+	b.chain("tag_", "outer packets", append(spared, rule("TAG", sets.Counter{}, b.setBits(b.tag())))...)
+	return rules
+}
+
+func (b *builder) forward(families []*family) {
+	rules := append(b.bridged(sets.InName), b.overlays(false)...)
+	rules = append(rules, rule("cases 1 to 3", decrypted, jump("again")))
+	if !b.f.PacketOffload {
+		rules = append(rules, rule("case 5", b.isVerified(), inClear, jump("unverify")))
+	}
+	for _, f := range families {
+		rules = append(rules, gated(f, f.src, b.of[f].gates, "case 6", inClear, sets.NoBit(sets.Mark, uint64(b.verified())), jump("spoof_fwd"+f.suffix))...)
+	}
+	rules = append(rules, rule("case 6b, behind DNAT", encrypted, inClear, sets.NoBit(sets.Mark, uint64(b.verified())),
+		sets.AnyBit(sets.CtStatus, sets.DNATed), original, sets.Missing(sets.FibSrcInput), leadTo("drop_inject")))
+	rules = append(rules, b.strangers(families)...)
+	rules = append(rules, b.refusals(families)...)
+	rules = append(rules, b.restrictedIn()...)
+	rules = append(rules, b.restrictedOut()...)
+	rules = append(rules, b.mss(false)...)
+	rules = append(rules, b.admit()...)
+	rules = append(rules, b.lockdown()...)
+	b.base("forward_", "before filter: VERIFIED, and what DNAT led here", sets.Base{Type: sets.Filter, Hook: sets.Forward, Priority: -5}, rules...)
+}
+
+// refusals tell the senders of flows that leaked behind all NAT a moment ago.
+func (b *builder) refusals(families []*family) []sets.Rule {
+	var rules []sets.Rule
+	for _, f := range families {
+		rules = append(rules, rule("case 8", leaves, sets.In{Fields: []sets.Field{sets.F(f.src), sets.F(f.dst)}, Set: "refused" + f.suffix}, leadTo("drop_refuse")))
+	}
+	return rules
+}
+
+// admit sets VERIFIED on what may go into a tunnel, for the rule that accepts it.
+func (b *builder) admit() []sets.Rule {
+	rules := b.strangerFlows()
+	rules = append(rules, rule("may enter a tunnel", encrypted, b.setBits(b.verified())))
+	if names := b.deviceNames(); len(names) > 0 {
+		rules = append(rules, rule("may enter a tunnel", named(sets.OutName, names), b.setBits(b.verified())))
+	}
+	return rules
+}
+
+// strangerFlows leaves new flows from outside unmarked that would enter a tunnel
+// which takes any source (case 8e).
+func (b *builder) strangerFlows() []sets.Rule {
+	var rules []sets.Rule
+	for _, s := range b.f.Strangers {
+		terms := []sets.Term{is(sets.InName, s.In), sets.NoBit(sets.Mark, uint64(b.verified())), sets.AnyBit(sets.CtState, sets.New)}
+		k := sets.Dst4
+		if !s.Remote.Addr().Is4() {
+			k = sets.Dst6
+		}
+		switch {
+		case s.Out != "":
+			terms = append(terms, is(sets.OutName, s.Out))
+		case s.Remote.Bits() > 0:
+			terms = append(terms, within(k, s.Remote), encrypted)
+		default:
+			terms = append(terms, encrypted)
+		}
+		rules = append(rules, rule("case 8e", append(terms, back)...))
+	}
+	return rules
+}
+
+func (b *builder) deviceNames() []string {
+	var names []string
+	for _, d := range b.f.Devices {
+		names = append(names, d.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (b *builder) output(families []*family) {
+	rules := append([]sets.Rule{loopback(sets.OutIndex)},
+		rule("case 5", sets.AnyBit(sets.Mark, uint64(b.verified())), b.clearBits(b.verified())))
+	rules = append(rules, b.refusals(families)...)
+	rules = append(rules, b.restrictedOut()...)
+	rules = append(rules, rule("may enter a tunnel", encrypted, b.setBits(b.verified())))
+	if names := b.deviceNames(); len(names) > 0 {
+		rules = append(rules, rule("may enter a tunnel", named(sets.OutName, names), b.setBits(b.verified())))
+	}
+	b.base("output_", "before filter: own packets", sets.Base{Type: sets.Filter, Hook: sets.Output, Priority: -5}, rules...)
+}
+
+// home adds the networks behind this host.
+func (b *builder) home(families []*family) {
+	for _, f := range families {
+		s := sets.Set{Name: "home" + f.suffix, Comment: "networks behind this host", Interval: true, Opens: true}
+		var networks []firewall.Network
+		for _, p := range b.host.Home {
+			if f.has(p.Addr()) {
+				networks = append(networks, firewall.Network{Prefix: p.Masked()})
+			}
+		}
+		for _, n := range outermost(networks) {
+			s.Elements = append(s.Elements, sets.Element{Key: sets.KeyOf(sets.Addr(n.Prefix.Addr())), Last: sets.KeyOf(sets.Addr(sets.LastAddr(n.Prefix)))})
+		}
+		b.set(s, f.src)
+	}
+}
+
+// strangers drops packets of flows that come in by an uplink, from none of the
+// networks behind this host, and would go into a tunnel: by a selector that is wider
+// than the networks, or because NAT maps them into it. What DNAT published stays.
+func (b *builder) strangers(families []*family) []sets.Rule {
+	if len(b.host.Uplinks) == 0 {
+		return nil
+	}
+	var rules []sets.Rule
+	for _, f := range families {
+		rules = append(rules, rule("case 6b: a stranger", named(sets.InName, b.host.Uplinks), encrypted, original,
+			sets.NoBit(sets.CtStatus, sets.DNATed), sets.NoBit(sets.Mark, uint64(b.verified())),
+			sets.In{Fields: field(f.origSrc), Not: true, Set: "home" + f.suffix}, leadTo("drop_inject")))
+	}
+	return rules
+}
+
+func (b *builder) postrouting(families []*family) {
+	rules := []sets.Rule{
+		loopback(sets.OutIndex),
+		rule("the pass behind the VRF decides", is(sets.OutKind, "vrf"), back),
+	}
+	rules = append(rules, b.bridged(sets.OutName)...)
+	rules = append(rules, b.strangers(families)...)
+	rules = append(rules, b.mss(true)...)
+	rules = append(rules, rule("encrypted", encrypted, back))
+	if names := b.deviceNames(); len(names) > 0 {
+		rules = append(rules, rule("the pass behind the tunnel device decides", named(sets.OutName, names), back))
+	}
+	for _, f := range families {
+		rules = append(rules, gated(f, f.dst, b.of[f].gates, "case 8", jump("leaving"+f.suffix))...)
+	}
+	b.base("post", "behind all NAT: what really leaves", sets.Base{Type: sets.Filter, Hook: sets.Postrouting, Priority: 290}, rules...)
+}
+
+// nat keeps the source of what goes into a tunnel. A flow that is bound to its own
+// source passes all later NAT chains, those of other programs too.
+func (b *builder) nat(families []*family) {
+	var keep, exempt []sets.Rule
+	for _, d := range b.f.Devices {
+		if d.KeepNAT {
+			keep = append(keep, rule("nat: keep", is(sets.OutName, d.Name), back))
+		}
+	}
+	for _, f := range families {
+		keep = append(keep, each("nat: keep", b.of[f].keep.lookups(f, f.to()), back)...)
+		to := sets.SNAT{To: sets.F(f.src)}
+		exempt = append(exempt, rule("exempt from NAT", f.is(), encrypted, to))
+		var names []string
+		for _, d := range b.f.Devices {
+			if !d.KeepNAT {
+				names = append(names, d.Name)
+			}
+		}
+		slices.Sort(names)
+		if names = slices.Compact(names); len(names) > 0 {
+			exempt = append(exempt, rule("exempt from NAT", f.is(), named(sets.OutName, names), to))
+		}
+	}
+	b.base("nat", "before all NAT: keeps tunnel traffic from it", sets.Base{Type: sets.NAT, Hook: sets.Postrouting, Priority: -190}, append(keep, exempt...)...)
+}
+
+// lockdown blocks what else comes in by the WAN interfaces.
+func (b *builder) lockdown() []sets.Rule {
+	if b.f.Lockdown == nil || len(b.f.WAN) == 0 {
+		return nil
+	}
+	if !slices.ContainsFunc(b.table.Chains, func(c sets.Chain) bool { return c.Name == "lockdown" }) {
+		b.lockdownChain()
+	}
+	return []sets.Rule{rule("lockdown", named(sets.InName, b.f.WAN), leadTo("lockdown"))}
+}
+
+func (b *builder) lockdownChain() {
+	local := num(sets.FibDstType, sets.Local)
+	rules := []sets.Rule{
+		rule("verified", b.isVerified(), back),
+		rule("replies", replies, back),
+		rule("IPsec", oneOf(sets.L4Proto, uint64(xfrm.ESP), uint64(xfrm.AH)), back),
+		rule("IKE", oneOf(sets.UDPDst, firewall.IKE, firewall.NATT), local, back),
+		rule("neighbour discovery", oneOf(sets.ICMPv6Type, 133, 134, 135, 136), back),
+		rule("DHCP", num(sets.NFProto, 2), num(sets.UDPSrc, 67), num(sets.UDPDst, 68), back),
+		rule("DHCPv6", num(sets.NFProto, 10), num(sets.UDPSrc, 547), num(sets.UDPDst, 546), local, back),
+	}
+	for _, at := range b.f.EncapPorts {
+		k := sets.Dst4
+		if !at.Addr().Is4() {
+			k = sets.Dst6
+		}
+		rules = append(rules, rule("ESP in UDP", sets.Equals(k, sets.Addr(at.Addr())), num(sets.UDPDst, uint64(at.Port())), back))
+	}
+	for _, s := range b.f.Lockdown.Services {
+		for _, terms := range service(s) {
+			rules = append(rules, rule("service", append(terms, local, back)...))
+		}
+	}
+	rules = append(rules, b.logged("lockdown")...)
+	b.chain("lockdown", "what else comes in by the WAN interfaces", append(rules, rule("lockdown", sets.Counter{}, sets.Verdict{Do: sets.Drop}))...)
+}

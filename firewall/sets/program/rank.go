@@ -1,0 +1,42 @@
+package program
+
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+// ranks gives every guard and exception its place in the order. Guards all say
+// drop, so their order among each other does not matter. A rank is judged
+// exceptions first: an exception has the rank of the earlier guards that it
+// overlaps plus one, and a guard that of the earlier exceptions that it overlaps.
+// Without exceptions all is of rank 0.
+func ranks(guards []firewall.GuardFacts) []int {
+	out := make([]int, len(guards))
+	var exceptions []int
+	for i := range guards {
+		g := &guards[i]
+		if g.Pierce {
+			for j := range i {
+				if !guards[j].Pierce && overlap(&guards[j], g) {
+					out[i] = max(out[i], out[j]+1)
+				}
+			}
+			exceptions = append(exceptions, i)
+			continue
+		}
+		for _, j := range exceptions {
+			if overlap(&guards[j], g) {
+				out[i] = max(out[i], out[j])
+			}
+		}
+	}
+	return out
+}
+
+// overlap reports whether some packet may be of both guards.
+func overlap(x, y *firewall.GuardFacts) bool {
+	overlaps := func(p, q netip.Prefix) bool { return p.Addr().Is4() == q.Addr().Is4() && p.Overlaps(q) }
+	return overlaps(x.Remote, y.Remote) && (overlaps(x.Local, y.Local) || x.ByDestination || y.ByDestination) &&
+		(x.Proto == 0 || y.Proto == 0 || x.Proto == y.Proto)
+}

@@ -1,0 +1,186 @@
+package program
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// relations are the pairs of one family that rules look up.
+type relations struct {
+	claims, bare *relation
+	owners       []owners
+	// ranks are the guards in order, exceptions of a rank before its guards.
+	ranks []rank
+	// remotes are the remote prefixes that are guarded (case 8c).
+	remotes *relation
+	// gates are the few prefixes that hold all remote prefixes.
+	gates []netip.Prefix
+	// peers are own peers inside their own remote selector.
+	peers *relation
+	// keep is traffic that other rules may translate.
+	keep *relation
+}
+
+// rank is the exceptions and guards of one rank.
+type rank struct {
+	in, fwd, out *relation // exceptions by direction
+	guards       *relation
+	// beside are guards over connected networks, which keep their traffic.
+	beside *relation
+	// down are guards that the destination alone decides outbound (case 8d).
+	down, downBeside *relation
+}
+
+// relations makes the sets of one family.
+func (b *builder) relations(f *family) *relations {
+	r := &relations{owners: b.ownerSets(f)}
+	var claims, bare []pair
+	for i := range b.f.Claims {
+		c := &b.f.Claims[i]
+		if !f.has(c.Pair.Remote.Addr()) {
+			continue
+		}
+		p := selectors(c.Pair)
+		p.reqid, p.outer, p.comment = c.In.Reqid, c.In.Src, c.Tunnel
+		if c.PolicyOnly {
+			bare = append(bare, p)
+		} else {
+			claims = append(claims, p)
+		}
+	}
+	r.claims = b.relate(relation{name: "c", withSA: true, counter: true, opens: true}, f, claims)
+	r.bare = b.relate(relation{name: "bare", withSA: true, counter: true, opens: true}, f, bare)
+	b.guards(f, r)
+	var keep []pair
+	for i := range b.f.NATKeep {
+		if k := &b.f.NATKeep[i]; f.has(k.Remote.Addr()) {
+			keep = append(keep, pair{reqid: k.Out.Reqid, outer: k.Out.Dst, remote: k.Remote, local: k.Local, comment: k.Tunnel})
+		}
+	}
+	r.keep = b.relate(relation{name: "keep", outward: true, opens: true}, f, keep)
+	b.lan(f)
+	b.set(sets.Set{Name: "refused" + f.suffix, Comment: "case 8: what left in clear, for 10 s", Dynamic: true, Size: 4096, Timeout: refusedFor}, f.origSrc, f.dst)
+	return r
+}
+
+// guards makes the sets of guards and exceptions.
+func (b *builder) guards(f *family, r *relations) {
+	type lists struct{ in, fwd, out, guards, beside, down, downBeside []pair }
+	var all []lists
+	var remotes, peers []pair
+	order := ranks(b.f.Guards)
+	for i := range b.f.Guards {
+		g := &b.f.Guards[i]
+		if !f.has(g.Remote.Addr()) {
+			continue
+		}
+		for len(all) <= order[i] {
+			all = append(all, lists{})
+		}
+		l := &all[order[i]]
+		p := selectors(xfrm.Pair{Local: g.Local, Remote: g.Remote, Proto: g.Proto, LocalPort: g.LocalPort, RemotePort: g.RemotePort})
+		p.comment = g.Tunnel
+		if g.Pierce {
+			for _, d := range []struct {
+				dir  xfrm.Dir
+				list *[]pair
+			}{{xfrm.In, &l.in}, {xfrm.Fwd, &l.fwd}, {xfrm.Out, &l.out}} {
+				if g.Dirs&(1<<d.dir) != 0 {
+					*d.list = append(*d.list, p)
+				}
+			}
+			continue
+		}
+		remotes = append(remotes, pair{remote: p.remote, local: netip.PrefixFrom(p.local.Addr(), 0).Masked(), comment: p.comment})
+		guards, down := &l.guards, &l.down
+		if len(g.Exempt) > 0 {
+			guards, down = &l.beside, &l.downBeside
+			if g.Peer.IsValid() && g.Remote.Contains(g.Peer) {
+				peers = append(peers, pair{remote: single(g.Peer), local: p.local, comment: p.comment})
+			}
+		}
+		*guards = append(*guards, p)
+		if g.ByDestination {
+			d := p
+			d.local, d.lport = netip.PrefixFrom(p.local.Addr(), 0).Masked(), ports{}
+			*down = append(*down, d)
+		}
+	}
+	make := func(name string, k int, pairs []pair) *relation {
+		return b.relate(relation{name: fmt.Sprintf("%s%d_", name, k), opens: name[0] == 'p'}, f, pairs)
+	}
+	for k, l := range all {
+		r.ranks = append(r.ranks, rank{
+			in: make("pi", k, l.in), fwd: make("pf", k, l.fwd), out: make("po", k, l.out),
+			guards: make("g", k, l.guards), beside: make("gl", k, l.beside),
+			down: make("d", k, l.down), downBeside: make("dl", k, l.downBeside),
+		})
+	}
+	r.remotes = b.relate(relation{name: "rem"}, f, remotes)
+	r.peers = b.relate(relation{name: "peer"}, f, peers)
+	r.gates = cover(remotes)
+}
+
+// selectors turns a pair of selectors to a pair of a relation.
+func selectors(p xfrm.Pair) pair {
+	out := pair{remote: p.Remote.Masked(), local: p.Local.Masked(), proto: p.Proto}
+	switch p.Proto {
+	case xfrm.ICMP, xfrm.ICMPv6:
+		if first, last, ok := p.LocalPort.Range(); ok && !p.LocalPort.Any() {
+			out.hasType, out.types = true, ports{first, min(last, 255)}
+			out.never = first > 255
+		}
+	case xfrm.TCP, xfrm.UDP, xfrm.SCTP, 136, 33:
+		if first, last, ok := p.LocalPort.Range(); ok {
+			out.lport = ports{first, last}
+		}
+		if first, last, ok := p.RemotePort.Range(); ok {
+			out.rport = ports{first, last}
+		}
+	}
+	return out
+}
+
+// lan makes the set of the connected networks that guards spare.
+func (b *builder) lan(f *family) {
+	s := sets.Set{Name: "lan" + f.suffix, Comment: "connected networks keep their traffic", Interval: true, Opens: true}
+	var seen []firewall.Network
+	for i := range b.f.Guards {
+		for _, n := range b.f.Guards[i].Exempt {
+			if f.has(n.Prefix.Addr()) {
+				seen = append(seen, firewall.Network{Prefix: n.Prefix.Masked(), Device: n.Device})
+			}
+		}
+	}
+	for _, n := range outermost(seen) {
+		name := sets.Name(n.Device).Append(nil)
+		s.Elements = append(s.Elements, sets.Element{
+			Key:  sets.Key(sets.AppendAddr(name, n.Prefix.Addr())),
+			Last: sets.Key(sets.AppendAddr(sets.Name(n.Device).Append(nil), sets.LastAddr(n.Prefix))),
+		})
+	}
+	b.set(s, sets.InName, f.src)
+}
+
+// outermost leaves out networks that lie in another one of the same device, because
+// ranges must not overlap.
+func outermost(networks []firewall.Network) []firewall.Network {
+	var out []firewall.Network
+	for i, n := range networks {
+		inside := false
+		for j, o := range networks {
+			if o.Device == n.Device && o.Prefix.Contains(n.Prefix.Addr()) && (o.Prefix.Bits() < n.Prefix.Bits() || o == n && j < i) {
+				inside = true
+				break
+			}
+		}
+		if !inside {
+			out = append(out, n)
+		}
+	}
+	return out
+}

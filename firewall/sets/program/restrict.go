@@ -1,0 +1,230 @@
+package program
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// service matches a service, in both families where it is ICMP.
+func service(s firewall.Service) [][]sets.Term {
+	if s.Proto == xfrm.ICMP || s.Proto == xfrm.ICMPv6 {
+		return [][]sets.Term{{oneOf(sets.L4Proto, uint64(xfrm.ICMP), uint64(xfrm.ICMPv6))}}
+	}
+	proto := num(sets.L4Proto, uint64(s.Proto))
+	switch {
+	case s.Ports == (firewall.Ports{}):
+		return [][]sets.Term{{proto}}
+	case s.Ports.Lo == s.Ports.Hi:
+		return [][]sets.Term{{proto, num(sets.DstPort, uint64(s.Ports.Lo))}}
+	}
+	port := func(n uint16) sets.Value { return sets.Number(sets.TypePort, uint64(n)) }
+	return [][]sets.Term{{proto, sets.Range{Field: sets.F(sets.DstPort), Low: port(s.Ports.Lo), High: port(s.Ports.Hi)}}}
+}
+
+// restrictedIn leads packets out of restricted tunnels to the tunnel's chain.
+func (b *builder) restrictedIn() []sets.Rule {
+	b.restrictions()
+	var rules []sets.Rule
+	if len(b.f.Restrictions) > 0 {
+		rules = append(rules, rule("restrictions", sets.Dispatch{Fields: field(sets.InReqid), Map: "restrict_in"}))
+	}
+	for i := range b.f.Restrictions {
+		r := &b.f.Restrictions[i]
+		if r.In == nil {
+			continue
+		}
+		rules = append(rules, sharedRules(r.Sources, sets.InReqid, sets.InOuterSrc4, sets.InOuterSrc6, func(m firewall.SAMatch) sets.Value { return sets.Addr(m.Src) }, chainOf("in", r))...)
+		for j := range r.Overlays {
+			rules = append(rules, rule("restrictions", named(sets.InName, r.Overlays[j].Devices), b.isVerified(), jump(chainOf("in", r))))
+		}
+	}
+	return rules
+}
+
+// restrictedOut leads packets into restricted tunnels to the tunnel's chain.
+func (b *builder) restrictedOut() []sets.Rule {
+	b.restrictions()
+	var rules []sets.Rule
+	if len(b.f.Restrictions) > 0 {
+		rules = append(rules, rule("restrictions", sets.Dispatch{Fields: field(sets.OutReqid), Map: "restrict_out"}))
+	}
+	for i := range b.f.Restrictions {
+		r := &b.f.Restrictions[i]
+		if r.Out == nil && r.Remote == nil {
+			continue
+		}
+		rules = append(rules, sharedRules(r.Destinations, sets.OutReqid, sets.OutOuterDst4, sets.OutOuterDst6, func(m firewall.SAMatch) sets.Value { return sets.Addr(m.Dst) }, chainOf("out", r))...)
+		for _, device := range r.Into {
+			for _, d := range r.Destinations {
+				match := []sets.Term{is(sets.OutName, device)}
+				if d.Prefix.Bits() > 0 {
+					match = append(match, within(destination(d.Prefix.Addr().Is4()), d.Prefix))
+				}
+				rules = append(rules, rule("restrictions", append(match, jump(chainOf("out", r)))...))
+			}
+			if len(r.Destinations) == 0 {
+				rules = append(rules, rule("restrictions", is(sets.OutName, device), jump(chainOf("out", r))))
+			}
+		}
+	}
+	return rules
+}
+
+func destination(is4 bool) sets.FieldKind {
+	if is4 {
+		return sets.Dst4
+	}
+	return sets.Dst6
+}
+
+// sharedRules lead the packets of SAs whose reqid several tunnels share, by the outer
+// address too.
+func sharedRules(prefixes []firewall.RestrictedPrefix, reqid, outer4, outer6 sets.FieldKind, address func(firewall.SAMatch) sets.Value, chain string) []sets.Rule {
+	var seen []firewall.SAMatch
+	var rules []sets.Rule
+	for _, p := range prefixes {
+		if !p.SA.Src.IsValid() || slices.Contains(seen, p.SA) {
+			continue
+		}
+		seen = append(seen, p.SA)
+		outer := outer4
+		if !p.SA.Src.Is4() {
+			outer = outer6
+		}
+		rules = append(rules, rule("restrictions", num(reqid, uint64(p.SA.Reqid)), sets.Equals(outer, address(p.SA)), jump(chain)))
+	}
+	return rules
+}
+
+// chainOf names a tunnel's chain by its ID, so that no other tunnel's coming or going
+// renames it.
+func chainOf(direction string, r *firewall.Restriction) string {
+	return fmt.Sprintf("restrict_%s_%s", direction, strings.Map(func(c rune) rune {
+		if c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
+			return c
+		}
+		return '_'
+	}, r.Tunnel))
+}
+
+// restrictions adds the maps and chains of restricted tunnels, once.
+func (b *builder) restrictions() {
+	if len(b.f.Restrictions) == 0 || slices.ContainsFunc(b.table.Sets, func(s sets.Set) bool { return s.Name == "restrict_in" }) {
+		return
+	}
+	in := sets.Set{Name: "restrict_in", Comment: "restricted tunnels", Verdicts: true}
+	out := sets.Set{Name: "restrict_out", Comment: "restricted tunnels", Verdicts: true}
+	for i := range b.f.Restrictions {
+		r := &b.f.Restrictions[i]
+		if r.In != nil {
+			in.Elements = append(in.Elements, dispatch(r.Sources, chainOf("in", r), r.Tunnel)...)
+			b.serviceChain(r, "in", r.In, sets.Verdict{Do: sets.Drop})
+		}
+		if r.Out != nil || r.Remote != nil {
+			out.Elements = append(out.Elements, dispatch(r.Destinations, chainOf("out", r), r.Tunnel)...)
+			b.serviceChain(r, "out", r.Out, sets.Reject{With: sets.AdminProhibited})
+		}
+	}
+	b.set(in, sets.InReqid)
+	b.set(out, sets.OutReqid)
+}
+
+func dispatch(prefixes []firewall.RestrictedPrefix, chain, tunnel string) []sets.Element {
+	var elements []sets.Element
+	for _, p := range prefixes {
+		if !p.SA.Src.IsValid() {
+			elements = append(elements, sets.Element{
+				Key: sets.Key(sets.AppendUint(nil, p.SA.Reqid)), Verdict: sets.Verdict{Do: sets.Jump, Chain: chain}, Comment: tunnel,
+			})
+		}
+	}
+	return elements
+}
+
+// serviceChain is a tunnel's chain: the cap of what may be reached, carriers of its
+// overlays, replies, the services, and the end.
+func (b *builder) serviceChain(r *firewall.Restriction, direction string, services []firewall.Service, end sets.Term) {
+	var rules []sets.Rule
+	log := func(word string) []sets.Rule { return b.logged(word + ":" + r.Name) }
+	if direction == "out" && r.Remote != nil {
+		b.capChain(r, log("remote"))
+		rules = append(rules, rule("remote", jump(chainOf("cap", r))))
+	}
+	if services != nil {
+		rules = append(rules, b.carrierRules(r, direction == "in")...)
+		rules = append(rules, rule("replies", replies, back))
+		for _, s := range services {
+			for _, terms := range service(s) {
+				rules = append(rules, rule("service", append(terms, back)...))
+			}
+		}
+		rules = append(rules, log(direction)...)
+		rules = append(rules, rule("restricted", sets.Counter{}, end))
+	}
+	b.chain(chainOf(direction, r), "restriction of "+plainText(r.Name), rules...)
+}
+
+// capChain refuses packets beyond the prefixes that a tunnel may reach.
+func (b *builder) capChain(r *firewall.Restriction, log []sets.Rule) {
+	var rules []sets.Rule
+	for _, p := range r.Remote {
+		match := []sets.Term{num(sets.NFProto, familyNumber(p.Addr().Is4()))}
+		if p.Bits() > 0 {
+			match = []sets.Term{within(destination(p.Addr().Is4()), p)}
+		}
+		rules = append(rules, rule("remote", append(match, back)...))
+	}
+	rules = append(rules, log...)
+	b.chain(chainOf("cap", r), "cap of "+plainText(r.Name), append(rules, rule("restricted", sets.Counter{}, sets.Reject{With: sets.AdminProhibited}))...)
+}
+
+func familyNumber(is4 bool) uint64 {
+	if is4 {
+		return uint64(xfrm.IPv4)
+	}
+	return uint64(xfrm.IPv6)
+}
+
+// carrierRules pass the packets that carry an overlay device's: the inner packets
+// are restricted.
+func (b *builder) carrierRules(r *firewall.Restriction, inbound bool) []sets.Rule {
+	var rules []sets.Rule
+	for i := range r.Overlays {
+		o := &r.Overlays[i]
+		if o.VTI || !o.Remote.IsValid() {
+			continue
+		}
+		f := &ipv6
+		if o.Remote.Is4() {
+			f = &ipv4
+		}
+		v := f.to()
+		if inbound {
+			v = f.from()
+		}
+		match := []sets.Term{
+			sets.Equals(v.remote, sets.Addr(o.Remote)), sets.Equals(v.local, sets.Addr(o.Local)), num(sets.L4Proto, uint64(o.Proto)),
+		}
+		if o.Port != 0 {
+			match = append(match, num(sets.DstPort, uint64(o.Port)))
+		}
+		rules = append(rules, rule("carrier", append(match, back)...))
+	}
+	return rules
+}
+
+// plainText leaves out of a name what a comment can't hold.
+func plainText(name string) string {
+	name = strings.Map(func(c rune) rune {
+		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return '_'
+		}
+		return c
+	}, name)
+	return name[:min(len(name), 100)]
+}
