@@ -1,6 +1,6 @@
 package firewall
 
-// A Case is a row of the table of verdicts in the README. The zero value is none.
+// A Case is a verdict of xfrmfw(7). The zero value is none.
 type Case uint8
 
 // The cases, in the order of the table.
@@ -27,7 +27,7 @@ const (
 
 var caseNames = [...]string{"", "1", "1b", "1c", "2", "3", "4", "5", "6", "6b", "7", "7b", "8", "8b", "8c", "8d", "8e", "9"}
 
-// String returns the case as the README numbers it, such as "6b", and "" for none.
+// String returns the case as xfrmfw(7) numbers it, such as "6b", and "" for none.
 func (c Case) String() string {
 	if int(c) < len(caseNames) {
 		return caseNames[c]

@@ -211,7 +211,7 @@ type Target struct {
 	Group  uint16
 }
 
-// Purpose says why a rule is there. The verdict cases are those of the README.
+// Purpose says why a rule is there. The verdict cases are those of xfrmfw(7).
 type Purpose string
 
 // Chain is a chain of ours and its rules.

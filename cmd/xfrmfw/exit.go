@@ -6,7 +6,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
 )
 
-// The exit statuses, as the README has them.
+// The exit statuses, as xfrmfw(8) has them.
 const (
 	exitDone     = 0
 	exitFailed   = 1

@@ -110,7 +110,7 @@ const (
 type Verdict struct {
 	Action Action `json:"action"`
 	By     By     `json:"by"`
-	// Case is the number of the README's table, empty for what has none, such as
+	// Case is the number of the verdict in xfrmfw(7), empty if it has none, such as
 	// IKE; Name is the purpose of the rule that decided, empty for case 9.
 	Case string           `json:"case"`
 	Name firewall.Purpose `json:"name"`

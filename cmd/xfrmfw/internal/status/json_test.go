@@ -14,7 +14,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// documented is the shape of "status --json" as the README has it, written down
+// documented is the shape of "status --json" as xfrmfw-json(5) has it, written down
 // once more: a key that is renamed or lost fails here.
 type documented struct {
 	Schema  int    `json:"schema"`
