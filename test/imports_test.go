@@ -16,6 +16,7 @@ const module = "github.com/xfrmfw/xfrmfw"
 const allowed = `
 xfrm:
 xfrm/kernel: xfrm github.com/vishvananda/netlink golang.org/x/sys
+xfrm/sample: xfrm
 firewall: xfrm
 firewall/internal/fake: firewall xfrm
 firewall/internal/pinned:
