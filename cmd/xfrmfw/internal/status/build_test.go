@@ -3,7 +3,6 @@ package status
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // With the real compiler, every state is served by rules of its own tunnel and
@@ -19,8 +19,6 @@ import (
 func TestBuildCompiled(t *testing.T) {
 	t.Parallel()
 	in := small(t)
-	in.Result = firewall.Compile(firewall.Input{Set: in.Set, Host: in.Snapshot.Host, Config: firewall.Config{Marks: in.Marks}})
-	in.Live = liveOf(t, in.Result.Rulesets)
 	live := Build(in)
 	in.Live = nil
 	compiled := Build(in)
@@ -58,10 +56,21 @@ func TestBuildCompiled(t *testing.T) {
 				if strings.HasPrefix(string(r.Purpose), "guard-") || r.Purpose == "reject" {
 					t.Errorf("%s state %s: its traffic never meets rule %s: %s", tun.ID, sa.SPI, id, r.Rule)
 				}
+				if other := map[string]string{"in": "out", "out": "in"}[sa.Dir]; strings.Contains(r.Rule, "--dir "+other) {
+					t.Errorf("%s state %s: it is an %sbound one, and rule %s is for those of the other direction: %s", tun.ID, sa.SPI, sa.Dir, id, r.Rule)
+				}
+				for part, dir := range map[string]string{"MSS-IN": "in", "MSS-OUT": "out", "SVC-I": "in", "SVC-O": "out", "SVC-C": "out"} {
+					if strings.HasPrefix(r.Chain, firewall.ChainPrefix+part) && dir != sa.Dir {
+						t.Errorf("%s state %s: it is an %sbound one, and has a rule of chain %s", tun.ID, sa.SPI, sa.Dir, r.Chain)
+					}
+				}
 			}
 			want := []string{"accept-out", "nat-exempt", "open"}
 			if sa.Dir == "in" {
 				want = []string{"verified", "dispatch", "tag", "open", "accept-in"}
+			}
+			if tun.Name == "office" {
+				want = append(want, "mss", "service", "restricted", "log")
 			}
 			for _, p := range want {
 				if !slices.Contains(purposes, p) {
@@ -107,6 +116,7 @@ func idsOf(rules []Rule) []string {
 func TestBuildDrift(t *testing.T) {
 	t.Parallel()
 	in := small(t)
+	before := Build(in).Drops.Leak
 	chains := in.Live[xfrm.IPv4].Tables[1].Chains
 	chains[1].Rules = append(chains[1].Rules,
 		firewall.SavedRule{Raw: "-j DROP", Target: "DROP", ID: "AAAAAAAAAAAA", Purpose: "leak", Tunnel: "t0000000000", Packets: 3, Bytes: 252},
@@ -120,8 +130,8 @@ func TestBuildDrift(t *testing.T) {
 		}
 	}
 	r := Build(in)
-	if r.Drops.Leak != (Counter{3, 252}) {
-		t.Errorf("leak %+v, want the dropping rule's 3 packets only", r.Drops.Leak)
+	if want := (Counter{before.Packets + 3, before.Bytes + 252}); r.Drops.Leak != want {
+		t.Errorf("leak %+v, want %+v: the dropping rule's 3 packets and not those of what logs", r.Drops.Leak, want)
 	}
 	ids := idsOf(r.SharedRules)
 	for _, id := range []string{"AAAAAAAAAAAA", "BBBBBBBBBBBB", ""} {
@@ -220,25 +230,14 @@ func BenchmarkBuild(b *testing.B) {
 // Neighbours have rules in common that guard them, and each is shown with them.
 func TestBuildNeighbours(t *testing.T) {
 	t.Parallel()
-	lan := netip.MustParsePrefix("10.2.0.0/24")
-	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion, Host: xfrm.Host{
-		Links:     []xfrm.Link{{Index: 2, Name: "eth0", Up: true}, {Index: 3, Name: "eth1", Up: true}},
-		Addresses: []xfrm.Address{{Link: 3, Prefix: netip.MustParsePrefix("10.2.0.1/24")}},
-	}}
+	var sites []sample.Site
 	for i, remote := range []string{"10.4.0.0/24", "10.4.1.0/24", "10.4.3.0/24"} {
-		peer, us := netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), netip.MustParseAddr("192.0.2.2")
-		for _, dir := range []xfrm.Dir{xfrm.In, xfrm.Fwd, xfrm.Out} {
-			p := xfrm.Policy{Dir: dir, Priority: 1000, Selector: xfrm.Selector{Family: xfrm.IPv4, Src: netip.MustParsePrefix(remote), Dst: lan}}
-			tmpl := xfrm.Template{Family: xfrm.IPv4, Src: peer, Dst: us, Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: uint32(i + 1)}
-			if dir == xfrm.Out {
-				p.Selector.Src, p.Selector.Dst, tmpl.Src, tmpl.Dst = p.Selector.Dst, p.Selector.Src, us, peer
-			}
-			p.Templates = []xfrm.Template{tmpl}
-			s.Policies = append(s.Policies, p)
-		}
+		sites = append(sites, sample.Site{
+			Reqid: uint32(i + 1), Local: "192.0.2.2", Remote: fmt.Sprintf("203.0.113.%d", i), Pairs: [][2]string{{"10.2.0.0/24", remote}}, Down: true,
+		})
 	}
-	in := Input{Snapshot: s, Set: xfrm.Tunnels(s), Marks: firewall.DefaultMarks()}
-	in.Result = firewall.Compile(firewall.Input{Set: in.Set, Host: s.Host, Config: firewall.Config{Marks: in.Marks}})
+	in := inputOf(t, sample.Snapshot(sample.Sun(), sites...), firewall.Input{})
+	in.Live = nil
 	r := Build(in)
 	shared := make(map[string]Rule)
 	for _, rule := range r.SharedRules {

@@ -214,22 +214,35 @@ const (
 // the tree of chains that it stands in.
 func roleOf(r Rule) role {
 	switch r.Purpose {
+	case firewall.PurposeAcceptIn:
+		return servesIn
 	case firewall.PurposeAcceptOut, firewall.PurposeStranger, firewall.PurposeNAT, firewall.PurposeNATKeep:
 		return servesOut
-	case "restricted":
-		return servesIn | servesOut
 	case firewall.PurposeSpoof, firewall.PurposeInject, firewall.PurposeCrossed, firewall.PurposeLeak,
 		firewall.PurposeSpoofGuard, firewall.PurposeInjectGuard, firewall.PurposeLeakGuard,
-		firewall.PurposeReject, firewall.PurposePierce, firewall.PurposeLAN, firewall.PurposeLog:
+		firewall.PurposeReject, firewall.PurposePierce, firewall.PurposeLAN:
 		return guards
-	case firewall.PurposeDispatch, firewall.PurposeDone, firewall.PurposeExempt:
-		// These stand in all trees.
-		switch rootOf(r.Chain) {
-		case "SPOOF", "INJECT", "LEAK", "DOWN", "ERROR", "LAN", "KNOWN", "CROSSED", "DROP":
-			return guards
-		}
 	}
-	return servesIn
+	tree, part, _ := strings.Cut(strings.TrimPrefix(r.Chain, firewall.ChainPrefix), "-")
+	switch tree {
+	case "PRE", "IN", "TAG", "POL", "SEL", "CARRIED", "CARRIER", "ASTRAY", "STRAY", "UNCONFIRMED",
+		"RELATED", "RELTO", "RELRE", "OWNER", "FOREIGN", "RIN", "BARE":
+		return servesIn
+	case "OUT", "POST", "ROUT", "NAT":
+		return servesOut
+	case "FWD":
+		if strings.Contains(" "+r.Rule, " -o ") {
+			return servesOut
+		}
+		return servesIn
+	case "MSS", "SVC":
+		// MSS-IN and MSS-OUT; SVC-I for in:, SVC-O for out: and SVC-C for remote:.
+		if strings.HasPrefix(part, "I") {
+			return servesIn
+		}
+		return servesOut
+	}
+	return guards
 }
 
 // rootOf is the word by which all chains of one tree are called.
