@@ -78,7 +78,8 @@ func newFlowSender(f flow) (*flowSender, error) {
 	s.packets, s.vectors, s.headers = make([][]byte, burst), make([]unix.Iovec, burst), make([]message, burst)
 	for i := range s.packets {
 		s.packets[i] = datagram(f)
-		s.vectors[i] = unix.Iovec{Base: &s.packets[i][0], Len: uint64(len(s.packets[i]))}
+		s.vectors[i].Base = &s.packets[i][0]
+		s.vectors[i].SetLen(len(s.packets[i]))
 		s.headers[i].Name, s.headers[i].Namelen = (*byte)(unsafe.Pointer(&s.to)), unix.SizeofSockaddrInet4
 		s.headers[i].Iov, s.headers[i].Iovlen = &s.vectors[i], 1
 	}

@@ -27,7 +27,7 @@ func TestCounters(t *testing.T) {
 				text.WriteString("*mangle\n:OURS-A - [0:0]\n:OURS-B - [0:0]\n:OTHER - [0:0]\n")
 				for i := range 90 {
 					chain := []string{"OURS-A", "OURS-B", "OTHER"}[i%3]
-					fmt.Fprintf(&text, "[%d:%d] -A %s -p udp -m udp --dport %d -m policy --dir in --pol ipsec -j MARK --set-xmark 0x1/0x1 -m comment --comment words:%d/a\n", i, 1<<33+i, chain, i+1, i)
+					fmt.Fprintf(&text, "[%d:%d] -A %s -p udp -m udp --dport %d -m policy --dir in --pol ipsec -j MARK --set-xmark 0x1/0x1 -m comment --comment words:%d/a\n", i, uint64(1)<<33+uint64(i), chain, i+1, i)
 				}
 				text.WriteString("[7:8] -A OURS-A -j RETURN\n[7:8] -A OURS-A -m comment --comment else -j RETURN\nCOMMIT\n")
 				cmd := exec.Command(program+"-restore", "--counters")
