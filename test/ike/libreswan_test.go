@@ -76,6 +76,15 @@ func (l libreswan) whack(t *testing.T, args ...string) {
 	l.host.Run(t, "ipsec", append([]string{"whack", "--ctlsocket", l.file("pluto.ctl")}, args...)...)
 }
 
+// rekeyChild is the word that replaces the child's SAs: another one since Libreswan 5.
+func (l libreswan) rekeyChild(t *testing.T) string {
+	t.Helper()
+	if strings.Contains(l.host.Run(t, "ipsec", "whack", "--help"), "--rekey-child") {
+		return "--rekey-child"
+	}
+	return "--rekey-ipsec"
+}
+
 // TestLibreswan brings tunnels up and down by pluto, whose own updown script the hook's calls.
 func TestLibreswan(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
@@ -97,7 +106,7 @@ func TestLibreswan(t *testing.T) {
 					t.Errorf("%s: status shows %+v", g.Name, up)
 				}
 			}
-			moon.whack(t, "--name", "net", "--rekey-ipsec")
+			moon.whack(t, "--name", "net", moon.rekeyChild(t))
 			moon.whack(t, "--name", "net", "--rekey-ike")
 			n.Alice.MustPing(t, n.Bob.Inner(f), 3)
 			if up := status(t, n.Sun).up(); len(up) != 1 || up[0].PeerID != "@moon.lab" {
