@@ -29,7 +29,7 @@ func big(n int) firewall.Ruleset {
 				Purpose: "verified", Tunnel: fmt.Sprintf("t%08x", j),
 			})
 		}
-		r := jump(leaf.Name)
+		r := firewall.Rule{Target: firewall.Target{Verb: firewall.Jump, Chain: leaf.Name}, Purpose: "x"}
 		r.Src = netip.PrefixFrom(rules[0].Src.Addr(), 28)
 		root = append(root, r)
 		leaf.Rules = firewall.RulesOf(rules...)

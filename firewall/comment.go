@@ -14,7 +14,8 @@ import (
 // it and never by their text, since iptables-save reorders and respells what it
 // was given (--or-mark comes back as --set-xmark, ports and masks change form).
 const (
-	commentPrefix = "xfrmfw:"
+	// CommentPrefix begins the comment of each rule of ours.
+	CommentPrefix = "xfrmfw:"
 	idLen         = 12
 	// maxComment is what xt_comment holds; a longer one is cut silently, and
 	// then differs from what was wanted for ever.
@@ -46,7 +47,7 @@ func AppendLine(b []byte, family Family, table Table, chain string, r Rule) []by
 	if len(text) > 0 {
 		b = append(b, ' ')
 	}
-	b = append(b, "-m comment --comment "+commentPrefix...)
+	b = append(b, "-m comment --comment "+CommentPrefix...)
 	b = appendID(b, family, table, chain, text, r)
 	b = append(append(b, '/'), r.Purpose...)
 	if r.Tunnel != "" {
@@ -55,13 +56,13 @@ func AppendLine(b []byte, family Family, table Table, chain string, r Rule) []by
 	return b
 }
 
-// jumpRule is the rule that stands first in a builtin chain.
-func jumpRule(h Hook) Rule {
+// rule returns the jump that stands first in the builtin chain.
+func (h Hook) rule() Rule {
 	return Rule{Target: Target{Verb: Jump, Chain: h.To}, Purpose: PurposeJump}
 }
 
 // ID is the identity of the hook's jump.
-func (h Hook) ID(family Family) string { return ID(family, h.Table, h.From, jumpRule(h)) }
+func (h Hook) ID(family Family) string { return ID(family, h.Table, h.From, h.rule()) }
 
 // appendID appends the ID of a rule with the text that AppendRule made of it.
 func appendID(id []byte, family Family, table Table, chain string, text []byte, r Rule) []byte {
@@ -79,7 +80,7 @@ func appendID(id []byte, family Family, table Table, chain string, text []byte, 
 
 // ParseComment splits a comment of ours; ok is false for any other comment.
 func ParseComment(comment string) (id string, purpose Purpose, tunnel string, ok bool) {
-	rest, ok := strings.CutPrefix(comment, commentPrefix)
+	rest, ok := strings.CutPrefix(comment, CommentPrefix)
 	if !ok || len(rest) < idLen+2 || rest[idLen] != '/' || !plain(rest) {
 		return "", "", "", false
 	}

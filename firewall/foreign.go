@@ -59,20 +59,3 @@ func natRange(word string) []netip.Prefix {
 	}
 	return []netip.Prefix{p}
 }
-
-// TunnelsIn returns the IDs of the tunnels that live rules of ours name.
-func TunnelsIn(have map[Family]Save) map[string]bool {
-	found := make(map[string]bool)
-	for _, save := range have {
-		for _, t := range save.Tables {
-			for _, c := range t.Chains {
-				for _, r := range c.Rules {
-					if r.Tunnel != "" {
-						found[r.Tunnel] = true
-					}
-				}
-			}
-		}
-	}
-	return found
-}

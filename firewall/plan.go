@@ -177,7 +177,7 @@ func tableNames(want wantedFamily, live standing) []Table {
 		names = append(names, t.name)
 	}
 	for _, t := range live.unreadable {
-		if t.Order() < len(tables) {
+		if t.Ours() {
 			names = append(names, t)
 		}
 	}

@@ -245,7 +245,7 @@ func TestPlanAnyState(t *testing.T) {
 				t.Fatal(err)
 			}
 			apply(t, k, back)
-			if diff := cmp.Diff(rules(before), rules(parse(t, k))); diff != "" {
+			if diff := cmp.Diff(ruleLines(before), ruleLines(parse(t, k))); diff != "" {
 				t.Fatalf("seed %d: rolled back (-before +after):\n%s", seed, diff)
 			}
 		}
@@ -331,7 +331,7 @@ func texts(c firewall.Change) []string {
 }
 
 // rules lists all rules without counters.
-func rules(s firewall.Save) []string {
+func ruleLines(s firewall.Save) []string {
 	list := []string{}
 	for _, t := range s.Tables {
 		for _, c := range t.Chains {

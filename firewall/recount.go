@@ -5,9 +5,6 @@ import "strings"
 // Counter is what a rule has counted.
 type Counter struct{ Packets, Bytes uint64 }
 
-// CommentWords are what the comment of each rule of ours begins with.
-const CommentWords = commentPrefix
-
 // Rewrites returns the chains of ours that the step empties, to write all that is
 // to stand in them. It names those too that are only just made.
 func (s Step) Rewrites() []string {
@@ -53,8 +50,8 @@ func recounted(text []byte, line string, now map[string]Counter) []byte {
 	if !strings.HasPrefix(rule, "-A ") {
 		return append(text, strings.TrimSuffix(line, "\n")...)
 	}
-	if i := strings.LastIndex(rule, " "+commentPrefix); i >= 0 {
-		if at := i + 1 + len(commentPrefix); len(rule) >= at+idLen {
+	if i := strings.LastIndex(rule, " "+CommentPrefix); i >= 0 {
+		if at := i + 1 + len(CommentPrefix); len(rule) >= at+idLen {
 			if fresh, ok := now[rule[at:at+idLen]]; ok {
 				c = fresh
 			}

@@ -35,6 +35,9 @@ func (t Table) Order() int {
 	return len(tables)
 }
 
+// Ours reports whether xfrmfw writes to the table.
+func (t Table) Ours() bool { return t.Order() < len(tables) }
+
 // Rule is one iptables rule. It is comparable; the zero value of each field
 // means that the field is not matched on, so Rule{} matches every packet and
 // does nothing but count.
@@ -219,6 +222,12 @@ type Chain struct {
 	Table Table
 	Name  string
 	Rules Rules
+}
+
+// chainKey names a chain of a family.
+type chainKey struct {
+	table Table
+	name  string
 }
 
 // Hook is one of our jumps: it stands first in the builtin chain From and leads

@@ -108,6 +108,9 @@ func (r Rules) equal(o Rules) bool {
 		slices.Equal(r.list.shapes, o.list.shapes)
 }
 
+// same reports whether two lists are one in memory.
+func (r Rules) same(o Rules) bool { return r.list == o.list }
+
 // packer puts rules into a list.
 type packer struct {
 	list *ruleList

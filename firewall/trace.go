@@ -15,11 +15,6 @@ type Evaluator struct {
 	hooks  []Hook
 }
 
-type chainKey struct {
-	table Table
-	name  string
-}
-
 // TraceStep is one rule that a packet met and that matched.
 type TraceStep struct {
 	Table Table

@@ -145,7 +145,7 @@ func TestExpect(t *testing.T) {
 		apply(t, k, got)
 	}
 	bad := big(30)
-	bad.Chains[0].Rules = firewall.RulesOf(jump("XFRMFW-NOWHERE"))
+	bad.Chains[0].Rules = firewall.RulesOf(firewall.Rule{Target: firewall.Target{Verb: firewall.Jump, Chain: "XFRMFW-NOWHERE"}, Purpose: "x"})
 	_, plain := firewall.Plan([]firewall.Ruleset{bad}, saves(t, k))
 	var tracker firewall.Tracker
 	tracker.Expect([]firewall.Ruleset{bad})

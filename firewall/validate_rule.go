@@ -62,7 +62,7 @@ func validComment(r *Rule) error {
 		return errors.New("no purpose")
 	case !plain(string(r.Purpose)) || !plain(r.Tunnel):
 		return fmt.Errorf("purpose %q or tunnel %q is outside of the alphabet [A-Za-z0-9_.:=/-]", r.Purpose, r.Tunnel)
-	case len(commentPrefix)+idLen+1+len(r.Purpose)+1+len(r.Tunnel) > maxComment:
+	case len(CommentPrefix)+idLen+1+len(r.Purpose)+1+len(r.Tunnel) > maxComment:
 		return fmt.Errorf("the comment is longer than %d bytes", maxComment)
 	}
 	for i := range len(r.Purpose) {

@@ -74,7 +74,7 @@ func wantRuleset(rs Ruleset, known func(Family, Chain) *knownChain) wantedFamily
 	}
 	for _, h := range rs.Hooks {
 		t := want[h.Table]
-		text := string(AppendLine(nil, rs.Family, h.Table, h.From, jumpRule(h)))
+		text := string(AppendLine(nil, rs.Family, h.Table, h.From, h.rule()))
 		t.jumps = append(t.jumps, wantedJump{from: h.From, line: newLine(text)})
 		want[h.Table] = t
 	}
@@ -84,13 +84,13 @@ func wantRuleset(rs Ruleset, known func(Family, Chain) *knownChain) wantedFamily
 
 // newLine finds the ID in a line made by AppendLine.
 func newLine(text string) line {
-	i := commentAt(text) + len(commentPrefix)
+	i := commentAt(text) + len(CommentPrefix)
 	return line{key: text[i : i+idLen], text: text}
 }
 
 // commentAt returns where the comment begins in a line made by AppendLine. The
 // comment is last; a log prefix before it begins in the same way.
-func commentAt(text string) int { return strings.LastIndex(text, " "+commentPrefix) + 1 }
+func commentAt(text string) int { return strings.LastIndex(text, " "+CommentPrefix) + 1 }
 
 // wantSaved takes what is ours from a save, as it was printed.
 func wantSaved(save Save) wantedFamily {

@@ -2,6 +2,7 @@ package xfrm
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 )
 
@@ -13,6 +14,14 @@ const (
 	IPv4 Family = 2
 	IPv6 Family = 10
 )
+
+// FamilyOf returns the family of an address: IPv6 for all but plain IPv4 addresses.
+func FamilyOf(a netip.Addr) Family {
+	if a.Is4() {
+		return IPv4
+	}
+	return IPv6
+}
 
 // String returns "ipv4" or "ipv6".
 func (f Family) String() string {

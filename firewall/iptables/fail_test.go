@@ -51,9 +51,9 @@ func TestApplyRollsBack(t *testing.T) {
 			}
 			each(t, func(t *testing.T, p *Programs, family xfrm.Family) {
 				fill(t, p, family)
-				mustApply(t, p, plan(t, p, accepts(family, "a")))
+				mustApply(t, p, planFor(t, p, accepts(family, "a")))
 				before := printed(t, p, family)
-				change := plan(t, p, accepts(family, "b", "c"))
+				change := planFor(t, p, accepts(family, "b", "c"))
 				if len(change.Steps) != 2 {
 					t.Fatalf("%d steps", len(change.Steps))
 				}
@@ -79,7 +79,7 @@ func TestApplyRollsBack(t *testing.T) {
 					t.Errorf("(-before +after):\n%s", diff)
 				}
 				// The next attempt is as if nothing had happened.
-				mustApply(t, p, plan(t, p, accepts(family, "b", "c")))
+				mustApply(t, p, planFor(t, p, accepts(family, "b", "c")))
 			}, variants...)
 		})
 	}
@@ -89,7 +89,7 @@ func TestApplyRollsBack(t *testing.T) {
 // and the writing.
 func TestApplyChangedUnderneath(t *testing.T) {
 	each(t, func(t *testing.T, p *Programs, family xfrm.Family) {
-		mustApply(t, p, plan(t, p, accepts(family, "a")))
+		mustApply(t, p, planFor(t, p, accepts(family, "a")))
 		change, err := firewall.Clear(map[xfrm.Family]firewall.Save{family: mustSave(t, p, family)})
 		if err != nil {
 			t.Fatal(err)
@@ -115,9 +115,9 @@ func TestApplyChangedUnderneath(t *testing.T) {
 // the deadline the program is not left behind.
 func TestLocked(t *testing.T) {
 	each(t, func(t *testing.T, p *Programs, family xfrm.Family) {
-		mustApply(t, p, plan(t, p, accepts(family, "a")))
+		mustApply(t, p, planFor(t, p, accepts(family, "a")))
 		before := printed(t, p, family)
-		change := plan(t, p, accepts(family, "b"))
+		change := planFor(t, p, accepts(family, "b"))
 		file, err := os.OpenFile(os.Getenv("XTABLES_LOCKFILE"), os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			t.Fatal(err)
@@ -150,9 +150,9 @@ func TestLocked(t *testing.T) {
 // is read, not supposed.
 func TestKilled(t *testing.T) {
 	each(t, func(t *testing.T, p *Programs, family xfrm.Family) {
-		mustApply(t, p, plan(t, p, accepts(family, "a")))
+		mustApply(t, p, planFor(t, p, accepts(family, "a")))
 		before := printed(t, p, family)
-		change := plan(t, p, accepts(family, "b"))
+		change := planFor(t, p, accepts(family, "b"))
 		real := p.families[family]
 		for _, tt := range []struct{ name, script string }{
 			{"before the commit", "true"},
@@ -211,7 +211,7 @@ func TestOther(t *testing.T) {
 		if err != nil || rival.Rules != 0 || rival.Variant != other.variant {
 			t.Errorf("got %+v, %v", rival, err)
 		}
-		mustApply(t, other, plan(t, other, stack(xfrm.IPv6, "a")))
+		mustApply(t, other, planFor(t, other, stack(xfrm.IPv6, "a")))
 		mustRestore(t, other, xfrm.IPv4, "*mangle\n-A INPUT -j MARK --set-xmark 0x1/0x1\nCOMMIT\n")
 		rival, err = p.Other(t.Context())
 		want := Rival{other.variant, []string{"ipv6 mangle XFRMFW-FWD"}, 3, []string{"ipv4 mangle INPUT -j MARK --set-xmark 0x1/0x1"}, rival.Live}
@@ -235,11 +235,11 @@ func TestJumpsStand(t *testing.T) {
 			}
 		}
 		stand(false)
-		mustApply(t, p, plan(t, p, rs))
+		mustApply(t, p, planFor(t, p, rs))
 		stand(true)
 		mustRestore(t, p, family, "*filter\n-I INPUT -j ACCEPT\nCOMMIT\n")
 		stand(false)
-		mustApply(t, p, plan(t, p, rs))
+		mustApply(t, p, planFor(t, p, rs))
 		stand(true)
 		if s := fake.Differs(rs, mustSave(t, p, family)); s != "" {
 			t.Error(s)

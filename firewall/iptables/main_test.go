@@ -169,7 +169,7 @@ func mustRestore(t testing.TB, p *Programs, family xfrm.Family, text string) {
 	}
 }
 
-func plan(t testing.TB, p *Programs, rs firewall.Ruleset) firewall.Change {
+func planFor(t testing.TB, p *Programs, rs firewall.Ruleset) firewall.Change {
 	t.Helper()
 	have := map[xfrm.Family]firewall.Save{rs.Family: mustSave(t, p, rs.Family)}
 	change, err := firewall.Plan([]firewall.Ruleset{rs}, have)

@@ -29,7 +29,7 @@ func TestAnyState(t *testing.T) {
 				_ = p.Restore(t.Context(), family, fake.Mischief(rnd, mustSave(t, p, family)), false)
 			}
 			rs := fake.Ruleset(rnd, family)
-			change := plan(t, p, rs)
+			change := planFor(t, p, rs)
 			before := change.Former()[family]
 			mustApply(t, p, change)
 			after := mustSave(t, p, family)
@@ -39,7 +39,7 @@ func TestAnyState(t *testing.T) {
 			if diff := cmp.Diff(fake.Foreign(before), fake.Foreign(after)); diff != "" {
 				t.Fatalf("round %d: foreign rules (-before +after):\n%s", round, diff)
 			}
-			if again := plan(t, p, rs); !again.Empty() {
+			if again := planFor(t, p, rs); !again.Empty() {
 				t.Fatalf("round %d: the second plan is not empty:\n%s", round, again.Steps[0].Text)
 			}
 			if ok, err := p.JumpsStand(rs); err != nil || !ok {
@@ -67,7 +67,7 @@ func TestClear(t *testing.T) {
 		before := printed(t, p, family)
 		rnd := rand.New(rand.NewPCG(2, 2))
 		for range 5 {
-			mustApply(t, p, plan(t, p, fake.Ruleset(rnd, family)))
+			mustApply(t, p, planFor(t, p, fake.Ruleset(rnd, family)))
 		}
 		change, err := firewall.Clear(map[xfrm.Family]firewall.Save{family: mustSave(t, p, family)})
 		if err != nil {
@@ -85,7 +85,7 @@ func TestClear(t *testing.T) {
 func TestCounters(t *testing.T) {
 	each(t, func(t *testing.T, p *Programs, family xfrm.Family) {
 		rs := stack(family, "a", "b", "c")
-		mustApply(t, p, plan(t, p, rs))
+		mustApply(t, p, planFor(t, p, rs))
 		s := mustSave(t, p, family)
 		for i, c := range s.Table(firewall.Mangle).Chains {
 			for j := range c.Rules {
@@ -102,7 +102,7 @@ func TestCounters(t *testing.T) {
 		// not set it can't carry over, and the comparison is one of zeros.
 		deaf := p.variant == NFT && family == xfrm.IPv6 && want["a"] == "[0:0]"
 		rs = stack(family, "c", "new", "a")
-		mustApply(t, p, plan(t, p, rs))
+		mustApply(t, p, planFor(t, p, rs))
 		got := counters(mustSave(t, p, family))
 		for name, n := range got {
 			if name == "new" && n != "[0:0]" || name != "new" && n != want[name] {
@@ -147,7 +147,7 @@ func TestConcurrent(t *testing.T) {
 				}()
 			}
 			wg.Wait()
-			mustApply(t, p, plan(t, p, rs))
+			mustApply(t, p, planFor(t, p, rs))
 			if s := fake.Differs(rs, mustSave(t, p, family)); s != "" {
 				t.Errorf("round %d: %s", round, s)
 			}
@@ -220,7 +220,7 @@ func printed(t *testing.T, p *Programs, family xfrm.Family) string {
 // shows nothing, though it would write to it. No plan is made on such a view.
 func TestUnreadable(t *testing.T) {
 	eachVariant(t, func(t *testing.T, p *Programs) {
-		mustApply(t, p, plan(t, p, stack(xfrm.IPv4, "a")))
+		mustApply(t, p, planFor(t, p, stack(xfrm.IPv4, "a")))
 		nft := func(args ...string) {
 			t.Helper()
 			if _, stderr, err := p.output(t.Context(), p.options.Timeout, "", "/usr/sbin/nft", args...); err != nil {

@@ -16,8 +16,8 @@ func TestSamples(t *testing.T) {
 		for _, s := range fake.Samples() {
 			t.Run(s.Name, func(t *testing.T) {
 				rs := s.Ruleset()
-				mustApply(t, p, plan(t, p, rs))
-				if again := plan(t, p, rs); !again.Empty() {
+				mustApply(t, p, planFor(t, p, rs))
+				if again := planFor(t, p, rs); !again.Empty() {
 					t.Errorf("the second plan is not empty:\n%s", again.Steps[0].Text)
 				}
 			})
@@ -36,7 +36,7 @@ func TestDepth(t *testing.T) {
 			}
 			rs.Chains = append(rs.Chains, c)
 		}
-		mustApply(t, p, plan(t, p, rs))
+		mustApply(t, p, planFor(t, p, rs))
 		rs.Chains[14].Rules = firewall.RulesOf(firewall.Rule{Purpose: "x", Target: firewall.Target{Verb: firewall.Jump, Chain: "XFRMFW-15"}})
 		rs.Chains = append(rs.Chains, firewall.Chain{Table: firewall.Mangle, Name: "XFRMFW-15"})
 		if err := firewall.Validate(rs); err == nil {

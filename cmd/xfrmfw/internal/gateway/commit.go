@@ -47,9 +47,9 @@ func (g *Gateway) Recount(ctx context.Context, change firewall.Change) error {
 		var counters []kernel.RuleCounter
 		var err error
 		if g.programs.Variant() == iptables.NFT {
-			counters, err = kernel.TableCounters(ctx, step.Family, string(step.Table), chains, firewall.CommentWords)
+			counters, err = kernel.TableCounters(ctx, step.Family, string(step.Table), chains, firewall.CommentPrefix)
 		} else {
-			counters, err = kernel.LegacyCounters(step.Family, string(step.Table), firewall.CommentWords)
+			counters, err = kernel.LegacyCounters(step.Family, string(step.Table), firewall.CommentPrefix)
 		}
 		if err != nil {
 			return err
