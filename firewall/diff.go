@@ -126,15 +126,15 @@ func (d *differ) staleChain(have *standingChain, foreign string) {
 }
 
 // chain compares a wanted chain with the live one, nil if there is none.
-func (d *differ) chain(want wantedChain, live *standingChain) {
+func (d *differ) chain(want wantedChain, found *standingChain) {
 	var have SavedChain
 	switch {
-	case live == nil:
+	case found == nil:
 		d.note(want.name, ChainMissing, "")
-	case d.same(&want, live):
+	case d.same(&want, found):
 		return
 	default:
-		have = live.saved(d.family, d.name)
+		have = found.saved(d.family, d.name)
 	}
 	want.render()
 	d.write = append(d.write, want)

@@ -49,7 +49,7 @@ func knownChains(tunnels []xfrm.Tunnel, family Family) (made []Chain, walk func(
 		var run func(name string) bool
 		run = func(name string) bool {
 			for _, r := range chains[name] {
-				if met++; !r.Matches(p) {
+				if met++; !Matches(r, p) {
 					continue
 				}
 				switch {

@@ -55,29 +55,29 @@ func (p Packet) Family() Family {
 
 // Matches reports whether all matches of the rule hold for the packet. A limit
 // match is taken to hold.
-func (r Rule) Matches(p Packet) bool {
+func Matches(r Rule, p Packet) bool {
 	return covers(r.Src, p.Src) && covers(r.Dst, p.Dst) &&
 		(r.In == "" || r.In == p.In) && (r.Out == "" || r.Out == p.Out) &&
 		(r.Proto == 0 || r.Proto == p.Proto) &&
-		r.SPorts.has(p.SPort) && r.DPorts.has(p.DPort) && r.ICMP.has(p) &&
+		hasPort(r.SPorts, p.SPort) && hasPort(r.DPorts, p.DPort) && matchICMP(r.ICMP, p) &&
 		(r.SrcType != Local || p.SrcLocal) && (r.DstType != Local || p.DstLocal) &&
-		r.Mark.has(p.Mark) && r.Policy.has(p) && r.Ct.has(p.Ct) &&
+		matchMark(r.Mark, p.Mark) && matchPolicy(r.Policy, p) && matchCt(r.Ct, p.Ct) &&
 		(!r.NotReverse || p.Misrouted)
 }
 
 func covers(p netip.Prefix, a netip.Addr) bool { return !p.IsValid() || p.Contains(a) }
 
-func (r Ports) has(port uint16) bool { return r == Ports{} || r.Lo <= port && port <= r.Hi }
+func hasPort(r Ports, port uint16) bool { return r == Ports{} || r.Lo <= port && port <= r.Hi }
 
-func (m ICMPMatch) has(p Packet) bool {
+func matchICMP(m ICMPMatch, p Packet) bool {
 	return !m.Set || m.Type == p.ICMPType && (!m.HasCode || m.Code == p.ICMPCode)
 }
 
-func (m MarkMatch) has(mark uint32) bool {
+func matchMark(m MarkMatch, mark uint32) bool {
 	return m.Mask == 0 || (mark&m.Mask == m.Value) != m.Not
 }
 
-func (m PolicyMatch) has(p Packet) bool {
+func matchPolicy(m PolicyMatch, p Packet) bool {
 	if m.Dir == NoPolicy {
 		return true
 	}
@@ -121,14 +121,14 @@ func inFamily(outer netip.Addr, family Family) netip.Addr {
 	return netip.AddrFrom16(six)
 }
 
-func (m CtMatch) has(c Conntrack) bool {
+func matchCt(m CtMatch, c Conntrack) bool {
 	if m.State != 0 && (m.State&c.State != 0) == m.NotState {
 		return false
 	}
 	if m.Dir != CtAnyDir && m.Dir != c.Dir {
 		return false
 	}
-	if m.Proto != 0 && m.Proto != c.Proto || !m.OrigSPorts.has(c.OrigSPort) || !m.OrigDPorts.has(c.OrigDPort) {
+	if m.Proto != 0 && m.Proto != c.Proto || !hasPort(m.OrigSPorts, c.OrigSPort) || !hasPort(m.OrigDPorts, c.OrigDPort) {
 		return false
 	}
 	for _, f := range [...]struct {

@@ -61,7 +61,7 @@ func (e Evaluator) Trace(table Table, hook string, p Packet) (Packet, Verb, []Tr
 
 func (e Evaluator) run(at chainKey, p *Packet, steps *[]TraceStep) Verb {
 	for i, r := range e.chains[at] {
-		if !r.Matches(*p) {
+		if !Matches(r, *p) {
 			continue
 		}
 		*steps = append(*steps, TraceStep{at.table, at.name, i, r})

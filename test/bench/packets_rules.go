@@ -44,7 +44,7 @@ func (w walker) at(table firewall.Table, hook string, p firewall.Packet) (int, u
 func (w walker) run(at walked, p *firewall.Packet, met *int) firewall.Verb {
 	for _, r := range w.chains[at] {
 		*met++
-		if !r.Matches(*p) {
+		if !firewall.Matches(r, *p) {
 			continue
 		}
 		switch t := r.Target; t.Verb {
