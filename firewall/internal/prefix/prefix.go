@@ -12,6 +12,9 @@ import (
 // Single returns the prefix of one address.
 func Single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
+// Covers reports whether an address lies in a prefix. The zero prefix covers all.
+func Covers(p netip.Prefix, a netip.Addr) bool { return !p.IsValid() || p.Contains(a) }
+
 // CommonBits counts the leading bits that two addresses of one family share.
 func CommonBits(a, b netip.Addr) int {
 	if a.Is4() {
