@@ -36,27 +36,27 @@ func TestRulesAreAsTheyWereGiven(t *testing.T) {
 	}
 	rnd := rand.New(rand.NewPCG(5, 1))
 	for range 500 {
-		rules := make([]firewall.Rule, rnd.IntN(60))
-		for i := range rules {
-			rules[i] = odd[rnd.IntN(len(odd))]
+		want := make([]firewall.Rule, rnd.IntN(60))
+		for i := range want {
+			want[i] = odd[rnd.IntN(len(odd))]
 			if i > 0 && rnd.IntN(3) == 0 {
-				rules[i] = rules[i-1]
-				rules[i].Policy.Reqid = rnd.Uint32()
+				want[i] = want[i-1]
+				want[i].Policy.Reqid = rnd.Uint32()
 			}
 		}
-		list := firewall.RulesOf(rules...)
-		if got := list.Slice(); list.Len() != len(rules) || !slices.Equal(got, rules) {
-			t.Fatalf("%v became %v", rules, got)
+		got := firewall.RulesOf(want...)
+		if got.Len() != len(want) || !slices.Equal(got.Slice(), want) {
+			t.Fatalf("%v became %v", want, got)
 		}
-		if !reflect.DeepEqual(list, firewall.RulesOf(slices.Clone(rules)...)) {
-			t.Fatalf("equal lists differ: %v", rules)
+		if !reflect.DeepEqual(got, firewall.RulesOf(slices.Clone(want)...)) {
+			t.Fatalf("equal lists differ: %v", want)
 		}
-		if len(rules) == 0 {
+		if len(want) == 0 {
 			continue
 		}
-		at := rnd.IntN(len(rules))
-		rules[at].Limit.Burst++
-		if reflect.DeepEqual(list, firewall.RulesOf(rules...)) {
+		at := rnd.IntN(len(want))
+		want[at].Limit.Burst++
+		if reflect.DeepEqual(got, firewall.RulesOf(want...)) {
 			t.Fatalf("unequal lists are the same")
 		}
 	}
