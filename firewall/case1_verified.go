@@ -1,36 +1,40 @@
 package firewall
 
-import "github.com/xfrmfw/xfrmfw/xfrm"
+import (
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
 
 // classification judges decrypted packets.
 func (l *layout) classification() {
 	m := l.Marks
-	verified := Rule{Mark: has(m.Verified), Target: Target{Verb: Return}, Purpose: PurposeDone}
-	pol := []Rule{{Target: setMark(0, m.Verified), Purpose: PurposeReset}}
+	verified := rules.Rule{Mark: has(m.Verified), Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone}
+	pol := []rules.Rule{{Target: setMark(0, m.Verified), Purpose: rules.PurposeReset}}
 	for _, c := range l.claims {
 		if c.PolicyOnly {
 			pol = append(pol, policyOnlyRules(c, m)...)
 		}
 	}
 	pol = append(pol,
-		Rule{Target: Target{Verb: Jump, Chain: chainCarried}, Purpose: PurposeDispatch},
-		Rule{Target: Target{Verb: Jump, Chain: chainSel}, Purpose: PurposeDispatch},
-		Rule{Proto: xfrm.TCP, Mark: has(m.Verified), Target: Target{Verb: Jump, Chain: chainMSSIn}, Purpose: PurposeDispatch},
+		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: chainCarried}, Purpose: rules.PurposeDispatch},
+		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: chainSel}, Purpose: rules.PurposeDispatch},
+		rules.Rule{Proto: xfrm.TCP, Mark: has(m.Verified), Target: rules.Target{Verb: rules.Jump, Chain: chainMSSIn}, Purpose: rules.PurposeDispatch},
 		verified,
-		Rule{
-			Proto: l.icmp(), Ct: CtMatch{State: CtRelated},
-			Target: Target{Verb: Jump, Chain: chainRelated}, Purpose: PurposeDispatch,
+		rules.Rule{
+			Proto: l.icmp(), Ct: rules.CtMatch{State: rules.CtRelated},
+			Target: rules.Target{Verb: rules.Jump, Chain: chainRelated}, Purpose: rules.PurposeDispatch,
 		},
 		verified,
 		// A tunnel's own packets that none of its rules took: case 7.
-		Rule{Target: Target{Verb: Jump, Chain: chainKnown}, Purpose: PurposeDispatch},
+		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: chainKnown}, Purpose: rules.PurposeDispatch},
 		// Case 7b: VERIFIED stands for "no live tunnel owns the source" meanwhile.
-		Rule{Target: l.markVerified(), Purpose: PurposeDispatch},
-		Rule{Target: Target{Verb: Jump, Chain: chainOwner}, Purpose: PurposeDispatch},
-		Rule{Mark: lacks(m.Verified), Target: drop(PurposeCrossed), Purpose: PurposeDispatch, Case: Case7b},
-		Rule{Target: setMark(0, m.Verified), Purpose: PurposeUnknown, Case: Case7b},
+		rules.Rule{Target: l.markVerified(), Purpose: rules.PurposeDispatch},
+		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: chainOwner}, Purpose: rules.PurposeDispatch},
+		rules.Rule{Mark: lacks(m.Verified), Target: drop(rules.PurposeCrossed), Purpose: rules.PurposeDispatch, Case: rules.Case7b},
+		rules.Rule{Target: setMark(0, m.Verified), Purpose: rules.PurposeUnknown, Case: rules.Case7b},
 	)
-	l.chain(Mangle, chainPol, pol...)
+	l.chain(rules.Mangle, chainPol, pol...)
 	l.known()
 	l.carried()
 	l.verified()
@@ -47,39 +51,39 @@ func (l *layout) verified() {
 		}
 	}
 	for i := range l.IPComp {
-		if c := &l.IPComp[i]; familyOf(c.Remote) == l.family {
-			entries = append(entries, entry(single(c.Remote), ipcompRule(c, l.Marks, l.ipInIP())))
+		if c := &l.IPComp[i]; xfrm.FamilyOf(c.Remote) == l.family {
+			entries = append(entries, entry(prefix.Single(c.Remote), ipcompRule(c, l.Marks, l.ipInIP())))
 		}
 	}
-	l.tree(TreeSpec{Table: Mangle, Root: chainSel, By: BySource, AnyOrder: true}, entries)
+	l.tree(TreeSpec{Table: rules.Mangle, Root: chainSel, By: BySource, AnyOrder: true}, entries)
 }
 
 // claimRules verify a claim's packets: with TAG (case 1), and without (cases 2, 3).
-func claimRules(c *Claim, m Marks) []Rule {
+func claimRules(c *Claim, m Marks) []rules.Rule {
 	base := selectors(c.Pair)
 	base.Policy, base.Tunnel, base.Target = policyIn(c.In), c.Tunnel, setMark(m.Verified, m.Verified)
 	tagged := base
-	tagged.Mark, tagged.Purpose, tagged.Case = has(m.Tag), PurposeVerified, Case1
-	return []Rule{tagged, untagged(base, c.Untaggable, c.Enforced, m)}
+	tagged.Mark, tagged.Purpose, tagged.Case = has(m.Tag), rules.PurposeVerified, rules.Case1
+	return []rules.Rule{tagged, untagged(base, c.Untaggable, c.Enforced, m)}
 }
 
 // policyOnlyRules leave packets without our bits, because the kernel would no longer
 // find their policy. The filter table accepts them on the policy match alone.
-func policyOnlyRules(c *Claim, m Marks) []Rule {
+func policyOnlyRules(c *Claim, m Marks) []rules.Rule {
 	r := selectors(c.Pair)
-	r.Policy, r.Purpose, r.Tunnel = policyIn(c.In), PurposePolicyOnly, c.Tunnel
+	r.Policy, r.Purpose, r.Tunnel = policyIn(c.In), rules.PurposePolicyOnly, c.Tunnel
 	clearing := r
-	r.Case = Case2
-	clearing.Purpose, clearing.Target = PurposeReset, setMark(0, m.Both())
-	r.Target = Target{Verb: Return}
-	return []Rule{clearing, r}
+	r.Case = rules.Case2
+	clearing.Purpose, clearing.Target = rules.PurposeReset, setMark(0, m.Both())
+	r.Target = rules.Target{Verb: rules.Return}
+	return []rules.Rule{clearing, r}
 }
 
 // ipcompRule verifies the carrier of an uncompressed packet (case 1c). It passes the
 // hooks as IP in IP between the gateways before its payload appears.
-func ipcompRule(c *IPCompCarrier, m Marks, proto xfrm.Proto) Rule {
-	return confirmed(Rule{
-		Src: single(c.Remote), Dst: single(c.Local), Proto: proto, Policy: policyIn(c.In),
-		Target: setMark(m.Verified, m.Verified), Purpose: PurposeIPComp, Tunnel: c.Tunnel, Case: Case1c,
+func ipcompRule(c *IPCompCarrier, m Marks, proto xfrm.Proto) rules.Rule {
+	return confirmed(rules.Rule{
+		Src: prefix.Single(c.Remote), Dst: prefix.Single(c.Local), Proto: proto, Policy: policyIn(c.In),
+		Target: setMark(m.Verified, m.Verified), Purpose: rules.PurposeIPComp, Tunnel: c.Tunnel, Case: rules.Case1c,
 	}, c.Enforced, m)
 }

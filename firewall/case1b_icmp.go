@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"cmp"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"net/netip"
 	"slices"
 )
@@ -14,28 +15,28 @@ import (
 // the flows of others. The flow's remote end leads the way, because many tunnels can
 // have the local selector in common.
 func (l *layout) related() {
-	l.chain(Mangle, chainRelated,
-		Rule{Target: Target{Verb: Jump, Chain: chainRelatedTo}, Purpose: PurposeDispatch},
-		Rule{Target: Target{Verb: Jump, Chain: chainRelatedRe}, Purpose: PurposeDispatch},
-		Rule{Mark: has(l.Marks.Verified), Target: Target{Verb: Goto, Chain: chainOwner}, Purpose: PurposeDispatch},
+	l.chain(rules.Mangle, chainRelated,
+		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: chainRelatedTo}, Purpose: rules.PurposeDispatch},
+		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: chainRelatedRe}, Purpose: rules.PurposeDispatch},
+		rules.Rule{Mark: has(l.Marks.Verified), Target: rules.Target{Verb: rules.Goto, Chain: chainOwner}, Purpose: rules.PurposeDispatch},
 	)
 	var began, replied []TreeEntry
 	for _, c := range l.claims {
 		if c.PolicyOnly {
 			continue
 		}
-		began = append(began, entry(c.Pair.Remote, relatedRule(c, CtMatch{State: CtRelated, OrigSrc: c.Pair.Remote}, l.Marks)))
-		replied = append(replied, entry(c.Pair.Remote, relatedRule(c, CtMatch{State: CtRelated, ReplSrc: c.Pair.Remote}, l.Marks)))
+		began = append(began, entry(c.Pair.Remote, relatedRule(c, rules.CtMatch{State: rules.CtRelated, OrigSrc: c.Pair.Remote}, l.Marks)))
+		replied = append(replied, entry(c.Pair.Remote, relatedRule(c, rules.CtMatch{State: rules.CtRelated, ReplSrc: c.Pair.Remote}, l.Marks)))
 	}
-	l.tree(TreeSpec{Table: Mangle, Root: chainRelatedTo, By: ByOriginSource, Rare: true, AnyOrder: true}, began)
-	l.tree(TreeSpec{Table: Mangle, Root: chainRelatedRe, By: ByReplySource, Rare: true, AnyOrder: true}, replied)
-	l.chain(Mangle, chainForeign, Rule{Target: setMark(0, l.Marks.Verified), Purpose: PurposeForeign})
+	l.tree(TreeSpec{Table: rules.Mangle, Root: chainRelatedTo, By: ByOriginSource, Rare: true, AnyOrder: true}, began)
+	l.tree(TreeSpec{Table: rules.Mangle, Root: chainRelatedRe, By: ByReplySource, Rare: true, AnyOrder: true}, replied)
+	l.chain(rules.Mangle, chainForeign, rules.Rule{Target: setMark(0, l.Marks.Verified), Purpose: rules.PurposeForeign})
 	l.owner()
 }
 
-func relatedRule(c *Claim, ct CtMatch, m Marks) Rule {
-	return confirmed(Rule{
-		Dst: c.Pair.Local, Policy: policyIn(c.In), Ct: ct, Target: setMark(m.Verified, m.Verified), Purpose: PurposeRelated, Tunnel: c.Tunnel, Case: Case1b,
+func relatedRule(c *Claim, ct rules.CtMatch, m Marks) rules.Rule {
+	return confirmed(rules.Rule{
+		Dst: c.Pair.Local, Policy: policyIn(c.In), Ct: ct, Target: setMark(m.Verified, m.Verified), Purpose: rules.PurposeRelated, Tunnel: c.Tunnel, Case: rules.Case1b,
 	}, c.Enforced, m)
 }
 
@@ -60,20 +61,20 @@ func (l *layout) owner() {
 		entries = append(entries, entry(source, ownerRules(source, owners[:n])...))
 		owners = owners[n:]
 	}
-	l.tree(TreeSpec{Table: Mangle, Root: chainOwner, By: BySource, Rare: true, Merge: leadsToForeign}, entries)
+	l.tree(TreeSpec{Table: rules.Mangle, Root: chainOwner, By: BySource, Rare: true, Merge: leadsToForeign}, entries)
 }
 
 // ownerRules return packets that came out of an owner's SAs. The last rule leaves the
 // tree: one prefix is decided, and a wider owner has no say.
-func ownerRules(source netip.Prefix, owners []*Claim) []Rule {
-	var rules []Rule
+func ownerRules(source netip.Prefix, owners []*Claim) []rules.Rule {
+	var list []rules.Rule
 	for _, c := range owners {
-		r := Rule{Src: source, Policy: policyIn(c.In), Target: Target{Verb: Return}, Purpose: PurposeDone, Tunnel: c.Tunnel}
-		if !slices.Contains(rules, r) {
-			rules = append(rules, r)
+		r := rules.Rule{Src: source, Policy: policyIn(c.In), Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone, Tunnel: c.Tunnel}
+		if !slices.Contains(list, r) {
+			list = append(list, r)
 		}
 	}
-	return append(rules, Rule{Src: source, Target: Target{Verb: Goto, Chain: chainForeign}, Purpose: PurposeDispatch})
+	return append(list, rules.Rule{Src: source, Target: rules.Target{Verb: rules.Goto, Chain: chainForeign}, Purpose: rules.PurposeDispatch})
 }
 
-func leadsToForeign(r *Rule) bool { return r.Target.Chain == chainForeign }
+func leadsToForeign(r *rules.Rule) bool { return r.Target.Chain == chainForeign }

@@ -3,6 +3,8 @@ package firewall
 import (
 	"net/netip"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -16,30 +18,30 @@ import (
 // before DNAT that is an address of the tunnel's local selector.
 func (l *layout) quoted() {
 	began, replied := chainQuoted+"-T", chainQuoted+"-R"
-	l.chain(Mangle, chainQuoted, append(l.ownErrors(),
-		Rule{Target: Target{Verb: Jump, Chain: began}, Purpose: PurposeDispatch},
-		Rule{Target: Target{Verb: Goto, Chain: replied}, Purpose: PurposeDispatch},
+	l.chain(rules.Mangle, chainQuoted, append(l.ownErrors(),
+		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: began}, Purpose: rules.PurposeDispatch},
+		rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: replied}, Purpose: rules.PurposeDispatch},
 	)...)
-	l.tree(TreeSpec{Table: Mangle, Root: began, By: ByOriginSource, Rare: true, Merge: isGuard}, l.quotedEntries(false))
-	l.tree(TreeSpec{Table: Mangle, Root: replied, By: ByReplySource, Rare: true, Merge: isGuard}, l.quotedEntries(true))
+	l.tree(TreeSpec{Table: rules.Mangle, Root: began, By: ByOriginSource, Rare: true, Merge: isGuard}, l.quotedEntries(false))
+	l.tree(TreeSpec{Table: rules.Mangle, Root: replied, By: ByReplySource, Rare: true, Merge: isGuard}, l.quotedEntries(true))
 }
 
 // ownErrors spares errors about this host's own IKE and ESP, which a selector that
 // covers the peer would claim: they tell the path MTU of the tunnel itself.
-func (l *layout) ownErrors() []Rule {
-	about := []CtMatch{{Proto: xfrm.ESP}, {Proto: xfrm.AH}}
+func (l *layout) ownErrors() []rules.Rule {
+	about := []rules.CtMatch{{Proto: xfrm.ESP}, {Proto: xfrm.AH}}
 	ports := []uint16{IKE, NATT}
 	for _, at := range l.encapPorts() {
 		ports = append(ports, at.Port())
 	}
 	for _, port := range ports {
-		about = append(about, CtMatch{Proto: xfrm.UDP, OrigSPorts: Port(port)}, CtMatch{Proto: xfrm.UDP, OrigDPorts: Port(port)})
+		about = append(about, rules.CtMatch{Proto: xfrm.UDP, OrigSPorts: rules.Port(port)}, rules.CtMatch{Proto: xfrm.UDP, OrigDPorts: rules.Port(port)})
 	}
-	var rules []Rule
+	var list []rules.Rule
 	for _, ct := range about {
-		rules = append(rules, Rule{DstType: Local, Ct: ct, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+		list = append(list, rules.Rule{DstType: rules.Local, Ct: ct, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
 	}
-	return rules
+	return list
 }
 
 // quotedEntries are the guards' rules for flows that the remote end began, or that it
@@ -76,19 +78,19 @@ func (l *layout) quotedEntries(replied bool) []TreeEntry {
 }
 
 // quotedRule drops errors about a flow of the guard's pair.
-func quotedRule(g *GuardFacts, ct CtMatch) Rule {
-	return Rule{Dst: g.Local, Ct: ct, Target: drop(PurposeSpoof), Purpose: PurposeSpoofGuard, Tunnel: g.Tunnel, Case: Case6}
+func quotedRule(g *GuardFacts, ct rules.CtMatch) rules.Rule {
+	return rules.Rule{Dst: g.Local, Ct: ct, Target: drop(rules.PurposeSpoof), Purpose: rules.PurposeSpoofGuard, Tunnel: g.Tunnel, Case: rules.Case6}
 }
 
 // flowsOf matches the flows of a guard's pair: those that the remote end began, and
 // those that it answers. It reports false for a pair with an ICMP type, because no
 // rule tells its flows from others between the same hosts.
-func flowsOf(g *GuardFacts) (began, answered CtMatch, ok bool) {
+func flowsOf(g *GuardFacts) (began, answered rules.CtMatch, ok bool) {
 	local, remote := portsOf(g.LocalPort), portsOf(g.RemotePort)
-	began, answered = CtMatch{Proto: g.Proto, OrigSrc: g.Remote}, CtMatch{Proto: g.Proto, ReplSrc: g.Remote}
-	if local != (Ports{}) || remote != (Ports{}) {
+	began, answered = rules.CtMatch{Proto: g.Proto, OrigSrc: g.Remote}, rules.CtMatch{Proto: g.Proto, ReplSrc: g.Remote}
+	if local != (rules.Ports{}) || remote != (rules.Ports{}) {
 		if g.Proto == xfrm.ICMP || g.Proto == xfrm.ICMPv6 {
-			return CtMatch{}, CtMatch{}, false
+			return rules.CtMatch{}, rules.CtMatch{}, false
 		}
 		began.OrigSPorts, began.OrigDPorts = remote, local
 		answered.OrigSPorts, answered.OrigDPorts = local, remote
@@ -99,25 +101,25 @@ func flowsOf(g *GuardFacts) (began, answered CtMatch, ok bool) {
 // quotedBesideLAN spares the flows with connected networks below a wider remote
 // selector, whichever end is there. The chain of one tree drops errors about its own
 // end only: it must not decide ahead of an exception that stands in the other tree.
-func (l *layout) quotedBesideLAN(g *GuardFacts, final Rule, replied bool) TreeEntry {
+func (l *layout) quotedBesideLAN(g *GuardFacts, final rules.Rule, replied bool) TreeEntry {
 	if len(g.Exempt) == 0 {
 		return entry(g.Remote, final)
 	}
-	letter, about := "Q", func(p netip.Prefix) CtMatch { return CtMatch{OrigSrc: p} }
+	letter, about := "Q", func(p netip.Prefix) rules.CtMatch { return rules.CtMatch{OrigSrc: p} }
 	if replied {
-		letter, about = "R", func(p netip.Prefix) CtMatch { return CtMatch{ReplSrc: p} }
+		letter, about = "R", func(p netip.Prefix) rules.CtMatch { return rules.CtMatch{ReplSrc: p} }
 	}
-	var rules []Rule
+	var list []rules.Rule
 	if g.Peer.IsValid() && g.Remote.Contains(g.Peer) {
-		rules = append(rules, Rule{Ct: about(single(g.Peer)), Target: drop(PurposeSpoof), Purpose: PurposeSpoofGuard, Tunnel: g.Tunnel, Case: Case6})
+		list = append(list, rules.Rule{Ct: about(prefix.Single(g.Peer)), Target: drop(rules.PurposeSpoof), Purpose: rules.PurposeSpoofGuard, Tunnel: g.Tunnel, Case: rules.Case6})
 	}
 	for _, n := range g.Exempt {
 		network := narrowerOf(n.Prefix, g.Remote)
-		for _, ct := range []CtMatch{{OrigSrc: network}, {ReplSrc: network}} {
-			rules = append(rules, Rule{In: n.Device, Ct: ct, Target: Target{Verb: Return}, Purpose: PurposeLAN, Tunnel: g.Tunnel})
+		for _, ct := range []rules.CtMatch{{OrigSrc: network}, {ReplSrc: network}} {
+			list = append(list, rules.Rule{In: n.Device, Ct: ct, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeLAN, Tunnel: g.Tunnel})
 		}
 	}
 	name := lanChain(letter, g)
-	l.chain(Mangle, name, append(rules, final)...)
-	return entry(g.Remote, Rule{Dst: g.Local, Target: Target{Verb: Jump, Chain: name}, Purpose: PurposeDispatch, Tunnel: g.Tunnel})
+	l.chain(rules.Mangle, name, append(list, final)...)
+	return entry(g.Remote, rules.Rule{Dst: g.Local, Target: rules.Target{Verb: rules.Jump, Chain: name}, Purpose: rules.PurposeDispatch, Tunnel: g.Tunnel})
 }

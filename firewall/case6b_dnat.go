@@ -1,12 +1,17 @@
 package firewall
 
+import (
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
 // injectAfterDNAT leads to the part of case 6b that shows only after DNAT: a stranger
 // with an address of the LAN sends to a port-forward that leads to the other end of a
 // tunnel. In PREROUTING the packet was for this host; now it is about to be encrypted.
-func injectAfterDNAT() Rule {
-	return Rule{
-		Policy: PolicyMatch{Dir: PolicyOut}, Ct: CtMatch{State: CtDNAT, Dir: CtOriginal},
-		Target: Target{Verb: Jump, Chain: chainMapped}, Purpose: PurposeDispatch,
+func injectAfterDNAT() rules.Rule {
+	return rules.Rule{
+		Policy: rules.PolicyMatch{Dir: rules.PolicyOut}, Ct: rules.CtMatch{State: rules.CtDNAT, Dir: rules.CtOriginal},
+		Target: rules.Target{Verb: rules.Jump, Chain: chainMapped}, Purpose: rules.PurposeDispatch,
 	}
 }
 
@@ -15,27 +20,27 @@ func injectAfterDNAT() Rule {
 // selectors stand here as rules, the most specific first.
 func (l *layout) mapped() {
 	// Decrypted packets and those out of tunnel devices are no stranger's.
-	rules := []Rule{{Policy: PolicyMatch{Dir: PolicyIn}, Target: Target{Verb: Return}, Purpose: PurposeDone}}
-	rules = append(rules, l.fromDevices()...)
-	rules = append(rules, l.asymmetric()...)
+	list := []rules.Rule{{Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone}}
+	list = append(list, l.fromDevices()...)
+	list = append(list, l.asymmetric()...)
 	for i, h := range l.Homes {
-		if familyOf(h.Prefix.Addr()) != l.family {
+		if xfrm.FamilyOf(h.Prefix.Addr()) != l.family {
 			continue
 		}
-		rules = append(rules, Rule{Src: h.Prefix, In: h.Device, Target: Target{Verb: Return}, Purpose: PurposeLAN})
+		list = append(list, rules.Rule{Src: h.Prefix, In: h.Device, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeLAN})
 		if i+1 == len(l.Homes) || l.Homes[i+1].Prefix != h.Prefix {
-			rules = append(rules, Rule{Src: h.Prefix, Target: drop(PurposeInject), Purpose: PurposeInjectGuard, Case: Case6b})
+			list = append(list, rules.Rule{Src: h.Prefix, Target: drop(rules.PurposeInject), Purpose: rules.PurposeInjectGuard, Case: rules.Case6b})
 		}
 	}
-	l.chain(Mangle, chainMapped, rules...)
+	l.chain(rules.Mangle, chainMapped, list...)
 }
 
 // asymmetric spares interfaces on which packets of the LAN may arrive although the
 // way back leads elsewhere.
-func (l *layout) asymmetric() []Rule {
-	var rules []Rule
+func (l *layout) asymmetric() []rules.Rule {
+	var list []rules.Rule
 	for _, name := range l.Asymmetric {
-		rules = append(rules, Rule{In: name, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+		list = append(list, rules.Rule{In: name, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
 	}
-	return rules
+	return list
 }

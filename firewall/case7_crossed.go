@@ -2,6 +2,8 @@ package firewall
 
 import (
 	"cmp"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -38,18 +40,18 @@ func (l *layout) known() {
 	var rest []uint32
 	for _, k := range l.Known {
 		if k.Outer.IsValid() {
-			sources = append(sources, knownSource{inFamily(k.Outer, l.family), k.Reqid})
+			sources = append(sources, knownSource{prefix.InFamily(k.Outer, l.family), k.Reqid})
 		} else {
 			rest = append(rest, k.Reqid)
 		}
 	}
 	if len(sources)+len(rest) == 0 { // nothing leads here then
-		l.chain(Mangle, chainKnown)
+		l.chain(rules.Mangle, chainKnown)
 		return
 	}
-	found := Rule{Mark: has(l.Marks.Verified), Target: drop(PurposeCrossed), Purpose: PurposeDispatch, Case: Case7}
+	found := rules.Rule{Mark: has(l.Marks.Verified), Target: drop(rules.PurposeCrossed), Purpose: rules.PurposeDispatch, Case: rules.Case7}
 	if len(sources)+len(rest) <= knownLeaf {
-		l.chain(Mangle, chainKnown, append(knownRules(append(rest, reqidsOf(sources)...), l.Marks), found)...)
+		l.chain(rules.Mangle, chainKnown, append(knownRules(append(rest, reqidsOf(sources)...), l.Marks), found)...)
 		return
 	}
 	slices.SortFunc(sources, func(x, y knownSource) int {
@@ -57,9 +59,9 @@ func (l *layout) known() {
 	})
 	sources = slices.Compact(sources)
 	sources, rest = partable(sources, rest)
-	var root []Rule
+	var root []rules.Rule
 	lead := func(chain string) {
-		root = append(root, Rule{Target: Target{Verb: Jump, Chain: chain}, Purpose: PurposeDispatch})
+		root = append(root, rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: chain}, Purpose: rules.PurposeDispatch})
 	}
 	if len(sources) > 0 {
 		lead(chainKnownFrom)
@@ -73,11 +75,11 @@ func (l *layout) known() {
 	for i, piece := range pieces {
 		if len(piece) > 0 {
 			name := chainKnown + "-" + strconv.Itoa(i)
-			l.chain(Mangle, name, knownRules(piece, l.Marks)...)
+			l.chain(rules.Mangle, name, knownRules(piece, l.Marks)...)
 			lead(name)
 		}
 	}
-	l.chain(Mangle, chainKnown, append(root, found)...)
+	l.chain(rules.Mangle, chainKnown, append(root, found)...)
 }
 
 // partable moves sources with an outer address in common that are more than a chain's
@@ -106,15 +108,15 @@ func (l *layout) knownNode(name string, length int, sources []knownSource, level
 	first, last := sources[0].outer, sources[len(sources)-1].outer
 	n := len(sources)
 	if n <= knownLeaf || first == last || level == maxLevels {
-		l.chain(Mangle, name, knownRules(reqidsOf(sources), l.Marks)...)
+		l.chain(rules.Mangle, name, knownRules(reqidsOf(sources), l.Marks)...)
 		if level > 0 { // the root itself is led to first
 			lead(name)
 		}
 		return
 	}
 	step := min(4, max(1, bits.Len(uint(4*n/(5*knownLeaf)))))
-	length = min(max(length, commonBits(first, last))+step, first.BitLen())
-	var leads []Rule
+	length = min(max(length, prefix.CommonBits(first, last))+step, first.BitLen())
+	var leads []rules.Rule
 	for len(sources) > 0 {
 		part := netip.PrefixFrom(sources[0].outer, length).Masked()
 		n := 1
@@ -122,13 +124,13 @@ func (l *layout) knownNode(name string, length int, sources []knownSource, level
 			n++
 		}
 		below := nodeName(chainKnownFrom, part)
-		leads = append(leads, Rule{
-			Policy: PolicyMatch{Dir: PolicyIn, TunnelSrc: part}, Target: Target{Verb: Goto, Chain: below}, Purpose: PurposeDispatch,
+		leads = append(leads, rules.Rule{
+			Policy: rules.PolicyMatch{Dir: rules.PolicyIn, TunnelSrc: part}, Target: rules.Target{Verb: rules.Goto, Chain: below}, Purpose: rules.PurposeDispatch,
 		})
 		l.knownNode(below, length, sources[:n], level+1, lead)
 		sources = sources[n:]
 	}
-	l.chain(Mangle, name, leads...)
+	l.chain(rules.Mangle, name, leads...)
 }
 
 func reqidsOf(sources []knownSource) []uint32 {
@@ -140,15 +142,15 @@ func reqidsOf(sources []knownSource) []uint32 {
 }
 
 // knownRules set VERIFIED on packets of some reqids.
-func knownRules(reqids []uint32, m Marks) []Rule {
+func knownRules(reqids []uint32, m Marks) []rules.Rule {
 	slices.Sort(reqids)
 	reqids = slices.Compact(reqids)
-	rules := make([]Rule, 0, len(reqids)+1)
+	list := make([]rules.Rule, 0, len(reqids)+1)
 	for _, reqid := range reqids {
-		rules = append(rules, Rule{
-			Policy: PolicyMatch{Dir: PolicyIn, Reqid: reqid, HasReqid: true},
-			Target: setMark(m.Verified, m.Verified), Purpose: PurposeDispatch,
+		list = append(list, rules.Rule{
+			Policy: rules.PolicyMatch{Dir: rules.PolicyIn, Reqid: reqid, HasReqid: true},
+			Target: setMark(m.Verified, m.Verified), Purpose: rules.PurposeDispatch,
 		})
 	}
-	return rules
+	return list
 }

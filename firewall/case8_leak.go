@@ -1,6 +1,9 @@
 package firewall
 
-import "net/netip"
+import (
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"net/netip"
+)
 
 // leak lays out case 8: a packet to a remote selector that leaves in clear (8, 8d), or
 // will, because an older NAT decision takes it out of the policy after all hooks (8b).
@@ -11,46 +14,46 @@ func (l *layout) leak() {
 			continue
 		}
 		match := leakMatch(g)
-		var final []Rule
+		var final []rules.Rule
 		switch {
 		case g.Pierce:
 			final = exceptionRule(match)
 		case sharesLeakChain(g):
 			name := l.sharedName(chainLocal, g.Local)
-			if !l.have[chainKey{Mangle, name}] {
-				l.chain(Mangle, name, localLeakRules(g)...)
+			if !l.have[rules.ChainKey{Table: rules.Mangle, Name: name}] {
+				l.chain(rules.Mangle, name, localLeakRules(g)...)
 			}
 			r := match
-			r.Target, r.Purpose = Target{Verb: Jump, Chain: name}, PurposeLeakGuard
-			final = []Rule{r}
+			r.Target, r.Purpose = rules.Target{Verb: rules.Jump, Chain: name}, rules.PurposeLeakGuard
+			final = []rules.Rule{r}
 		default:
 			r := match
-			r.Policy, r.Target, r.Purpose, r.Case = PolicyMatch{Dir: PolicyOut, None: true}, drop(PurposeLeak), PurposeLeakGuard, leakCase(g)
-			final = append([]Rule{r}, l.natBeforeTunnel(g)...)
+			r.Policy, r.Target, r.Purpose, r.Case = rules.PolicyMatch{Dir: rules.PolicyOut, None: true}, drop(rules.PurposeLeak), rules.PurposeLeakGuard, leakCase(g)
+			final = append([]rules.Rule{r}, l.natBeforeTunnel(g)...)
 		}
-		entries = append(entries, l.besideLAN(Mangle, "L", g, match, final))
+		entries = append(entries, l.besideLAN(rules.Mangle, "L", g, match, final))
 	}
-	l.tree(TreeSpec{Table: Mangle, Root: chainLeak, By: ByDestination, Merge: isGuard}, entries)
+	l.tree(TreeSpec{Table: rules.Mangle, Root: chainLeak, By: ByDestination, Merge: isGuard}, entries)
 }
 
 // leakMatch matches a guard's outbound traffic: by its destination alone in case 8d,
 // because the tunnel's virtual IP is gone, or SNAT maps into its local selector only
 // after all hooks.
-func leakMatch(g *GuardFacts) Rule {
+func leakMatch(g *GuardFacts) rules.Rule {
 	match := outboundRule(g)
 	if g.ByDestination {
 		match.Src = netip.PrefixFrom(g.Local.Addr(), 0).Masked()
-		match.SPorts = Ports{}
+		match.SPorts = rules.Ports{}
 	}
 	return match
 }
 
 // leakCase is the case of a guard's packets that leave in clear.
-func leakCase(g *GuardFacts) Case {
+func leakCase(g *GuardFacts) rules.Case {
 	if g.ByDestination {
-		return Case8d
+		return rules.Case8d
 	}
-	return Case8
+	return rules.Case8
 }
 
 // sharesLeakChain reports whether the rules of cases 8 and 8b for a guard depend on
@@ -62,10 +65,10 @@ func sharesLeakChain(g *GuardFacts) bool {
 // localLeakRules are the rules of cases 8 and 8b that all guards with one local
 // selector share: most tunnels of a gateway have the same one, so that a tunnel costs
 // one rule in place of three.
-func localLeakRules(g *GuardFacts) []Rule {
-	rules := []Rule{{Policy: PolicyMatch{Dir: PolicyOut, None: true}, Target: drop(PurposeLeak), Purpose: PurposeLeakGuard, Case: Case8}}
+func localLeakRules(g *GuardFacts) []rules.Rule {
+	list := []rules.Rule{{Policy: rules.PolicyMatch{Dir: rules.PolicyOut, None: true}, Target: drop(rules.PurposeLeak), Purpose: rules.PurposeLeakGuard, Case: rules.Case8}}
 	for _, r := range natBeforeTunnelRules(g) {
-		rules = append(rules, Rule{Ct: r.Ct, Target: r.Target, Purpose: r.Purpose, Case: r.Case})
+		list = append(list, rules.Rule{Ct: r.Ct, Target: r.Target, Purpose: r.Purpose, Case: r.Case})
 	}
-	return rules
+	return list
 }

@@ -1,11 +1,14 @@
 package firewall
 
-import "net/netip"
+import (
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"net/netip"
+)
 
 // refuse lays out the feedback of case 8 in filter: the sender of a leak is told, and
 // need not wait for a timeout. The drop is mangle's. It returns the rules for FORWARD
 // and OUTPUT.
-func (l *layout) refuse() (fwd, out []Rule) {
+func (l *layout) refuse() (fwd, out []rules.Rule) {
 	var forwarded []TreeEntry
 	for _, g := range l.guards {
 		if g.outbound() {
@@ -14,24 +17,24 @@ func (l *layout) refuse() (fwd, out []Rule) {
 	}
 	if len(forwarded) > 0 {
 		fwd = l.refuseLeaks(chainLeak, nil)
-		l.tree(TreeSpec{Table: Filter, Root: chainLeak + "-T", By: ByDestination, Merge: isGuard}, forwarded)
+		l.tree(TreeSpec{Table: rules.Filter, Root: chainLeak + "-T", By: ByDestination, Merge: isGuard}, forwarded)
 	}
 	if own := l.ownLeaks(); len(own) > 0 {
 		out = l.refuseLeaks(chainDown, l.ownTraffic(true))
-		l.tree(TreeSpec{Table: Filter, Root: chainDown + "-T", By: ByDestination, Merge: isGuard}, own)
+		l.tree(TreeSpec{Table: rules.Filter, Root: chainDown + "-T", By: ByDestination, Merge: isGuard}, own)
 	}
 	return fwd, out
 }
 
 // refuseLeaks adds the chain that leads packets without a policy to a tree that
 // refuses them, and returns the rules that lead there.
-func (l *layout) refuseLeaks(name string, own []Rule) []Rule {
-	rules := append(l.intoDevices(), l.neverJudged(true, l.within, ByDestination)...)
-	rules = append(rules, own...)
-	rules = append(rules, Rule{Target: Target{Verb: Goto, Chain: name + "-T"}, Purpose: PurposeDispatch})
-	l.chain(Filter, name, rules...)
-	return prefilter(l.within, ByDestination, Rule{
-		Policy: PolicyMatch{Dir: PolicyOut, None: true}, Target: Target{Verb: Jump, Chain: name},
+func (l *layout) refuseLeaks(name string, own []rules.Rule) []rules.Rule {
+	list := append(l.intoDevices(), l.neverJudged(true, l.within, ByDestination)...)
+	list = append(list, own...)
+	list = append(list, rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: name + "-T"}, Purpose: rules.PurposeDispatch})
+	l.chain(rules.Filter, name, list...)
+	return prefilter(l.within, ByDestination, rules.Rule{
+		Policy: rules.PolicyMatch{Dir: rules.PolicyOut, None: true}, Target: rules.Target{Verb: rules.Jump, Chain: name},
 	})
 }
 
@@ -42,8 +45,8 @@ func (l *layout) refuseEntry(letter string, g *GuardFacts) TreeEntry {
 		return entry(g.Remote, exceptionRule(outboundRule(g))...)
 	}
 	r := match
-	r.Target, r.Purpose, r.Case = Target{Verb: Goto, Chain: chainRefuse}, PurposeLeakGuard, leakCase(g)
-	return l.besideLAN(Filter, letter, g, match, []Rule{r})
+	r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Goto, Chain: chainRefuse}, rules.PurposeLeakGuard, leakCase(g)
+	return l.besideLAN(rules.Filter, letter, g, match, []rules.Rule{r})
 }
 
 // ownLeaks are the leaks of this host's own packets. While a policy stands, the kernel

@@ -1,13 +1,17 @@
 package firewall
 
-import "slices"
+import (
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+	"slices"
+)
 
 // strangerRules keep out new flows that come in where peers are, unverified, and would
 // go into a tunnel that takes any source: the kernel would encrypt them.
-func (l *layout) strangerRules() []Rule {
-	var rules []Rule
+func (l *layout) strangerRules() []rules.Rule {
+	var rules []rules.Rule
 	for i := range l.Strangers {
-		if s := &l.Strangers[i]; !s.Remote.IsValid() || familyOf(s.Remote.Addr()) == l.family {
+		if s := &l.Strangers[i]; !s.Remote.IsValid() || xfrm.FamilyOf(s.Remote.Addr()) == l.family {
 			rules = append(rules, strangerRule(s, l.Marks))
 		}
 	}
@@ -15,19 +19,19 @@ func (l *layout) strangerRules() []Rule {
 	return slices.Compact(rules)
 }
 
-func strangerRule(s *Stranger, m Marks) Rule {
-	r := Rule{
-		Mark: lacks(m.Verified), Ct: CtMatch{State: CtRelated | CtEstablished, NotState: true},
-		In: s.In, Out: s.Out, Target: Target{Verb: Return}, Purpose: PurposeStranger, Tunnel: s.Tunnel, Case: Case8e,
+func strangerRule(s *Stranger, m Marks) rules.Rule {
+	r := rules.Rule{
+		Mark: lacks(m.Verified), Ct: rules.CtMatch{State: rules.CtRelated | rules.CtEstablished, NotState: true},
+		In: s.In, Out: s.Out, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeStranger, Tunnel: s.Tunnel, Case: rules.Case8e,
 	}
 	if s.Remote.IsValid() {
-		r.Dst, r.Policy = s.Remote, PolicyMatch{Dir: PolicyOut}
+		r.Dst, r.Policy = s.Remote, rules.PolicyMatch{Dir: rules.PolicyOut}
 	}
 	return r
 }
 
-func compareText(family Family) func(x, y Rule) int {
-	return func(x, y Rule) int {
+func compareText(family xfrm.Family) func(x, y rules.Rule) int {
+	return func(x, y rules.Rule) int {
 		tx, ty := x.Text(family)+x.Tunnel, y.Text(family)+y.Tunnel
 		switch {
 		case tx < ty:

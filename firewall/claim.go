@@ -43,12 +43,12 @@ func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
 	d.claimed[t.ID] = claimRange{from, len(d.facts.Claims)}
 	if t.Comp && specified(t.Remote) && specified(t.Local) {
 		d.facts.IPComp = append(d.facts.IPComp, IPCompCarrier{
-			Tunnel: t.ID, Local: t.Local, Remote: t.Remote, In: d.inbound(t, familyOf(t.Remote)), Untaggable: untaggable,
+			Tunnel: t.ID, Local: t.Local, Remote: t.Remote, In: d.inbound(t, xfrm.FamilyOf(t.Remote)), Untaggable: untaggable,
 		})
 	}
 	for i := range d.facts.Overlays {
 		if o := &d.facts.Overlays[i]; o.Tunnel == t.ID && !o.VTI {
-			o.In, o.Untaggable = d.inbound(t, familyOf(o.Remote)), untaggable
+			o.In, o.Untaggable = d.inbound(t, xfrm.FamilyOf(o.Remote)), untaggable
 		}
 	}
 }

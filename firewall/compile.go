@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -12,7 +13,7 @@ import (
 type Result struct {
 	Facts
 	// Rulesets has one entry per family: IPv4, then IPv6.
-	Rulesets []Ruleset
+	Rulesets []rules.Ruleset
 }
 
 // Compile decides the facts and lays them out.
@@ -23,9 +24,9 @@ func Compile(in Input) Result {
 
 // Rulesets lays facts out as iptables rules, for each family of the host: IPv4,
 // then IPv6. It is pure: equal facts give equal rules in the same order.
-func Rulesets(f Facts) []Ruleset {
-	var sets []Ruleset
-	for _, family := range []Family{xfrm.IPv4, xfrm.IPv6} {
+func Rulesets(f Facts) []rules.Ruleset {
+	var sets []rules.Ruleset
+	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
 		if family == xfrm.IPv6 && f.NoIPv6 {
 			continue
 		}
@@ -34,7 +35,7 @@ func Rulesets(f Facts) []Ruleset {
 		l.filter()
 		l.nat()
 		slices.SortFunc(l.set.Chains, compareChains)
-		prune(&l.set)
+		rules.Prune(&l.set)
 		sets = append(sets, l.set)
 	}
 	return sets
@@ -43,11 +44,11 @@ func Rulesets(f Facts) []Ruleset {
 // layout collects the chains of one family.
 type layout struct {
 	*Facts
-	family Family
-	set    Ruleset
+	family xfrm.Family
+	set    rules.Ruleset
 	// have are the chains that were added.
-	have map[chainKey]bool
-	// inFamily and claims are the guards and claims of the family.
+	have map[rules.ChainKey]bool
+	// InFamily and claims are the guards and claims of the family.
 	guards []*GuardFacts
 	claims []*Claim
 	// within are the few prefixes that hold all guarded remote selectors.
@@ -56,8 +57,8 @@ type layout struct {
 	names map[sharedKey]string
 }
 
-func newLayout(f *Facts, family Family) *layout {
-	l := &layout{Facts: f, family: family, have: make(map[chainKey]bool), names: make(map[sharedKey]string)}
+func newLayout(f *Facts, family xfrm.Family) *layout {
+	l := &layout{Facts: f, family: family, have: make(map[rules.ChainKey]bool), names: make(map[sharedKey]string)}
 	l.set.Family = family
 	for i := range f.Guards {
 		if g := &f.Guards[i]; g.family() == family {
@@ -74,26 +75,26 @@ func newLayout(f *Facts, family Family) *layout {
 }
 
 // chain adds a chain. A chain that several facts share is added once.
-func (l *layout) chain(table Table, name string, rules ...Rule) {
-	l.add(Chain{Table: table, Name: name, Rules: RulesOf(rules...)})
+func (l *layout) chain(table rules.Table, name string, list ...rules.Rule) {
+	l.add(rules.Chain{Table: table, Name: name, Rules: rules.ListOf(list...)})
 }
 
-func (l *layout) add(chains ...Chain) {
+func (l *layout) add(chains ...rules.Chain) {
 	for _, c := range chains {
-		if key := (chainKey{c.Table, c.Name}); !l.have[key] {
+		if key := (rules.ChainKey{Table: c.Table, Name: c.Name}); !l.have[key] {
 			l.have[key] = true
 			l.set.Chains = append(l.set.Chains, c)
 		}
 	}
 }
 
-func compareChains(x, y Chain) int {
+func compareChains(x, y rules.Chain) int {
 	if x.Table != y.Table {
 		return cmp.Compare(x.Table.Order(), y.Table.Order())
 	}
 	return cmp.Compare(x.Name, y.Name)
 }
 
-func (l *layout) hook(table Table, from, to string) {
-	l.set.Hooks = append(l.set.Hooks, Hook{Table: table, From: from, To: to})
+func (l *layout) hook(table rules.Table, from, to string) {
+	l.set.Hooks = append(l.set.Hooks, rules.Hook{Table: table, From: from, To: to})
 }

@@ -1,11 +1,15 @@
 package firewall
 
-import "github.com/xfrmfw/xfrmfw/xfrm"
+import (
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
 
 // filter lays out the accepts. It decides nothing: mangle has classified.
 func (l *layout) filter() {
 	in, out := l.open(inBy, true), l.open(outBy, false)
-	out = append(out, Rule{Out: "lo", Target: Target{Verb: Return}, Purpose: PurposeExempt})
+	out = append(out, rules.Rule{Out: "lo", Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
 	fwd, refuseOwn := l.refuse()
 	out = append(out, refuseOwn...)
 
@@ -18,7 +22,7 @@ func (l *layout) filter() {
 		l.acceptByPolicy()
 		in = append(in, accept...)
 		if l.PacketOffload {
-			fwd = append(fwd, Rule{Mark: has(l.Marks.Verified), Target: Target{Verb: Accept}, Purpose: PurposeAcceptIn})
+			fwd = append(fwd, rules.Rule{Mark: has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn})
 		}
 		fwd = append(fwd, accept...)
 	}
@@ -28,42 +32,42 @@ func (l *layout) filter() {
 	if toLockdown := l.lockdown(); toLockdown != nil {
 		in, fwd = append(in, toLockdown...), append(fwd, toLockdown...)
 	}
-	l.chain(Filter, chainIn, in...)
-	l.chain(Filter, chainFwd, fwd...)
-	l.chain(Filter, chainOut, out...)
-	l.hook(Filter, "INPUT", chainIn)
-	l.hook(Filter, "FORWARD", chainFwd)
-	l.hook(Filter, "OUTPUT", chainOut)
+	l.chain(rules.Filter, chainIn, in...)
+	l.chain(rules.Filter, chainFwd, fwd...)
+	l.chain(rules.Filter, chainOut, out...)
+	l.hook(rules.Filter, "INPUT", chainIn)
+	l.hook(rules.Filter, "FORWARD", chainFwd)
+	l.hook(rules.Filter, "OUTPUT", chainOut)
 }
 
 // open lets IKE, ESP and AH in or out, tunnel up or not: the first road warrior must
 // get in. The local port decides, never the peer's.
-func (l *layout) open(by func(*Rule, string), inbound bool) []Rule {
-	accept := Target{Verb: Accept}
-	rules := []Rule{
-		{Proto: xfrm.ESP, Target: accept, Purpose: PurposeOpen},
-		{Proto: xfrm.AH, Target: accept, Purpose: PurposeOpen},
+func (l *layout) open(by func(*rules.Rule, string), inbound bool) []rules.Rule {
+	accept := rules.Target{Verb: rules.Accept}
+	list := []rules.Rule{
+		{Proto: xfrm.ESP, Target: accept, Purpose: rules.PurposeOpen},
+		{Proto: xfrm.AH, Target: accept, Purpose: rules.PurposeOpen},
 	}
 	for _, port := range []uint16{IKE, NATT} {
-		r := Rule{Proto: xfrm.UDP, Target: accept, Purpose: PurposeOpen}
+		r := rules.Rule{Proto: xfrm.UDP, Target: accept, Purpose: rules.PurposeOpen}
 		if inbound {
-			r.DPorts, r.DstType = Port(port), Local
+			r.DPorts, r.DstType = rules.Port(port), rules.Local
 		} else {
-			r.SPorts, r.SrcType = Port(port), Local
+			r.SPorts, r.SrcType = rules.Port(port), rules.Local
 		}
-		rules = append(rules, r)
+		list = append(list, r)
 	}
 	for _, at := range l.encapPorts() {
-		r := Rule{Proto: xfrm.UDP, Target: accept, Purpose: PurposeOpen}
+		r := rules.Rule{Proto: xfrm.UDP, Target: accept, Purpose: rules.PurposeOpen}
 		if inbound {
-			r.Dst, r.DPorts = single(at.Addr()), Port(at.Port())
+			r.Dst, r.DPorts = prefix.Single(at.Addr()), rules.Port(at.Port())
 		} else {
-			r.Src, r.SPorts = single(at.Addr()), Port(at.Port())
+			r.Src, r.SPorts = prefix.Single(at.Addr()), rules.Port(at.Port())
 		}
-		rules = append(rules, r)
+		list = append(list, r)
 	}
-	var all []Rule
-	for _, r := range rules {
+	var all []rules.Rule
+	for _, r := range list {
 		all = append(all, l.onWAN(r, by)...)
 	}
 	return all
@@ -71,21 +75,21 @@ func (l *layout) open(by func(*Rule, string), inbound bool) []Rule {
 
 // acceptIn lets verified traffic in: by the policy match beside the mark, and by the
 // mark alone on overlay devices, where the kernel has dropped the policy.
-func (l *layout) acceptIn() []Rule {
-	rules := []Rule{{
-		Mark: has(l.Marks.Verified), Policy: PolicyMatch{Dir: PolicyIn},
-		Target: Target{Verb: Accept}, Purpose: PurposeAcceptIn,
+func (l *layout) acceptIn() []rules.Rule {
+	list := []rules.Rule{{
+		Mark: has(l.Marks.Verified), Policy: rules.PolicyMatch{Dir: rules.PolicyIn},
+		Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn,
 	}}
 	for i := range l.Overlays {
 		o := &l.Overlays[i]
 		for _, name := range o.Devices {
-			rules = append(rules, Rule{
-				In: name, Mark: has(l.Marks.Verified), Target: Target{Verb: Accept}, Purpose: PurposeAcceptIn, Tunnel: o.Tunnel,
+			list = append(list, rules.Rule{
+				In: name, Mark: has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn, Tunnel: o.Tunnel,
 			})
 		}
 	}
-	return append(rules, Rule{
-		Policy: PolicyMatch{Dir: PolicyIn}, Target: Target{Verb: Jump, Chain: chainBare}, Purpose: PurposeDispatch,
+	return append(list, rules.Rule{
+		Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Jump, Chain: chainBare}, Purpose: rules.PurposeDispatch,
 	})
 }
 
@@ -96,20 +100,20 @@ func (l *layout) acceptByPolicy() {
 	for _, c := range l.claims {
 		if c.PolicyOnly || l.MarksWritten {
 			r := selectors(c.Pair)
-			r.Policy, r.Target = policyIn(c.In), Target{Verb: Accept}
-			r.Purpose, r.Tunnel = PurposeAcceptIn, c.Tunnel
+			r.Policy, r.Target = policyIn(c.In), rules.Target{Verb: rules.Accept}
+			r.Purpose, r.Tunnel = rules.PurposeAcceptIn, c.Tunnel
 			entries = append(entries, entry(c.Pair.Remote, r))
 		}
 	}
-	l.tree(TreeSpec{Table: Filter, Root: chainBare, By: BySource, AnyOrder: true}, entries)
+	l.tree(TreeSpec{Table: rules.Filter, Root: chainBare, By: BySource, AnyOrder: true}, entries)
 }
 
 // acceptOut lets traffic into tunnels: packets that will be encrypted, and those that
 // enter a tunnel device, where the first pass shows no policy yet.
-func (l *layout) acceptOut() []Rule {
-	rules := []Rule{{Policy: PolicyMatch{Dir: PolicyOut}, Target: Target{Verb: Accept}, Purpose: PurposeAcceptOut}}
+func (l *layout) acceptOut() []rules.Rule {
+	list := []rules.Rule{{Policy: rules.PolicyMatch{Dir: rules.PolicyOut}, Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptOut}}
 	for _, d := range l.Devices {
-		rules = append(rules, Rule{Out: d.Name, Target: Target{Verb: Accept}, Purpose: PurposeAcceptOut})
+		list = append(list, rules.Rule{Out: d.Name, Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptOut})
 	}
-	return rules
+	return list
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -12,34 +13,34 @@ import (
 // INPUT, because transit ESP never comes there.
 func (l *layout) mangle() {
 	m := l.Marks
-	pre := []Rule{{In: "lo", Target: Target{Verb: Return}, Purpose: PurposeExempt}}
+	pre := []rules.Rule{{In: "lo", Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt}}
 	pre = append(pre, l.overlayRules()...)
 	pre = append(pre,
-		Rule{Policy: PolicyMatch{Dir: PolicyIn}, Target: Target{Verb: Goto, Chain: chainPol}, Purpose: PurposeDispatch},
-		Rule{Mark: MarkMatch{Mask: m.Both(), Not: true}, Target: Target{Verb: Jump, Chain: chainStray}, Purpose: PurposeDispatch},
-		Rule{
-			Proto: l.icmp(), Ct: CtMatch{State: CtRelated},
-			Target: Target{Verb: Jump, Chain: chainQuoted}, Purpose: PurposeDispatch,
+		rules.Rule{Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Goto, Chain: chainPol}, Purpose: rules.PurposeDispatch},
+		rules.Rule{Mark: rules.MarkMatch{Mask: m.Both(), Not: true}, Target: rules.Target{Verb: rules.Jump, Chain: chainStray}, Purpose: rules.PurposeDispatch},
+		rules.Rule{
+			Proto: l.icmp(), Ct: rules.CtMatch{State: rules.CtRelated},
+			Target: rules.Target{Verb: rules.Jump, Chain: chainQuoted}, Purpose: rules.PurposeDispatch,
 		},
 	)
-	pre = append(pre, prefilter(l.within, ByDestination, Rule{Target: Target{Verb: Goto, Chain: chainInject}})...)
-	l.chain(Mangle, chainPre, pre...)
-	l.hook(Mangle, "PREROUTING", chainPre)
-	l.chain(Mangle, chainStray, Rule{Target: setMark(0, m.Both()), Purpose: PurposeStray, Case: Case5})
+	pre = append(pre, prefilter(l.within, ByDestination, rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainInject}})...)
+	l.chain(rules.Mangle, chainPre, pre...)
+	l.hook(rules.Mangle, "PREROUTING", chainPre)
+	l.chain(rules.Mangle, chainStray, rules.Rule{Target: setMark(0, m.Both()), Purpose: rules.PurposeStray, Case: rules.Case5})
 
 	// The guards skip decrypted packets.
-	inClear := PolicyMatch{Dir: PolicyIn, None: true}
-	in := []Rule{{In: "lo", Target: Target{Verb: Return}, Purpose: PurposeExempt}}
+	inClear := rules.PolicyMatch{Dir: rules.PolicyIn, None: true}
+	in := []rules.Rule{{In: "lo", Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt}}
 	in = append(in, l.tagDispatch()...)
 	in = append(in, l.recheck(true)...)
-	in = append(in, prefilter(l.within, BySource, Rule{Policy: inClear, Target: Target{Verb: Goto, Chain: chainArriving}})...)
-	l.chain(Mangle, chainIn, in...)
-	l.hook(Mangle, "INPUT", chainIn)
+	in = append(in, prefilter(l.within, BySource, rules.Rule{Policy: inClear, Target: rules.Target{Verb: rules.Goto, Chain: chainArriving}})...)
+	l.chain(rules.Mangle, chainIn, in...)
+	l.hook(rules.Mangle, "INPUT", chainIn)
 
 	fwd := append(l.recheck(false), injectAfterDNAT())
-	fwd = append(fwd, prefilter(l.within, BySource, Rule{Policy: inClear, Target: Target{Verb: Goto, Chain: chainSpoof}})...)
-	l.chain(Mangle, chainFwd, fwd...)
-	l.hook(Mangle, "FORWARD", chainFwd)
+	fwd = append(fwd, prefilter(l.within, BySource, rules.Rule{Policy: inClear, Target: rules.Target{Verb: rules.Goto, Chain: chainSpoof}})...)
+	l.chain(rules.Mangle, chainFwd, fwd...)
+	l.hook(rules.Mangle, "FORWARD", chainFwd)
 
 	l.tagging()
 	l.classification()
@@ -63,27 +64,27 @@ func (l *layout) leaving() {
 		}
 	}
 	leaving = coverPrefixes(leaving, maxPrefilter)
-	l.chain(Mangle, chainLeaving, l.postrouting(leaving)...)
-	l.chain(Mangle, chainPost, prefilter(leaving, ByDestination, Rule{Target: Target{Verb: Goto, Chain: chainLeaving}})...)
-	l.hook(Mangle, "POSTROUTING", chainPost)
+	l.chain(rules.Mangle, chainLeaving, l.postrouting(leaving)...)
+	l.chain(rules.Mangle, chainPost, prefilter(leaving, ByDestination, rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainLeaving}})...)
+	l.hook(rules.Mangle, "POSTROUTING", chainPost)
 	l.leak()
 	l.errors()
 }
 
-func (l *layout) postrouting(leaving []netip.Prefix) []Rule {
-	rules := []Rule{{Out: "lo", Target: Target{Verb: Return}, Purpose: PurposeExempt}}
-	rules = append(rules, l.intoDevices()...)
-	rules = append(rules, l.neverJudged(true, leaving, ByDestination)...)
-	rules = append(rules, l.ownTraffic(true)...)
-	rules = append(rules, Rule{
-		Proto: xfrm.TCP, Policy: PolicyMatch{Dir: PolicyOut}, Target: Target{Verb: Jump, Chain: chainMSSOut}, Purpose: PurposeDispatch,
+func (l *layout) postrouting(leaving []netip.Prefix) []rules.Rule {
+	list := []rules.Rule{{Out: "lo", Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt}}
+	list = append(list, l.intoDevices()...)
+	list = append(list, l.neverJudged(true, leaving, ByDestination)...)
+	list = append(list, l.ownTraffic(true)...)
+	list = append(list, rules.Rule{
+		Proto: xfrm.TCP, Policy: rules.PolicyMatch{Dir: rules.PolicyOut}, Target: rules.Target{Verb: rules.Jump, Chain: chainMSSOut}, Purpose: rules.PurposeDispatch,
 	})
-	inClear := PolicyMatch{Dir: PolicyOut, None: true}
+	inClear := rules.PolicyMatch{Dir: rules.PolicyOut, None: true}
 	for _, kind := range l.errorTypes() {
-		rules = append(rules, Rule{
-			Proto: l.icmp(), ICMP: ICMPMatch{Set: true, Type: kind}, Policy: inClear,
-			Target: Target{Verb: Jump, Chain: chainError}, Purpose: PurposeDispatch,
+		list = append(list, rules.Rule{
+			Proto: l.icmp(), ICMP: rules.ICMPMatch{Set: true, Type: kind}, Policy: inClear,
+			Target: rules.Target{Verb: rules.Jump, Chain: chainError}, Purpose: rules.PurposeDispatch,
 		})
 	}
-	return append(rules, Rule{Target: Target{Verb: Goto, Chain: chainLeak}, Purpose: PurposeDispatch})
+	return append(list, rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainLeak}, Purpose: rules.PurposeDispatch})
 }

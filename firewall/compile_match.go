@@ -6,30 +6,32 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // selectors returns a rule that matches a pair's traffic on its way in.
-func selectors(p xfrm.Pair) Rule {
-	r := Rule{Src: p.Remote, Dst: p.Local, Proto: p.Proto}
+func selectors(p xfrm.Pair) rules.Rule {
+	r := rules.Rule{Src: p.Remote, Dst: p.Local, Proto: p.Proto}
 	return withPorts(r, p, p.RemotePort, p.LocalPort)
 }
 
 // inboundRule and outboundRule match a guard's traffic.
-func inboundRule(g *GuardFacts) Rule {
+func inboundRule(g *GuardFacts) rules.Rule {
 	r := selectors(g.pair())
 	r.Tunnel = g.Tunnel
 	return r
 }
 
-func outboundRule(g *GuardFacts) Rule {
+func outboundRule(g *GuardFacts) rules.Rule {
 	p := g.pair()
-	r := withPorts(Rule{Src: p.Local, Dst: p.Remote, Proto: p.Proto}, p, p.LocalPort, p.RemotePort)
+	r := withPorts(rules.Rule{Src: p.Local, Dst: p.Remote, Proto: p.Proto}, p, p.LocalPort, p.RemotePort)
 	r.Tunnel = g.Tunnel
 	return r
 }
 
-func withPorts(r Rule, p xfrm.Pair, source, destination xfrm.PortMatch) Rule {
+func withPorts(r rules.Rule, p xfrm.Pair, source, destination xfrm.PortMatch) rules.Rule {
 	switch p.Proto {
 	case xfrm.ICMP, xfrm.ICMPv6:
 		if (p.Proto == xfrm.ICMP) != (p.Family() == xfrm.IPv4) {
@@ -37,7 +39,7 @@ func withPorts(r Rule, p xfrm.Pair, source, destination xfrm.PortMatch) Rule {
 		}
 		// The kernel keeps type and code in place of ports, each byte-wide.
 		if !p.LocalPort.Any() {
-			r.ICMP = ICMPMatch{Set: true, Type: uint8(p.LocalPort.Port)}
+			r.ICMP = rules.ICMPMatch{Set: true, Type: uint8(p.LocalPort.Port)}
 			if !p.RemotePort.Any() {
 				r.ICMP.HasCode, r.ICMP.Code = true, uint8(p.RemotePort.Port)
 			}
@@ -48,43 +50,45 @@ func withPorts(r Rule, p xfrm.Pair, source, destination xfrm.PortMatch) Rule {
 	return r
 }
 
-func portsOf(m xfrm.PortMatch) Ports {
+func portsOf(m xfrm.PortMatch) rules.Ports {
 	if m.Any() {
-		return Ports{}
+		return rules.Ports{}
 	}
 	lo, hi, _ := m.Range()
-	return Ports{lo, hi}
+	return rules.Ports{Lo: lo, Hi: hi}
 }
 
 // policyIn and policyOut match packets that came out of an SA, or go into it.
-func policyIn(m SAMatch) PolicyMatch  { return policyMatch(PolicyIn, m) }
-func policyOut(m SAMatch) PolicyMatch { return policyMatch(PolicyOut, m) }
+func policyIn(m SAMatch) rules.PolicyMatch  { return policyMatch(rules.PolicyIn, m) }
+func policyOut(m SAMatch) rules.PolicyMatch { return policyMatch(rules.PolicyOut, m) }
 
-func policyMatch(dir PolicyDir, m SAMatch) PolicyMatch {
-	p := PolicyMatch{Dir: dir, Proto: m.Proto, Reqid: m.Reqid, HasReqid: true}
+func policyMatch(dir rules.PolicyDir, m SAMatch) rules.PolicyMatch {
+	p := rules.PolicyMatch{Dir: dir, Proto: m.Proto, Reqid: m.Reqid, HasReqid: true}
 	if m.Src.IsValid() {
-		p.TunnelSrc, p.TunnelDst = single(m.Src), single(m.Dst)
+		p.TunnelSrc, p.TunnelDst = prefix.Single(m.Src), prefix.Single(m.Dst)
 	}
 	return p
 }
 
 // carrierRule matches the packets that carry an overlay device's.
-func carrierRule(o *Overlay) Rule {
-	r := Rule{Src: single(o.Remote), Dst: single(o.Local), Proto: o.Proto, Purpose: PurposeDispatch, Tunnel: o.Tunnel}
+func carrierRule(o *Overlay) rules.Rule {
+	r := rules.Rule{Src: prefix.Single(o.Remote), Dst: prefix.Single(o.Local), Proto: o.Proto, Purpose: rules.PurposeDispatch, Tunnel: o.Tunnel}
 	if o.Port != 0 {
-		r.DPorts = Port(o.Port)
+		r.DPorts = rules.Port(o.Port)
 	}
 	return r
 }
 
 // setMark is the target that sets or clears bits.
-func setMark(value, mask uint32) Target { return Target{Verb: SetMark, Value: value, Mask: mask} }
+func setMark(value, mask uint32) rules.Target {
+	return rules.Target{Verb: rules.SetMark, Value: value, Mask: mask}
+}
 
-func (l *layout) markVerified() Target { return setMark(l.Marks.Verified, l.Marks.Verified) }
+func (l *layout) markVerified() rules.Target { return setMark(l.Marks.Verified, l.Marks.Verified) }
 
 // has matches packets that carry all bits of mask, lacks those without them.
-func has(mask uint32) MarkMatch   { return MarkMatch{Value: mask, Mask: mask} }
-func lacks(mask uint32) MarkMatch { return MarkMatch{Value: mask, Mask: mask, Not: true} }
+func has(mask uint32) rules.MarkMatch   { return rules.MarkMatch{Value: mask, Mask: mask} }
+func lacks(mask uint32) rules.MarkMatch { return rules.MarkMatch{Value: mask, Mask: mask, Not: true} }
 
 func (l *layout) icmp() xfrm.Proto {
 	if l.family == xfrm.IPv6 {
@@ -113,7 +117,7 @@ func (l *layout) errorTypes() []uint8 {
 func (l *layout) encapPorts() []netip.AddrPort {
 	var ports []netip.AddrPort
 	for _, at := range l.EncapPorts {
-		if familyOf(at.Addr()) == l.family {
+		if xfrm.FamilyOf(at.Addr()) == l.family {
 			ports = append(ports, at)
 		}
 	}
@@ -122,11 +126,11 @@ func (l *layout) encapPorts() []netip.AddrPort {
 
 // onWAN repeats a rule for every configured outer interface, or leaves it without
 // one. set puts the interface in its place.
-func (l *layout) onWAN(r Rule, set func(*Rule, string)) []Rule {
+func (l *layout) onWAN(r rules.Rule, set func(*rules.Rule, string)) []rules.Rule {
 	if len(l.WAN) == 0 {
-		return []Rule{r}
+		return []rules.Rule{r}
 	}
-	rules := make([]Rule, len(l.WAN))
+	rules := make([]rules.Rule, len(l.WAN))
 	for i, name := range l.WAN {
 		rules[i] = r
 		set(&rules[i], name)
@@ -134,8 +138,8 @@ func (l *layout) onWAN(r Rule, set func(*Rule, string)) []Rule {
 	return rules
 }
 
-func inBy(r *Rule, name string)  { r.In = name }
-func outBy(r *Rule, name string) { r.Out = name }
+func inBy(r *rules.Rule, name string)  { r.In = name }
+func outBy(r *rules.Rule, name string) { r.Out = name }
 
 // tree adds the chains of a tree.
 func (l *layout) tree(s TreeSpec, entries []TreeEntry) {
@@ -144,7 +148,7 @@ func (l *layout) tree(s TreeSpec, entries []TreeEntry) {
 }
 
 // entry is rules for packets within a prefix.
-func entry(key netip.Prefix, rules ...Rule) TreeEntry { return TreeEntry{Key: key, Rules: rules} }
+func entry(key netip.Prefix, rules ...rules.Rule) TreeEntry { return TreeEntry{Key: key, Rules: rules} }
 
 // sharedKey is a root of chains and the local selector that one of them is for.
 type sharedKey struct {

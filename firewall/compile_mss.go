@@ -3,6 +3,7 @@ package firewall
 import (
 	"net/netip"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -14,12 +15,12 @@ func (l *layout) mss() {
 		if c.MSS == 0 {
 			continue
 		}
-		r := Rule{Proto: xfrm.TCP, Target: Target{Verb: ClampMSS, Size: c.MSS}, Purpose: PurposeMSS, Tunnel: c.Tunnel}
+		r := rules.Rule{Proto: xfrm.TCP, Target: rules.Target{Verb: rules.ClampMSS, Size: c.MSS}, Purpose: rules.PurposeMSS, Tunnel: c.Tunnel}
 		r.Src, r.Policy = c.Pair.Remote, policyIn(c.In)
 		in = append(in, entry(c.Pair.Remote, r))
 		r.Src, r.Dst, r.Policy = netip.Prefix{}, c.Pair.Remote, policyOut(c.Out)
 		out = append(out, entry(c.Pair.Remote, r))
 	}
-	l.tree(TreeSpec{Table: Mangle, Root: chainMSSIn, By: BySource, AnyOrder: true}, in)
-	l.tree(TreeSpec{Table: Mangle, Root: chainMSSOut, By: ByDestination, AnyOrder: true}, out)
+	l.tree(TreeSpec{Table: rules.Mangle, Root: chainMSSIn, By: BySource, AnyOrder: true}, in)
+	l.tree(TreeSpec{Table: rules.Mangle, Root: chainMSSOut, By: ByDestination, AnyOrder: true}, out)
 }

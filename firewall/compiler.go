@@ -1,6 +1,9 @@
 package firewall
 
-import "reflect"
+import (
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"reflect"
+)
 
 // Compiler lays facts out again and again, as a daemon does. Its results are those of
 // Compile. Equal facts, such as those after a rekey, have the very same rule sets, and
@@ -22,7 +25,7 @@ func (c *Compiler) Compile(in Input) Result {
 
 // keepRules gives chains that have the same rules as before the very same list. Both
 // are in the order of Rulesets.
-func keepRules(before, after []Ruleset) {
+func keepRules(before, after []rules.Ruleset) {
 	for i := range after {
 		if i >= len(before) || before[i].Family != after[i].Family {
 			return
@@ -32,7 +35,7 @@ func keepRules(before, after []Ruleset) {
 			for len(old) > 0 && compareChains(old[0], chains[j]) < 0 {
 				old = old[1:]
 			}
-			if len(old) > 0 && compareChains(old[0], chains[j]) == 0 && old[0].Rules.equal(chains[j].Rules) {
+			if len(old) > 0 && compareChains(old[0], chains[j]) == 0 && old[0].Rules.Equal(chains[j].Rules) {
 				chains[j].Rules = old[0].Rules
 			}
 		}

@@ -3,6 +3,7 @@ package firewall
 import (
 	"net/netip"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -60,7 +61,7 @@ type TunnelConfig struct {
 // ICMP stands for ICMPv6 too.
 type Service struct {
 	Proto xfrm.Proto
-	Ports Ports
+	Ports rules.Ports
 }
 
 // Lockdown names what may come in by the WAN interfaces besides IPsec, replies,

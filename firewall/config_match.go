@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -85,9 +86,9 @@ func (m Match) fits(t xfrm.Tunnel, peer Peer) answer {
 	// A tunnel is of the remote network if all of it is: a peer must not slip
 	// into an entry for others by one small selector.
 	outside := func(p xfrm.Pair) bool {
-		return p.Family() == familyOf(m.Remote.Addr()) && (m.Remote.Bits() > p.Remote.Bits() || !m.Remote.Contains(p.Remote.Addr()))
+		return p.Family() == xfrm.FamilyOf(m.Remote.Addr()) && (m.Remote.Bits() > p.Remote.Bits() || !m.Remote.Contains(p.Remote.Addr()))
 	}
-	of := func(p xfrm.Pair) bool { return p.Family() == familyOf(m.Remote.Addr()) }
+	of := func(p xfrm.Pair) bool { return p.Family() == xfrm.FamilyOf(m.Remote.Addr()) }
 	switch {
 	case m.Reqid != 0 && m.Reqid != t.Reqid,
 		m.Peer.IsValid() && !m.Peer.Contains(t.Remote),
@@ -148,10 +149,10 @@ func commonServices(a, b []Service) []Service {
 			}
 			ports := s.Ports
 			switch {
-			case s.Ports == Ports{}:
+			case s.Ports == rules.Ports{}:
 				ports = o.Ports
-			case o.Ports != Ports{}:
-				ports = Ports{max(s.Ports.Lo, o.Ports.Lo), min(s.Ports.Hi, o.Ports.Hi)}
+			case o.Ports != rules.Ports{}:
+				ports = rules.Ports{Lo: max(s.Ports.Lo, o.Ports.Lo), Hi: min(s.Ports.Hi, o.Ports.Hi)}
 			}
 			if both := (Service{s.Proto, ports}); ports.Lo <= ports.Hi && !slices.Contains(common, both) {
 				common = append(common, both)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -28,14 +29,14 @@ func TestIdentityDecides(t *testing.T) {
 	entry := func(connection, identity string, ports ...uint16) TunnelConfig {
 		tc := TunnelConfig{Match: Match{Connection: connection, Identity: identity}, In: []Service{}}
 		for _, p := range ports {
-			tc.In = append(tc.In, Service{xfrm.TCP, Port(p)})
+			tc.In = append(tc.In, Service{xfrm.TCP, rules.Port(p)})
 		}
 		return tc
 	}
 	unrestricted := func(connection, identity string) TunnelConfig {
 		return TunnelConfig{Match: Match{Connection: connection, Identity: identity}}
 	}
-	pool := TunnelConfig{Match: Match{Remote: netip.MustParsePrefix("10.3.0.0/24")}, In: []Service{{xfrm.TCP, Port(80)}}}
+	pool := TunnelConfig{Match: Match{Remote: netip.MustParsePrefix("10.3.0.0/24")}, In: []Service{{xfrm.TCP, rules.Port(80)}}}
 	alice, bob := Peer{"rw", "alice"}, Peer{"rw", "bob"}
 	tests := []struct {
 		name    string
@@ -65,7 +66,7 @@ func TestIdentityDecides(t *testing.T) {
 		for _, port := range []uint16{22, 80, 443} {
 			p := tagged(from(1, "10.3.0.1", "10.2.0.10"))
 			p.Proto, p.DPort, p.Out = xfrm.TCP, port, "eth1"
-			if w.arrive(p, nil).final == Accept {
+			if w.arrive(p, nil).final == rules.Accept {
 				open = append(open, port)
 			}
 		}
@@ -91,10 +92,10 @@ func TestUnknownPeerKeepsToAllCaps(t *testing.T) {
 	}
 	for _, test := range []struct {
 		second string
-		want   map[string]Verb
+		want   map[string]rules.Verb
 	}{
-		{"10.9.0.0/16", map[string]Verb{"10.8.0.1": Drop, "10.9.0.1": Drop, "10.7.0.1": Drop}},
-		{"10.8.0.0/24", map[string]Verb{"10.8.0.1": Accept, "10.8.1.1": Drop}},
+		{"10.9.0.0/16", map[string]rules.Verb{"10.8.0.1": rules.Drop, "10.9.0.1": rules.Drop, "10.7.0.1": rules.Drop}},
+		{"10.8.0.0/24", map[string]rules.Verb{"10.8.0.1": rules.Accept, "10.8.1.1": rules.Drop}},
 	} {
 		w := compileInput(t, s, Input{Config: Config{Tunnels: []TunnelConfig{capped("alice", "10.8.0.0/16"), capped("bob", test.second)}}})
 		for src, want := range test.want {
@@ -108,14 +109,14 @@ func TestUnknownPeerKeepsToAllCaps(t *testing.T) {
 }
 
 func TestNarrower(t *testing.T) {
-	range5 := Service{xfrm.UDP, Ports{5000, 5010}}
+	range5 := Service{xfrm.UDP, rules.Ports{Lo: 5000, Hi: 5010}}
 	for _, test := range []struct{ a, b, want []Service }{
 		{nil, nil, nil},
 		{nil, []Service{range5}, []Service{range5}},
 		{[]Service{}, nil, []Service{}},
-		{[]Service{range5}, []Service{{xfrm.UDP, Ports{5008, 6000}}}, []Service{{xfrm.UDP, Ports{5008, 5010}}}},
+		{[]Service{range5}, []Service{{xfrm.UDP, rules.Ports{Lo: 5008, Hi: 6000}}}, []Service{{xfrm.UDP, rules.Ports{Lo: 5008, Hi: 5010}}}},
 		{[]Service{range5}, []Service{{Proto: xfrm.UDP}}, []Service{range5}},
-		{[]Service{range5}, []Service{{xfrm.TCP, Ports{5000, 5010}}}, []Service{}},
+		{[]Service{range5}, []Service{{xfrm.TCP, rules.Ports{Lo: 5000, Hi: 5010}}}, []Service{}},
 		{[]Service{{Proto: xfrm.ICMP}, range5}, []Service{{Proto: xfrm.ICMP}}, []Service{{Proto: xfrm.ICMP}}},
 	} {
 		for _, pair := range [][2][]Service{{test.a, test.b}, {test.b, test.a}} {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -15,9 +17,9 @@ func TestEnforce(t *testing.T) {
 	untagged := from(1, "10.1.0.10", "10.2.0.10")
 	related := untagged
 	related.Src, related.Proto, related.ICMPType = addr("172.16.9.9"), xfrm.ICMP, 3
-	related.Ct = Conntrack{State: CtRelated, OrigSrc: addr("10.2.0.10"), ReplSrc: addr("10.1.0.10")}
+	related.Ct = trace.Conntrack{State: rules.CtRelated, OrigSrc: addr("10.2.0.10"), ReplSrc: addr("10.1.0.10")}
 	answered := related
-	answered.Ct = Conntrack{State: CtRelated, OrigSrc: addr("10.1.0.10"), ReplSrc: addr("10.2.0.10")}
+	answered.Ct = trace.Conntrack{State: rules.CtRelated, OrigSrc: addr("10.1.0.10"), ReplSrc: addr("10.2.0.10")}
 	comp := sunSite()
 	comp.comp = true
 	small := from(1, moonWAN, sunWAN)
@@ -32,14 +34,14 @@ func TestEnforce(t *testing.T) {
 		name  string
 		host  xfrm.Host
 		site  site
-		p     Packet
-		drops Purpose
+		p     trace.Packet
+		drops rules.Purpose
 	}{
-		{"between selectors", sunHost(), sunSite(), untagged, PurposeUnconfirmed},
-		{"an error from inside", sunHost(), sunSite(), related, PurposeCrossed},
-		{"an error from inside, about their flow", sunHost(), sunSite(), answered, PurposeCrossed},
-		{"a small packet beside IPComp", sunHost(), comp, small, PurposeCrossed},
-		{"the carrier of an overlay", greHost, gre, carrier, PurposeUnconfirmed},
+		{"between selectors", sunHost(), sunSite(), untagged, rules.PurposeUnconfirmed},
+		{"an error from inside", sunHost(), sunSite(), related, rules.PurposeCrossed},
+		{"an error from inside, about their flow", sunHost(), sunSite(), answered, rules.PurposeCrossed},
+		{"a small packet beside IPComp", sunHost(), comp, small, rules.PurposeCrossed},
+		{"the carrier of an overlay", greHost, gre, carrier, rules.PurposeUnconfirmed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := snapshotOf(tc.host, tc.site)
@@ -48,7 +50,7 @@ func TestEnforce(t *testing.T) {
 			}
 			for _, marks := range []bool{false, true} {
 				w := compileInput(t, s, Input{Config: enforce, MarksWritten: marks})
-				if got := w.arrive(tc.p, nil); got.final != Drop {
+				if got := w.arrive(tc.p, nil); got.final != rules.Drop {
 					t.Errorf("verdict %s", got.final)
 				} else if last := got.steps[len(got.steps)-1].Rule; last.Purpose != tc.drops {
 					t.Errorf("dropped as %s, want %s", last.Purpose, tc.drops)
@@ -93,7 +95,7 @@ func TestEnforceGivesWay(t *testing.T) {
 			if warned != (tc.want != "") {
 				t.Errorf("warnings: %q", w.result.Warnings)
 			}
-			if p := w.arrive(from(1, "10.1.0.10", "10.2.0.10"), nil); tc.want != "" && p.final != Accept {
+			if p := w.arrive(from(1, "10.1.0.10", "10.2.0.10"), nil); tc.want != "" && p.final != rules.Accept {
 				t.Errorf("what can't be tagged was dropped: verdict %s", p.final)
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -108,7 +109,7 @@ func withoutUnnameableLinks(host xfrm.Host) (xfrm.Host, []string) {
 	var warnings []string
 	var links []xfrm.Link
 	for _, l := range host.Links {
-		if plainInterface(l.Name) && !strings.HasSuffix(l.Name, "+") {
+		if rules.SafeInterface(l.Name) && !strings.HasSuffix(l.Name, "+") {
 			links = append(links, l)
 			continue
 		}

@@ -39,7 +39,7 @@ func hasKey(p xfrm.Pair, l xfrm.Link) bool {
 func routedInto(links []xfrm.Link, host xfrm.Host, family xfrm.Family) []netip.Prefix {
 	var prefixes []netip.Prefix
 	for _, r := range host.Routes {
-		if familyOf(r.Dst.Addr()) != family || !slices.ContainsFunc(links, func(l xfrm.Link) bool { return l.Index == r.Link }) {
+		if xfrm.FamilyOf(r.Dst.Addr()) != family || !slices.ContainsFunc(links, func(l xfrm.Link) bool { return l.Index == r.Link }) {
 			continue
 		}
 		if dst := r.Dst.Masked(); !slices.Contains(prefixes, dst) {

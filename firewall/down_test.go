@@ -2,6 +2,8 @@ package firewall
 
 import (
 	"fmt"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"strings"
 	"testing"
 )
@@ -16,18 +18,18 @@ func TestOneDownAmongMany(t *testing.T) {
 	inside := peer(300, "203.0.113.250", [2]string{sunLAN, "10.50.7.0/24"})
 	gone := remember(nil, snapshotOf(sunHost(), peer(400, "203.0.113.251", [2]string{sunLAN, "10.50.0.0/16"})), 1000)
 	w := compileInput(t, snapshotOf(sunHost(), append(up, inside)...), Input{Guards: gone})
-	rules := 0
+	list := 0
 	for _, c := range w.result.Rulesets[0].Chains {
 		if strings.HasPrefix(c.Name, chainDown+"-T") {
-			rules += c.Rules.Len()
+			list += c.Rules.Len()
 		}
 	}
-	if rules != 2 {
-		t.Errorf("%d rules tell what is down, want 2: one for the pair, one for the tunnel inside of it", rules)
+	if list != 2 {
+		t.Errorf("%d rules tell what is down, want 2: one for the pair, one for the tunnel inside of it", list)
 	}
 	for to, want := range map[string]bool{"10.50.1.1": true, "10.50.7.1": false, "10.100.3.1": false} {
-		p := Packet{Src: addr("10.2.0.1"), Dst: addr(to), Out: "eth0", SrcLocal: true}
-		if got := w.leave(p, "OUTPUT"); got.met(PurposeReject) != want {
+		p := trace.Packet{Src: addr("10.2.0.1"), Dst: addr(to), Out: "eth0", SrcLocal: true}
+		if got := w.leave(p, "OUTPUT"); got.met(rules.PurposeReject) != want {
 			t.Errorf("to %s: refused %v, want %v", to, !want, want)
 		}
 	}

@@ -1,15 +1,19 @@
 package firewall
 
-// drop leads to the chain that counts, logs and drops a case.
-func drop(purpose Purpose) Target { return Target{Verb: Goto, Chain: dropChain(purpose)} }
+import "github.com/xfrmfw/xfrmfw/firewall/rules"
 
-func dropChain(purpose Purpose) string {
+// drop leads to the chain that counts, logs and drops a case.
+func drop(purpose rules.Purpose) rules.Target {
+	return rules.Target{Verb: rules.Goto, Chain: dropChain(purpose)}
+}
+
+func dropChain(purpose rules.Purpose) string {
 	switch purpose {
-	case PurposeSpoof:
+	case rules.PurposeSpoof:
 		return chainDropSpoof
-	case PurposeInject:
+	case rules.PurposeInject:
 		return chainDropInj
-	case PurposeCrossed:
+	case rules.PurposeCrossed:
 		return chainCrossed
 	}
 	return chainDropLeak
@@ -17,43 +21,43 @@ func dropChain(purpose Purpose) string {
 
 // drops ends the cases, each in a chain of its own, where it is counted.
 func (l *layout) drops() {
-	for _, p := range []Purpose{PurposeSpoof, PurposeInject, PurposeCrossed, PurposeLeak} {
-		l.chain(Mangle, dropChain(p), append(l.logged(p), Rule{Target: Target{Verb: Drop}, Purpose: p})...)
+	for _, p := range []rules.Purpose{rules.PurposeSpoof, rules.PurposeInject, rules.PurposeCrossed, rules.PurposeLeak} {
+		l.chain(rules.Mangle, dropChain(p), append(l.logged(p), rules.Rule{Target: rules.Target{Verb: rules.Drop}, Purpose: p})...)
 	}
-	l.chain(Filter, chainRefuse, append(l.logged(PurposeLeak), Rule{Target: Target{Verb: Reject}, Purpose: PurposeReject})...)
+	l.chain(rules.Filter, chainRefuse, append(l.logged(rules.PurposeLeak), rules.Rule{Target: rules.Target{Verb: rules.Reject}, Purpose: rules.PurposeReject})...)
 }
 
 // logged writes about a case, at a bounded rate. All tunnels share the rule of a case,
 // so that a tunnel costs no rule; the logged addresses tell the tunnel.
-func (l *layout) logged(p Purpose) []Rule { return logRules(l.Log, string(p), "", "") }
+func (l *layout) logged(p rules.Purpose) []rules.Rule { return logRules(l.Log, string(p), "", "") }
 
 // logRules write about a drop of one tunnel, named as in the configuration or by its
 // ID: never by a name that a peer chose.
-func logRules(log LogConfig, word, name, tunnel string) []Rule {
+func logRules(log LogConfig, word, name, tunnel string) []rules.Rule {
 	target, ok := logTarget(log, word, name)
 	if !ok {
 		return nil
 	}
-	return []Rule{{
-		Limit:  Limit{PerSecond: log.PerSecond, Burst: log.PerSecond},
-		Target: target, Purpose: PurposeLog, Tunnel: tunnel,
+	return []rules.Rule{{
+		Limit:  rules.Limit{PerSecond: log.PerSecond, Burst: log.PerSecond},
+		Target: target, Purpose: rules.PurposeLog, Tunnel: tunnel,
 	}}
 }
 
 // logTarget is the target that logs a case, and names a tunnel where it has a rule of
 // its own. A prefix that is too long is cut.
-func logTarget(l LogConfig, word, tunnel string) (Target, bool) {
+func logTarget(l LogConfig, word, tunnel string) (rules.Target, bool) {
 	prefix := "xfrmfw:" + word + ":"
 	if tunnel != "" {
 		prefix += tunnel + ":"
 	}
 	switch {
 	case l.PerSecond == 0:
-		return Target{}, false
+		return rules.Target{}, false
 	case l.Kernel:
-		return Target{Verb: Log, Prefix: cutPrefix(prefix, maxLogPrefix)}, true
+		return rules.Target{Verb: rules.Log, Prefix: cutPrefix(prefix, rules.MaxLogPrefix)}, true
 	}
-	return Target{Verb: NFLog, Prefix: cutPrefix(prefix, maxNFLogPrefix), Group: l.Group}, true
+	return rules.Target{Verb: rules.NFLog, Prefix: cutPrefix(prefix, rules.MaxNFLogPrefix), Group: l.Group}, true
 }
 
 // cutPrefix shortens a log prefix and keeps its end.

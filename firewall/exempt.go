@@ -3,6 +3,8 @@ package firewall
 import (
 	"net/netip"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -10,7 +12,7 @@ import (
 // send, and those that keep the link itself alive. Neighbours are never asked through
 // a router, so no forwarded packet is spared for its type. Within are the prefixes of
 // the address by which packets are led here: other addresses are not asked for.
-func (l *layout) neverJudged(outbound bool, within []netip.Prefix, by Direction) []Rule {
+func (l *layout) neverJudged(outbound bool, within []netip.Prefix, by Direction) []rules.Rule {
 	var sources, destinations []string
 	if l.family == xfrm.IPv4 {
 		sources = []string{"0.0.0.0/32", "169.254.0.0/16"}
@@ -21,76 +23,76 @@ func (l *layout) neverJudged(outbound bool, within []netip.Prefix, by Direction)
 		sources = []string{"::/128", "fe80::/10"}
 		destinations = []string{"ff00::/8", "fe80::/10"}
 	}
-	var rules []Rule
+	var list []rules.Rule
 	for _, s := range sources {
 		if p := netip.MustParsePrefix(s); by != BySource || overlapsAny(p, within) {
-			rules = append(rules, Rule{Src: p, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+			list = append(list, rules.Rule{Src: p, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
 		}
 	}
 	for _, d := range destinations {
 		if p := netip.MustParsePrefix(d); by != ByDestination || overlapsAny(p, within) {
-			rules = append(rules, Rule{Dst: p, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+			list = append(list, rules.Rule{Dst: p, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
 		}
 	}
 	if l.family == xfrm.IPv6 {
 		// A neighbour may be asked from and at its global address too.
 		for _, kind := range []uint8{133, 134, 135, 136} {
-			r := Rule{Proto: xfrm.ICMPv6, ICMP: ICMPMatch{Set: true, Type: kind}, Target: Target{Verb: Return}, Purpose: PurposeExempt}
+			r := rules.Rule{Proto: xfrm.ICMPv6, ICMP: rules.ICMPMatch{Set: true, Type: kind}, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt}
 			if outbound {
-				r.SrcType = Local
+				r.SrcType = rules.Local
 			} else {
-				r.DstType = Local
+				r.DstType = rules.Local
 			}
-			rules = append(rules, r)
+			list = append(list, r)
 		}
 	}
-	return rules
+	return list
 }
 
 // ownTraffic spares packets that this host itself needs before there are tunnels: its
 // own IKE, ESP, AH and DHCP. A selector that covers the other end's address would
 // claim them.
-func (l *layout) ownTraffic(outbound bool) []Rule {
-	rules := []Rule{{Proto: xfrm.ESP}, {Proto: xfrm.AH}}
+func (l *layout) ownTraffic(outbound bool) []rules.Rule {
+	list := []rules.Rule{{Proto: xfrm.ESP}, {Proto: xfrm.AH}}
 	for _, port := range []uint16{IKE, NATT} {
-		rules = append(rules, Rule{Proto: xfrm.UDP, DPorts: Port(port)})
+		list = append(list, rules.Rule{Proto: xfrm.UDP, DPorts: rules.Port(port)})
 	}
 	for _, at := range l.encapPorts() {
-		rules = append(rules, Rule{Dst: single(at.Addr()), Proto: xfrm.UDP, DPorts: Port(at.Port())})
+		list = append(list, rules.Rule{Dst: prefix.Single(at.Addr()), Proto: xfrm.UDP, DPorts: rules.Port(at.Port())})
 	}
-	dhcp := Rule{Proto: xfrm.UDP, SPorts: Port(67), DPorts: Port(68)}
+	dhcp := rules.Rule{Proto: xfrm.UDP, SPorts: rules.Port(67), DPorts: rules.Port(68)}
 	if l.family == xfrm.IPv6 {
-		dhcp.SPorts, dhcp.DPorts = Port(547), Port(546)
+		dhcp.SPorts, dhcp.DPorts = rules.Port(547), rules.Port(546)
 	}
-	rules = append(rules, dhcp)
-	for i := range rules {
-		r := &rules[i]
-		r.Target, r.Purpose, r.DstType = Target{Verb: Return}, PurposeExempt, Local
+	list = append(list, dhcp)
+	for i := range list {
+		r := &list[i]
+		r.Target, r.Purpose, r.DstType = rules.Target{Verb: rules.Return}, rules.PurposeExempt, rules.Local
 		if outbound {
 			r.Src, r.Dst, r.SPorts, r.DPorts = r.Dst, r.Src, r.DPorts, r.SPorts
-			r.SrcType, r.DstType = Local, ""
+			r.SrcType, r.DstType = rules.Local, ""
 		}
 	}
-	return rules
+	return list
 }
 
 // fromDevices spares packets out of xfrm interfaces.
-func (l *layout) fromDevices() []Rule {
-	var rules []Rule
+func (l *layout) fromDevices() []rules.Rule {
+	var list []rules.Rule
 	for _, d := range l.Devices {
 		if d.Xfrm {
-			rules = append(rules, Rule{In: d.Name, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+			list = append(list, rules.Rule{In: d.Name, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
 		}
 	}
-	return rules
+	return list
 }
 
 // intoDevices spares packets into tunnel devices: on that pass they show no policy,
 // and what the device sends below is judged on its own.
-func (l *layout) intoDevices() []Rule {
-	var rules []Rule
+func (l *layout) intoDevices() []rules.Rule {
+	var list []rules.Rule
 	for _, d := range l.Devices {
-		rules = append(rules, Rule{Out: d.Name, Target: Target{Verb: Return}, Purpose: PurposeExempt})
+		list = append(list, rules.Rule{Out: d.Name, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
 	}
-	return rules
+	return list
 }

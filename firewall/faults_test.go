@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -26,8 +28,8 @@ func TestPeerOfADeviceIsHeldToItsRoutes(t *testing.T) {
 	for _, tc := range []struct {
 		reqid uint32
 		src   string
-		want  Verb
-	}{{1, "10.1.0.9", Accept}, {2, "10.3.0.9", Accept}, {2, "10.1.0.9", Drop}, {1, "10.3.0.9", Drop}, {1, "198.51.100.9", Drop}} {
+		want  rules.Verb
+	}{{1, "10.1.0.9", rules.Accept}, {2, "10.3.0.9", rules.Accept}, {2, "10.1.0.9", rules.Drop}, {1, "10.3.0.9", rules.Drop}, {1, "198.51.100.9", rules.Drop}} {
 		p := tagged(from(tc.reqid, tc.src, "10.2.0.9"))
 		p.In = "ipsec" + string(rune('0'+tc.reqid))
 		if got := w.arrive(p, nil); got.final != tc.want {
@@ -38,7 +40,7 @@ func TestPeerOfADeviceIsHeldToItsRoutes(t *testing.T) {
 	w = compileWorld(t, snapshotOf(host, a, b), Config{})
 	p := tagged(from(1, "198.51.100.9", "10.2.0.9"))
 	p.In = "ipsec1"
-	if got := w.arrive(p, nil); got.final != Accept {
+	if got := w.arrive(p, nil); got.final != rules.Accept {
 		t.Errorf("everything is routed into the device: %s", got.final)
 	}
 }
@@ -60,19 +62,19 @@ func TestKeysOfAVTIDiffer(t *testing.T) {
 		}
 	}
 	w := compileWorld(t, snap, Config{})
-	web := Packet{Src: addr("10.2.0.10"), Dst: addr("198.51.100.7"), In: "eth1", Out: "eth0", Proto: xfrm.TCP}
-	if got := w.forward(web); got.final != Return {
+	web := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("198.51.100.7"), In: "eth1", Out: "eth0", Proto: xfrm.TCP}
+	if got := w.forward(web); got.final != rules.Return {
 		t.Errorf("cleartext to the internet: %s", got.final)
 	}
-	if got := w.arrive(clear4("198.51.100.7", sunWAN), nil); got.final != Return {
+	if got := w.arrive(clear4("198.51.100.7", sunWAN), nil); got.final != rules.Return {
 		t.Errorf("cleartext to the host: %s", got.final)
 	}
 	through := clear4("10.1.0.10", "10.2.0.10")
 	through.In, through.Mark = "vti1", tag
-	if got := w.arrive(through, nil); got.final != Accept {
+	if got := w.arrive(through, nil); got.final != rules.Accept {
 		t.Errorf("out of the VTI: %s", got.final)
 	}
-	leak := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP}
+	leak := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP}
 	if !w.leaks(leak) {
 		t.Error("what is routed into the VTI leaves in clear by another way")
 	}
@@ -91,20 +93,20 @@ func TestLeasedLineWithTheTunnelAsBackup(t *testing.T) {
 		Local: netip.MustParsePrefix(sunLAN), Remote: netip.MustParsePrefix(moonLAN), Source: MemoryGuard, Tunnel: "t1", Expires: 1 << 40,
 	}}
 	in := clear4("10.1.0.10", "10.2.0.10")
-	out := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "leased0", Proto: xfrm.TCP}
+	out := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "leased0", Proto: xfrm.TCP}
 	for name, w := range map[string]world{
 		"device":     compileWorld(t, snapshotOf(leased, s), Config{}),
 		"remembered": compileInput(t, snapshotOf(leased), Input{Guards: remembered}),
 	} {
 		in.In, out.Out = "leased0", "leased0"
-		if got := w.arrive(in, nil); got.final != Return {
+		if got := w.arrive(in, nil); got.final != rules.Return {
 			t.Errorf("%s: in by the leased line: %s", name, got.final)
 		}
 		if w.leaks(out) {
 			t.Errorf("%s: out by the leased line: stopped", name)
 		}
 		in.In, out.Out = "eth0", "eth0"
-		if got := w.arrive(in, nil); got.final != Drop {
+		if got := w.arrive(in, nil); got.final != rules.Drop {
 			t.Errorf("%s: in by the uplink: %s", name, got.final)
 		}
 		if !w.leaks(out) {
@@ -125,7 +127,7 @@ func TestOptionalIsAPairs(t *testing.T) {
 		}
 	}
 	w := compileWorld(t, snap, Config{})
-	for src, want := range map[string]Verb{"10.1.0.9": Drop, "10.9.0.9": Return} {
+	for src, want := range map[string]rules.Verb{"10.1.0.9": rules.Drop, "10.9.0.9": rules.Return} {
 		if got := w.arrive(clear4(src, "10.2.0.9"), nil); got.final != want {
 			t.Errorf("in clear from %s: %s, want %s", src, got.final, want)
 		}
@@ -140,12 +142,12 @@ func TestPortOfAMasterIsTheWAN(t *testing.T) {
 	w := compileWorld(t, snapshotOf(host, sunSite()), Config{WAN: []string{"eth0"}, Lockdown: &Lockdown{}})
 	esp := clear4(moonWAN, sunWAN)
 	esp.Proto, esp.In, esp.DstLocal = xfrm.ESP, "vrf-wan", true
-	if got := w.arrive(esp, nil); got.final != Accept {
+	if got := w.arrive(esp, nil); got.final != rules.Accept {
 		t.Errorf("ESP: %s", got.final)
 	}
 	ssh := clear4("198.51.100.7", sunWAN)
 	ssh.In, ssh.DstLocal = "vrf-wan", true
-	if got := w.arrive(ssh, nil); got.final != Drop {
+	if got := w.arrive(ssh, nil); got.final != rules.Drop {
 		t.Errorf("another packet under lockdown: %s", got.final)
 	}
 }

@@ -55,7 +55,7 @@ func (g Guard) pair() xfrm.Pair {
 	return xfrm.Pair{Local: g.Local, Remote: g.Remote, Proto: g.Proto, LocalPort: g.LocalPort, RemotePort: g.RemotePort}
 }
 
-func (g Guard) family() Family { return familyOf(g.Remote.Addr()) }
+func (g Guard) family() xfrm.Family { return xfrm.FamilyOf(g.Remote.Addr()) }
 
 // inbound and outbound report whether an exception holds in that direction. A
 // pair is guarded in both, whichever policies stand for it.

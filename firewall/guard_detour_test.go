@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -18,24 +20,24 @@ func TestForgedErrorsAboutTunnelFlows(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, tc := range []struct {
 				name string
-				p    Packet
+				p    trace.Packet
 				want bool
 			}{
-				{"a flow that began here", Packet{Dst: near, Ct: Conntrack{OrigSrc: near, OrigDst: far, ReplSrc: far, ReplDst: near}}, true},
-				{"a flow that began there", Packet{Dst: near, Ct: Conntrack{OrigSrc: far, OrigDst: near, ReplSrc: near, ReplDst: far}}, true},
-				{"the gateway's own", Packet{Dst: gateway, DstLocal: true, Ct: Conntrack{OrigSrc: gateway, OrigDst: far, ReplSrc: far, ReplDst: gateway}}, true},
-				{"SNATed into the selector", Packet{Dst: addr("10.2.0.9"), Ct: Conntrack{OrigSrc: addr("192.168.7.5"), OrigDst: far, ReplSrc: far, ReplDst: addr("10.2.0.9")}}, true},
-				{"a flow to elsewhere", Packet{Dst: near, Ct: Conntrack{OrigSrc: near, OrigDst: addr("203.0.113.9"), ReplSrc: addr("203.0.113.9"), ReplDst: near}}, false},
-				{"from elsewhere", Packet{Dst: near, Ct: Conntrack{OrigSrc: addr("203.0.113.9"), OrigDst: near, ReplSrc: near, ReplDst: addr("203.0.113.9")}}, false},
-				{"IPv6", Packet{Dst: addr("fd00:2::10"), Src: addr("2001:db8::66"), Proto: xfrm.ICMPv6, ICMPType: 2,
-					Ct: Conntrack{OrigSrc: addr("fd00:2::10"), OrigDst: addr("fd00:1::10"), ReplSrc: addr("fd00:1::10"), ReplDst: addr("fd00:2::10")}}, true},
+				{"a flow that began here", trace.Packet{Dst: near, Ct: trace.Conntrack{OrigSrc: near, OrigDst: far, ReplSrc: far, ReplDst: near}}, true},
+				{"a flow that began there", trace.Packet{Dst: near, Ct: trace.Conntrack{OrigSrc: far, OrigDst: near, ReplSrc: near, ReplDst: far}}, true},
+				{"the gateway's own", trace.Packet{Dst: gateway, DstLocal: true, Ct: trace.Conntrack{OrigSrc: gateway, OrigDst: far, ReplSrc: far, ReplDst: gateway}}, true},
+				{"SNATed into the selector", trace.Packet{Dst: addr("10.2.0.9"), Ct: trace.Conntrack{OrigSrc: addr("192.168.7.5"), OrigDst: far, ReplSrc: far, ReplDst: addr("10.2.0.9")}}, true},
+				{"a flow to elsewhere", trace.Packet{Dst: near, Ct: trace.Conntrack{OrigSrc: near, OrigDst: addr("203.0.113.9"), ReplSrc: addr("203.0.113.9"), ReplDst: near}}, false},
+				{"from elsewhere", trace.Packet{Dst: near, Ct: trace.Conntrack{OrigSrc: addr("203.0.113.9"), OrigDst: near, ReplSrc: near, ReplDst: addr("203.0.113.9")}}, false},
+				{"IPv6", trace.Packet{Dst: addr("fd00:2::10"), Src: addr("2001:db8::66"), Proto: xfrm.ICMPv6, ICMPType: 2,
+					Ct: trace.Conntrack{OrigSrc: addr("fd00:2::10"), OrigDst: addr("fd00:1::10"), ReplSrc: addr("fd00:1::10"), ReplDst: addr("fd00:2::10")}}, true},
 			} {
 				p := tc.p
-				p.In, p.Ct.State = "eth0", CtRelated
+				p.In, p.Ct.State = "eth0", rules.CtRelated
 				if !p.Src.IsValid() {
 					p.Src, p.Proto, p.ICMPType = addr("192.0.2.66"), xfrm.ICMP, 3
 				}
-				if got := w.arrive(p, nil); got.met(PurposeSpoof) != tc.want {
+				if got := w.arrive(p, nil); got.met(rules.PurposeSpoof) != tc.want {
 					t.Errorf("%s: stopped %v, want %v", tc.name, !tc.want, tc.want)
 				}
 			}
@@ -44,8 +46,8 @@ func TestForgedErrorsAboutTunnelFlows(t *testing.T) {
 	// What came out of the tunnel is judged by that.
 	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
 	p := tagged(from(1, "172.16.9.9", "10.2.0.10"))
-	p.Proto, p.ICMPType, p.Ct = xfrm.ICMP, 3, Conntrack{State: CtRelated, OrigSrc: near, OrigDst: far, ReplSrc: far, ReplDst: near}
-	if got := w.arrive(p, nil); got.final != Accept || got.met(PurposeSpoof) {
+	p.Proto, p.ICMPType, p.Ct = xfrm.ICMP, 3, trace.Conntrack{State: rules.CtRelated, OrigSrc: near, OrigDst: far, ReplSrc: far, ReplDst: near}
+	if got := w.arrive(p, nil); got.final != rules.Accept || got.met(rules.PurposeSpoof) {
 		t.Errorf("out of the tunnel: verdict %s", got.final)
 	}
 }
@@ -57,11 +59,11 @@ func TestErrorsAboutOuterFlowsPass(t *testing.T) {
 	s.mode = xfrm.TransportMode
 	us, peer := addr(sunWAN), addr(moonWAN)
 	for name, w := range states(t, sunHost(), s) {
-		began := Conntrack{State: CtRelated, OrigSrc: us, OrigDst: peer, ReplSrc: peer, ReplDst: us}
-		met := Conntrack{State: CtRelated, OrigSrc: peer, OrigDst: us, ReplSrc: us, ReplDst: peer}
+		began := trace.Conntrack{State: rules.CtRelated, OrigSrc: us, OrigDst: peer, ReplSrc: peer, ReplDst: us}
+		met := trace.Conntrack{State: rules.CtRelated, OrigSrc: peer, OrigDst: us, ReplSrc: us, ReplDst: peer}
 		for _, tc := range []struct {
 			name     string
-			ct       Conntrack
+			ct       trace.Conntrack
 			proto    xfrm.Proto
 			from, to uint16
 			want     bool
@@ -71,15 +73,15 @@ func TestErrorsAboutOuterFlowsPass(t *testing.T) {
 			{"IKE of the peer", met, xfrm.UDP, 31000, 4500, false},
 			{"what is inside", began, xfrm.TCP, 31000, 22, true}, {"what is inside, of the peer", met, xfrm.TCP, 31000, 22, true},
 		} {
-			p := Packet{Src: addr("198.51.100.1"), Dst: us, DstLocal: true, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: tc.ct}
+			p := trace.Packet{Src: addr("198.51.100.1"), Dst: us, DstLocal: true, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: tc.ct}
 			p.Ct.Proto, p.Ct.OrigSPort, p.Ct.OrigDPort = tc.proto, tc.from, tc.to
-			if got := w.arrive(p, nil); got.met(PurposeSpoof) != tc.want {
+			if got := w.arrive(p, nil); got.met(rules.PurposeSpoof) != tc.want {
 				t.Errorf("%s: about %s: stopped %v, want %v", name, tc.name, !tc.want, tc.want)
 			}
 			if p.DstLocal, p.Dst = false, near(p.Dst); tc.want {
 				continue
 			}
-			if got := w.arrive(p, nil); got.met(PurposeSpoof) {
+			if got := w.arrive(p, nil); got.met(rules.PurposeSpoof) {
 				t.Errorf("%s: an error to another address was judged", name)
 			}
 		}
@@ -97,23 +99,23 @@ func TestErrorsAboutOtherFlowsPass(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "eth2", Up: true})
 	host.Addresses = append(host.Addresses, xfrm.Address{Link: 4, Prefix: netip.MustParsePrefix("10.3.0.1/24")})
-	about := func(a, b string) Conntrack {
-		return Conntrack{State: CtRelated, OrigSrc: addr(a), OrigDst: addr(b), ReplSrc: addr(b), ReplDst: addr(a)}
+	about := func(a, b string) trace.Conntrack {
+		return trace.Conntrack{State: rules.CtRelated, OrigSrc: addr(a), OrigDst: addr(b), ReplSrc: addr(b), ReplDst: addr(a)}
 	}
 	w := compileWorld(t, snapshotOf(host, wide), Config{})
 	for _, tc := range []struct {
 		in   string
-		ct   Conntrack
+		ct   trace.Conntrack
 		want bool
 	}{
 		{"eth2", about("10.2.0.10", "10.3.0.10"), false}, {"eth2", about("10.3.0.10", "10.2.0.10"), false},
 		{"eth0", about("10.2.0.10", "10.3.0.10"), true}, {"eth2", about("10.2.0.10", "10.1.0.10"), true},
 	} {
-		p := Packet{Src: addr("10.3.0.1"), Dst: addr("10.2.0.10"), In: tc.in, Proto: xfrm.ICMP, ICMPType: 3, Ct: tc.ct}
+		p := trace.Packet{Src: addr("10.3.0.1"), Dst: addr("10.2.0.10"), In: tc.in, Proto: xfrm.ICMP, ICMPType: 3, Ct: tc.ct}
 		if tc.in == "eth0" {
 			p.Src = addr("198.51.100.1")
 		}
-		if got := w.arrive(p, nil); got.met(PurposeSpoof) != tc.want {
+		if got := w.arrive(p, nil); got.met(rules.PurposeSpoof) != tc.want {
 			t.Errorf("in by %s about %v: stopped %v, want %v", tc.in, tc.ct, !tc.want, tc.want)
 		}
 	}
@@ -121,9 +123,9 @@ func TestErrorsAboutOtherFlowsPass(t *testing.T) {
 	beside := sunSite()
 	beside.pairs = [][2]string{{"172.20.0.0/24", "10.0.0.0/8"}}
 	w = compileWorld(t, snapshotOf(host, beside), Config{})
-	for _, ct := range []Conntrack{about("172.20.0.5", "10.1.0.10"), about("10.1.0.10", "172.20.0.5")} {
-		p := Packet{Src: addr("198.51.100.1"), Dst: addr("172.20.0.5"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
-		if got := w.arrive(p, nil); !got.met(PurposeSpoof) {
+	for _, ct := range []trace.Conntrack{about("172.20.0.5", "10.1.0.10"), about("10.1.0.10", "172.20.0.5")} {
+		p := trace.Packet{Src: addr("198.51.100.1"), Dst: addr("172.20.0.5"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+		if got := w.arrive(p, nil); !got.met(rules.PurposeSpoof) {
 			t.Errorf("beside a LAN below the remote selector, about %v: not stopped", ct)
 		}
 	}
@@ -131,9 +133,9 @@ func TestErrorsAboutOtherFlowsPass(t *testing.T) {
 	s := snapshotOf(sunHost(), sunSite())
 	s.Policies = append(s.Policies, bypass("10.1.0.128/25", sunLAN, xfrm.In, 10), bypass("10.1.0.128/25", sunLAN, xfrm.Fwd, 10), bypass(sunLAN, "10.1.0.128/25", xfrm.Out, 10))
 	w = compileWorld(t, s, Config{})
-	for _, ct := range []Conntrack{about("10.2.0.10", "10.1.0.200"), about("10.1.0.200", "10.2.0.10")} {
-		p := Packet{Src: addr("198.51.100.1"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
-		if got := w.arrive(p, nil); got.met(PurposeSpoof) {
+	for _, ct := range []trace.Conntrack{about("10.2.0.10", "10.1.0.200"), about("10.1.0.200", "10.2.0.10")} {
+		p := trace.Packet{Src: addr("198.51.100.1"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+		if got := w.arrive(p, nil); got.met(rules.PurposeSpoof) {
 			t.Errorf("what a bypass policy leaves alone was judged: %v", ct)
 		}
 	}
@@ -144,13 +146,13 @@ func TestErrorsAboutOtherFlowsPass(t *testing.T) {
 	judged := func(w world, what string, ports map[uint16]bool) {
 		t.Helper()
 		for port, want := range ports {
-			for _, ct := range []Conntrack{about("10.1.0.10", "10.2.0.10"), about("10.2.0.10", "10.1.0.10")} {
+			for _, ct := range []trace.Conntrack{about("10.1.0.10", "10.2.0.10"), about("10.2.0.10", "10.1.0.10")} {
 				ct.Proto, ct.OrigSPort, ct.OrigDPort = xfrm.TCP, 31000, port
 				if ct.OrigSrc == addr("10.2.0.10") {
 					ct.OrigSPort, ct.OrigDPort = port, 31000
 				}
-				p := Packet{Src: addr("198.51.100.1"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
-				if got := w.arrive(p, nil); got.met(PurposeSpoof) != want {
+				p := trace.Packet{Src: addr("198.51.100.1"), Dst: addr("10.2.0.10"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+				if got := w.arrive(p, nil); got.met(rules.PurposeSpoof) != want {
 					t.Errorf("%s: port %d, %v: stopped %v, want %v", what, port, ct, !want, want)
 				}
 			}
@@ -207,26 +209,26 @@ func TestInjectThroughPortForward(t *testing.T) {
 				p.Dst, to = addr(sun6WAN), addr("fd00:1::10")
 			}
 			p.In = tc.in
-			got := w.arrive(p, func(p *Packet) {
-				p.Dst, p.Ct = to, Conntrack{State: CtDNAT, Dir: CtOriginal}
-				p.Ahead = []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}
+			got := w.arrive(p, func(p *trace.Packet) {
+				p.Dst, p.Ct = to, trace.Conntrack{State: rules.CtDNAT, Dir: rules.CtOriginal}
+				p.OutBundle = []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}
 			})
-			if got.met(PurposeInject) != tc.want {
+			if got.met(rules.PurposeInject) != tc.want {
 				t.Errorf("%s: %s in by %s: stopped %v, want %v", name, tc.src, tc.in, !tc.want, tc.want)
 			}
-			if tc.want && got.final != Drop {
+			if tc.want && got.final != rules.Drop {
 				t.Errorf("%s: %s in by %s: verdict %s", name, tc.src, tc.in, got.final)
 			}
 		}
 	}
 	w := compileWorld(t, snapshotOf(host, s), Config{Guard: GuardConfig{Asymmetric: []string{"eth2"}}})
 	p := clear4("10.2.0.66", "10.1.0.10")
-	p.In, p.Ct, p.Ahead = "eth2", Conntrack{State: CtDNAT, Dir: CtOriginal}, []Transform{{Proto: xfrm.ESP, Reqid: 1}}
-	if got := w.arrive(p, nil); got.met(PurposeInject) {
+	p.In, p.Ct, p.OutBundle = "eth2", trace.Conntrack{State: rules.CtDNAT, Dir: rules.CtOriginal}, []trace.Transform{{Proto: xfrm.ESP, Reqid: 1}}
+	if got := w.arrive(p, nil); got.met(rules.PurposeInject) {
 		t.Error("what comes in by an asymmetric interface was judged")
 	}
-	p.In, p.Ct.Dir = "eth0", CtReply
-	if got := w.arrive(p, nil); got.met(PurposeInject) {
+	p.In, p.Ct.Dir = "eth0", rules.CtReply
+	if got := w.arrive(p, nil); got.met(rules.PurposeInject) {
 		t.Error("a reply was judged")
 	}
 }
@@ -241,12 +243,12 @@ func TestMappedFromTunnelToTunnel(t *testing.T) {
 		if reqid != 0 {
 			p = tagged(from(reqid, "10.2.0.77", "10.2.0.1"))
 		}
-		got := w.arrive(p, func(p *Packet) {
-			p.Dst, p.Ct = addr("172.31.0.10"), Conntrack{State: CtDNAT, Dir: CtOriginal}
-			p.Ahead = []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 2}}
+		got := w.arrive(p, func(p *trace.Packet) {
+			p.Dst, p.Ct = addr("172.31.0.10"), trace.Conntrack{State: rules.CtDNAT, Dir: rules.CtOriginal}
+			p.OutBundle = []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 2}}
 		})
-		if got.met(PurposeInject) != (reqid == 0) {
-			t.Errorf("reqid %d: stopped %v; met %v", reqid, got.met(PurposeInject), got.steps)
+		if got.met(rules.PurposeInject) != (reqid == 0) {
+			t.Errorf("reqid %d: stopped %v; met %v", reqid, got.met(rules.PurposeInject), got.steps)
 		}
 	}
 }
@@ -268,12 +270,12 @@ func TestErrorsAboutPiercedFlows(t *testing.T) {
 		want bool
 	}{{"10.1.0.200", false}, {"10.1.0.10", true}} {
 		far := addr(tc.far)
-		for _, ct := range []Conntrack{
-			{State: CtRelated, OrigSrc: far, OrigDst: here, ReplSrc: here, ReplDst: far},
-			{State: CtRelated, OrigSrc: here, OrigDst: far, ReplSrc: far, ReplDst: here},
+		for _, ct := range []trace.Conntrack{
+			{State: rules.CtRelated, OrigSrc: far, OrigDst: here, ReplSrc: here, ReplDst: far},
+			{State: rules.CtRelated, OrigSrc: here, OrigDst: far, ReplSrc: far, ReplDst: here},
 		} {
-			p := Packet{Src: addr("198.51.100.7"), Dst: here, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
-			if got := w.arrive(p, nil); got.met(PurposeSpoof) != tc.want {
+			p := trace.Packet{Src: addr("198.51.100.7"), Dst: here, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+			if got := w.arrive(p, nil); got.met(rules.PurposeSpoof) != tc.want {
 				t.Errorf("an error about the flow from %s to %s: stopped %v, want %v", ct.OrigSrc, ct.OrigDst, !tc.want, tc.want)
 			}
 		}
@@ -302,11 +304,11 @@ func TestErrorsAboutPiercedFlowsBehindNAT(t *testing.T) {
 			want bool
 		}{{"10.1.0.200", false}, {"10.1.0.10", true}} {
 			far := addr(tc.far)
-			p := Packet{
+			p := trace.Packet{
 				Src: addr("198.51.100.7"), Dst: here, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3,
-				Ct: Conntrack{State: CtRelated, OrigSrc: behind, OrigDst: far, ReplSrc: far, ReplDst: here},
+				Ct: trace.Conntrack{State: rules.CtRelated, OrigSrc: behind, OrigDst: far, ReplSrc: far, ReplDst: here},
 			}
-			if got := w.arrive(p, nil); got.met(PurposeSpoof) != tc.want {
+			if got := w.arrive(p, nil); got.met(rules.PurposeSpoof) != tc.want {
 				t.Errorf("among %d pairs, an error about a flow to %s: stopped %v, want %v", len(s.pairs), far, !tc.want, tc.want)
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -25,8 +27,8 @@ func states(t *testing.T, host xfrm.Host, s site) map[string]world {
 }
 
 // leaks reports whether mangle stops a packet as it leaves, whatever filter said.
-func (w world) leaks(p Packet) bool {
-	return w.last(p).met(PurposeLeak)
+func (w world) leaks(p trace.Packet) bool {
+	return w.last(p).met(rules.PurposeLeak)
 }
 
 func TestSpoofInEveryState(t *testing.T) {
@@ -34,25 +36,25 @@ func TestSpoofInEveryState(t *testing.T) {
 	six.pairs = append(six.pairs, [2]string{sun6LAN, moon6LAN})
 	for name, w := range states(t, sunHost(), six) {
 		t.Run(name, func(t *testing.T) {
-			for _, p := range []Packet{clear4("10.1.0.10", "10.2.0.10"), clear4("fd00:1::10", "fd00:2::10")} {
+			for _, p := range []trace.Packet{clear4("10.1.0.10", "10.2.0.10"), clear4("fd00:1::10", "fd00:2::10")} {
 				for _, local := range []bool{false, true} {
 					p.DstLocal = local
-					if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeSpoof) {
+					if got := w.arrive(p, nil); got.final != rules.Drop || !got.met(rules.PurposeSpoof) {
 						t.Errorf("%s, local %v: verdict %s", p.Src, local, got.final)
 					}
 				}
 			}
-			for _, p := range []Packet{
+			for _, p := range []trace.Packet{
 				clear4("198.51.100.7", "10.2.0.10"), clear4("10.1.0.10", "198.51.100.7"), clear4("10.1.0.10", "224.0.0.5"),
 				clear4("fe80::1", "fd00:2::10"), {Src: addr("10.1.0.10"), Dst: addr("10.2.0.10"), In: "lo", DstLocal: true},
 			} {
-				if got := w.arrive(p, nil); got.final == Drop {
+				if got := w.arrive(p, nil); got.final == rules.Drop {
 					t.Errorf("%s to %s was dropped: %v", p.Src, p.Dst, got.steps)
 				}
 			}
 			// The gateway's own IPsec with the peer, though it came from a selector.
-			esp := Packet{Src: addr("10.1.0.10"), Dst: addr("10.2.0.1"), In: "eth0", DstLocal: true, Proto: xfrm.ESP}
-			if got := w.arrive(esp, nil); got.final != Accept {
+			esp := trace.Packet{Src: addr("10.1.0.10"), Dst: addr("10.2.0.1"), In: "eth0", DstLocal: true, Proto: xfrm.ESP}
+			if got := w.arrive(esp, nil); got.final != rules.Accept {
 				t.Errorf("ESP to the gateway itself: verdict %s", got.final)
 			}
 		})
@@ -67,20 +69,20 @@ func TestRoutedNeighbourDiscovery(t *testing.T) {
 	for name, w := range states(t, sunHost(), six) {
 		t.Run(name, func(t *testing.T) {
 			for _, kind := range []uint8{133, 134, 135, 136} {
-				p := Packet{Src: addr("fd00:1::10"), Dst: addr("fd00:2::10"), In: "eth0", Proto: xfrm.ICMPv6, ICMPType: kind}
-				if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeSpoof) {
+				p := trace.Packet{Src: addr("fd00:1::10"), Dst: addr("fd00:2::10"), In: "eth0", Proto: xfrm.ICMPv6, ICMPType: kind}
+				if got := w.arrive(p, nil); got.final != rules.Drop || !got.met(rules.PurposeSpoof) {
 					t.Errorf("type %d, forwarded in: verdict %s", kind, got.final)
 				}
 				p.DstLocal = true
-				if got := w.arrive(p, nil); got.final == Drop {
+				if got := w.arrive(p, nil); got.final == rules.Drop {
 					t.Errorf("type %d, to the gateway: verdict %s", kind, got.final)
 				}
-				p = Packet{Src: addr("fd00:2::10"), Dst: addr("fd00:1::10"), In: "eth1", Out: "eth0", Proto: xfrm.ICMPv6, ICMPType: kind}
-				if got := w.forward(p); got.final != Reject {
+				p = trace.Packet{Src: addr("fd00:2::10"), Dst: addr("fd00:1::10"), In: "eth1", Out: "eth0", Proto: xfrm.ICMPv6, ICMPType: kind}
+				if got := w.forward(p); got.final != rules.Reject {
 					t.Errorf("type %d, forwarded out: verdict %s", kind, got.final)
 				}
 				p.In, p.SrcLocal = "", true
-				if got := w.send(p); got.final == Drop || got.final == Reject {
+				if got := w.send(p); got.final == rules.Drop || got.final == rules.Reject {
 					t.Errorf("type %d, of the gateway: verdict %s", kind, got.final)
 				}
 			}
@@ -91,27 +93,27 @@ func TestRoutedNeighbourDiscovery(t *testing.T) {
 func TestLeakInEveryState(t *testing.T) {
 	for name, w := range states(t, sunHost(), sunSite()) {
 		t.Run(name, func(t *testing.T) {
-			p := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP}
-			if got := w.forward(p); got.final != Reject || !got.met(PurposeReject) {
+			p := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP}
+			if got := w.forward(p); got.final != rules.Reject || !got.met(rules.PurposeReject) {
 				t.Errorf("forwarded: verdict %s", got.final)
 			}
-			if got := w.last(p); got.final != Drop {
+			if got := w.last(p); got.final != rules.Drop {
 				t.Errorf("forwarded, where filter is not asked: verdict %s", got.final)
 			}
 			own := p
 			own.In, own.Src, own.SrcLocal = "", addr("10.2.0.1"), true
 			got := w.send(own)
-			if want := map[string]Verb{"up": Drop, "trap": Drop, "remembered": Reject}[name]; got.final != want {
+			if want := map[string]rules.Verb{"up": rules.Drop, "trap": rules.Drop, "remembered": rules.Reject}[name]; got.final != want {
 				t.Errorf("own: verdict %s, want %s", got.final, want)
 			}
-			for _, ok := range []Packet{
+			for _, ok := range []trace.Packet{
 				{Src: addr("10.2.0.10"), Dst: addr("198.51.100.7"), Out: "eth0"},
 				{Src: addr("192.168.7.7"), Dst: addr("10.1.0.10"), Out: "eth0"},
 				{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "lo", SrcLocal: true},
 				{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.UDP, SPort: 500, DPort: 500},
 				{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.ESP},
 			} {
-				if got := w.send(ok); got.final == Drop || got.final == Reject {
+				if got := w.send(ok); got.final == rules.Drop || got.final == rules.Reject {
 					t.Errorf("%s to %s by %s was stopped: %v", ok.Src, ok.Dst, ok.Out, got.steps)
 				}
 			}
@@ -123,12 +125,12 @@ func TestInjectInEveryState(t *testing.T) {
 	for name, w := range states(t, sunHost(), sunSite()) {
 		t.Run(name, func(t *testing.T) {
 			p := clear4("10.2.0.66", "10.1.0.10")
-			p.Misrouted = true
-			if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeInject) {
+			p.FailsRPFilter = true
+			if got := w.arrive(p, nil); got.final != rules.Drop || !got.met(rules.PurposeInject) {
 				t.Errorf("verdict %s", got.final)
 			}
-			p.In, p.Misrouted = "eth1", false
-			if got := w.arrive(p, nil); got.met(PurposeInject) {
+			p.In, p.FailsRPFilter = "eth1", false
+			if got := w.arrive(p, nil); got.met(rules.PurposeInject) {
 				t.Error("a LAN host's packet was taken for a stranger's")
 			}
 		})
@@ -141,24 +143,24 @@ func TestRewrittenFlows(t *testing.T) {
 	s := sunSite()
 	s.pairs = append(s.pairs, [2]string{"10.22.0.0/24", moonLAN})
 	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
-	p := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP,
-		Ahead: []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
+	p := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP,
+		OutBundle: []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
 	for _, tc := range []struct {
 		name string
-		ct   Conntrack
+		ct   trace.Conntrack
 		want bool
 	}{
-		{"not NATed", Conntrack{}, false},
-		{"masqueraded", Conntrack{State: CtSNAT, Dir: CtOriginal, ReplDst: addr(sunWAN)}, true},
-		{"masqueraded, its replies", Conntrack{State: CtSNAT, Dir: CtReply, ReplDst: addr(sunWAN)}, false},
-		{"SNATed into its own selector", Conntrack{State: CtSNAT, Dir: CtOriginal, ReplDst: addr("10.2.0.9")}, false},
-		{"SNATed into the tunnel's other selector", Conntrack{State: CtSNAT, Dir: CtOriginal, ReplDst: addr("10.22.0.9")}, false},
-		{"replies of a port-forward", Conntrack{State: CtDNAT, Dir: CtReply, OrigDst: addr(sunWAN)}, true},
-		{"a port-forwarded flow's own direction", Conntrack{State: CtDNAT, Dir: CtOriginal, OrigDst: addr(sunWAN)}, false},
+		{"not NATed", trace.Conntrack{}, false},
+		{"masqueraded", trace.Conntrack{State: rules.CtSNAT, Dir: rules.CtOriginal, ReplDst: addr(sunWAN)}, true},
+		{"masqueraded, its replies", trace.Conntrack{State: rules.CtSNAT, Dir: rules.CtReply, ReplDst: addr(sunWAN)}, false},
+		{"SNATed into its own selector", trace.Conntrack{State: rules.CtSNAT, Dir: rules.CtOriginal, ReplDst: addr("10.2.0.9")}, false},
+		{"SNATed into the tunnel's other selector", trace.Conntrack{State: rules.CtSNAT, Dir: rules.CtOriginal, ReplDst: addr("10.22.0.9")}, false},
+		{"replies of a port-forward", trace.Conntrack{State: rules.CtDNAT, Dir: rules.CtReply, OrigDst: addr(sunWAN)}, true},
+		{"a port-forwarded flow's own direction", trace.Conntrack{State: rules.CtDNAT, Dir: rules.CtOriginal, OrigDst: addr(sunWAN)}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p.Ct = tc.ct
-			if got := w.forward(p); got.met(PurposeLeak) != tc.want {
+			if got := w.forward(p); got.met(rules.PurposeLeak) != tc.want {
 				t.Errorf("stopped: %v, want %v", !tc.want, tc.want)
 			}
 		})
@@ -168,25 +170,25 @@ func TestRewrittenFlows(t *testing.T) {
 func TestErrorsThatQuote(t *testing.T) {
 	for name, w := range states(t, sunHost(), sunSite()) {
 		t.Run(name, func(t *testing.T) {
-			p := Packet{Src: addr(sunWAN), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.ICMP, ICMPType: 11}
+			p := trace.Packet{Src: addr(sunWAN), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.ICMP, ICMPType: 11}
 			for _, tc := range []struct {
 				name string
-				ct   Conntrack
+				ct   trace.Conntrack
 				want bool
 			}{
-				{"of no flow", Conntrack{}, true},
-				{"of a flow from the far side", Conntrack{State: CtRelated, OrigSrc: addr("10.1.0.10"), OrigDst: addr("10.2.0.10")}, true},
-				{"of a flow to the far side", Conntrack{State: CtRelated, OrigSrc: addr("10.2.0.10"), OrigDst: addr("10.1.0.10")}, true},
-				{"of a port-forwarded flow", Conntrack{State: CtRelated, OrigSrc: addr("10.1.0.10"), OrigDst: addr(sunWAN), ReplSrc: addr("10.2.0.10")}, true},
-				{"of another flow", Conntrack{State: CtRelated, OrigSrc: addr("10.1.0.10"), OrigDst: addr(sunWAN), ReplSrc: addr(sunWAN)}, false},
+				{"of no flow", trace.Conntrack{}, true},
+				{"of a flow from the far side", trace.Conntrack{State: rules.CtRelated, OrigSrc: addr("10.1.0.10"), OrigDst: addr("10.2.0.10")}, true},
+				{"of a flow to the far side", trace.Conntrack{State: rules.CtRelated, OrigSrc: addr("10.2.0.10"), OrigDst: addr("10.1.0.10")}, true},
+				{"of a port-forwarded flow", trace.Conntrack{State: rules.CtRelated, OrigSrc: addr("10.1.0.10"), OrigDst: addr(sunWAN), ReplSrc: addr("10.2.0.10")}, true},
+				{"of another flow", trace.Conntrack{State: rules.CtRelated, OrigSrc: addr("10.1.0.10"), OrigDst: addr(sunWAN), ReplSrc: addr(sunWAN)}, false},
 			} {
 				p.Ct = tc.ct
-				if got := w.send(p); got.met(PurposeLeak) != tc.want {
+				if got := w.send(p); got.met(rules.PurposeLeak) != tc.want {
 					t.Errorf("%s: stopped %v, want %v", tc.name, !tc.want, tc.want)
 				}
 			}
-			p.Ct, p.Ahead = Conntrack{}, []Transform{{Proto: xfrm.ESP, Reqid: 1}}
-			if got := w.send(p); got.met(PurposeLeak) {
+			p.Ct, p.OutBundle = trace.Conntrack{}, []trace.Transform{{Proto: xfrm.ESP, Reqid: 1}}
+			if got := w.send(p); got.met(rules.PurposeLeak) {
 				t.Error("an error that goes through the tunnel was stopped")
 			}
 		})
@@ -206,16 +208,16 @@ func TestErrorsWithinOverlappingSelectors(t *testing.T) {
 		for _, tc := range []struct {
 			name string
 			to   netip.Addr
-			ct   Conntrack
+			ct   trace.Conntrack
 			want bool
 		}{
-			{"of no flow", far, Conntrack{}, true},
-			{"of a flow from the far side", far, Conntrack{State: CtRelated, OrigSrc: far, OrigDst: here, ReplSrc: web}, true},
-			{"of a flow to the far side", far, Conntrack{State: CtRelated, OrigSrc: here, OrigDst: far, ReplSrc: web}, true},
-			{"of a port-forwarded flow", far, Conntrack{State: CtRelated, OrigSrc: far, OrigDst: web, ReplSrc: here}, true},
-			{"of a local host's flow to the internet", here, Conntrack{State: CtRelated, OrigSrc: here, OrigDst: web, ReplSrc: web}, false},
+			{"of no flow", far, trace.Conntrack{}, true},
+			{"of a flow from the far side", far, trace.Conntrack{State: rules.CtRelated, OrigSrc: far, OrigDst: here, ReplSrc: web}, true},
+			{"of a flow to the far side", far, trace.Conntrack{State: rules.CtRelated, OrigSrc: here, OrigDst: far, ReplSrc: web}, true},
+			{"of a port-forwarded flow", far, trace.Conntrack{State: rules.CtRelated, OrigSrc: far, OrigDst: web, ReplSrc: here}, true},
+			{"of a local host's flow to the internet", here, trace.Conntrack{State: rules.CtRelated, OrigSrc: here, OrigDst: web, ReplSrc: web}, false},
 		} {
-			p := Packet{Src: addr(sunWAN), Dst: tc.to, Out: "eth0", SrcLocal: true, Proto: xfrm.ICMP, ICMPType: 3, Ct: tc.ct}
+			p := trace.Packet{Src: addr(sunWAN), Dst: tc.to, Out: "eth0", SrcLocal: true, Proto: xfrm.ICMP, ICMPType: 3, Ct: tc.ct}
 			if w.leaks(p) != tc.want {
 				t.Errorf("%s: an error %s: stopped %v, want %v", name, tc.name, !tc.want, tc.want)
 			}
@@ -228,10 +230,10 @@ func TestVirtualIPGone(t *testing.T) {
 	s := sunSite()
 	s.pairs = [][2]string{{"10.99.0.5/32", moonLAN}}
 	host := sunHost()
-	p := Packet{Src: addr(sunWAN), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.TCP}
+	p := trace.Packet{Src: addr(sunWAN), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.TCP}
 	for name, w := range states(t, host, s) {
 		got := w.send(p)
-		if stopped := got.final == Drop || got.final == Reject; stopped != (name != "up") {
+		if stopped := got.final == rules.Drop || got.final == rules.Reject; stopped != (name != "up") {
 			t.Errorf("%s: verdict %s", name, got.final)
 		}
 	}
@@ -242,12 +244,12 @@ func TestVirtualIPGone(t *testing.T) {
 		if w.leaks(p) != (name != "up") {
 			t.Errorf("%s, with a wide remote: stopped %v", name, name == "up")
 		}
-		if w.leaks(Packet{Src: addr("10.2.0.1"), Dst: addr("10.2.0.10"), Out: "eth1", SrcLocal: true}) {
+		if w.leaks(trace.Packet{Src: addr("10.2.0.1"), Dst: addr("10.2.0.10"), Out: "eth1", SrcLocal: true}) {
 			t.Errorf("%s, with a wide remote: the LAN was cut", name)
 		}
 		// Its source would be rewritten after all hooks: another tunnel shows its policy.
-		nated := Packet{Src: addr("10.99.0.5"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Ahead: []Transform{{Proto: xfrm.ESP, Reqid: 9}}}
-		for _, ct := range []Conntrack{{State: CtSNAT, Dir: CtOriginal, ReplDst: addr(sunWAN)}, {State: CtDNAT, Dir: CtReply, OrigDst: addr(sunWAN)}} {
+		nated := trace.Packet{Src: addr("10.99.0.5"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, OutBundle: []trace.Transform{{Proto: xfrm.ESP, Reqid: 9}}}
+		for _, ct := range []trace.Conntrack{{State: rules.CtSNAT, Dir: rules.CtOriginal, ReplDst: addr(sunWAN)}, {State: rules.CtDNAT, Dir: rules.CtReply, OrigDst: addr(sunWAN)}} {
 			nated.Ct = ct
 			if !w.leaks(nated) {
 				t.Errorf("%s, with a wide remote: a rewritten flow left: %+v", name, ct)
@@ -255,8 +257,8 @@ func TestVirtualIPGone(t *testing.T) {
 		}
 	}
 	for name, w := range states(t, host, s) {
-		nated := Packet{Src: addr("10.99.0.5"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Ahead: []Transform{{Proto: xfrm.ESP, Reqid: 9}}}
-		for _, ct := range []Conntrack{{State: CtSNAT, Dir: CtOriginal, ReplDst: addr(sunWAN)}, {State: CtDNAT, Dir: CtReply, OrigDst: addr(sunWAN)}} {
+		nated := trace.Packet{Src: addr("10.99.0.5"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, OutBundle: []trace.Transform{{Proto: xfrm.ESP, Reqid: 9}}}
+		for _, ct := range []trace.Conntrack{{State: rules.CtSNAT, Dir: rules.CtOriginal, ReplDst: addr(sunWAN)}, {State: rules.CtDNAT, Dir: rules.CtReply, OrigDst: addr(sunWAN)}} {
 			nated.Ct = ct
 			if !w.leaks(nated) {
 				t.Errorf("%s: a rewritten flow left: %+v", name, ct)
@@ -268,22 +270,22 @@ func TestVirtualIPGone(t *testing.T) {
 	trap := sunSite()
 	trap.down = true
 	p.Src = addr("192.168.7.5")
-	if got := compileInput(t, snapshotOf(host, trap), mapped).forward(p); got.final != Return {
+	if got := compileInput(t, snapshotOf(host, trap), mapped).forward(p); got.final != rules.Return {
 		t.Errorf("SNATed into the selector of a trap policy, which holds it: verdict %s", got.final)
 	}
 	gone := mapped
 	gone.Guards = remember(nil, snapshotOf(host, sunSite()), 1000)
-	if got := compileInput(t, snapshotOf(host), gone).forward(p); got.final != Reject {
+	if got := compileInput(t, snapshotOf(host), gone).forward(p); got.final != rules.Reject {
 		t.Errorf("SNATed into the selector while no policy stands: verdict %s", got.final)
 	}
-	if got := compileInput(t, snapshotOf(host, sunSite()), mapped).forward(p); got.final == Reject || got.final == Drop {
+	if got := compileInput(t, snapshotOf(host, sunSite()), mapped).forward(p); got.final == rules.Reject || got.final == rules.Drop {
 		t.Errorf("SNATed into the selector while up: verdict %s", got.final)
 	}
 }
 
 func bypass(src, dst string, dir xfrm.Dir, priority uint32) xfrm.Policy {
 	s, d := netip.MustParsePrefix(src), netip.MustParsePrefix(dst)
-	return xfrm.Policy{Selector: xfrm.Selector{Family: familyOf(s.Addr()), Src: s, Dst: d}, Dir: dir, Priority: priority}
+	return xfrm.Policy{Selector: xfrm.Selector{Family: xfrm.FamilyOf(s.Addr()), Src: s, Dst: d}, Dir: dir, Priority: priority}
 }
 
 func TestExceptionsInPolicyOrder(t *testing.T) {
@@ -298,13 +300,13 @@ func TestExceptionsInPolicyOrder(t *testing.T) {
 				bypass("10.1.0.128/25", sunLAN, xfrm.In, tc.priority), bypass("10.1.0.128/25", sunLAN, xfrm.Fwd, tc.priority),
 				bypass(sunLAN, "10.1.0.128/25", xfrm.Out, tc.priority))
 			w := compileWorld(t, s, Config{})
-			if got := w.arrive(clear4("10.1.0.200", "10.2.0.10"), nil); (got.final != Drop) != tc.pierces {
+			if got := w.arrive(clear4("10.1.0.200", "10.2.0.10"), nil); (got.final != rules.Drop) != tc.pierces {
 				t.Errorf("in: verdict %s", got.final)
 			}
-			if got := w.forward(Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.200"), Out: "eth0"}); (got.final == Return) != tc.pierces {
+			if got := w.forward(trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.200"), Out: "eth0"}); (got.final == rules.Return) != tc.pierces {
 				t.Errorf("out: verdict %s", got.final)
 			}
-			if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
+			if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != rules.Drop {
 				t.Errorf("outside the exception: verdict %s", got.final)
 			}
 		})
@@ -317,19 +319,19 @@ func TestWideRemoteOverLAN(t *testing.T) {
 	s.pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
 	for name, w := range states(t, sunHost(), s) {
 		t.Run(name, func(t *testing.T) {
-			lan := Packet{Src: addr("10.2.0.10"), Dst: addr("10.2.0.1"), In: "eth1", DstLocal: true, Proto: xfrm.TCP}
-			if got := w.arrive(lan, nil); got.final == Drop {
+			lan := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.2.0.1"), In: "eth1", DstLocal: true, Proto: xfrm.TCP}
+			if got := w.arrive(lan, nil); got.final == rules.Drop {
 				t.Error("a LAN host was cut from its gateway")
 			}
-			back := Packet{Src: addr("10.2.0.1"), Dst: addr("10.2.0.10"), Out: "eth1", SrcLocal: true, Proto: xfrm.TCP}
-			if got := w.send(back); got.final != Return {
+			back := trace.Packet{Src: addr("10.2.0.1"), Dst: addr("10.2.0.10"), Out: "eth1", SrcLocal: true, Proto: xfrm.TCP}
+			if got := w.send(back); got.final != rules.Return {
 				t.Errorf("the gateway was cut from a LAN host: verdict %s", got.final)
 			}
 			lan.In = "eth0"
-			if got := w.arrive(lan, nil); got.final != Drop {
+			if got := w.arrive(lan, nil); got.final != rules.Drop {
 				t.Error("a LAN address from the WAN came in")
 			}
-			if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
+			if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != rules.Drop {
 				t.Error("a remote address came in")
 			}
 		})
@@ -342,16 +344,16 @@ func TestPeerOnConnectedNetwork(t *testing.T) {
 	s := site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
 	for name, w := range states(t, sunHost(), s) {
 		t.Run(name, func(t *testing.T) {
-			p := Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", DstLocal: true, Proto: xfrm.TCP}
-			if got := w.arrive(p, nil); got.final != Drop {
+			p := trace.Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", DstLocal: true, Proto: xfrm.TCP}
+			if got := w.arrive(p, nil); got.final != rules.Drop {
 				t.Errorf("cleartext of the peer: verdict %s", got.final)
 			}
 			p.Proto, p.SPort, p.DPort = xfrm.UDP, 500, 500
-			if got := w.arrive(p, nil); got.final != Accept {
+			if got := w.arrive(p, nil); got.final != rules.Accept {
 				t.Errorf("its IKE: verdict %s", got.final)
 			}
-			out := Packet{Src: addr(sunWAN), Dst: addr(moonWAN), Out: "eth0", SrcLocal: true, Proto: xfrm.TCP}
-			if got := w.send(out); got.final != Drop && got.final != Reject {
+			out := trace.Packet{Src: addr(sunWAN), Dst: addr(moonWAN), Out: "eth0", SrcLocal: true, Proto: xfrm.TCP}
+			if got := w.send(out); got.final != rules.Drop && got.final != rules.Reject {
 				t.Errorf("cleartext to the peer: verdict %s", got.final)
 			}
 			out.Src, out.Proto, out.ICMPType = addr("10.2.0.1"), xfrm.ICMP, 3
@@ -370,21 +372,21 @@ func TestXfrmInterfaceGuards(t *testing.T) {
 	s.ifID, s.pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
 	for name, w := range states(t, host, s) {
 		t.Run(name, func(t *testing.T) {
-			if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
+			if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != rules.Drop {
 				t.Errorf("spoof: verdict %s", got.final)
 			}
-			if got := w.arrive(clear4("198.51.100.7", "10.2.0.10"), nil); got.final == Drop {
+			if got := w.arrive(clear4("198.51.100.7", "10.2.0.10"), nil); got.final == rules.Drop {
 				t.Error("a 0/0 pair of an interface was taken for a guard")
 			}
-			p := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0"}
-			if got := w.forward(p); got.final != Reject {
+			p := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0"}
+			if got := w.forward(p); got.final != rules.Reject {
 				t.Errorf("leak: verdict %s", got.final)
 			}
 			if name == "remembered" {
 				return
 			}
 			p.Out = "ipsec0"
-			if got := w.forward(p); got.final != Accept {
+			if got := w.forward(p); got.final != rules.Accept {
 				t.Errorf("into the device: verdict %s", got.final)
 			}
 		})
@@ -395,15 +397,15 @@ func TestCrossedLeavesOthersAlone(t *testing.T) {
 	s := snapshotOf(sunHost(), sunSite())
 	w := compileWorld(t, s, Config{})
 	p := tagged(from(1, "10.77.0.9", "10.2.0.10"))
-	if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeCrossed) {
+	if got := w.arrive(p, nil); got.final != rules.Drop || !got.met(rules.PurposeCrossed) {
 		t.Errorf("known reqid, foreign source: verdict %s", got.final)
 	}
 	p = tagged(from(9, "10.77.0.9", "10.2.0.10"))
-	if got := w.arrive(p, nil); got.final != Return || !got.met(PurposeUnknown) || got.mark&verified != 0 {
+	if got := w.arrive(p, nil); got.final != rules.Return || !got.met(rules.PurposeUnknown) || got.mark&verified != 0 {
 		t.Errorf("unknown reqid, nobody's source: verdict %s, mark %#x", got.final, got.mark)
 	}
 	p = tagged(from(9, "10.1.0.9", "10.2.0.10"))
-	if got := w.arrive(p, nil); got.final != Drop || !got.met(PurposeCrossed) {
+	if got := w.arrive(p, nil); got.final != rules.Drop || !got.met(rules.PurposeCrossed) {
 		t.Errorf("unknown reqid, a live tunnel's source: verdict %s", got.final)
 	}
 }
@@ -416,10 +418,10 @@ func TestCrossedByCap(t *testing.T) {
 	w := compileWorld(t, snapshotOf(sunHost(), s), Config{Tunnels: []TunnelConfig{
 		{Match: Match{Reqid: 1}, Remote: []netip.Prefix{netip.MustParsePrefix("10.3.0.0/24")}},
 	}})
-	if got := w.arrive(tagged(from(1, "10.3.0.9", "10.2.0.10")), nil); got.final != Accept {
+	if got := w.arrive(tagged(from(1, "10.3.0.9", "10.2.0.10")), nil); got.final != rules.Accept {
 		t.Errorf("within the cap: verdict %s", got.final)
 	}
-	if got := w.arrive(tagged(from(1, "10.1.0.9", "10.2.0.10")), nil); got.final != Drop || !got.met(PurposeCrossed) {
+	if got := w.arrive(tagged(from(1, "10.1.0.9", "10.2.0.10")), nil); got.final != rules.Drop || !got.met(rules.PurposeCrossed) {
 		t.Errorf("outside the cap: verdict %s", got.final)
 	}
 }
@@ -428,15 +430,15 @@ func TestFullTunnelClient(t *testing.T) {
 	s := sunSite()
 	s.pairs = [][2]string{{"10.99.0.5/32", "0.0.0.0/0"}}
 	w := compileWorld(t, snapshotOf(sunHost(), s), Config{})
-	if got := w.arrive(clear4("198.51.100.7", "10.99.0.5"), nil); got.final != Drop {
+	if got := w.arrive(clear4("198.51.100.7", "10.99.0.5"), nil); got.final != rules.Drop {
 		t.Errorf("to the virtual IP in clear: verdict %s", got.final)
 	}
-	out := Packet{Src: addr("10.99.0.5"), Dst: addr("198.51.100.7"), Out: "eth0", SrcLocal: true}
-	if got := w.send(out); got.final != Drop {
+	out := trace.Packet{Src: addr("10.99.0.5"), Dst: addr("198.51.100.7"), Out: "eth0", SrcLocal: true}
+	if got := w.send(out); got.final != rules.Drop {
 		t.Errorf("from the virtual IP in clear: verdict %s", got.final)
 	}
-	ike := Packet{Src: addr(sunWAN), Dst: addr(moonWAN), Out: "eth0", SrcLocal: true, Proto: xfrm.UDP, SPort: 4500, DPort: 4500}
-	if got := w.send(ike); got.final != Accept {
+	ike := trace.Packet{Src: addr(sunWAN), Dst: addr(moonWAN), Out: "eth0", SrcLocal: true, Proto: xfrm.UDP, SPort: 4500, DPort: 4500}
+	if got := w.send(ike); got.final != rules.Accept {
 		t.Errorf("IKE: verdict %s", got.final)
 	}
 }
@@ -475,12 +477,12 @@ func quotedByEitherEnd(t *testing.T, s site) {
 	t.Helper()
 	far, here := addr("10.1.0.10"), addr("192.168.7.5")
 	for name, w := range states(t, sunHost(), s) {
-		for _, ct := range []Conntrack{
-			{State: CtRelated, OrigSrc: far, OrigDst: here, ReplSrc: here, ReplDst: far},
-			{State: CtRelated, OrigSrc: here, OrigDst: far, ReplSrc: far, ReplDst: here},
+		for _, ct := range []trace.Conntrack{
+			{State: rules.CtRelated, OrigSrc: far, OrigDst: here, ReplSrc: here, ReplDst: far},
+			{State: rules.CtRelated, OrigSrc: here, OrigDst: far, ReplSrc: far, ReplDst: here},
 		} {
-			p := Packet{Src: addr("198.51.100.7"), Dst: here, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
-			if got := w.arrive(p, nil); !got.met(PurposeSpoof) {
+			p := trace.Packet{Src: addr("198.51.100.7"), Dst: here, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+			if got := w.arrive(p, nil); !got.met(rules.PurposeSpoof) {
 				t.Errorf("%s: an error about the flow from %s was let in", name, ct.OrigSrc)
 			}
 		}

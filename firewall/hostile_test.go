@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -26,7 +28,7 @@ func TestManyTunnelsWithSeveralLocals(t *testing.T) {
 	w := compileWorld(t, snapshotOf(sunHost(), sites...), Config{})
 	for i := range 60 {
 		p := tagged(from(uint32(i+1), fmt.Sprintf("fd00:100:%x::9", i), fmt.Sprintf("fd00:2:%x::9", i)))
-		if got := w.arrive(p, nil); got.final != Accept {
+		if got := w.arrive(p, nil); got.final != rules.Accept {
 			t.Errorf("tunnel %d: verdict %s", i, got.final)
 		}
 	}
@@ -51,20 +53,20 @@ func TestManyLocalsOfOneRemote(t *testing.T) {
 		pairs = append(pairs, [2]string{fmt.Sprintf("10.2.0.%d/32", i), moonLAN})
 	}
 	w := compileWorld(t, snapshotOf(sunHost(), peer(1, moonWAN, pairs...)), Config{})
-	rules := 0
+	list := 0
 	for _, c := range w.result.Rulesets[0].Chains {
-		rules += c.Rules.Len()
+		list += c.Rules.Len()
 	}
-	if rules > 255*30 {
-		t.Errorf("255 pairs became %d rules", rules)
+	if list > 255*30 {
+		t.Errorf("255 pairs became %d rules", list)
 	}
-	p := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Ahead: []Transform{{Proto: xfrm.ESP, Reqid: 1}}}
-	p.Ct = Conntrack{State: CtSNAT, Dir: CtOriginal, ReplDst: addr("10.2.0.77")}
-	if got := w.forward(p); got.met(PurposeLeak) {
+	p := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", OutBundle: []trace.Transform{{Proto: xfrm.ESP, Reqid: 1}}}
+	p.Ct = trace.Conntrack{State: rules.CtSNAT, Dir: rules.CtOriginal, ReplDst: addr("10.2.0.77")}
+	if got := w.forward(p); got.met(rules.PurposeLeak) {
 		t.Error("rewritten into another of its selectors, and stopped")
 	}
 	p.Ct.ReplDst = addr(sunWAN)
-	if got := w.forward(p); !got.met(PurposeLeak) {
+	if got := w.forward(p); !got.met(rules.PurposeLeak) {
 		t.Error("rewritten to the outer address, and not stopped")
 	}
 }
@@ -80,15 +82,15 @@ func TestManyWideTunnelsAndManySites(t *testing.T) {
 		sites = append(sites, peer(100+i, fmt.Sprintf("203.0.%d.%d", i/250, i%250+1), [2]string{sunLAN, fmt.Sprintf("10.%d.%d.0/24", 100+i/250, i%250)}))
 	}
 	w := compileWorld(t, snapshotOf(sunHost(), sites...), Config{})
-	rules := 0
+	list := 0
 	for _, c := range w.result.Rulesets[0].Chains {
-		rules += c.Rules.Len()
+		list += c.Rules.Len()
 	}
-	if rules > 40*len(sites) {
-		t.Errorf("%d tunnels became %d rules", len(sites), rules)
+	if list > 40*len(sites) {
+		t.Errorf("%d tunnels became %d rules", len(sites), list)
 	}
-	for _, p := range []Packet{tagged(from(7, "8.8.8.8", "10.2.0.10")), tagged(from(600, "10.102.0.9", "10.2.0.10"))} {
-		if got := w.arrive(p, nil); got.final != Accept {
+	for _, p := range []trace.Packet{tagged(from(7, "8.8.8.8", "10.2.0.10")), tagged(from(600, "10.102.0.9", "10.2.0.10"))} {
+		if got := w.arrive(p, nil); got.final != rules.Accept {
 			t.Errorf("from %s: verdict %s", p.Src, got.final)
 		}
 	}
@@ -124,10 +126,10 @@ func TestOddSelectorsHarmNobody(t *testing.T) {
 			})
 		}
 		w := compileWorld(t, s, Config{})
-		if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil); got.final != Accept {
+		if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil); got.final != rules.Accept {
 			t.Fatalf("another tunnel's packet: verdict %s; met %v", got.final, got.steps)
 		}
-		if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
+		if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != rules.Drop {
 			t.Fatalf("a spoof of another tunnel: verdict %s", got.final)
 		}
 	}
@@ -144,7 +146,7 @@ func TestMemoryOutlivesOtherPeers(t *testing.T) {
 	}
 	memory = remember(memory, snapshotOf(host), 3000)
 	w := compileInput(t, snapshotOf(host), Input{Guards: memory})
-	if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
+	if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != rules.Drop {
 		t.Error("a peer's outer address uncovered another tunnel's guard")
 	}
 }
@@ -160,11 +162,11 @@ func TestMemoryAndPolicyOrder(t *testing.T) {
 	left.Policies = append(left.Policies, late)
 	w := compileInput(t, left, Input{Guards: memory})
 	for _, src := range []string{"10.1.0.200", "10.1.0.10"} {
-		if got := w.arrive(clear4(src, "10.2.0.10"), nil); got.final != Drop {
+		if got := w.arrive(clear4(src, "10.2.0.10"), nil); got.final != rules.Drop {
 			t.Errorf("from %s: what was blocked or guarded passes in clear: verdict %s", src, got.final)
 		}
 	}
-	if got := w.arrive(clear4("10.200.0.9", "10.2.0.10"), nil); got.final == Drop {
+	if got := w.arrive(clear4("10.200.0.9", "10.2.0.10"), nil); got.final == rules.Drop {
 		t.Error("the bypass that still stands was not honoured")
 	}
 }
@@ -179,21 +181,21 @@ func TestInterfacePeerNamesTheInternet(t *testing.T) {
 	s := peer(1, moonWAN, [2]string{"0.0.0.0/0", "0.0.0.0/1"}, [2]string{"0.0.0.0/0", "128.0.0.0/1"})
 	s.ifID = 7
 	w := compileWorld(t, snapshotOf(host, s), Config{})
-	ssh := Packet{Src: addr("198.51.100.7"), Dst: addr(sunWAN), In: "eth0", DstLocal: true, Proto: xfrm.TCP, DPort: 22}
-	if got := w.arrive(ssh, nil); got.final == Drop {
+	ssh := trace.Packet{Src: addr("198.51.100.7"), Dst: addr(sunWAN), In: "eth0", DstLocal: true, Proto: xfrm.TCP, DPort: 22}
+	if got := w.arrive(ssh, nil); got.final == rules.Drop {
 		t.Error("a peer cut the gateway from the internet")
 	}
-	if got := w.forward(Packet{Src: addr("10.2.0.10"), Dst: addr("8.8.8.8"), In: "eth1", Out: "eth0"}); got.final != Return {
+	if got := w.forward(trace.Packet{Src: addr("10.2.0.10"), Dst: addr("8.8.8.8"), In: "eth1", Out: "eth0"}); got.final != rules.Return {
 		t.Errorf("a peer cut the LAN from the internet: verdict %s", got.final)
 	}
-	inner := Packet{Src: addr("10.77.3.9"), Dst: addr("10.2.0.10"), In: "eth1", Proto: xfrm.TCP}
-	if got := w.arrive(inner, nil); got.final == Drop {
+	inner := trace.Packet{Src: addr("10.77.3.9"), Dst: addr("10.2.0.10"), In: "eth1", Proto: xfrm.TCP}
+	if got := w.arrive(inner, nil); got.final == rules.Drop {
 		t.Error("a network behind an inner router was cut by a wider route into the device")
 	}
-	if got := w.forward(Packet{Src: addr("10.2.0.10"), Dst: addr("10.77.3.9"), In: "eth1", Out: "eth1"}); got.final != Return {
+	if got := w.forward(trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.77.3.9"), In: "eth1", Out: "eth1"}); got.final != rules.Return {
 		t.Errorf("the way to a network behind an inner router was cut: verdict %s", got.final)
 	}
-	if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != Drop {
+	if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != rules.Drop {
 		t.Error("what is routed into the device is not guarded")
 	}
 }
@@ -204,8 +206,8 @@ func TestMarkOnlyLetsNoStrangerIn(t *testing.T) {
 	s := peer(1, moonWAN, [2]string{"0.0.0.0/0", "0.0.0.0/0"})
 	s.ifID = 7
 	w := compileWorld(t, snapshotOf(host, s), Config{MarkOnly: true})
-	p := Packet{Src: addr("198.51.100.7"), Dst: addr("10.1.0.10"), In: "eth0", Out: "ipsec0", Proto: xfrm.TCP}
-	if got := w.arrive(p, nil); got.final == Accept {
+	p := trace.Packet{Src: addr("198.51.100.7"), Dst: addr("10.1.0.10"), In: "eth0", Out: "ipsec0", Proto: xfrm.TCP}
+	if got := w.arrive(p, nil); got.final == rules.Accept {
 		t.Error("a stranger was let into the tunnel")
 	}
 }
@@ -221,7 +223,7 @@ func TestVRFAboveVTI(t *testing.T) {
 	w := compileWorld(t, snapshotOf(host, s), Config{})
 	p := tagged(from(99, "10.66.0.1", "10.2.0.10"))
 	p.In = "red"
-	if got := w.arrive(p, nil); got.final == Accept || got.mark&verified != 0 {
+	if got := w.arrive(p, nil); got.final == rules.Accept || got.mark&verified != 0 {
 		t.Error("an unknown tunnel's packet was taken for the VTI's")
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -25,9 +27,9 @@ func TestJudgeIsTheRules(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 4242))
 		in := fake.Gateway(r)
 		facts := firewall.Decide(in)
-		engines := make(map[xfrm.Family]firewall.Evaluator)
+		engines := make(map[xfrm.Family]trace.Evaluator)
 		for _, rs := range firewall.Rulesets(facts) {
-			engines[rs.Family] = firewall.NewEvaluator(rs)
+			engines[rs.Family] = trace.NewEvaluator(rs)
 		}
 		maker := newPassages(r, in, &facts)
 		for range packets {
@@ -71,12 +73,12 @@ func TestJudgeIsTheRules(t *testing.T) {
 // explained returns the reason for a difference that iptables can't avoid.
 func explained(f *firewall.Facts, p firewall.Passage, got, want firewall.Verdict) string {
 	policyOnly := slices.ContainsFunc(f.Claims, func(c firewall.Claim) bool {
-		return c.PolicyOnly && slices.ContainsFunc(p.Path, func(sa firewall.Transform) bool { return sa.Reqid == c.In.Reqid })
+		return c.PolicyOnly && slices.ContainsFunc(p.Path, func(sa trace.Transform) bool { return sa.Reqid == c.In.Reqid })
 	})
 	switch {
-	case policyOnly && want.Case == firewall.Case2:
+	case policyOnly && want.Case == rules.Case2:
 		return "packets that must carry none of our bits are judged anew in filter, by their addresses after DNAT"
-	case got.Action == want.Action && got.Case == firewall.Case8 && want.Case == firewall.Case8d:
+	case got.Action == want.Action && got.Case == rules.Case8 && want.Case == rules.Case8d:
 		return "a rule of case 8 and one of case 8d that are alike became one"
 	}
 	return ""
@@ -90,11 +92,11 @@ func familyOfAddr(a netip.Addr) xfrm.Family {
 }
 
 // walk sends a passage through the rules as netfilter does.
-func walk(e firewall.Evaluator, f *firewall.Facts, p firewall.Passage) (firewall.Verdict, []firewall.TraceStep) {
-	at := firewall.Packet{
+func walk(e trace.Evaluator, f *firewall.Facts, p firewall.Passage) (firewall.Verdict, []trace.Step) {
+	at := trace.Packet{
 		Src: p.Received.Src, Dst: p.Received.Dst, SPort: p.Received.SPort, DPort: p.Received.DPort,
 		In: p.In, Out: "", Proto: p.Proto, ICMPType: p.ICMPType, ICMPCode: p.ICMPCode,
-		Path: p.Path, SrcLocal: p.SrcLocal, DstLocal: p.DstLocal, Misrouted: p.Misrouted, Ct: conntrackOf(p.Flow),
+		SecPath: p.Path, SrcLocal: p.SrcLocal, DstLocal: p.DstLocal, FailsRPFilter: p.Misrouted, Ct: conntrackOf(p.Flow),
 	}
 	if p.Tagged {
 		at.Mark |= f.Marks.Tag
@@ -103,23 +105,23 @@ func walk(e firewall.Evaluator, f *firewall.Facts, p firewall.Passage) (firewall
 		at.Mark |= f.Marks.Verified
 	}
 	type hook struct {
-		table firewall.Table
+		table rules.Table
 		name  string
 	}
-	hooks := []hook{{firewall.Mangle, "PREROUTING"}, {firewall.Mangle, "INPUT"}, {firewall.Filter, "INPUT"}}
+	hooks := []hook{{table: rules.Mangle, name: "PREROUTING"}, {table: rules.Mangle, name: "INPUT"}, {table: rules.Filter, name: "INPUT"}}
 	switch p.Way {
 	case firewall.Through:
-		hooks = []hook{{firewall.Mangle, "PREROUTING"}, {firewall.Mangle, "FORWARD"}, {firewall.Filter, "FORWARD"}, {firewall.Mangle, "POSTROUTING"}}
+		hooks = []hook{{table: rules.Mangle, name: "PREROUTING"}, {table: rules.Mangle, name: "FORWARD"}, {table: rules.Filter, name: "FORWARD"}, {table: rules.Mangle, name: "POSTROUTING"}}
 	case firewall.FromHost:
 		at.Mark, at.In = 0, ""
-		hooks = []hook{{firewall.Filter, "OUTPUT"}, {firewall.Mangle, "POSTROUTING"}}
+		hooks = []hook{{table: rules.Filter, name: "OUTPUT"}, {table: rules.Mangle, name: "POSTROUTING"}}
 	}
 	action := firewall.Leave
-	var steps []firewall.TraceStep
+	var steps []trace.Step
 	for _, h := range hooks {
 		if h.name != "PREROUTING" {
 			at.Src, at.Dst, at.SPort, at.DPort = p.AfterDNAT.Src, p.AfterDNAT.Dst, p.AfterDNAT.SPort, p.AfterDNAT.DPort
-			at.Ahead, at.DstLocal = p.Ahead, p.Way == firewall.ToHost
+			at.OutBundle, at.DstLocal = p.Ahead, p.Way == firewall.ToHost
 			if p.Way != firewall.ToHost {
 				at.Out = p.Out
 			}
@@ -127,38 +129,38 @@ func walk(e firewall.Evaluator, f *firewall.Facts, p firewall.Passage) (firewall
 		if h.name == "POSTROUTING" {
 			at.In = ""
 		}
-		var verb firewall.Verb
-		var met []firewall.TraceStep
+		var verb rules.Verb
+		var met []trace.Step
 		at, verb, met = e.Trace(h.table, h.name, at)
 		steps = append(steps, met...)
 		switch verb {
-		case firewall.Drop:
+		case rules.Drop:
 			action = firewall.Discard
-		case firewall.Reject:
+		case rules.Reject:
 			action = firewall.Refuse
-		case firewall.Accept:
+		case rules.Accept:
 			action = firewall.Admit
 		}
-		if verb == firewall.Drop || verb == firewall.Reject {
+		if verb == rules.Drop || verb == rules.Reject {
 			break
 		}
 	}
-	number, _ := firewall.CaseOf(steps)
+	number, _ := trace.CaseOf(steps)
 	return firewall.Verdict{Action: action, Case: number}, steps
 }
 
-func conntrackOf(f firewall.Flow) firewall.Conntrack {
-	c := firewall.Conntrack{
-		Dir: firewall.CtOriginal, OrigSrc: f.OrigSrc, OrigDst: f.OrigDst, ReplSrc: f.ReplySrc, ReplDst: f.ReplyDst,
+func conntrackOf(f firewall.Flow) trace.Conntrack {
+	c := trace.Conntrack{
+		Dir: rules.CtOriginal, OrigSrc: f.OrigSrc, OrigDst: f.OrigDst, ReplSrc: f.ReplySrc, ReplDst: f.ReplyDst,
 		Proto: f.Proto, OrigSPort: f.OrigSPort, OrigDPort: f.OrigDPort,
 	}
 	if f.Reply {
-		c.Dir = firewall.CtReply
+		c.Dir = rules.CtReply
 	}
 	for _, s := range []struct {
 		is    bool
-		state firewall.CtState
-	}{{f.Related, firewall.CtRelated}, {f.Established, firewall.CtEstablished}, {f.SNAT, firewall.CtSNAT}, {f.DNAT, firewall.CtDNAT}} {
+		state rules.CtState
+	}{{f.Related, rules.CtRelated}, {f.Established, rules.CtEstablished}, {f.SNAT, rules.CtSNAT}, {f.DNAT, rules.CtDNAT}} {
 		if s.is {
 			c.State |= s.state
 		}
@@ -305,15 +307,15 @@ func (m *passages) choosePair(p *firewall.Passage, e *firewall.Ends, family xfrm
 }
 
 // path is SAs of one tunnel, of two, or of none.
-func (m *passages) path(family xfrm.Family, inbound bool) []firewall.Transform {
-	var path []firewall.Transform
+func (m *passages) path(family xfrm.Family, inbound bool) []trace.Transform {
+	var path []trace.Transform
 	for range 1 + m.IntN(5)/4 {
 		if len(m.in.Set.Tunnels) == 0 || m.chance(8) {
-			path = append(path, firewall.Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 99999, Src: m.addr(xfrm.IPv4), Dst: m.addr(xfrm.IPv4)})
+			path = append(path, trace.Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 99999, Src: m.addr(xfrm.IPv4), Dst: m.addr(xfrm.IPv4)})
 			continue
 		}
 		t := one(m.Rand, m.in.Set.Tunnels...)
-		sa := firewall.Transform{Proto: t.Proto, Mode: t.Mode, Reqid: t.Reqid, Src: t.Remote, Dst: t.Local}
+		sa := trace.Transform{Proto: t.Proto, Mode: t.Mode, Reqid: t.Reqid, Src: t.Remote, Dst: t.Local}
 		if !inbound {
 			sa.Src, sa.Dst = sa.Dst, sa.Src
 		}
@@ -370,7 +372,7 @@ func TestJudgeLoopback(t *testing.T) {
 	for range 200 {
 		p := m.passage()
 		p.In, p.Path, p.Way = "lo", nil, firewall.ToHost
-		if got := firewall.Judge(&facts, p); got != (firewall.Verdict{Action: firewall.Leave, Case: firewall.Case9}) {
+		if got := firewall.Judge(&facts, p); got != (firewall.Verdict{Action: firewall.Leave, Case: rules.Case9}) {
 			t.Fatalf("%+v: %v %v", p, got.Action, got.Case)
 		}
 	}
@@ -386,19 +388,19 @@ func TestJudgeBehindSNAT(t *testing.T) {
 		Addresses: []xfrm.Address{{Link: 3, Prefix: netip.MustParsePrefix("10.2.0.1/24")}},
 	}
 	facts := firewall.Decide(firewall.Input{Host: host, Config: firewall.Config{Marks: firewall.DefaultMarks()}, Guards: []firewall.Guard{guard}})
-	sa := []firewall.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}
+	sa := []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}
 	for _, tc := range []struct {
 		name             string
 		src, sent        string
-		ahead, aheadSent []firewall.Transform
+		ahead, aheadSent []trace.Transform
 		want             firewall.Verdict
 	}{
-		{"in clear", "10.2.0.9", "10.2.0.9", nil, nil, firewall.Verdict{Action: firewall.Refuse, Case: firewall.Case8}},
-		{"NAT maps it into the selector, and nothing encrypts it", "172.16.0.9", "10.2.0.9", nil, nil, firewall.Verdict{Action: firewall.Refuse, Case: firewall.Case8}},
-		{"NAT maps it into the selector, and the tunnel takes it", "172.16.0.9", "10.2.0.9", nil, sa, firewall.Verdict{Action: firewall.Leave, Case: firewall.Case9}},
-		{"NAT maps it into another tunnel", "10.2.0.9", "192.0.2.2", nil, sa, firewall.Verdict{Action: firewall.Leave, Case: firewall.Case9}},
-		{"masquerade takes it out of the tunnel", "10.2.0.9", "192.0.2.2", sa, nil, firewall.Verdict{Action: firewall.Refuse, Case: firewall.Case8}},
-		{"of no tunnel", "172.16.0.9", "192.0.2.2", nil, nil, firewall.Verdict{Action: firewall.Leave, Case: firewall.Case9}},
+		{"in clear", "10.2.0.9", "10.2.0.9", nil, nil, firewall.Verdict{Action: firewall.Refuse, Case: rules.Case8}},
+		{"NAT maps it into the selector, and nothing encrypts it", "172.16.0.9", "10.2.0.9", nil, nil, firewall.Verdict{Action: firewall.Refuse, Case: rules.Case8}},
+		{"NAT maps it into the selector, and the tunnel takes it", "172.16.0.9", "10.2.0.9", nil, sa, firewall.Verdict{Action: firewall.Leave, Case: rules.Case9}},
+		{"NAT maps it into another tunnel", "10.2.0.9", "192.0.2.2", nil, sa, firewall.Verdict{Action: firewall.Leave, Case: rules.Case9}},
+		{"masquerade takes it out of the tunnel", "10.2.0.9", "192.0.2.2", sa, nil, firewall.Verdict{Action: firewall.Refuse, Case: rules.Case8}},
+		{"of no tunnel", "172.16.0.9", "192.0.2.2", nil, nil, firewall.Verdict{Action: firewall.Leave, Case: rules.Case9}},
 	} {
 		e := firewall.Ends{Src: addr(tc.src), Dst: addr("10.1.0.9"), SPort: 1024, DPort: 80}
 		p := firewall.Passage{

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -36,29 +39,29 @@ func knownWorld(n int) []xfrm.Tunnel {
 
 // knownChains are the chains of KNOWN, and the way that a packet out of a state
 // takes through them: how many rules it meets, and whether it is dropped.
-func knownChains(tunnels []xfrm.Tunnel, family Family) (made []Chain, walk func(path ...Transform) (met int, dropped bool)) {
+func knownChains(tunnels []xfrm.Tunnel, family xfrm.Family) (made []rules.Chain, walk func(path ...trace.Transform) (met int, dropped bool)) {
 	f := Decide(Input{Set: xfrm.Set{Tunnels: tunnels}, Config: Config{Marks: DefaultMarks()}})
 	b := newLayout(&f, family)
 	b.known()
-	chains := make(map[string][]Rule)
+	chains := make(map[string][]rules.Rule)
 	for _, c := range b.set.Chains {
 		chains[c.Name] = c.Rules.Slice()
 	}
-	walk = func(path ...Transform) (met int, dropped bool) {
-		p := Packet{Path: path}
+	walk = func(path ...trace.Transform) (met int, dropped bool) {
+		p := trace.Packet{SecPath: path}
 		var run func(name string) bool
 		run = func(name string) bool {
 			for _, r := range chains[name] {
-				if met++; !Matches(r, p) {
+				if met++; !trace.Matches(r, p) {
 					continue
 				}
 				switch {
-				case r.Target.Verb == SetMark:
+				case r.Target.Verb == rules.SetMark:
 					p.Mark = p.Mark&^r.Target.Mask ^ r.Target.Value
 				case r.Target.Chain == chainCrossed:
 					return true
 				default:
-					if done := run(r.Target.Chain); done || r.Target.Verb == Goto {
+					if done := run(r.Target.Chain); done || r.Target.Verb == rules.Goto {
 						return done
 					}
 				}
@@ -76,7 +79,7 @@ func knownChains(tunnels []xfrm.Tunnel, family Family) (made []Chain, walk func(
 // What came out of any known reqid is dropped there, wherever its state's end is
 // by now, and nothing else is. It meets few rules where its address can lead.
 func TestKnown(t *testing.T) {
-	for _, family := range []Family{xfrm.IPv4, xfrm.IPv6} {
+	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
 		for _, n := range []int{1, 10, knownLeaf, knownLeaf + 1, 1000, 10000} {
 			tunnels := knownWorld(n)
 			chains, walk := knownChains(tunnels, family)
@@ -84,7 +87,7 @@ func TestKnown(t *testing.T) {
 				if n > 100 && i%17 != 0 {
 					continue
 				}
-				state := Transform{Proto: xfrm.ESP, Mode: tunnel.Mode, Reqid: tunnel.Reqid, Src: tunnel.Remote, Dst: tunnel.Local}
+				state := trace.Transform{Proto: xfrm.ESP, Mode: tunnel.Mode, Reqid: tunnel.Reqid, Src: tunnel.Remote, Dst: tunnel.Local}
 				met, dropped := walk(state)
 				if !dropped {
 					t.Errorf("%s, %d tunnels: what came out of %s passes", family, n, tunnel.ID)
@@ -97,7 +100,7 @@ func TestKnown(t *testing.T) {
 				if _, dropped := walk(moved); !dropped {
 					t.Errorf("%s, %d tunnels: what came out of %s, whose end moved, passes", family, n, tunnel.ID)
 				}
-				within := Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1 << 30, Src: tunnels[0].Remote, Dst: tunnel.Local}
+				within := trace.Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1 << 30, Src: tunnels[0].Remote, Dst: tunnel.Local}
 				if _, dropped := walk(within, state); !dropped {
 					t.Errorf("%s, %d tunnels: what came out of %s inside another state passes", family, n, tunnel.ID)
 				}
@@ -123,7 +126,7 @@ func TestKnown(t *testing.T) {
 func TestKnownChangesLocally(t *testing.T) {
 	tunnels := knownWorld(5000)
 	before, _ := knownChains(tunnels, xfrm.IPv4)
-	had := make(map[string]Rules)
+	had := make(map[string]rules.List)
 	for _, c := range before {
 		had[c.Name] = c.Rules
 	}
@@ -131,7 +134,7 @@ func TestKnownChangesLocally(t *testing.T) {
 		after, _ := knownChains(slices.Delete(slices.Clone(tunnels), gone, gone+1), xfrm.IPv4)
 		changed, rules := 0, 0
 		for _, c := range after {
-			if !had[c.Name].equal(c.Rules) {
+			if !had[c.Name].Equal(c.Rules) {
 				changed++
 				rules += c.Rules.Len()
 			}
@@ -162,12 +165,12 @@ func TestOuterAddressInFamily(t *testing.T) {
 		{"2001:db8::/32", "2001:db8::1", true},
 		{"2001:db8::/32", "2001:db9::1", false},
 	} {
-		if got := outerIn(netip.MustParsePrefix(c.prefix), netip.MustParseAddr(c.outer)); got != c.in {
+		if got := prefix.OuterIn(netip.MustParsePrefix(c.prefix), netip.MustParseAddr(c.outer)); got != c.in {
 			t.Errorf("%s in %s: %t", c.outer, c.prefix, got)
 		}
 	}
 	four := netip.MustParseAddr("192.0.2.7")
-	if six := inFamily(four, xfrm.IPv6).As16(); binary.BigEndian.Uint32(six[:]) != 0xc0000207 || inFamily(inFamily(four, xfrm.IPv6), xfrm.IPv4) != four {
+	if six := prefix.InFamily(four, xfrm.IPv6).As16(); binary.BigEndian.Uint32(six[:]) != 0xc0000207 || prefix.InFamily(prefix.InFamily(four, xfrm.IPv6), xfrm.IPv4) != four {
 		t.Errorf("192.0.2.7 is %v for IPv6", six)
 	}
 }

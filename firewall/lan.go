@@ -1,6 +1,8 @@
 package firewall
 
 import (
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"net/netip"
 	"strconv"
 )
@@ -15,12 +17,12 @@ func lanChain(letter string, g *GuardFacts) string {
 // remote selector are spared, but not the tunnel's own peer: a chain of its own, left
 // by RETURN towards the guards that come after. Letter tells its place; match is the
 // guard's traffic.
-func (l *layout) besideLAN(table Table, letter string, g *GuardFacts, match Rule, final []Rule) TreeEntry {
+func (l *layout) besideLAN(table rules.Table, letter string, g *GuardFacts, match rules.Rule, final []rules.Rule) TreeEntry {
 	if len(g.Exempt) == 0 {
 		return entry(g.Remote, final...)
 	}
 	inbound := letter == "S"
-	at := func(r Rule, p netip.Prefix) Rule {
+	at := func(r rules.Rule, p netip.Prefix) rules.Rule {
 		if inbound {
 			r.Src = p
 		} else {
@@ -28,24 +30,24 @@ func (l *layout) besideLAN(table Table, letter string, g *GuardFacts, match Rule
 		}
 		return r
 	}
-	var rules []Rule
+	var list []rules.Rule
 	if g.Peer.IsValid() && g.Remote.Contains(g.Peer) {
 		for _, r := range final {
-			rules = append(rules, at(r, single(g.Peer)))
+			list = append(list, at(r, prefix.Single(g.Peer)))
 		}
 	}
 	for _, n := range g.Exempt {
-		r := at(Rule{Target: Target{Verb: Return}, Purpose: PurposeLAN, Tunnel: g.Tunnel}, narrowerOf(n.Prefix, g.Remote))
+		r := at(rules.Rule{Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeLAN, Tunnel: g.Tunnel}, narrowerOf(n.Prefix, g.Remote))
 		if inbound {
 			r.In = n.Device
 		} else {
 			r.Out = n.Device
 		}
-		rules = append(rules, r)
+		list = append(list, r)
 	}
 	name := lanChain(letter, g)
-	l.chain(table, name, append(rules, final...)...)
-	match.Target, match.Purpose, match.Tunnel = Target{Verb: Jump, Chain: name}, PurposeDispatch, g.Tunnel
+	l.chain(table, name, append(list, final...)...)
+	match.Target, match.Purpose, match.Tunnel = rules.Target{Verb: rules.Jump, Chain: name}, rules.PurposeDispatch, g.Tunnel
 	return entry(g.Remote, match)
 }
 

@@ -1,35 +1,38 @@
 package firewall
 
-import "github.com/xfrmfw/xfrmfw/xfrm"
+import (
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
 
 // lockdown blocks the other packets that come in by the WAN interfaces. Verified
 // packets come here only if their verdict is another firewall's.
-func (l *layout) lockdown() []Rule {
+func (l *layout) lockdown() []rules.Rule {
 	if l.Lockdown == nil {
 		return nil
 	}
-	accept := func(r Rule) Rule {
-		r.Target, r.Purpose = Target{Verb: Accept}, PurposeService
+	accept := func(r rules.Rule) rules.Rule {
+		r.Target, r.Purpose = rules.Target{Verb: rules.Accept}, rules.PurposeService
 		return r
 	}
-	rules := []Rule{
-		{Mark: has(l.Marks.Verified), Policy: PolicyMatch{Dir: PolicyIn}, Target: Target{Verb: Return}, Purpose: PurposeDone},
-		accept(Rule{Ct: CtMatch{State: CtRelated | CtEstablished}}),
+	list := []rules.Rule{
+		{Mark: has(l.Marks.Verified), Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone},
+		accept(rules.Rule{Ct: rules.CtMatch{State: rules.CtRelated | rules.CtEstablished}}),
 	}
 	if l.family == xfrm.IPv6 {
 		for _, kind := range []uint8{133, 134, 135, 136} {
-			rules = append(rules, accept(Rule{Proto: xfrm.ICMPv6, ICMP: ICMPMatch{Set: true, Type: kind}}))
+			list = append(list, accept(rules.Rule{Proto: xfrm.ICMPv6, ICMP: rules.ICMPMatch{Set: true, Type: kind}}))
 		}
-		rules = append(rules, accept(Rule{Proto: xfrm.UDP, SPorts: Port(547), DPorts: Port(546), DstType: Local}))
+		list = append(list, accept(rules.Rule{Proto: xfrm.UDP, SPorts: rules.Port(547), DPorts: rules.Port(546), DstType: rules.Local}))
 	} else {
-		rules = append(rules, accept(Rule{Proto: xfrm.UDP, SPorts: Port(67), DPorts: Port(68)}))
+		list = append(list, accept(rules.Rule{Proto: xfrm.UDP, SPorts: rules.Port(67), DPorts: rules.Port(68)}))
 	}
 	for _, s := range l.Lockdown.Services {
 		r := accept(l.service(s))
-		r.DstType = Local
-		rules = append(rules, r)
+		r.DstType = rules.Local
+		list = append(list, r)
 	}
-	rules = append(rules, l.logged(PurposeLockdown)...)
-	l.chain(Filter, chainLockdown, append(rules, Rule{Target: Target{Verb: Drop}, Purpose: PurposeLockdown})...)
-	return l.onWAN(Rule{Target: Target{Verb: Goto, Chain: chainLockdown}, Purpose: PurposeDispatch}, inBy)
+	list = append(list, l.logged(rules.PurposeLockdown)...)
+	l.chain(rules.Filter, chainLockdown, append(list, rules.Rule{Target: rules.Target{Verb: rules.Drop}, Purpose: rules.PurposeLockdown})...)
+	return l.onWAN(rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainLockdown}, Purpose: rules.PurposeDispatch}, inBy)
 }

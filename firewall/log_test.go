@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -32,7 +34,7 @@ func TestDropsAreLogged(t *testing.T) {
 				id = tunnel.ID
 			}
 		}
-		packet := func(reqid uint32, src string, mark bool) Packet {
+		packet := func(reqid uint32, src string, mark bool) trace.Packet {
 			p := from(reqid, src, "10.2.0.10")
 			p.DPort = 80
 			if mark {
@@ -41,8 +43,8 @@ func TestDropsAreLogged(t *testing.T) {
 			return p
 		}
 		misrouted := clear4("10.2.0.66", "10.1.0.10")
-		misrouted.Misrouted = true
-		leaking := Packet{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.TCP}
+		misrouted.FailsRPFilter = true
+		leaking := trace.Packet{Src: addr("10.2.0.1"), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.TCP}
 		out, cut := "xfrmfw:out:the-office-in-a-v:", "xfrmfw:in:the-office-in-a-ve:"
 		if group != 0 {
 			out, cut = "xfrmfw:out:"+long+":", "xfrmfw:in:"+long+":"
@@ -60,27 +62,27 @@ func TestDropsAreLogged(t *testing.T) {
 			{"xfrmfw:leak:", w.send(leaking)},
 			{"xfrmfw:lockdown:", w.arrive(clear4("203.0.113.1", "10.2.0.10"), nil)},
 		} {
-			step, ok := Last(tc.got.steps, PurposeLog)
+			step, ok := trace.Last(tc.got.steps, rules.PurposeLog)
 			if !ok || step.Rule.Target.Prefix != tc.prefix || step.Rule.Limit.PerSecond != 5 {
 				t.Errorf("want a rule that logs %s, got %q in %v", tc.prefix, step.Rule.Target.Prefix, tc.got.steps)
 			}
-			if tc.got.final != Drop {
+			if tc.got.final != rules.Drop {
 				t.Errorf("%s: verdict %s", tc.prefix, tc.got.final)
 			}
 		}
-		for prefix, p := range map[string]Packet{
+		for prefix, p := range map[string]trace.Packet{
 			"xfrmfw:leak:":              {Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP},
-			out:                         {Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP, Ahead: ahead(1)},
-			"xfrmfw:remote:" + id + ":": {Src: addr("10.2.0.10"), Dst: addr("10.5.0.200"), In: "eth1", Out: "eth0", Proto: xfrm.TCP, Ahead: ahead(2)},
+			out:                         {Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP, OutBundle: ahead(1)},
+			"xfrmfw:remote:" + id + ":": {Src: addr("10.2.0.10"), Dst: addr("10.5.0.200"), In: "eth1", Out: "eth0", Proto: xfrm.TCP, OutBundle: ahead(2)},
 		} {
 			got := w.forward(p)
-			if step, _ := Last(got.steps, PurposeLog); step.Rule.Target.Prefix != prefix || got.final != Reject {
+			if step, _ := trace.Last(got.steps, rules.PurposeLog); step.Rule.Target.Prefix != prefix || got.final != rules.Reject {
 				t.Errorf("want a rule that logs %s, got %q; verdict %s", prefix, step.Rule.Target.Prefix, got.final)
 			}
 		}
 	}
 }
 
-func ahead(reqid uint32) []Transform {
-	return []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid}}
+func ahead(reqid uint32) []trace.Transform {
+	return []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid}}
 }

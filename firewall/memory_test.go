@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -119,7 +120,7 @@ func TestARemoteOverOwnNetworksIsRemembered(t *testing.T) {
 	} {
 		p := clear4(tc.src, "10.2.0.10")
 		p.In = tc.in
-		if got := w.arrive(p, nil); (got.final == Drop) != tc.want {
+		if got := w.arrive(p, nil); (got.final == rules.Drop) != tc.want {
 			t.Errorf("from %s by %s: %v", tc.src, tc.in, got.final)
 		}
 	}
@@ -224,18 +225,18 @@ func TestMemoryKeepsExceptions(t *testing.T) {
 		bypass("10.1.0.64/26", sunLAN, xfrm.Fwd, 9000), bypass("172.31.0.0/16", sunLAN, xfrm.Fwd, 10))
 	memory := remember(nil, s, 1000)
 	w := compileInput(t, snapshotOf(sunHost()), Input{Guards: memory})
-	if got := w.arrive(clear4("10.1.0.200", "10.2.0.10"), nil); got.final == Drop {
+	if got := w.arrive(clear4("10.1.0.200", "10.2.0.10"), nil); got.final == rules.Drop {
 		t.Error("a bypass policy that came first was forgotten")
 	}
 	for _, src := range []string{"10.1.0.70", "10.1.0.10"} {
-		if got := w.arrive(clear4(src, "10.2.0.10"), nil); got.final != Drop {
+		if got := w.arrive(clear4(src, "10.2.0.10"), nil); got.final != rules.Drop {
 			t.Errorf("from %s: not guarded", src)
 		}
 	}
 	// The bypass goes while the tunnel stands: then it is not remembered either.
 	memory = remember(memory, snapshotOf(sunHost(), sunSite()), 2000)
 	w = compileInput(t, snapshotOf(sunHost()), Input{Guards: memory})
-	if got := w.arrive(clear4("10.1.0.200", "10.2.0.10"), nil); got.final != Drop {
+	if got := w.arrive(clear4("10.1.0.200", "10.2.0.10"), nil); got.final != rules.Drop {
 		t.Error("an exception outlived its policy though the tunnel stood")
 	}
 }

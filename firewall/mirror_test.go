@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -130,7 +132,7 @@ func mirrorInto(out, in reflect.Value) {
 }
 
 // mirrorPacket is the packet that stands for one of IPv4 in the mirror.
-func mirrorPacket(p Packet) Packet {
+func mirrorPacket(p trace.Packet) trace.Packet {
 	icmp := p.Proto == xfrm.ICMP
 	p = mirrored(p)
 	if dhcp := map[uint16]uint16{67: 547, 68: 546}; p.Proto == xfrm.UDP && dhcp[p.SPort] > 0 && dhcp[p.DPort] > 0 {
@@ -147,7 +149,7 @@ func mirrorPacket(p Packet) Packet {
 }
 
 // unmirrorPacket brings a packet back for a change that speaks of IPv4.
-func unmirrorPacket(p Packet) Packet {
+func unmirrorPacket(p trace.Packet) trace.Packet {
 	for _, a := range []*netip.Addr{&p.Src, &p.Dst, &p.Ct.OrigSrc, &p.Ct.OrigDst, &p.Ct.ReplSrc, &p.Ct.ReplDst} {
 		*a = toIPv4(*a)
 	}
@@ -210,7 +212,7 @@ func identity(t xfrm.Tunnel) string {
 }
 
 // reflects fails the test if a packet fares otherwise in the world's mirror.
-func (w world) reflects(p Packet, got passage, send func(world, Packet) passage) {
+func (w world) reflects(p trace.Packet, got passage, send func(world, trace.Packet) passage) {
 	w.t.Helper()
 	if w.mirror == nil || !p.Src.Is4() {
 		return
@@ -225,10 +227,10 @@ func (w world) reflects(p Packet, got passage, send func(world, Packet) passage)
 
 // purposes are what the rules that a packet matched are for, in their order,
 // without those that only lead on.
-func (p passage) purposes() []Purpose {
-	var list []Purpose
+func (p passage) purposes() []rules.Purpose {
+	var list []rules.Purpose
 	for _, s := range p.steps {
-		if s.Rule.Purpose != PurposeDispatch {
+		if s.Rule.Purpose != rules.PurposeDispatch {
 			list = append(list, s.Rule.Purpose)
 		}
 	}

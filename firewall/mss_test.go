@@ -3,6 +3,9 @@ package firewall
 import (
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -16,7 +19,7 @@ func TestSegmentSize(t *testing.T) {
 		mode  xfrm.Mode
 		encap bool
 		outer string
-		inner Family
+		inner xfrm.Family
 		mtu   int
 		want  uint16
 	}{
@@ -35,9 +38,9 @@ func TestSegmentSize(t *testing.T) {
 	} {
 		host := sunHost()
 		host.Links[1].MTU = tc.mtu
-		host.Routes = append(host.Routes, xfrm.Route{Dst: single(addr(moon6WAN)), Link: 2})
+		host.Routes = append(host.Routes, xfrm.Route{Dst: prefix.Single(addr(moon6WAN)), Link: 2})
 		peer := addr(tc.outer)
-		sa := xfrm.SA{State: xfrm.State{Family: familyOf(peer), Proto: xfrm.ESP, Mode: tc.mode, Algs: tc.algs}}
+		sa := xfrm.SA{State: xfrm.State{Family: xfrm.FamilyOf(peer), Proto: xfrm.ESP, Mode: tc.mode, Algs: tc.algs}}
 		if tc.encap {
 			sa.Encap = xfrm.Encap{Type: 2, SPort: 4500, DPort: 4500}
 		}
@@ -53,16 +56,16 @@ func TestSegmentSize(t *testing.T) {
 
 func TestMSSBothWays(t *testing.T) {
 	w := restricted(t, sunHost(), TunnelConfig{MSS: MSS{Size: 1360}}, sunSite())
-	if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil); !got.met(PurposeMSS) || got.final != Accept {
+	if got := w.arrive(tagged(from(1, "10.1.0.10", "10.2.0.10")), nil); !got.met(rules.PurposeMSS) || got.final != rules.Accept {
 		t.Error("not lowered on the way in")
 	}
-	out := Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP,
-		Ahead: []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
-	if got := w.forward(out); !got.met(PurposeMSS) {
+	out := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP,
+		OutBundle: []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
+	if got := w.forward(out); !got.met(rules.PurposeMSS) {
 		t.Error("not lowered on the way out")
 	}
 	w = compileWorld(t, snapshotOf(sunHost(), sunSite()), Config{})
-	if got := w.forward(out); got.met(PurposeMSS) {
+	if got := w.forward(out); got.met(rules.PurposeMSS) {
 		t.Error("lowered, though nobody asked for it")
 	}
 }

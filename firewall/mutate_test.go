@@ -2,6 +2,8 @@ package firewall
 
 import (
 	"fmt"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 	"os"
 	"regexp"
 	"slices"
@@ -29,7 +31,7 @@ var (
 )
 
 // kind names the rules that are alike but for the tunnel that they serve.
-func kind(c Chain, family Family, r Rule) string {
+func kind(c rules.Chain, family xfrm.Family, r rules.Rule) string {
 	text := scopeWords.ReplaceAllString(r.Text(family), "")
 	text = valueWords.ReplaceAllString(text, "$1 X")
 	text = icmpWords.ReplaceAllString(text, "-p icmp --icmp-type N")
@@ -40,7 +42,7 @@ func kind(c Chain, family Family, r Rule) string {
 }
 
 // name names a single rule, wherever it is compiled.
-func name(c Chain, family Family, r Rule) string {
+func name(c rules.Chain, family xfrm.Family, r rules.Rule) string {
 	return fmt.Sprintf("%s %s %s %s: %s %s", family, c.Table, c.Name, r.Purpose, r.Text(family), r.Tunnel)
 }
 
@@ -53,7 +55,7 @@ func rootOf(chain string) string {
 	return nodeSuffix.ReplaceAllString(chain, "$1")
 }
 
-func mutate(t *testing.T, rs Ruleset) Ruleset {
+func mutate(t *testing.T, rs rules.Ruleset) rules.Ruleset {
 	t.Helper()
 	if file := os.Getenv("XFRMFW_RULES"); file != "" {
 		f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -76,7 +78,7 @@ func mutate(t *testing.T, rs Ruleset) Ruleset {
 	}
 	chains := slices.Clone(rs.Chains)
 	for i, c := range chains {
-		chains[i].Rules = RulesOf(slices.DeleteFunc(c.Rules.Slice(), func(r Rule) bool {
+		chains[i].Rules = rules.ListOf(slices.DeleteFunc(c.Rules.Slice(), func(r rules.Rule) bool {
 			return name(c, rs.Family, r) == without || kind(c, rs.Family, r) == without
 		})...)
 	}

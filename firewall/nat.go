@@ -1,26 +1,31 @@
 package firewall
 
+import (
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
 // nat exempts tunnel traffic from every MASQUERADE and SNAT: a rewritten source no
 // longer matches the policy, and the packet would leave in clear.
 func (l *layout) nat() {
-	var rules, exempt []Rule
+	var list, exempt []rules.Rule
 	for i := range l.NATKeep {
 		k := &l.NATKeep[i]
-		if familyOf(k.Remote.Addr()) == l.family {
-			rules = append(rules, Rule{
+		if xfrm.FamilyOf(k.Remote.Addr()) == l.family {
+			list = append(list, rules.Rule{
 				Src: k.Local, Dst: k.Remote, Policy: policyOut(k.Out),
-				Target: Target{Verb: Return}, Purpose: PurposeNATKeep, Tunnel: k.Tunnel,
+				Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeNATKeep, Tunnel: k.Tunnel,
 			})
 		}
 	}
-	exempt = append(exempt, Rule{Policy: PolicyMatch{Dir: PolicyOut}, Target: Target{Verb: Accept}, Purpose: PurposeNAT})
+	exempt = append(exempt, rules.Rule{Policy: rules.PolicyMatch{Dir: rules.PolicyOut}, Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeNAT})
 	for _, d := range l.Devices {
 		if d.KeepNAT {
-			rules = append(rules, Rule{Out: d.Name, Target: Target{Verb: Return}, Purpose: PurposeNATKeep, Tunnel: d.Tunnel})
+			list = append(list, rules.Rule{Out: d.Name, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeNATKeep, Tunnel: d.Tunnel})
 		} else {
-			exempt = append(exempt, Rule{Out: d.Name, Target: Target{Verb: Accept}, Purpose: PurposeNAT})
+			exempt = append(exempt, rules.Rule{Out: d.Name, Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeNAT})
 		}
 	}
-	l.chain(NAT, chainNAT, append(rules, exempt...)...)
-	l.hook(NAT, "POSTROUTING", chainNAT)
+	l.chain(rules.NAT, chainNAT, append(list, exempt...)...)
+	l.hook(rules.NAT, "POSTROUTING", chainNAT)
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -32,7 +34,7 @@ var (
 // is sent while there are states.
 type probe struct {
 	name    string
-	p       Packet
+	p       trace.Packet
 	hook    string // INPUT and FORWARD arrive, LEAVE is sent or forwarded
 	stopped []string
 }
@@ -124,9 +126,9 @@ func (o overlap) six() overlap {
 	o.probes = slices.Clone(o.probes)
 	for i := range o.probes {
 		p := &o.probes[i].p
-		p.Src, p.Dst, p.Path = sixAddr(p.Src), sixAddr(p.Dst), slices.Clone(p.Path)
-		for j := range p.Path {
-			p.Path[j].Src, p.Path[j].Dst = sixAddr(p.Path[j].Src), sixAddr(p.Path[j].Dst)
+		p.Src, p.Dst, p.SecPath = sixAddr(p.Src), sixAddr(p.Dst), slices.Clone(p.SecPath)
+		for j := range p.SecPath {
+			p.SecPath[j].Src, p.SecPath[j].Dst = sixAddr(p.SecPath[j].Src), sixAddr(p.SecPath[j].Dst)
 		}
 	}
 	return o
@@ -163,37 +165,37 @@ func (w world) stops(p probe) (bool, passage) {
 		p.p.DstLocal = p.hook == "INPUT"
 		got = w.arrive(p.p, nil)
 	}
-	return got.final == Drop || got.final == Reject, got
+	return got.final == rules.Drop || got.final == rules.Reject, got
 }
 
-func lan(in, src, dst string) Packet {
+func lan(in, src, dst string) trace.Packet {
 	p := clear4(src, dst)
 	p.In = in
 	return p
 }
 
-func leaving(out, src, dst string) Packet {
-	return Packet{Src: addr(src), Dst: addr(dst), In: "eth1", Out: out, Proto: xfrm.TCP, SPort: 1024, DPort: 80}
+func leaving(out, src, dst string) trace.Packet {
+	return trace.Packet{Src: addr(src), Dst: addr(dst), In: "eth1", Out: out, Proto: xfrm.TCP, SPort: 1024, DPort: 80}
 }
 
 // into is a packet that is about to be encrypted.
-func into(reqid uint32, in, src, dst string) Packet {
+func into(reqid uint32, in, src, dst string) trace.Packet {
 	p := lan(in, src, dst)
-	p.Out, p.Ahead = "eth0", []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid}}
+	p.Out, p.OutBundle = "eth0", []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid}}
 	return p
 }
 
-func own(p Packet) Packet {
+func own(p trace.Packet) trace.Packet {
 	p.In, p.SrcLocal = "", true
 	return p
 }
 
 // through is a packet that came out of several states, the outer one first.
-func through(src, dst string, reqids ...uint32) Packet {
+func through(src, dst string, reqids ...uint32) trace.Packet {
 	p := from(reqids[0], src, dst)
-	p.Path = nil
+	p.SecPath = nil
 	for _, reqid := range reqids {
-		p.Path = append(p.Path, Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid, Src: addr(moonWAN), Dst: addr(sunWAN)})
+		p.SecPath = append(p.SecPath, trace.Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid, Src: addr(moonWAN), Dst: addr(sunWAN)})
 	}
 	p.Mark |= tag
 	return p
@@ -283,8 +285,8 @@ func overlaps() []overlap {
 				{"in clear", lan("eth0", moonWAN, sunWAN), "INPUT", everyState},
 				{"to the peer in clear", own(leaving("eth0", sunWAN, moonWAN)), "LEAVE", everyState},
 				{"a neighbour", lan("eth0", "192.0.2.77", sunWAN), "INPUT", nil},
-				{"IKE", Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", Proto: xfrm.UDP, SPort: 500, DPort: 500}, "INPUT", nil},
-				{"ESP", Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", Proto: xfrm.ESP}, "INPUT", nil},
+				{"IKE", trace.Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", Proto: xfrm.UDP, SPort: 500, DPort: 500}, "INPUT", nil},
+				{"ESP", trace.Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", Proto: xfrm.ESP}, "INPUT", nil},
 			},
 		},
 		{
@@ -299,7 +301,7 @@ func overlaps() []overlap {
 				{"to the LAN", own(leaving("eth0", "192.168.1.20", "192.168.1.7")), "LEAVE", nil},
 				{"the internet in clear", lan("eth0", "198.51.100.7", "192.168.1.20"), "INPUT", whilePolicies},
 				{"to the internet in clear", own(leaving("eth0", "192.168.1.20", "198.51.100.7")), "LEAVE", whilePolicies},
-				{"its IKE", Packet{Src: addr("192.168.1.20"), Dst: addr(moonWAN), Out: "eth0", SrcLocal: true, Proto: xfrm.UDP, SPort: 4500, DPort: 4500}, "LEAVE", nil},
+				{"its IKE", trace.Packet{Src: addr("192.168.1.20"), Dst: addr(moonWAN), Out: "eth0", SrcLocal: true, Proto: xfrm.UDP, SPort: 4500, DPort: 4500}, "LEAVE", nil},
 			},
 		},
 		{
@@ -365,7 +367,7 @@ func TestOverlapsInEveryState(t *testing.T) {
 		t.Run(o.name, func(t *testing.T) {
 			for state, w := range o.worlds(t) {
 				for _, p := range o.probes {
-					if len(p.p.Path)+len(p.p.Ahead) > 0 && !slices.Contains(whileUp, state) {
+					if len(p.p.SecPath)+len(p.p.OutBundle) > 0 && !slices.Contains(whileUp, state) {
 						continue
 					}
 					if state == inOffload {
@@ -375,7 +377,7 @@ func TestOverlapsInEveryState(t *testing.T) {
 					if want := slices.Contains(p.stopped, state); stopped != want {
 						t.Errorf("%s: %s: stopped %v, want %v: %v", state, p.name, stopped, want, got.steps)
 					}
-					if len(p.p.Path)+len(p.p.Ahead) > 0 && p.stopped == nil && got.final != Accept {
+					if len(p.p.SecPath)+len(p.p.OutBundle) > 0 && p.stopped == nil && got.final != rules.Accept {
 						t.Errorf("%s: %s: verdict %s, want accept", state, p.name, got.final)
 					}
 				}

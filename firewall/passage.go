@@ -3,6 +3,8 @@ package firewall
 import (
 	"net/netip"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -20,7 +22,7 @@ type Passage struct {
 	Received, AfterDNAT, Sent Ends
 	// Path are the SAs that the packet came out of, Ahead those that it will go
 	// through by the policy lookup before SNAT, AheadSent by the one after SNAT.
-	Path, Ahead, AheadSent []Transform
+	Path, Ahead, AheadSent []trace.Transform
 	// Tagged and Verified are true if the packet has the bit as it arrives.
 	Tagged, Verified bool
 	// SrcLocal is true if the source is an address of this host, DstLocal if the
@@ -82,7 +84,7 @@ func (a Action) String() string { return actionNames[a] }
 // configuration's own limits and for packets that serve IPsec itself.
 type Verdict struct {
 	Action Action
-	Case   Case
+	Case   rules.Case
 }
 
 // question is a passage in front of the facts.
@@ -91,7 +93,7 @@ type question struct {
 	*Passage
 	family xfrm.Family
 	// evidence is the case that verified the packet, NoCase if none did.
-	evidence Case
+	evidence rules.Case
 }
 
 // decrypted reports whether the packet came out of an SA.
@@ -116,7 +118,7 @@ func (q *question) cameOutOf(m SAMatch) bool { return q.passes(q.Path, m) }
 // goesInto reports whether the packet will go through an SA of the match.
 func (q *question) goesInto(m SAMatch) bool { return q.passes(q.Ahead, m) }
 
-func (q *question) passes(sas []Transform, m SAMatch) bool {
+func (q *question) passes(sas []trace.Transform, m SAMatch) bool {
 	for _, sa := range sas {
 		if sa.Proto == m.Proto && sa.Reqid == m.Reqid &&
 			(!m.Src.IsValid() || sa.Mode == xfrm.TunnelMode && sa.Src == m.Src && sa.Dst == m.Dst) {

@@ -1,6 +1,9 @@
 package firewall
 
-import "net/netip"
+import (
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"net/netip"
+)
 
 // maxPrefilter is how many prefixes a prefilter has at most. A packet that no guard
 // is about meets that many rules in place of one, but none of the rules behind.
@@ -9,9 +12,9 @@ const maxPrefilter = 4
 // prefilter repeats a rule that leads to guards for each of the few prefixes that
 // hold all their remote selectors, as the source or the destination. A packet between
 // other addresses passes the guards and their exemptions by.
-func prefilter(within []netip.Prefix, by Direction, lead Rule) []Rule {
-	lead.Purpose = PurposeDispatch
-	var rules []Rule
+func prefilter(within []netip.Prefix, by Direction, lead rules.Rule) []rules.Rule {
+	lead.Purpose = rules.PurposeDispatch
+	var rules []rules.Rule
 	for _, p := range within {
 		r := lead
 		if p.Bits() > 0 {

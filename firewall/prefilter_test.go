@@ -2,6 +2,8 @@ package firewall
 
 import (
 	"fmt"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -79,9 +81,9 @@ func TestOthersPassTheGuardsBy(t *testing.T) {
 		}
 		w := compileWorld(t, snapshotOf(sunHost(), sites...), Config{})
 		in := clear4("198.51.100.7", "10.2.0.10")
-		out := Packet{Src: addr("10.2.0.10"), Dst: addr("198.51.100.7"), In: "eth1", Out: "eth0"}
+		out := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("198.51.100.7"), In: "eth1", Out: "eth0"}
 		for _, p := range []passage{w.arrive(in, nil), w.forward(out), w.send(out)} {
-			if p.final != Return {
+			if p.final != rules.Return {
 				t.Errorf("%d tunnels: verdict %s", n, p.final)
 			}
 			met[n] += len(p.steps)

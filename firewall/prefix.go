@@ -7,23 +7,17 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-func familyOf(a netip.Addr) xfrm.Family {
-	if a.Is4() {
-		return xfrm.IPv4
-	}
-	return xfrm.IPv6
-}
-
-// single is the prefix of one address.
-func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+// Single is the prefix of one address.
+func Single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 func specified(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }
 
-// commonBits is the length of the prefix that two addresses of one family share.
-func commonBits(a, b netip.Addr) int {
+// CommonBits is the length of the prefix that two addresses of one family share.
+func CommonBits(a, b netip.Addr) int {
 	if a.Is4() {
 		x, y := a.As4(), b.As4()
 		return bits.LeadingZeros32(binary.BigEndian.Uint32(x[:]) ^ binary.BigEndian.Uint32(y[:]))
@@ -132,7 +126,7 @@ func addressShare(prefixes []netip.Prefix) float64 {
 // of them is the widest of those that begin where it does.
 func commonPrefix(keys []netip.Prefix) netip.Prefix {
 	first, last := keys[0], keys[len(keys)-1]
-	return netip.PrefixFrom(first.Addr(), min(first.Bits(), commonBits(first.Addr(), last.Addr()))).Masked()
+	return netip.PrefixFrom(first.Addr(), min(first.Bits(), prefix.CommonBits(first.Addr(), last.Addr()))).Masked()
 }
 
 // prefixSet finds out which prefixes overlap one of its own.

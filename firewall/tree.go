@@ -9,13 +9,15 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // TreeSpec says how a tree of chains parts the address space.
 type TreeSpec struct {
-	Family Family
-	Table  Table
+	Family xfrm.Family
+	Table  rules.Table
 	// Root is the name of the first chain; the names of all others begin with it.
 	Root string
 	// By is the address of a packet, or of its flow, that leads the way.
@@ -28,13 +30,13 @@ type TreeSpec struct {
 	// Merge reports whether a rule may be merged with its neighbours: it depends on
 	// no part of a tunnel but the address that leads the way, and leads to a chain
 	// that leaves nothing on a packet. Nil is none.
-	Merge func(*Rule) bool
+	Merge func(*rules.Rule) bool
 }
 
 // TreeEntry is rules that match only packets whose address lies in Key.
 type TreeEntry struct {
 	Key   netip.Prefix
-	Rules []Rule
+	Rules []rules.Rule
 }
 
 // Direction is the address by which a tree parts.
@@ -50,7 +52,7 @@ const (
 )
 
 // field is the part of a rule that has the address.
-func (d Direction) field(r *Rule) *netip.Prefix {
+func (d Direction) field(r *rules.Rule) *netip.Prefix {
 	switch d {
 	case ByDestination:
 		return &r.Dst
@@ -79,7 +81,7 @@ const (
 // by a goto: one chain is evaluated to its end, and it holds all entries that overlap
 // its part of the address space, in the order given. So the first match is the right
 // one whatever the order means. The root always exists.
-func BuildTree(s TreeSpec, entries []TreeEntry) []Chain {
+func BuildTree(s TreeSpec, entries []TreeEntry) []rules.Chain {
 	t := tree{TreeSpec: s, entries: entries}
 	all := make([]int, len(entries))
 	for i := range all {
@@ -96,11 +98,11 @@ func BuildTree(s TreeSpec, entries []TreeEntry) []Chain {
 type tree struct {
 	TreeSpec
 	entries []TreeEntry
-	chains  []Chain
+	chains  []rules.Chain
 }
 
-func (t *tree) chain(name string, rules []Rule) {
-	t.chains = append(t.chains, Chain{Table: t.Table, Name: name, Rules: RulesOf(rules...)})
+func (t *tree) chain(name string, list []rules.Rule) {
+	t.chains = append(t.chains, rules.Chain{Table: t.Table, Name: name, Rules: rules.ListOf(list...)})
 }
 
 // node adds the chain for the part of the address space that p covers, and those
@@ -119,7 +121,7 @@ func (t *tree) node(name string, p netip.Prefix, members []int, level int) {
 		t.chain(name, t.rulesOf(rest))
 		return
 	}
-	var rules []Rule
+	var list []rules.Rule
 	if len(rest) > 0 && t.AnyOrder {
 		wide := t.Root + "-W"
 		if name != t.Root {
@@ -127,22 +129,22 @@ func (t *tree) node(name string, p netip.Prefix, members []int, level int) {
 		}
 		t.chain(wide, t.rulesOf(rest))
 		// A jump, so that the groups get the packet too.
-		rules = append(rules, Rule{Target: Target{Verb: Jump, Chain: wide}, Purpose: PurposeDispatch})
+		list = append(list, rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: wide}, Purpose: rules.PurposeDispatch})
 		rest = nil
 	}
 	for _, g := range groups {
 		below := nodeName(t.Root, g.prefix)
-		lead := Rule{Target: Target{Verb: Goto, Chain: below}, Purpose: PurposeDispatch}
+		lead := rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: below}, Purpose: rules.PurposeDispatch}
 		*t.By.field(&lead) = g.prefix
-		rules = append(rules, lead)
+		list = append(list, lead)
 		t.node(below, g.prefix, g.members, level+1)
 	}
-	t.chain(name, append(rules, t.rulesOf(rest)...))
+	t.chain(name, append(list, t.rulesOf(rest)...))
 }
 
 // rulesOf returns the rules of entries, merged where they may be.
-func (t *tree) rulesOf(members []int) []Rule {
-	var rules []Rule
+func (t *tree) rulesOf(members []int) []rules.Rule {
+	var rules []rules.Rule
 	for _, i := range members {
 		rules = append(rules, t.entries[i].Rules...)
 	}
@@ -198,7 +200,7 @@ func commonPrefixOf(a, b netip.Prefix) netip.Prefix {
 	}
 	length := min(a.Bits(), b.Bits())
 	if !netip.PrefixFrom(a.Addr(), length).Contains(b.Addr()) {
-		length = commonBits(a.Addr(), b.Addr())
+		length = prefix.CommonBits(a.Addr(), b.Addr())
 	}
 	return netip.PrefixFrom(a.Addr(), min(length, a.Bits())).Masked()
 }

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -39,7 +40,7 @@ func TestTreeStaysShallow(t *testing.T) {
 		in := Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: Config{Marks: DefaultMarks()}}
 		kept := compiler.Compile(in)
 		for _, rs := range kept.Rulesets {
-			if err := Validate(rs); err != nil {
+			if err := rules.Validate(rs); err != nil {
 				t.Errorf("with %d tunnels: %v", len(sites), err)
 			}
 		}

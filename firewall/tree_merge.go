@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -20,15 +21,15 @@ const maxMerged = 256
 //
 // A rule for networks past those of the run may as well stand before the run, as the
 // own rule of an owner does before that of the next one.
-func (t *tree) mergeAdjacent(rules []Rule) []Rule {
-	out, run := make([]Rule, 0, len(rules)), make([]Rule, 0, len(rules))
+func (t *tree) mergeAdjacent(list []rules.Rule) []rules.Rule {
+	out, run := make([]rules.Rule, 0, len(list)), make([]rules.Rule, 0, len(list))
 	var end netip.Addr // of all networks of the run
 	flush := func() {
 		out = append(out, t.mergeRun(run)...)
 		run = run[:0]
 	}
-	for i := range rules {
-		r := &rules[i]
+	for i := range list {
+		r := &list[i]
 		network := *t.By.field(r)
 		past := len(run) > 0 && network.IsValid() && end.Less(network.Addr())
 		switch {
@@ -51,24 +52,24 @@ func (t *tree) mergeAdjacent(rules []Rule) []Rule {
 	return out
 }
 
-func (t *tree) mergeable(r *Rule) bool {
+func (t *tree) mergeable(r *rules.Rule) bool {
 	return t.Merge != nil && t.Merge(r) && t.By.field(r).IsValid()
 }
 
 // mergeRun merges the rules of a run, kind by kind.
-func (t *tree) mergeRun(run []Rule) []Rule {
+func (t *tree) mergeRun(run []rules.Rule) []rules.Rule {
 	if len(run) < 2 {
 		return run
 	}
 	type kind struct {
-		rest     Rule
+		rest     rules.Rule
 		networks []tunnelNetwork
 	}
 	var kinds []kind
 	for i := range run {
 		rest := run[i]
 		n := tunnelNetwork{*t.By.field(&rest), rest.Tunnel, rest.Case}
-		*t.By.field(&rest), rest.Tunnel, rest.Case = netip.Prefix{}, "", NoCase
+		*t.By.field(&rest), rest.Tunnel, rest.Case = netip.Prefix{}, "", rules.NoCase
 		at := slices.IndexFunc(kinds, func(k kind) bool { return k.rest == rest })
 		if at < 0 {
 			if len(kinds) == leafSize {
@@ -79,7 +80,7 @@ func (t *tree) mergeRun(run []Rule) []Rule {
 		}
 		kinds[at].networks = append(kinds[at].networks, n)
 	}
-	var out []Rule
+	var out []rules.Rule
 	for _, k := range kinds {
 		for _, n := range mergeNetworks(k.networks) {
 			r := k.rest
@@ -95,7 +96,7 @@ func (t *tree) mergeRun(run []Rule) []Rule {
 type tunnelNetwork struct {
 	prefix  netip.Prefix
 	tunnel  string
-	decides Case
+	decides rules.Case
 }
 
 // mergeNetworks sorts networks and joins the halves of each other.
@@ -113,7 +114,7 @@ func mergeNetworks(list []tunnelNetwork) []tunnelNetwork {
 				n.tunnel = ""
 			}
 			if last.decides != n.decides {
-				n.decides = NoCase
+				n.decides = rules.NoCase
 			}
 			out = out[:len(out)-1]
 		}
@@ -124,7 +125,7 @@ func mergeNetworks(list []tunnelNetwork) []tunnelNetwork {
 
 // mergedIfFew returns the merged rules of entries that need not be parted, because
 // they are a row of neighbours that few rules are left of.
-func (t *tree) mergedIfFew(members []int) ([]Rule, bool) {
+func (t *tree) mergedIfFew(members []int) ([]rules.Rule, bool) {
 	if t.Merge == nil || len(members) > maxMerged || len(members) < 2 {
 		return nil, false
 	}

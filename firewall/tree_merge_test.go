@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -35,7 +37,7 @@ func TestGuardsOfNeighbours(t *testing.T) {
 		for _, c := range w.result.Rulesets[0].Chains {
 			for _, r := range c.Rules.All() {
 				switch r.Purpose {
-				case PurposeSpoofGuard, PurposeInjectGuard, PurposeLeakGuard:
+				case rules.PurposeSpoofGuard, rules.PurposeInjectGuard, rules.PurposeLeakGuard:
 					guards++
 				}
 			}
@@ -50,29 +52,29 @@ func TestGuardsOfNeighbours(t *testing.T) {
 					near = "10.3.0.9"
 				}
 				want := i != missing
-				if got := w.arrive(clear4(far, near), nil); got.met(PurposeSpoof) != want {
+				if got := w.arrive(clear4(far, near), nil); got.met(rules.PurposeSpoof) != want {
 					t.Errorf("%s: from %s: stopped %v, want %v", name, far, !want, want)
 				}
-				about := Packet{Src: addr("198.51.100.7"), Dst: addr(near), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3}
+				about := trace.Packet{Src: addr("198.51.100.7"), Dst: addr(near), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3}
 				for _, ends := range [][2]netip.Addr{{addr(far), addr(near)}, {addr(near), addr(far)}} {
-					about.Ct = Conntrack{State: CtRelated, OrigSrc: ends[0], OrigDst: ends[1], ReplSrc: ends[1], ReplDst: ends[0]}
-					if got := w.arrive(about, nil); got.met(PurposeSpoof) != want {
+					about.Ct = trace.Conntrack{State: rules.CtRelated, OrigSrc: ends[0], OrigDst: ends[1], ReplSrc: ends[1], ReplDst: ends[0]}
+					if got := w.arrive(about, nil); got.met(rules.PurposeSpoof) != want {
 						t.Errorf("%s: an error about %s and %s: stopped %v, want %v", name, ends[0], ends[1], !want, want)
 					}
 				}
-				leak := Packet{Src: addr(near), Dst: addr(far), In: "eth1", Out: "eth0", Proto: xfrm.UDP}
-				if got := w.forward(leak); got.met(PurposeReject) != want {
+				leak := trace.Packet{Src: addr(near), Dst: addr(far), In: "eth1", Out: "eth0", Proto: xfrm.UDP}
+				if got := w.forward(leak); got.met(rules.PurposeReject) != want {
 					t.Errorf("%s: to %s: refused %v, want %v", name, far, !want, want)
 				}
-				if got := w.last(leak); got.met(PurposeLeak) != want {
+				if got := w.last(leak); got.met(rules.PurposeLeak) != want {
 					t.Errorf("%s: to %s: stopped %v, want %v", name, far, !want, want)
 				}
-				quoting := Packet{Src: addr(sunWAN), Dst: addr(far), Out: "eth0", SrcLocal: true, Proto: xfrm.ICMP, ICMPType: 11}
-				if got := w.last(quoting); got.met(PurposeLeak) != want {
+				quoting := trace.Packet{Src: addr(sunWAN), Dst: addr(far), Out: "eth0", SrcLocal: true, Proto: xfrm.ICMP, ICMPType: 11}
+				if got := w.last(quoting); got.met(rules.PurposeLeak) != want {
 					t.Errorf("%s: an error to %s: stopped %v, want %v", name, far, !want, want)
 				}
-				leak.In, leak.Misrouted = "eth0", true
-				if got := w.arrive(leak, nil); got.met(PurposeInject) != want {
+				leak.In, leak.FailsRPFilter = "eth0", true
+				if got := w.arrive(leak, nil); got.met(rules.PurposeInject) != want {
 					t.Errorf("%s: a stranger's to %s: stopped %v, want %v", name, far, !want, want)
 				}
 			}
@@ -102,10 +104,10 @@ func TestOwnersThatAreNeighbours(t *testing.T) {
 		t.Errorf("%d rules take what owners did not send", foreign)
 	}
 	// An error about a flow of the tunnel that it comes out of, from a router.
-	about := func(reqid uint32, far string, router string) Packet {
+	about := func(reqid uint32, far string, router string) trace.Packet {
 		p := tagged(from(reqid, router, "10.2.0.9"))
 		p.Proto, p.ICMPType = xfrm.ICMP, 3
-		p.Ct = Conntrack{State: CtRelated, OrigSrc: addr("10.2.0.9"), OrigDst: addr(far), ReplSrc: addr(far), ReplDst: addr("10.2.0.9")}
+		p.Ct = trace.Conntrack{State: rules.CtRelated, OrigSrc: addr("10.2.0.9"), OrigDst: addr(far), ReplSrc: addr(far), ReplDst: addr("10.2.0.9")}
 		return p
 	}
 	for i := range 64 {
@@ -121,13 +123,13 @@ func TestOwnersThatAreNeighbours(t *testing.T) {
 			{"10.111.0.1", false}, // the wider one's
 			{"10.1.0.1", false},
 		} {
-			if got := w.arrive(about(uint32(i+1), far, tc.router), nil); got.met(PurposeCrossed) == tc.want || (got.final == Accept) != tc.want {
+			if got := w.arrive(about(uint32(i+1), far, tc.router), nil); got.met(rules.PurposeCrossed) == tc.want || (got.final == rules.Accept) != tc.want {
 				t.Errorf("tunnel %d: an error from %s: verdict %s, want accept %v", i+1, tc.router, got.final, tc.want)
 			}
 		}
 		for reqid, stopped := range map[uint32]bool{uint32(i + 1): false, 777: true} {
 			p := tagged(from(reqid, far, "10.2.0.9"))
-			if got := w.arrive(p, nil); (got.final == Drop) != stopped {
+			if got := w.arrive(p, nil); (got.final == rules.Drop) != stopped {
 				t.Errorf("from %s out of %d: verdict %s", far, reqid, got.final)
 			}
 		}

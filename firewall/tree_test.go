@@ -7,13 +7,15 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // tracedTunnels are the tunnels of the rules that a packet from src meets.
-func tracedTunnels(chains []Chain, src netip.Addr) []string {
-	e := NewEvaluator(Ruleset{Chains: chains, Hooks: []Hook{{Mangle, "PREROUTING", "XFRMFW-T"}}})
-	_, _, steps := e.Trace(Mangle, "PREROUTING", Packet{Src: src, Dst: src})
+func tracedTunnels(chains []rules.Chain, src netip.Addr) []string {
+	e := trace.NewEvaluator(rules.Ruleset{Chains: chains, Hooks: []rules.Hook{{Table: rules.Mangle, From: "PREROUTING", To: "XFRMFW-T"}}})
+	_, _, steps := e.Trace(rules.Mangle, "PREROUTING", trace.Packet{Src: src, Dst: src})
 	var names []string
 	for _, s := range steps {
 		if s.Rule.Tunnel != "" {
@@ -23,17 +25,17 @@ func tracedTunnels(chains []Chain, src netip.Addr) []string {
 	return names
 }
 
-func randomEntries(r *rand.Rand, family Family, n int) []TreeEntry {
+func randomEntries(r *rand.Rand, family xfrm.Family, n int) []TreeEntry {
 	entries := make([]TreeEntry, n)
 	for i := range entries {
 		p := randomPrefix(r, family)
-		entries[i] = TreeEntry{Key: p, Rules: []Rule{{Src: p, Tunnel: fmt.Sprintf("t%d", i)}}}
+		entries[i] = TreeEntry{Key: p, Rules: []rules.Rule{{Src: p, Tunnel: fmt.Sprintf("t%d", i)}}}
 	}
 	return entries
 }
 
 // randomPrefix favours prefixes that are near each other, nested and equal.
-func randomPrefix(r *rand.Rand, family Family) netip.Prefix {
+func randomPrefix(r *rand.Rand, family xfrm.Family) netip.Prefix {
 	if family == xfrm.IPv6 {
 		a := [16]byte{0: 0xfd, 1: byte(r.IntN(2)), 7: byte(r.IntN(256)), 15: byte(r.IntN(4))}
 		return netip.PrefixFrom(netip.AddrFrom16(a), []int{0, 8, 16, 60, 64, 64, 64, 128}[r.IntN(8)]).Masked()
@@ -46,7 +48,7 @@ func randomPrefix(r *rand.Rand, family Family) netip.Prefix {
 // would meet in one long chain.
 func TestTreeEqualsOneChain(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for _, family := range []Family{xfrm.IPv4, xfrm.IPv6} {
+	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
 		for _, n := range []int{0, 1, leafSize, leafSize + 1, 100, 1000} {
 			entries := randomEntries(r, family, n)
 			chains := treeOf(entries)
@@ -72,7 +74,7 @@ func TestTreeStaysFlat(t *testing.T) {
 		entries := make([]TreeEntry, n)
 		for i := range entries {
 			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)
-			entries[i] = TreeEntry{Key: p, Rules: []Rule{{Src: p}, {Src: p}}}
+			entries[i] = TreeEntry{Key: p, Rules: []rules.Rule{{Src: p}, {Src: p}}}
 		}
 		return entries
 	}
@@ -82,7 +84,7 @@ func TestTreeStaysFlat(t *testing.T) {
 		for _, c := range slices.Backward(chains) {
 			longest[c.Name] = c.Rules.Len()
 			for i, r := range c.Rules.All() {
-				if r.Target.Verb == Goto {
+				if r.Target.Verb == rules.Goto {
 					longest[c.Name] = max(longest[c.Name], i+1+longest[r.Target.Chain])
 				}
 			}
@@ -101,13 +103,13 @@ func TestTreeChangesLocally(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	entries := randomEntries(r, xfrm.IPv4, 5000)
 	entries = slices.DeleteFunc(entries, func(e TreeEntry) bool { return e.Key.Bits() < 22 })
-	before := map[string]Rules{}
+	before := map[string]rules.List{}
 	for _, c := range treeOf(entries[1:]) {
 		before[c.Name] = c.Rules
 	}
 	changed, rules := 0, 0
 	for _, c := range treeOf(entries) {
-		if !before[c.Name].equal(c.Rules) {
+		if !before[c.Name].Equal(c.Rules) {
 			changed++
 			rules += c.Rules.Len()
 		}
@@ -137,6 +139,6 @@ func TestTreeOfWideEntriesDoesNotExplode(t *testing.T) {
 }
 
 // treeOf is a tree by source whose entries are in order.
-func treeOf(entries []TreeEntry) []Chain {
-	return BuildTree(TreeSpec{Table: Mangle, Root: "XFRMFW-T", By: BySource}, entries)
+func treeOf(entries []TreeEntry) []rules.Chain {
+	return BuildTree(TreeSpec{Table: rules.Mangle, Root: "XFRMFW-T", By: BySource}, entries)
 }

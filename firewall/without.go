@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -17,9 +19,9 @@ import (
 // entry (net/netfilter/xt_conntrack.c): all that asks for a state or a tuple fails,
 // and all that asks for the absence of a state holds. So guards get stricter, and
 // what is let through on the word of conntrack is not let through.
-func (r Result) Without(lacks map[Family]Features, host xfrm.Host) Result {
+func (r Result) Without(lacks map[xfrm.Family]rules.Features, host xfrm.Host) Result {
 	var warnings []string
-	needed := make(map[Features][]Family)
+	needed := make(map[rules.Features][]xfrm.Family)
 	for i, rs := range r.Rulesets {
 		lack := lacks[rs.Family]
 		if lack == 0 {
@@ -34,14 +36,14 @@ func (r Result) Without(lacks map[Family]Features, host xfrm.Host) Result {
 			needed[f] = append(needed[f], rs.Family)
 		}
 	}
-	for _, f := range AllFeatures.All() {
+	for _, f := range rules.AllFeatures.All() {
 		families := needed[f]
 		if len(families) == 0 {
 			continue
 		}
 		e := f.Extension(families[0])
 		where := ""
-		if slices.ContainsFunc(r.Rulesets, func(rs Ruleset) bool { return lacks[rs.Family]&f == 0 }) {
+		if slices.ContainsFunc(r.Rulesets, func(rs rules.Ruleset) bool { return lacks[rs.Family]&f == 0 }) {
 			where = fmt.Sprintf(" (%s)", families[0])
 		}
 		warnings = append(warnings, fmt.Sprintf("iptables%s lacks the %s %s: %s; load the module %s, or install the package of iptables' extensions, and run xfrmfw apply",
@@ -55,10 +57,10 @@ func (r Result) Without(lacks map[Family]Features, host xfrm.Host) Result {
 }
 
 // addresses are the host's own of a family, sorted.
-func addresses(host xfrm.Host, family Family) []netip.Addr {
+func addresses(host xfrm.Host, family xfrm.Family) []netip.Addr {
 	var list []netip.Addr
 	for _, a := range host.Addresses {
-		if familyOf(a.Prefix.Addr()) == family {
+		if xfrm.FamilyOf(a.Prefix.Addr()) == family {
 			list = append(list, a.Prefix.Addr().WithZone(""))
 		}
 	}
@@ -68,78 +70,78 @@ func addresses(host xfrm.Host, family Family) []netip.Addr {
 
 // degrader rewrites a rule set for programs that lack features.
 type degrader struct {
-	lacks, needed Features
+	lacks, needed rules.Features
 	// locals are the addresses of this host.
 	locals []netip.Addr
 }
 
-func (d *degrader) ruleset(rs Ruleset) Ruleset {
-	chains := make([]Chain, 0, len(rs.Chains))
+func (d *degrader) ruleset(rs rules.Ruleset) rules.Ruleset {
+	chains := make([]rules.Chain, 0, len(rs.Chains))
 	for _, c := range rs.Chains {
-		if c.Table == NAT && d.lacks&FeatureNAT != 0 {
-			d.needed |= FeatureNAT
+		if c.Table == rules.NAT && d.lacks&rules.FeatureNAT != 0 {
+			d.needed |= rules.FeatureNAT
 			continue
 		}
-		if slices.ContainsFunc(c.Rules.Slice(), func(r Rule) bool { return r.Needs()&d.lacks != 0 }) {
-			var rules []Rule
+		if slices.ContainsFunc(c.Rules.Slice(), func(r rules.Rule) bool { return r.Needs()&d.lacks != 0 }) {
+			var list []rules.Rule
 			for _, rule := range c.Rules.All() {
-				rules = append(rules, d.rule(rule)...)
+				list = append(list, d.rule(rule)...)
 			}
-			c.Rules = RulesOf(rules...)
+			c.Rules = rules.ListOf(list...)
 		}
 		chains = append(chains, c)
 	}
 	rs.Chains = chains
-	rs.Hooks = slices.DeleteFunc(slices.Clone(rs.Hooks), func(h Hook) bool { return h.Table == NAT && d.lacks&FeatureNAT != 0 })
+	rs.Hooks = slices.DeleteFunc(slices.Clone(rs.Hooks), func(h rules.Hook) bool { return h.Table == rules.NAT && d.lacks&rules.FeatureNAT != 0 })
 	if d.needed != 0 {
-		prune(&rs)
+		rules.Prune(&rs)
 	}
 	return rs
 }
 
 // rule returns the rules that stand in place of one.
-func (d *degrader) rule(r Rule) []Rule {
+func (d *degrader) rule(r rules.Rule) []rules.Rule {
 	lack := r.Needs() & d.lacks
 	d.needed |= lack
-	if lack&(FeatureRPFilter|FeatureLimit|FeatureSCTP|FeatureLog|FeatureNFLog|FeatureTCPMSS) != 0 {
+	if lack&(rules.FeatureRPFilter|rules.FeatureLimit|rules.FeatureSCTP|rules.FeatureLog|rules.FeatureNFLog|rules.FeatureTCPMSS) != 0 {
 		return nil
 	}
-	if lack&FeatureConntrack != 0 {
+	if lack&rules.FeatureConntrack != 0 {
 		if r.Ct.State == 0 || !r.Ct.NotState {
 			return nil
 		}
-		r.Ct = CtMatch{}
+		r.Ct = rules.CtMatch{}
 	}
-	if lack&FeatureReject != 0 {
-		r.Target = Target{Verb: Drop}
+	if lack&rules.FeatureReject != 0 {
+		r.Target = rules.Target{Verb: rules.Drop}
 	}
-	if lack&FeatureAddrType != 0 {
+	if lack&rules.FeatureAddrType != 0 {
 		return d.toAddresses(r)
 	}
-	return []Rule{r}
+	return []rules.Rule{r}
 }
 
 // toAddresses replaces a match on this host's addresses by one on each of them.
-func (d *degrader) toAddresses(r Rule) []Rule {
-	var rules []Rule
+func (d *degrader) toAddresses(r rules.Rule) []rules.Rule {
+	var list []rules.Rule
 	for _, a := range d.locals {
 		one := r
 		one.SrcType, one.DstType = "", ""
-		if r.SrcType == Local {
-			if covers(r.Src, a) {
-				one.Src = single(a)
+		if r.SrcType == rules.Local {
+			if prefix.Covers(r.Src, a) {
+				one.Src = prefix.Single(a)
 			} else {
 				continue
 			}
 		}
-		if r.DstType == Local {
-			if covers(r.Dst, a) {
-				one.Dst = single(a)
+		if r.DstType == rules.Local {
+			if prefix.Covers(r.Dst, a) {
+				one.Dst = prefix.Single(a)
 			} else {
 				continue
 			}
 		}
-		rules = append(rules, one)
+		list = append(list, one)
 	}
-	return rules
+	return list
 }

@@ -12,12 +12,14 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // lacking is the result for programs that lack the same features in both families.
-func lacking(r firewall.Result, f firewall.Features, host xfrm.Host) firewall.Result {
-	return r.Without(map[firewall.Family]firewall.Features{xfrm.IPv4: f, xfrm.IPv6: f}, host)
+func lacking(r firewall.Result, f rules.Features, host xfrm.Host) firewall.Result {
+	return r.Without(map[xfrm.Family]rules.Features{xfrm.IPv4: f, xfrm.IPv6: f}, host)
 }
 
 // compiled is one of the gateways of fake.Variety.
@@ -29,25 +31,25 @@ func compiled(seed uint64) (firewall.Result, xfrm.Host) {
 
 // TestWithout: whatever is lacking, no rule needs it, what is left is valid, and the receiver is as it was.
 func TestWithout(t *testing.T) {
-	seen := firewall.Features(0)
+	seen := rules.Features(0)
 	for seed := range uint64(20) {
 		result, host := compiled(seed)
 		before := fmt.Sprint(allTexts(result))
 		rnd := rand.New(rand.NewPCG(seed, 9))
-		for _, f := range append(firewall.AllFeatures.All(), firewall.AllFeatures, firewall.Features(rnd.Uint32())&firewall.AllFeatures) {
+		for _, f := range append(rules.AllFeatures.All(), rules.AllFeatures, rules.Features(rnd.Uint32())&rules.AllFeatures) {
 			got := lacking(result, f, host)
 			for i, rs := range got.Rulesets {
-				if err := firewall.Validate(rs); err != nil {
+				if err := rules.Validate(rs); err != nil {
 					t.Fatalf("seed %d without %s: %v", seed, f, err)
 				}
 				for _, c := range rs.Chains {
 					for _, r := range c.Rules.All() {
-						if need := r.Needs() & f; need != 0 || c.Table == firewall.NAT && f&firewall.FeatureNAT != 0 {
+						if need := r.Needs() & f; need != 0 || c.Table == rules.NAT && f&rules.FeatureNAT != 0 {
 							t.Fatalf("seed %d without %s: %s %s has a rule that needs %s: %s", seed, f, rs.Family, c.Name, need, r.Text(rs.Family))
 						}
 					}
 				}
-				needed := firewall.Features(0)
+				needed := rules.Features(0)
 				for _, c := range result.Rulesets[i].Chains {
 					for _, r := range c.Rules.All() {
 						needed |= r.Needs() & f
@@ -74,7 +76,7 @@ func TestWithout(t *testing.T) {
 			t.Error("with nothing lacking the rule sets are copied")
 		}
 	}
-	if missing := firewall.AllFeatures &^ firewall.FeatureNAT &^ seen; missing != 0 {
+	if missing := rules.AllFeatures &^ rules.FeatureNAT &^ seen; missing != 0 {
 		t.Errorf("no gateway needs %s", missing)
 	}
 }
@@ -83,16 +85,16 @@ func TestWithout(t *testing.T) {
 // kernel sees it.
 func TestWithoutVerdicts(t *testing.T) {
 	for _, tt := range []struct {
-		lacks firewall.Features
+		lacks rules.Features
 		// seen is the packet as that kernel sees it.
-		seen func(*firewall.Packet, xfrm.Host)
+		seen func(*trace.Packet, xfrm.Host)
 	}{
-		{firewall.FeatureConntrack, func(p *firewall.Packet, _ xfrm.Host) { p.Ct = firewall.Conntrack{} }},
-		{firewall.FeatureAddrType, func(*firewall.Packet, xfrm.Host) {}},
-		{firewall.FeatureRPFilter, func(p *firewall.Packet, _ xfrm.Host) { p.Misrouted = false }},
-		{firewall.FeatureLimit | firewall.FeatureLog | firewall.FeatureNFLog, func(*firewall.Packet, xfrm.Host) {}},
-		{firewall.FeatureTCPMSS, func(*firewall.Packet, xfrm.Host) {}},
-		{firewall.FeatureReject, func(*firewall.Packet, xfrm.Host) {}},
+		{rules.FeatureConntrack, func(p *trace.Packet, _ xfrm.Host) { p.Ct = trace.Conntrack{} }},
+		{rules.FeatureAddrType, func(*trace.Packet, xfrm.Host) {}},
+		{rules.FeatureRPFilter, func(p *trace.Packet, _ xfrm.Host) { p.FailsRPFilter = false }},
+		{rules.FeatureLimit | rules.FeatureLog | rules.FeatureNFLog, func(*trace.Packet, xfrm.Host) {}},
+		{rules.FeatureTCPMSS, func(*trace.Packet, xfrm.Host) {}},
+		{rules.FeatureReject, func(*trace.Packet, xfrm.Host) {}},
 	} {
 		t.Run(tt.lacks.String(), func(t *testing.T) {
 			asked, differ := 0, 0
@@ -101,7 +103,7 @@ func TestWithoutVerdicts(t *testing.T) {
 				less := lacking(result, tt.lacks, host)
 				rnd := rand.New(rand.NewPCG(seed, 10))
 				for i, rs := range result.Rulesets {
-					whole, without := firewall.NewEvaluator(rs), firewall.NewEvaluator(less.Rulesets[i])
+					whole, without := trace.NewEvaluator(rs), trace.NewEvaluator(less.Rulesets[i])
 					packets := newPackets(rnd, rs, host)
 					for range 300 {
 						p := packets.next()
@@ -110,8 +112,8 @@ func TestWithoutVerdicts(t *testing.T) {
 						tt.seen(&q, host)
 						wantP, want, _ := whole.Trace(table, hook, q)
 						gotP, got, _ := without.Trace(table, hook, q)
-						if want == firewall.Reject && tt.lacks&firewall.FeatureReject != 0 {
-							want = firewall.Drop
+						if want == rules.Reject && tt.lacks&rules.FeatureReject != 0 {
+							want = rules.Drop
 						}
 						if got != want || gotP.Mark != wantP.Mark {
 							t.Fatalf("seed %d, %s %s: %+v: %v and mark %#x, want %v and %#x", seed, table, hook, q, got, gotP.Mark, want, wantP.Mark)
@@ -125,7 +127,7 @@ func TestWithoutVerdicts(t *testing.T) {
 				}
 			}
 			t.Logf("%d packets; %d have another verdict with it", asked, differ)
-			if tt.lacks&(firewall.FeatureConntrack|firewall.FeatureRPFilter) != 0 && differ == 0 {
+			if tt.lacks&(rules.FeatureConntrack|rules.FeatureRPFilter) != 0 && differ == 0 {
 				t.Error("no packet shows a difference: the test can't fail")
 			}
 		})
@@ -135,14 +137,14 @@ func TestWithoutVerdicts(t *testing.T) {
 // packets makes random packets of the addresses, reqids and interfaces that a rule set names.
 type packets struct {
 	rnd    *rand.Rand
-	rs     firewall.Ruleset
+	rs     rules.Ruleset
 	addrs  []netip.Addr
 	reqids []uint32
 	links  []string
 	local  map[netip.Addr]bool
 }
 
-func newPackets(rnd *rand.Rand, rs firewall.Ruleset, host xfrm.Host) *packets {
+func newPackets(rnd *rand.Rand, rs rules.Ruleset, host xfrm.Host) *packets {
 	p := &packets{rnd: rnd, rs: rs, reqids: []uint32{99}, local: make(map[netip.Addr]bool)}
 	for _, c := range rs.Chains {
 		for _, r := range c.Rules.All() {
@@ -169,34 +171,34 @@ func newPackets(rnd *rand.Rand, rs firewall.Ruleset, host xfrm.Host) *packets {
 	return p
 }
 
-func (p *packets) place() (firewall.Table, string) {
+func (p *packets) place() (rules.Table, string) {
 	at := p.rs.Hooks[p.rnd.IntN(len(p.rs.Hooks))]
 	return at.Table, at.From
 }
 
 func (p *packets) addr() netip.Addr { return p.addrs[p.rnd.IntN(len(p.addrs))] }
 
-func (p *packets) path() []firewall.Transform {
+func (p *packets) path() []trace.Transform {
 	if p.rnd.IntN(2) == 0 {
 		return nil
 	}
-	return []firewall.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: p.reqids[p.rnd.IntN(len(p.reqids))], Src: p.addr(), Dst: p.addr()}}
+	return []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: p.reqids[p.rnd.IntN(len(p.reqids))], Src: p.addr(), Dst: p.addr()}}
 }
 
-func (p *packets) next() firewall.Packet {
+func (p *packets) next() trace.Packet {
 	icmp := xfrm.ICMP
 	if p.rs.Family == xfrm.IPv6 {
 		icmp = xfrm.ICMPv6
 	}
-	q := firewall.Packet{
+	q := trace.Packet{
 		Src: p.addr(), Dst: p.addr(), In: p.links[p.rnd.IntN(len(p.links))], Out: p.links[p.rnd.IntN(len(p.links))],
 		Proto: []xfrm.Proto{xfrm.TCP, xfrm.UDP, icmp, icmp, xfrm.ESP}[p.rnd.IntN(5)],
 		SPort: []uint16{500, 4500, 40000}[p.rnd.IntN(3)], DPort: []uint16{500, 4500, 22}[p.rnd.IntN(3)],
 		ICMPType: []uint8{1, 2, 3, 8, 11, 135}[p.rnd.IntN(6)], Mark: p.rnd.Uint32() & 0x3000_0000,
-		Path: p.path(), Ahead: p.path(), Misrouted: p.rnd.IntN(2) == 0,
-		Ct: firewall.Conntrack{
-			State:   []firewall.CtState{0, firewall.CtRelated, firewall.CtEstablished, firewall.CtSNAT, firewall.CtDNAT | firewall.CtEstablished}[p.rnd.IntN(5)],
-			Dir:     []firewall.CtDir{firewall.CtOriginal, firewall.CtReply}[p.rnd.IntN(2)],
+		SecPath: p.path(), OutBundle: p.path(), FailsRPFilter: p.rnd.IntN(2) == 0,
+		Ct: trace.Conntrack{
+			State:   []rules.CtState{0, rules.CtRelated, rules.CtEstablished, rules.CtSNAT, rules.CtDNAT | rules.CtEstablished}[p.rnd.IntN(5)],
+			Dir:     []rules.CtDir{rules.CtOriginal, rules.CtReply}[p.rnd.IntN(2)],
 			OrigSrc: p.addr(), OrigDst: p.addr(), ReplSrc: p.addr(), ReplDst: p.addr(), Proto: xfrm.UDP, OrigSPort: 500, OrigDPort: 500,
 		},
 	}

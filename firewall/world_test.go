@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -12,7 +14,7 @@ type world struct {
 	snapshot xfrm.Snapshot
 	config   Config
 	result   Result
-	eval     map[Family]Evaluator
+	eval     map[xfrm.Family]trace.Evaluator
 	t        *testing.T
 	// mirror is the same world in IPv6, or nil.
 	mirror *world
@@ -43,15 +45,15 @@ func compileInput(t *testing.T, s xfrm.Snapshot, in Input) world {
 }
 
 // compileAll compiles the rules of both families, and returns what traces packets through them.
-func compileAll(t *testing.T, in Input, result *Result) map[Family]Evaluator {
+func compileAll(t *testing.T, in Input, result *Result) map[xfrm.Family]trace.Evaluator {
 	t.Helper()
-	eval := make(map[Family]Evaluator)
+	eval := make(map[xfrm.Family]trace.Evaluator)
 	*result = Compile(in)
 	for _, rs := range result.Rulesets {
-		if err := Validate(rs); err != nil {
+		if err := rules.Validate(rs); err != nil {
 			t.Fatalf("compiled rules are not valid: %v", err)
 		}
-		eval[rs.Family] = NewEvaluator(mutate(t, rs))
+		eval[rs.Family] = trace.NewEvaluator(mutate(t, rs))
 	}
 	return eval
 }
@@ -59,26 +61,26 @@ func compileAll(t *testing.T, in Input, result *Result) map[Family]Evaluator {
 // passage is what became of a packet.
 type passage struct {
 	mark  uint32
-	final Verb // Accept, Drop, Reject, or Return: left to the rest of the firewall
-	steps []TraceStep
+	final rules.Verb // Accept, Drop, Reject, or Return: left to the rest of the firewall
+	steps []trace.Step
 }
 
 // met reports whether a rule of that purpose matched, for that tunnel if one is named.
-func (p passage) met(purpose Purpose) bool {
-	_, ok := Last(p.steps, purpose)
+func (p passage) met(purpose rules.Purpose) bool {
+	_, ok := trace.Last(p.steps, purpose)
 	return ok
 }
 
 // arrive sends a packet through PREROUTING and then INPUT or FORWARD, as its
 // DstLocal says. between, if not nil, stands for other programs' rules that run
 // after our PREROUTING.
-func (w world) arrive(p Packet, between func(*Packet)) passage {
+func (w world) arrive(p trace.Packet, between func(*trace.Packet)) passage {
 	got := w.in(p, between)
-	w.reflects(p, got, func(mirror world, twin Packet) passage {
+	w.reflects(p, got, func(mirror world, twin trace.Packet) passage {
 		if between == nil {
 			return mirror.in(twin, nil)
 		}
-		return mirror.in(twin, func(p *Packet) {
+		return mirror.in(twin, func(p *trace.Packet) {
 			there := unmirrorPacket(*p)
 			between(&there)
 			*p = mirrorPacket(there)
@@ -87,16 +89,16 @@ func (w world) arrive(p Packet, between func(*Packet)) passage {
 	return got
 }
 
-func (w world) in(p Packet, between func(*Packet)) passage {
+func (w world) in(p trace.Packet, between func(*trace.Packet)) passage {
 	e := w.eval[p.Family()]
 	var out passage
-	step := func(table Table, hook string) bool {
-		var steps []TraceStep
+	step := func(table rules.Table, hook string) bool {
+		var steps []trace.Step
 		p, out.final, steps = e.Trace(table, hook, p)
 		out.steps = append(out.steps, steps...)
-		return out.final == Return
+		return out.final == rules.Return
 	}
-	if !step(Mangle, "PREROUTING") {
+	if !step(rules.Mangle, "PREROUTING") {
 		return out
 	}
 	if between != nil {
@@ -106,22 +108,22 @@ func (w world) in(p Packet, between func(*Packet)) passage {
 	if p.DstLocal {
 		hook = "INPUT"
 	}
-	_ = step(Mangle, hook) && step(Filter, hook)
+	_ = step(rules.Mangle, hook) && step(rules.Filter, hook)
 	out.mark = p.Mark
 	return out
 }
 
 // send sends a packet of the gateway's own through OUTPUT and POSTROUTING.
-func (w world) send(p Packet) passage { return w.leave(p, "OUTPUT") }
+func (w world) send(p trace.Packet) passage { return w.leave(p, "OUTPUT") }
 
 // forward sends a packet that was let into FORWARD on through POSTROUTING.
-func (w world) forward(p Packet) passage { return w.leave(p, "FORWARD") }
+func (w world) forward(p trace.Packet) passage { return w.leave(p, "FORWARD") }
 
 // last asks mangle alone as a packet leaves, whatever filter says.
-func (w world) last(p Packet) passage {
-	trace := func(w world, p Packet) passage {
+func (w world) last(p trace.Packet) passage {
+	trace := func(w world, p trace.Packet) passage {
 		var out passage
-		p, out.final, out.steps = w.eval[p.Family()].Trace(Mangle, "POSTROUTING", p)
+		p, out.final, out.steps = w.eval[p.Family()].Trace(rules.Mangle, "POSTROUTING", p)
 		out.mark = p.Mark
 		return out
 	}
@@ -130,27 +132,27 @@ func (w world) last(p Packet) passage {
 	return got
 }
 
-func (w world) leave(p Packet, hook string) passage {
+func (w world) leave(p trace.Packet, hook string) passage {
 	got := w.out(p, hook)
-	w.reflects(p, got, func(mirror world, twin Packet) passage { return mirror.out(twin, hook) })
+	w.reflects(p, got, func(mirror world, twin trace.Packet) passage { return mirror.out(twin, hook) })
 	return got
 }
 
-func (w world) out(p Packet, hook string) passage {
+func (w world) out(p trace.Packet, hook string) passage {
 	e := w.eval[p.Family()]
 	var out passage
 	for _, at := range []struct {
-		table Table
+		table rules.Table
 		hook  string
-	}{{Mangle, hook}, {Filter, hook}, {Mangle, "POSTROUTING"}, {NAT, "POSTROUTING"}} {
-		var steps []TraceStep
-		var v Verb
+	}{{rules.Mangle, hook}, {rules.Filter, hook}, {rules.Mangle, "POSTROUTING"}, {rules.NAT, "POSTROUTING"}} {
+		var steps []trace.Step
+		var v rules.Verb
 		p, v, steps = e.Trace(at.table, at.hook, p)
 		out.steps = append(out.steps, steps...)
-		if at.table == Filter {
+		if at.table == rules.Filter {
 			out.final = v
 		}
-		if v == Drop || v == Reject {
+		if v == rules.Drop || v == rules.Reject {
 			out.final = v
 			break
 		}
@@ -205,12 +207,12 @@ func sunSite() site {
 func (s site) add(snap *xfrm.Snapshot) {
 	local, remote := addr(s.local), addr(s.remote)
 	tmpl := func(src, dst netip.Addr) []xfrm.Template {
-		list := []xfrm.Template{{Family: familyOf(src), Src: src, Dst: dst, Proto: xfrm.ESP, Mode: s.mode, Reqid: s.reqid}}
+		list := []xfrm.Template{{Family: xfrm.FamilyOf(src), Src: src, Dst: dst, Proto: xfrm.ESP, Mode: s.mode, Reqid: s.reqid}}
 		if s.mode == xfrm.TransportMode {
 			list[0].Src, list[0].Dst = netip.IPv4Unspecified(), netip.IPv4Unspecified()
 		}
 		if s.comp {
-			list = append([]xfrm.Template{{Family: familyOf(src), Src: src, Dst: dst, Proto: xfrm.Comp, Mode: s.mode, Reqid: s.reqid}}, list...)
+			list = append([]xfrm.Template{{Family: xfrm.FamilyOf(src), Src: src, Dst: dst, Proto: xfrm.Comp, Mode: s.mode, Reqid: s.reqid}}, list...)
 			list[1].Mode = xfrm.TransportMode
 			list[1].Src, list[1].Dst = netip.IPv4Unspecified(), netip.IPv4Unspecified()
 		}
@@ -222,8 +224,8 @@ func (s site) add(snap *xfrm.Snapshot) {
 		if s.port != 0 {
 			port = xfrm.PortMatch{Port: s.port, Mask: 0xffff}
 		}
-		in := xfrm.Selector{Family: familyOf(l.Addr()), Src: r, Dst: l, Proto: s.proto, DPort: port}
-		out := xfrm.Selector{Family: familyOf(l.Addr()), Src: l, Dst: r, Proto: s.proto, SPort: port}
+		in := xfrm.Selector{Family: xfrm.FamilyOf(l.Addr()), Src: r, Dst: l, Proto: s.proto, DPort: port}
+		out := xfrm.Selector{Family: xfrm.FamilyOf(l.Addr()), Src: l, Dst: r, Proto: s.proto, SPort: port}
 		base := xfrm.Policy{Priority: 1000, IfID: s.ifID, Mark: s.mark}
 		for _, d := range []xfrm.Dir{xfrm.In, xfrm.Fwd, xfrm.Out} {
 			p := base
@@ -239,7 +241,7 @@ func (s site) add(snap *xfrm.Snapshot) {
 	}
 	for i, ends := range [][2]netip.Addr{{remote, local}, {local, remote}} {
 		st := xfrm.State{
-			Family: familyOf(local), Src: ends[0], Dst: ends[1], SPI: 0xc0000000 + s.reqid*2 + uint32(i),
+			Family: xfrm.FamilyOf(local), Src: ends[0], Dst: ends[1], SPI: 0xc0000000 + s.reqid*2 + uint32(i),
 			Proto: xfrm.ESP, Mode: s.mode, Reqid: s.reqid, IfID: s.ifID, Algs: xfrm.Algs{AEAD: "rfc4106(gcm(aes))"},
 		}
 		if s.comp {
@@ -261,21 +263,21 @@ func snapshotOf(host xfrm.Host, sites ...site) xfrm.Snapshot {
 }
 
 // from returns a decrypted packet of the tunnel with that reqid.
-func from(reqid uint32, src, dst string) Packet {
-	return Packet{
+func from(reqid uint32, src, dst string) trace.Packet {
+	return trace.Packet{
 		Src: addr(src), Dst: addr(dst), In: "eth0", Proto: xfrm.TCP, SPort: 1024, DPort: 80,
-		Path: []Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid, Src: addr(moonWAN), Dst: addr(sunWAN)}},
+		SecPath: []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid, Src: addr(moonWAN), Dst: addr(sunWAN)}},
 	}
 }
 
 // tagged is a decrypted packet whose outer packet netfilter saw.
-func tagged(p Packet) Packet {
+func tagged(p trace.Packet) trace.Packet {
 	p.Mark |= tag
 	return p
 }
 
-func clear4(src, dst string) Packet {
-	return Packet{Src: addr(src), Dst: addr(dst), In: "eth0", Proto: xfrm.TCP, SPort: 1024, DPort: 80}
+func clear4(src, dst string) trace.Packet {
+	return trace.Packet{Src: addr(src), Dst: addr(dst), In: "eth0", Proto: xfrm.TCP, SPort: 1024, DPort: 80}
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }

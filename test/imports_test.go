@@ -10,29 +10,34 @@ import (
 
 const module = "github.com/xfrmfw/xfrmfw"
 
-// The data flows one way: kernel, xfrm, firewall, iptables, and cmd wires. A
+// The data flows one way: kernel, xfrm, firewall, rules, iptables, and cmd wires. A
 // package may import these of ours and, where it is not marked, nothing from
 // outside the standard library.
 const allowed = `
 xfrm:
 xfrm/kernel: xfrm github.com/vishvananda/netlink golang.org/x/sys
 xfrm/sample: xfrm
-firewall: xfrm
-firewall/internal/fake: firewall xfrm
+firewall: firewall/internal/prefix firewall/rules firewall/rules/trace xfrm
+firewall/internal/fake: firewall firewall/rules firewall/rules/live xfrm
 firewall/internal/pinned:
 firewall/sets: xfrm
 firewall/nftables: firewall/sets xfrm golang.org/x/sys
-firewall/sets/program: firewall firewall/sets xfrm
-firewall/iptables: firewall xfrm github.com/coreos/go-iptables golang.org/x/sys
-cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/spf13 golang.org/x/sys
-cmd/xfrmfw/internal/config: firewall xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml
-cmd/xfrmfw/internal/confirm: xfrm firewall firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker golang.org/x/sys
-cmd/xfrmfw/internal/daemon: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys
-cmd/xfrmfw/internal/explain: firewall xfrm cmd/xfrmfw/internal/text
-cmd/xfrmfw/internal/doctor: firewall xfrm cmd/xfrmfw/internal/doctor/nft cmd/xfrmfw/internal/text
-cmd/xfrmfw/internal/doctor/gather: xfrm firewall firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/status
+firewall/sets/program: firewall firewall/rules firewall/sets xfrm
+firewall/internal/prefix: xfrm
+firewall/rules: xfrm
+firewall/rules/live: firewall/internal/prefix firewall/rules xfrm
+firewall/rules/plan: firewall/rules firewall/rules/live xfrm
+firewall/rules/trace: firewall/internal/prefix firewall/rules xfrm
+firewall/iptables: firewall/rules firewall/rules/live firewall/rules/plan xfrm github.com/coreos/go-iptables golang.org/x/sys
+cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/spf13 golang.org/x/sys
+cmd/xfrmfw/internal/config: firewall firewall/rules xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml
+cmd/xfrmfw/internal/confirm: firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker golang.org/x/sys
+cmd/xfrmfw/internal/daemon: firewall/rules/plan xfrm xfrm/kernel firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys
+cmd/xfrmfw/internal/explain: firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace xfrm cmd/xfrmfw/internal/text
+cmd/xfrmfw/internal/doctor: firewall firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/doctor/nft cmd/xfrmfw/internal/text
+cmd/xfrmfw/internal/doctor/gather: firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/status
 cmd/xfrmfw/internal/doctor/nft:
-cmd/xfrmfw/internal/gateway: xfrm xfrm/kernel firewall firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text
+cmd/xfrmfw/internal/gateway: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/hook: cmd/xfrmfw/internal/config cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker
 cmd/xfrmfw/internal/interrupt: golang.org/x/sys
 cmd/xfrmfw/internal/listen:
@@ -41,17 +46,17 @@ cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal
 cmd/xfrmfw/internal/nudge: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/pace:
 cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
-cmd/xfrmfw/internal/reconcile: xfrm firewall firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/text
+cmd/xfrmfw/internal/reconcile: firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/rundir: golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys
-cmd/xfrmfw/internal/status: firewall xfrm cmd/xfrmfw/internal/text
+cmd/xfrmfw/internal/status: firewall firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/status/gather: firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status
 cmd/xfrmfw/internal/text:
 cmd/xfrmfw/internal/watch: golang.org/x/sys cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/screen cmd/xfrmfw/internal/status
 cmd/xfrmfw/internal/worker: cmd/xfrmfw/internal/gateway
 cmd/xfrmfw/man:
 test:
-test/bench: xfrm xfrm/kernel firewall github.com/vishvananda/netlink golang.org/x/sys
+test/bench: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace github.com/vishvananda/netlink golang.org/x/sys
 test/e2e:
 test/ike:
 test/faults: golang.org/x/sys
@@ -88,7 +93,7 @@ func TestImportsGoOneWay(t *testing.T) {
 				continue
 			}
 			if !slices.ContainsFunc(may, func(m string) bool {
-				return ours == m || strings.HasPrefix(ours, m+"/") && m != "firewall" && m != "xfrm"
+				return ours == m || strings.HasPrefix(ours, m+"/") && !strings.HasPrefix(m, "firewall") && m != "xfrm"
 			}) {
 				t.Errorf("%s imports %s", name, ours)
 			}

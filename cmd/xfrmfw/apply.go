@@ -13,7 +13,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
 func applyCommand(o *options) *cobra.Command {
@@ -90,7 +90,7 @@ func dryRunApply(ctx context.Context, o *options, snapshot string, diff bool, st
 	case look.Change.Empty():
 		b.WriteString("# nothing to change\n")
 	case diff:
-		b.WriteString(reconcile.DiffText(firewall.Compare(look.Result.Rulesets, look.Live.Rules), look.Names()))
+		b.WriteString(reconcile.DiffText(plan.Compare(look.Result.Rulesets, look.Live.Rules), look.Names()))
 	default:
 		for _, s := range look.Change.Steps {
 			fmt.Fprintf(&b, "# %s %s\n%s", s.Family, s.Table, s.Text)

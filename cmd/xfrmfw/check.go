@@ -7,7 +7,8 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
 func checkCommand(o *options) *cobra.Command {
@@ -54,7 +55,7 @@ func checkCommand(o *options) *cobra.Command {
 
 // notLoaded returns the number of wanted rules, and whether all of them are missing and nothing else differs: the host
 // has no rules of xfrmfw.
-func notLoaded(wanted []firewall.Ruleset, differences []firewall.Difference) (int, bool) {
+func notLoaded(wanted []rules.Ruleset, differences []plan.Difference) (int, bool) {
 	rules := 0
 	for _, rs := range wanted {
 		for _, chain := range rs.Chains {
@@ -64,9 +65,9 @@ func notLoaded(wanted []firewall.Ruleset, differences []firewall.Difference) (in
 	missing := 0
 	for _, d := range differences {
 		switch d.Kind {
-		case firewall.RuleMissing:
+		case plan.RuleMissing:
 			missing++
-		case firewall.ChainMissing, firewall.JumpMissing:
+		case plan.ChainMissing, plan.JumpMissing:
 		default:
 			return rules, false
 		}

@@ -12,7 +12,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 func clearCommand(o *options) *cobra.Command {
@@ -21,18 +23,18 @@ func clearCommand(o *options) *cobra.Command {
 		Use:  "clear",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			plan := firewall.Clear
+			planned := plan.Clear
 			if keepGuards {
-				plan = firewall.ClearButGuards
+				planned = plan.ClearButGuards
 			}
-			return clearRules(cmd.Context(), o, plan, cmd.OutOrStdout())
+			return clearRules(cmd.Context(), o, planned, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVar(&keepGuards, "keep-guards", false, "leave what drops, and remove what accepts")
 	return cmd
 }
 
-func clearRules(ctx context.Context, o *options, plan func(map[firewall.Family]firewall.Save) (firewall.Change, error), stdout io.Writer) error {
+func clearRules(ctx context.Context, o *options, plan func(map[xfrm.Family]live.Tables) (plan.Change, error), stdout io.Writer) error {
 	g, err := gateway.Open(ctx, o.gateway(""))
 	if err != nil {
 		return err

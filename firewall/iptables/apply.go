@@ -7,7 +7,9 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -66,7 +68,7 @@ func (e *ApplyError) Unwrap() []error {
 // place is one table of one family, the unit of a commit.
 type place struct {
 	family xfrm.Family
-	table  firewall.Table
+	table  rules.Table
 }
 
 // String names the place as users do.
@@ -78,7 +80,7 @@ func (p place) String() string { return fmt.Sprintf("%s (%s)", p.table, p.family
 //
 // Two of us at once would each undo the other, so the caller holds a lock from
 // reading the live rules until Apply returns.
-func (p *Programs) Apply(ctx context.Context, change firewall.Change) error {
+func (p *Programs) Apply(ctx context.Context, change plan.Change) error {
 	done := make(map[place]bool)
 	for _, step := range change.Steps {
 		err := p.Restore(ctx, step.Family, step.Text, step.Counters)
@@ -98,7 +100,7 @@ func (p *Programs) Apply(ctx context.Context, change firewall.Change) error {
 }
 
 // rollback brings the tables that were changed back to what they were.
-func (p *Programs) rollback(ctx context.Context, change firewall.Change, done map[place]bool, failed place, cause error) *ApplyError {
+func (p *Programs) rollback(ctx context.Context, change plan.Change, done map[place]bool, failed place, cause error) *ApplyError {
 	e := &ApplyError{Err: cause}
 	back, err := p.wayBack(ctx, change.Former(), done)
 	if err != nil {
@@ -129,20 +131,20 @@ func (p *Programs) rollback(ctx context.Context, change firewall.Change, done ma
 }
 
 // wayBack reads the live rules again and plans the way back in those places.
-func (p *Programs) wayBack(ctx context.Context, former map[xfrm.Family]firewall.Save, places map[place]bool) (firewall.Change, error) {
-	now := make(map[xfrm.Family]firewall.Save)
+func (p *Programs) wayBack(ctx context.Context, former map[xfrm.Family]live.Tables, places map[place]bool) (plan.Change, error) {
+	now := make(map[xfrm.Family]live.Tables)
 	for at := range places {
 		if _, ok := now[at.family]; ok {
 			continue
 		}
 		save, err := p.Save(ctx, at.family)
 		if err != nil {
-			return firewall.Change{}, err
+			return plan.Change{}, err
 		}
 		now[at.family] = save
 	}
-	back, err := firewall.Rollback(former, now)
-	back.Steps = slices.DeleteFunc(back.Steps, func(s firewall.Step) bool { return !places[place{s.Family, s.Table}] })
+	back, err := plan.Rollback(former, now)
+	back.Steps = slices.DeleteFunc(back.Steps, func(s plan.Step) bool { return !places[place{s.Family, s.Table}] })
 	return back, err
 }
 

@@ -11,8 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -95,7 +96,7 @@ func TestApplyStanding(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				change, err := firewall.Plan([]firewall.Ruleset{accepts(xfrm.IPv4, tunnel), accepts(xfrm.IPv6, tunnel)}, saves)
+				change, err := plan.Make([]rules.Ruleset{accepts(xfrm.IPv4, tunnel), accepts(xfrm.IPv6, tunnel)}, saves)
 				if err != nil || len(change.Steps) != 4 {
 					t.Fatalf("%d steps, %v", len(change.Steps), err)
 				}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
 // TestChurnOfRealRules applies one change of a world after the other as a daemon
@@ -33,7 +34,7 @@ func TestChurnOfRealRules(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 78))
 			w := fake.NewWorld()
 			var compiler firewall.Compiler
-			var tracker firewall.Tracker
+			var tracker plan.Tracker
 			stands, err := p.SaveAll(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -73,7 +74,7 @@ func TestChurnOfRealRules(t *testing.T) {
 						t.Fatalf("seed %d: %s", seed, diff)
 					}
 				}
-				if again, err := firewall.Plan(fresh, live); err != nil || !again.Empty() {
+				if again, err := plan.Make(fresh, live); err != nil || !again.Empty() {
 					t.Fatalf("seed %d: from what was read there is something to do: %v, %v", seed, again.Differences, err)
 				}
 			}

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -51,7 +51,7 @@ func (e *NotFoundError) Error() string {
 // the program was killed.
 type RestoreError struct {
 	Family xfrm.Family
-	Table  firewall.Table
+	Table  rules.Table
 	// Line and Text are the line at fault of what was sent; 0 if not known.
 	Line int
 	Text string

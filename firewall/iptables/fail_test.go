@@ -13,16 +13,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // accepts is a rule set with a jump in mangle and one in filter.
-func accepts(family xfrm.Family, tunnels ...string) firewall.Ruleset {
+func accepts(family xfrm.Family, tunnels ...string) rules.Ruleset {
 	rs := stack(family, tunnels...)
-	rs.Chains = append(rs.Chains, firewall.Chain{Table: firewall.Filter, Name: "XFRMFW-IN", Rules: rs.Chains[0].Rules})
-	rs.Hooks = append(rs.Hooks, firewall.Hook{Table: firewall.Filter, From: "INPUT", To: "XFRMFW-IN"})
+	rs.Chains = append(rs.Chains, rules.Chain{Table: rules.Filter, Name: "XFRMFW-IN", Rules: rs.Chains[0].Rules})
+	rs.Hooks = append(rs.Hooks, rules.Hook{Table: rules.Filter, From: "INPUT", To: "XFRMFW-IN"})
 	return rs
 }
 
@@ -66,7 +68,7 @@ func TestApplyRollsBack(t *testing.T) {
 					t.Fatalf("got %#v", err)
 				}
 				var restored *RestoreError
-				if !errors.As(err, &restored) || restored.Table != firewall.Filter || restored.Family != family {
+				if !errors.As(err, &restored) || restored.Table != rules.Filter || restored.Family != family {
 					t.Fatalf("got %#v", err)
 				}
 				if tt.line > 0 && (restored.Line != tt.line || restored.Text != tt.rule) {
@@ -90,7 +92,7 @@ func TestApplyRollsBack(t *testing.T) {
 func TestApplyChangedUnderneath(t *testing.T) {
 	each(t, func(t *testing.T, p *Programs, family xfrm.Family) {
 		mustApply(t, p, planFor(t, p, accepts(family, "a")))
-		change, err := firewall.Clear(map[xfrm.Family]firewall.Save{family: mustSave(t, p, family)})
+		change, err := plan.Clear(map[xfrm.Family]live.Tables{family: mustSave(t, p, family)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +107,7 @@ func TestApplyChangedUnderneath(t *testing.T) {
 			t.Errorf("got %#v", applied)
 		}
 		s := mustSave(t, p, family)
-		if _, ok := s.Table(firewall.Filter).Chain("XFRMFW-IN"); !ok {
+		if _, ok := s.Table(rules.Filter).Chain("XFRMFW-IN"); !ok {
 			t.Error("filter, which was cleared first, has not been rolled back")
 		}
 	})
@@ -215,10 +217,10 @@ func TestOther(t *testing.T) {
 		mustRestore(t, other, xfrm.IPv4, "*mangle\n-A INPUT -j MARK --set-xmark 0x1/0x1\nCOMMIT\n")
 		rival, err = p.Other(t.Context())
 		want := Rival{other.variant, []string{"ipv6 mangle XFRMFW-FWD"}, 3, []string{"ipv4 mangle INPUT -j MARK --set-xmark 0x1/0x1"}, rival.Live}
-		if _, ok := rival.Live[xfrm.IPv4].Table(firewall.Mangle).Chain("INPUT"); !ok {
+		if _, ok := rival.Live[xfrm.IPv4].Table(rules.Mangle).Chain("INPUT"); !ok {
 			t.Errorf("the rules of %s are not among %v", other.variant, rival.Live)
 		}
-		if diff := cmp.Diff(want, rival, cmpopts.IgnoreUnexported(firewall.SavedTable{}, firewall.SavedChain{})); diff != "" || err != nil {
+		if diff := cmp.Diff(want, rival, cmpopts.IgnoreUnexported(live.Table{}, live.Chain{})); diff != "" || err != nil {
 			t.Errorf("%v (-want +got):\n%s", err, diff)
 		}
 	})

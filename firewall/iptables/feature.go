@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -19,7 +19,7 @@ type support struct {
 	// asked and parsed tell that the kernel and the programs were asked.
 	asked, parsed bool
 	// kernel and programs are what each lacks, learned what a refused commit showed.
-	kernel, programs, learned map[xfrm.Family]firewall.Features
+	kernel, programs, learned map[xfrm.Family]rules.Features
 }
 
 // Lacks returns the features that are known to be lacking, by family. It asks the
@@ -27,33 +27,33 @@ type support struct {
 // loaded. A question that can't be asked counts as answered with yes: a commit will
 // then tell. With parse it also has the programs parse rules; a caller that commits
 // leaves that to Learn, because each is a process to start. No rule is written.
-func (p *Programs) Lacks(ctx context.Context, parse bool) map[xfrm.Family]firewall.Features {
+func (p *Programs) Lacks(ctx context.Context, parse bool) map[xfrm.Family]rules.Features {
 	s := &p.support
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.asked || len(s.kernel) > 0 {
-		s.asked, s.kernel = true, p.eachFamily(func(family xfrm.Family) firewall.Features {
+		s.asked, s.kernel = true, p.eachFamily(func(family xfrm.Family) rules.Features {
 			return p.kernelLacks(p.variant, family)
 		})
 	}
 	if parse && !s.parsed || len(s.programs) > 0 {
 		p.parseAll(ctx)
 	}
-	return p.eachFamily(func(family xfrm.Family) firewall.Features {
+	return p.eachFamily(func(family xfrm.Family) rules.Features {
 		return s.kernel[family] | s.programs[family] | s.learned[family]
 	})
 }
 
 // parseAll asks the programs of all families, under the lock of support.
 func (p *Programs) parseAll(ctx context.Context) {
-	p.support.parsed, p.support.programs = true, p.eachFamily(func(family xfrm.Family) firewall.Features {
+	p.support.parsed, p.support.programs = true, p.eachFamily(func(family xfrm.Family) rules.Features {
 		return p.programLacks(ctx, family)
 	})
 }
 
 // eachFamily collects the features that lacks returns, where there are any.
-func (p *Programs) eachFamily(lacks func(xfrm.Family) firewall.Features) map[xfrm.Family]firewall.Features {
-	all := make(map[xfrm.Family]firewall.Features)
+func (p *Programs) eachFamily(lacks func(xfrm.Family) rules.Features) map[xfrm.Family]rules.Features {
+	all := make(map[xfrm.Family]rules.Features)
 	for _, family := range p.Families() {
 		if f := lacks(family); f != 0 {
 			all[family] = f
@@ -71,8 +71,8 @@ func (p *Programs) Learn(ctx context.Context, err error) bool {
 		return false
 	}
 	f := featuresIn(refused.Text, refused.Family)
-	if f == 0 && refused.Table == firewall.NAT {
-		f = firewall.FeatureNAT
+	if f == 0 && refused.Table == rules.NAT {
+		f = rules.FeatureNAT
 	}
 	s := &p.support
 	s.mu.Lock()
@@ -86,16 +86,16 @@ func (p *Programs) Learn(ctx context.Context, err error) bool {
 		return true
 	}
 	if s.learned == nil {
-		s.learned = make(map[xfrm.Family]firewall.Features)
+		s.learned = make(map[xfrm.Family]rules.Features)
 	}
 	s.learned[refused.Family] |= f
 	return true
 }
 
 // featuresIn returns the features that a line of iptables-restore uses.
-func featuresIn(line string, family xfrm.Family) firewall.Features {
-	var found firewall.Features
-	for _, f := range firewall.AllFeatures.All() {
+func featuresIn(line string, family xfrm.Family) rules.Features {
+	var found rules.Features
+	for _, f := range rules.AllFeatures.All() {
 		switch e := f.Extension(family); {
 		case e.Kind == "match" && hasWords(line, "-m", e.Name), e.Kind == "target" && hasWords(line, "-j", e.Name):
 			found |= f
@@ -106,7 +106,7 @@ func featuresIn(line string, family xfrm.Family) firewall.Features {
 
 // kernelLacks asks the kernel which features it has, as the programs of a variant
 // use them.
-func kernelLacks(variant Variant, family xfrm.Family) firewall.Features {
+func kernelLacks(variant Variant, family xfrm.Family) rules.Features {
 	open := askLegacy
 	if variant == NFT {
 		open = askNFT
@@ -116,19 +116,19 @@ func kernelLacks(variant Variant, family xfrm.Family) firewall.Features {
 		return 0
 	}
 	defer ask.close()
-	lacks := firewall.Features(0)
-	for _, f := range firewall.AllFeatures.All() {
+	lacks := rules.Features(0)
+	for _, f := range rules.AllFeatures.All() {
 		e := f.Extension(family)
 		if e.Kind != "table" && !ask.has(e.Name, e.Kind == "target") {
 			lacks |= f
 		}
 	}
-	const native = firewall.FeatureLimit | firewall.FeatureNFLog
-	if variant == NFT && lacks&(native|firewall.FeatureConntrack) != 0 {
+	const native = rules.FeatureLimit | rules.FeatureNFLog
+	if variant == NFT && lacks&(native|rules.FeatureConntrack) != 0 {
 		// Since 1.8.8 iptables-nft says limit and NFLOG in words of nf_tables. The
 		// table nat stands and falls with conntrack.
 		missing := trial(family)
-		lacks = lacks&^native | lacks&native&missing | missing&firewall.FeatureNAT
+		lacks = lacks&^native | lacks&native&missing | missing&rules.FeatureNAT
 	}
 	return lacks
 }
@@ -140,18 +140,18 @@ type asker interface {
 }
 
 // sampleRules are rules that each need one feature, as the programs parse them.
-func sampleRules(family xfrm.Family) map[firewall.Features]firewall.Rule {
-	accept := firewall.Target{Verb: firewall.Accept}
-	return map[firewall.Features]firewall.Rule{
-		firewall.FeatureConntrack: {Ct: firewall.CtMatch{State: firewall.CtRelated}, Target: accept},
-		firewall.FeatureAddrType:  {DstType: firewall.Local, Target: accept},
-		firewall.FeatureRPFilter:  {NotReverse: true, Target: accept},
-		firewall.FeatureLimit:     {Limit: firewall.Limit{PerSecond: 1, Burst: 1}, Target: accept},
-		firewall.FeatureSCTP:      {Proto: xfrm.SCTP, DPorts: firewall.Port(1), Target: accept},
-		firewall.FeatureLog:       {Target: firewall.Target{Verb: firewall.Log, Prefix: "xfrmfw:"}},
-		firewall.FeatureNFLog:     {Target: firewall.Target{Verb: firewall.NFLog, Prefix: "xfrmfw:", Group: 1}},
-		firewall.FeatureTCPMSS:    {Proto: xfrm.TCP, Target: firewall.Target{Verb: firewall.ClampMSS, Size: 1300}},
-		firewall.FeatureReject:    {Target: firewall.Target{Verb: firewall.Reject}},
+func sampleRules(family xfrm.Family) map[rules.Features]rules.Rule {
+	accept := rules.Target{Verb: rules.Accept}
+	return map[rules.Features]rules.Rule{
+		rules.FeatureConntrack: {Ct: rules.CtMatch{State: rules.CtRelated}, Target: accept},
+		rules.FeatureAddrType:  {DstType: rules.Local, Target: accept},
+		rules.FeatureRPFilter:  {RPFilterInvert: true, Target: accept},
+		rules.FeatureLimit:     {Limit: rules.Limit{PerSecond: 1, Burst: 1}, Target: accept},
+		rules.FeatureSCTP:      {Proto: xfrm.SCTP, DPorts: rules.Port(1), Target: accept},
+		rules.FeatureLog:       {Target: rules.Target{Verb: rules.Log, Prefix: "xfrmfw:"}},
+		rules.FeatureNFLog:     {Target: rules.Target{Verb: rules.NFLog, Prefix: "xfrmfw:", Group: 1}},
+		rules.FeatureTCPMSS:    {Proto: xfrm.TCP, Target: rules.Target{Verb: rules.ClampMSS, Size: 1300}},
+		rules.FeatureReject:    {Target: rules.Target{Verb: rules.Reject}},
 	}
 }
 
@@ -159,16 +159,16 @@ func sampleRules(family xfrm.Family) map[firewall.Features]firewall.Rule {
 // iptables-restore --test, which commits nothing: its extensions are files that can
 // be missing. The features without a rule, and those past an error that names no
 // line, are taken to be there.
-func (p *Programs) programLacks(ctx context.Context, family xfrm.Family) firewall.Features {
+func (p *Programs) programLacks(ctx context.Context, family xfrm.Family) rules.Features {
 	const chain = "XFRMFW-PROBE"
 	known := p.support.kernel[family]
-	lacks := firewall.Features(0)
+	lacks := rules.Features(0)
 	samples := sampleRules(family)
 	for {
 		// The order of rules within the text, by line.
 		lines := []string{"*filter", ":" + chain + " - [0:0]"}
-		at := make(map[int]firewall.Features)
-		for _, f := range (firewall.AllFeatures &^ known &^ lacks).All() {
+		at := make(map[int]rules.Features)
+		for _, f := range (rules.AllFeatures &^ known &^ lacks).All() {
 			rule, ok := samples[f]
 			if !ok {
 				continue
@@ -186,8 +186,8 @@ func (p *Programs) programLacks(ctx context.Context, family xfrm.Family) firewal
 		}
 		lacks |= f
 	}
-	if p.variant == Legacy && (known|lacks)&firewall.FeatureConntrack != 0 && !p.hasTable(ctx, family, firewall.NAT) {
-		lacks |= firewall.FeatureNAT
+	if p.variant == Legacy && (known|lacks)&rules.FeatureConntrack != 0 && !p.hasTable(ctx, family, rules.NAT) {
+		lacks |= rules.FeatureNAT
 	}
 	return lacks
 }
@@ -195,7 +195,7 @@ func (p *Programs) programLacks(ctx context.Context, family xfrm.Family) firewal
 // hasTable reports whether iptables-legacy can open a table, which the kernel then
 // makes. The kernel has nat wherever it has conntrack, so this is asked only where
 // that is lacking.
-func (p *Programs) hasTable(ctx context.Context, family xfrm.Family, table firewall.Table) bool {
+func (p *Programs) hasTable(ctx context.Context, family xfrm.Family, table rules.Table) bool {
 	refused := p.parse(ctx, family, "*"+string(table)+"\nCOMMIT\n")
 	return refused == nil || !errors.Is(refused, ErrUnsupported)
 }

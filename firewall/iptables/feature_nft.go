@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -128,7 +128,7 @@ func lastAsked(messages []nftMessage) int {
 // It sends a batch that adds a table with a chain and a rule for each, and then
 // deletes a table that is not there: so the kernel judges all of it, and commits
 // and announces none of it (nfnetlink_rcv_batch).
-func trial(family xfrm.Family) firewall.Features {
+func trial(family xfrm.Family) rules.Features {
 	s, err := openNFT(family)
 	if err != nil {
 		return 0
@@ -172,8 +172,8 @@ func trial(family xfrm.Family) firewall.Features {
 	if err != nil || refused[noneAt] != unix.ENOENT {
 		return 0
 	}
-	lacks := firewall.Features(0)
-	for at, f := range map[int]firewall.Features{natAt: firewall.FeatureNAT, limitAt: firewall.FeatureLimit, logAt: firewall.FeatureNFLog} {
+	lacks := rules.Features(0)
+	for at, f := range map[int]rules.Features{natAt: rules.FeatureNAT, limitAt: rules.FeatureLimit, logAt: rules.FeatureNFLog} {
 		if refused[at] != 0 {
 			lacks |= f
 		}

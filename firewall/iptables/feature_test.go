@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -94,17 +94,17 @@ func parser(lacks string) runner {
 }
 
 func TestLacks(t *testing.T) {
-	const conntrack, log, limit, nat = firewall.FeatureConntrack, firewall.FeatureLog, firewall.FeatureLimit, firewall.FeatureNAT
+	const conntrack, log, limit, nat = rules.FeatureConntrack, rules.FeatureLog, rules.FeatureLimit, rules.FeatureNAT
 	for _, tt := range []struct {
 		name     string
 		variant  Variant
-		kernel   firewall.Features
+		kernel   rules.Features
 		programs string
-		want     firewall.Features
+		want     rules.Features
 	}{
 		{"nothing", NFT, 0, "", 0},
 		{"a module", NFT, log, "", log},
-		{"extensions of the program", NFT, 0, "conntrack limit REJECT", conntrack | limit | firewall.FeatureReject},
+		{"extensions of the program", NFT, 0, "conntrack limit REJECT", conntrack | limit | rules.FeatureReject},
 		{"both", Legacy, log, "limit", log | limit},
 		{"no nat without conntrack", Legacy, conntrack, "nat", conntrack | nat},
 		{"nat without conntrack", Legacy, conntrack, "", conntrack},
@@ -114,14 +114,14 @@ func TestLacks(t *testing.T) {
 			asked := 0
 			_, p := newHost()
 			p.variant, p.run = tt.variant, parser(tt.programs)
-			p.kernelLacks = func(v Variant, _ xfrm.Family) firewall.Features {
+			p.kernelLacks = func(v Variant, _ xfrm.Family) rules.Features {
 				asked++
 				if v != tt.variant {
 					t.Errorf("asked as %s", v)
 				}
 				return tt.kernel
 			}
-			want := map[xfrm.Family]firewall.Features{xfrm.IPv4: tt.want, xfrm.IPv6: tt.want}
+			want := map[xfrm.Family]rules.Features{xfrm.IPv4: tt.want, xfrm.IPv6: tt.want}
 			if tt.want == 0 {
 				clear(want)
 			}
@@ -150,17 +150,17 @@ func TestLearn(t *testing.T) {
 	for _, tt := range []struct {
 		name, text, stderr string
 		has                words
-		want               firewall.Features
+		want               rules.Features
 	}{
-		{"match of the program", text, "iptables-restore v1.8.9 (legacy): Couldn't load match `conntrack':No such file or directory\n\nError occurred at line: 3", nil, firewall.FeatureConntrack},
-		{"target of iptables-nft", text, "iptables-nft-restore v1.8.9 (nf_tables): Chain 'LOG' does not exist\nError occurred at line: 6", nil, firewall.FeatureLimit | firewall.FeatureLog},
-		{"module of legacy", text, "iptables-restore: line 6 failed", words{"-m conntrack": true, "-m limit": true, "-m policy": true}, firewall.FeatureLimit | firewall.FeatureLog},
+		{"match of the program", text, "iptables-restore v1.8.9 (legacy): Couldn't load match `conntrack':No such file or directory\n\nError occurred at line: 3", nil, rules.FeatureConntrack},
+		{"target of iptables-nft", text, "iptables-nft-restore v1.8.9 (nf_tables): Chain 'LOG' does not exist\nError occurred at line: 6", nil, rules.FeatureLimit | rules.FeatureLog},
+		{"module of legacy", text, "iptables-restore: line 6 failed", words{"-m conntrack": true, "-m limit": true, "-m policy": true}, rules.FeatureLimit | rules.FeatureLog},
 		{"nothing to do without", text, "iptables-restore v1.8.9 (legacy): Couldn't load match `policy':No such file or directory\n\nError occurred at line: 5", nil, 0},
 		{"gone underneath", text, "iptables-nft-restore v1.8.9 (nf_tables): \nline 3: RULE_APPEND failed (No such file or directory): rule in chain XFRMFW-A", nil, 0},
-		{"no table", "*nat\n:XFRMFW-NAT - [0:0]\nCOMMIT\n", "iptables-nft-restore v1.8.9 (nf_tables): \nline 1: CHAIN_ADD failed (Operation not supported): chain POSTROUTING", nil, firewall.FeatureNAT},
+		{"no table", "*nat\n:XFRMFW-NAT - [0:0]\nCOMMIT\n", "iptables-nft-restore v1.8.9 (nf_tables): \nline 1: CHAIN_ADD failed (Operation not supported): chain POSTROUTING", nil, rules.FeatureNAT},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := &Programs{families: map[xfrm.Family]program{xfrm.IPv4: {}}, run: parser(""), kernelLacks: func(Variant, xfrm.Family) firewall.Features { return 0 }}
+			p := &Programs{families: map[xfrm.Family]program{xfrm.IPv4: {}}, run: parser(""), kernelLacks: func(Variant, xfrm.Family) rules.Features { return 0 }}
 			err := &ApplyError{Err: restoreError(xfrm.IPv4, tt.text, tt.stderr, exit, func(xfrm.Family) words { return tt.has })}
 			if got := p.Learn(t.Context(), err); got != (tt.want != 0) {
 				t.Errorf("learned %v: %v", got, err)

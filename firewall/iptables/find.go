@@ -13,7 +13,7 @@ import (
 
 	goiptables "github.com/coreos/go-iptables/iptables"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -59,7 +59,7 @@ type Programs struct {
 	run      runner
 	started  *processes
 	// kernelLacks asks the kernel, and support is what it and the programs answered.
-	kernelLacks func(Variant, xfrm.Family) firewall.Features
+	kernelLacks func(Variant, xfrm.Family) rules.Features
 	support     support
 }
 

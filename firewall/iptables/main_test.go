@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -153,7 +155,7 @@ func flush(t testing.TB, p *Programs) {
 	}
 }
 
-func mustSave(t testing.TB, p *Programs, family xfrm.Family) firewall.Save {
+func mustSave(t testing.TB, p *Programs, family xfrm.Family) live.Tables {
 	t.Helper()
 	s, err := p.Save(t.Context(), family)
 	if err != nil {
@@ -169,17 +171,17 @@ func mustRestore(t testing.TB, p *Programs, family xfrm.Family, text string) {
 	}
 }
 
-func planFor(t testing.TB, p *Programs, rs firewall.Ruleset) firewall.Change {
+func planFor(t testing.TB, p *Programs, rs rules.Ruleset) plan.Change {
 	t.Helper()
-	have := map[xfrm.Family]firewall.Save{rs.Family: mustSave(t, p, rs.Family)}
-	change, err := firewall.Plan([]firewall.Ruleset{rs}, have)
+	have := map[xfrm.Family]live.Tables{rs.Family: mustSave(t, p, rs.Family)}
+	change, err := plan.Make([]rules.Ruleset{rs}, have)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return change
 }
 
-func mustApply(t testing.TB, p *Programs, change firewall.Change) {
+func mustApply(t testing.TB, p *Programs, change plan.Change) {
 	t.Helper()
 	if err := p.Apply(t.Context(), change); err != nil {
 		for _, s := range change.Steps {

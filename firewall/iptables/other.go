@@ -9,7 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -24,13 +25,13 @@ type Rival struct {
 	Rules int
 	Marks []string
 	// Live are the rules, of the families whose programs are there.
-	Live map[xfrm.Family]firewall.Save
+	Live map[xfrm.Family]live.Tables
 }
 
 // Other looks at the other variant. A host that hasn't got its programs shows
 // nothing, nor does a family without a table there.
 func (p *Programs) Other(ctx context.Context) (Rival, error) {
-	rival := Rival{Variant: p.variant.other(), Live: make(map[xfrm.Family]firewall.Save)}
+	rival := Rival{Variant: p.variant.other(), Live: make(map[xfrm.Family]live.Tables)}
 	for _, family := range p.Families() {
 		if rival.Variant == Legacy && !legacyTables(family) {
 			continue
@@ -65,7 +66,7 @@ func legacyTables(family xfrm.Family) bool {
 	return len(names) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
-func (r *Rival) add(family xfrm.Family, save firewall.Save) {
+func (r *Rival) add(family xfrm.Family, save live.Tables) {
 	for _, t := range save.Tables {
 		for _, c := range t.Chains {
 			where := fmt.Sprintf("%s %s %s", family, t.Name, c.Name)
@@ -86,7 +87,7 @@ func (r *Rival) add(family xfrm.Family, save firewall.Save) {
 // rule. It asks for the builtin chains alone, which on the nft variant costs a
 // millisecond whatever the size of the rule set, so it fits an audit between two
 // full ones. It has no context: go-iptables waits for the lock and no longer.
-func (p *Programs) JumpsStand(rs firewall.Ruleset) (bool, error) {
+func (p *Programs) JumpsStand(rs rules.Ruleset) (bool, error) {
 	program, ok := p.families[rs.Family]
 	if !ok {
 		return false, fmt.Errorf("list jumps (%s): no programs of this family", rs.Family)

@@ -10,8 +10,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -48,12 +50,12 @@ func TestAnyState(t *testing.T) {
 			if rnd.IntN(3) > 0 {
 				continue
 			}
-			back, err := firewall.Rollback(change.Former(), map[xfrm.Family]firewall.Save{family: after})
+			back, err := plan.Rollback(change.Former(), map[xfrm.Family]live.Tables{family: after})
 			if err != nil {
 				t.Fatal(err)
 			}
 			mustApply(t, p, back)
-			if left, _ := firewall.Rollback(change.Former(), map[xfrm.Family]firewall.Save{family: mustSave(t, p, family)}); !left.Empty() {
+			if left, _ := plan.Rollback(change.Former(), map[xfrm.Family]live.Tables{family: mustSave(t, p, family)}); !left.Empty() {
 				t.Fatalf("round %d: after a rollback there is something to roll back:\n%s", round, left.Steps[0].Text)
 			}
 		}
@@ -69,7 +71,7 @@ func TestClear(t *testing.T) {
 		for range 5 {
 			mustApply(t, p, planFor(t, p, fake.Ruleset(rnd, family)))
 		}
-		change, err := firewall.Clear(map[xfrm.Family]firewall.Save{family: mustSave(t, p, family)})
+		change, err := plan.Clear(map[xfrm.Family]live.Tables{family: mustSave(t, p, family)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +89,7 @@ func TestCounters(t *testing.T) {
 		rs := stack(family, "a", "b", "c")
 		mustApply(t, p, planFor(t, p, rs))
 		s := mustSave(t, p, family)
-		for i, c := range s.Table(firewall.Mangle).Chains {
+		for i, c := range s.Table(rules.Mangle).Chains {
 			for j := range c.Rules {
 				c.Rules[j].Packets, c.Rules[j].Bytes = uint64(10*i+j+1), 77
 			}
@@ -133,7 +135,7 @@ func TestConcurrent(t *testing.T) {
 							t.Error(err)
 							return
 						}
-						change, err := firewall.Plan([]firewall.Ruleset{rs}, map[xfrm.Family]firewall.Save{family: s})
+						change, err := plan.Make([]rules.Ruleset{rs}, map[xfrm.Family]live.Tables{family: s})
 						if err != nil {
 							t.Error(err)
 							return
@@ -156,22 +158,22 @@ func TestConcurrent(t *testing.T) {
 }
 
 // stack is a rule set of one chain with a rule for each tunnel.
-func stack(family xfrm.Family, tunnels ...string) firewall.Ruleset {
-	rs := firewall.Ruleset{
+func stack(family xfrm.Family, tunnels ...string) rules.Ruleset {
+	rs := rules.Ruleset{
 		Family: family,
-		Chains: []firewall.Chain{{Table: firewall.Mangle, Name: "XFRMFW-FWD"}},
-		Hooks:  []firewall.Hook{{Table: firewall.Mangle, From: "FORWARD", To: "XFRMFW-FWD"}},
+		Chains: []rules.Chain{{Table: rules.Mangle, Name: "XFRMFW-FWD"}},
+		Hooks:  []rules.Hook{{Table: rules.Mangle, From: "FORWARD", To: "XFRMFW-FWD"}},
 	}
-	var rules []firewall.Rule
+	var list []rules.Rule
 	for _, name := range tunnels {
-		rules = append(rules, firewall.Rule{Purpose: "test", Tunnel: name})
+		list = append(list, rules.Rule{Purpose: "test", Tunnel: name})
 	}
-	rs.Chains[0].Rules = firewall.RulesOf(rules...)
+	rs.Chains[0].Rules = rules.ListOf(list...)
 	return rs
 }
 
 // counters maps tunnels, and "" for the jump, to counters.
-func counters(s firewall.Save) map[string]string {
+func counters(s live.Tables) map[string]string {
 	m := make(map[string]string)
 	for _, t := range s.Tables {
 		for _, c := range t.Chains {
@@ -230,10 +232,10 @@ func TestUnreadable(t *testing.T) {
 		nft("add", "rule", "ip", "mangle", "FORWARD", "ct", "mark", "5", "counter", "accept")
 		defer nft("flush", "chain", "ip", "mangle", "FORWARD")
 		save := mustSave(t, p, xfrm.IPv4)
-		_, err := firewall.Plan([]firewall.Ruleset{stack(xfrm.IPv4, "a")}, map[xfrm.Family]firewall.Save{xfrm.IPv4: save})
+		_, err := plan.Make([]rules.Ruleset{stack(xfrm.IPv4, "a")}, map[xfrm.Family]live.Tables{xfrm.IPv4: save})
 		t.Log(err)
-		var unreadable *firewall.UnreadableError
-		if !errors.As(err, &unreadable) || unreadable.Table != firewall.Mangle {
+		var unreadable *plan.UnreadableError
+		if !errors.As(err, &unreadable) || unreadable.Table != rules.Mangle {
 			t.Errorf("got %v", err)
 		}
 	}, NFT) // the legacy variant has tables of its own

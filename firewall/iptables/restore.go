@@ -12,40 +12,41 @@ import (
 	"sync"
 	"time"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Save reads the live rules of a family.
-func (p *Programs) Save(ctx context.Context, family xfrm.Family) (firewall.Save, error) {
+func (p *Programs) Save(ctx context.Context, family xfrm.Family) (live.Tables, error) {
 	program, ok := p.families[family]
 	if !ok {
-		return firewall.Save{}, fmt.Errorf("save (%s): no programs of this family", family)
+		return live.Tables{}, fmt.Errorf("save (%s): no programs of this family", family)
 	}
 	return p.saveWith(ctx, family, program.save)
 }
 
-func (p *Programs) saveWith(ctx context.Context, family xfrm.Family, path string) (firewall.Save, error) {
-	var parser firewall.SaveParser
+func (p *Programs) saveWith(ctx context.Context, family xfrm.Family, path string) (live.Tables, error) {
+	var parser live.Parser
 	stderr, err := p.run(ctx, p.options.Timeout, "", &parser, path, "-c")
 	if err != nil {
 		if said := gist(stderr); said != "" {
-			return firewall.Save{}, fmt.Errorf("save (%s): %s: %w", family, said, classify(err, stderr))
+			return live.Tables{}, fmt.Errorf("save (%s): %s: %w", family, said, classify(err, stderr))
 		}
-		return firewall.Save{}, fmt.Errorf("save (%s): %w", family, err)
+		return live.Tables{}, fmt.Errorf("save (%s): %w", family, err)
 	}
-	save, err := parser.Save()
+	save, err := parser.Tables()
 	if err != nil {
-		return firewall.Save{}, fmt.Errorf("save (%s): %w", family, err)
+		return live.Tables{}, fmt.Errorf("save (%s): %w", family, err)
 	}
 	return save, nil
 }
 
-// SaveAll reads the live rules of all families, as firewall.Plan wants them. The
+// SaveAll reads the live rules of all families, as plan.Make wants them. The
 // programs run at the same time.
-func (p *Programs) SaveAll(ctx context.Context) (map[xfrm.Family]firewall.Save, error) {
+func (p *Programs) SaveAll(ctx context.Context) (map[xfrm.Family]live.Tables, error) {
 	families := p.Families()
-	read := make([]firewall.Save, len(families))
+	read := make([]live.Tables, len(families))
 	failed := make([]error, len(families))
 	var all sync.WaitGroup
 	for i, family := range families {
@@ -56,7 +57,7 @@ func (p *Programs) SaveAll(ctx context.Context) (map[xfrm.Family]firewall.Save, 
 		}()
 	}
 	all.Wait()
-	saves := make(map[xfrm.Family]firewall.Save)
+	saves := make(map[xfrm.Family]live.Tables)
 	for i, family := range families {
 		if failed[i] != nil {
 			return nil, failed[i]
@@ -100,7 +101,7 @@ func restoreError(family xfrm.Family, text, stderr string, err error, loaded fun
 	e := &RestoreError{Family: family, Stderr: stderr, Err: classify(err, stderr)}
 	for _, line := range lines {
 		if name, ok := strings.CutPrefix(line, "*"); ok {
-			e.Table = firewall.Table(name)
+			e.Table = rules.Table(name)
 			break
 		}
 	}
@@ -201,7 +202,7 @@ func (w words) lacks(rule string) bool {
 	option := ""
 	for word := range strings.FieldsSeq(rule) {
 		switch {
-		case option == "-m", option == "-j" && !firewall.Ours(word) && !builtinTarget(word):
+		case option == "-m", option == "-j" && !rules.Ours(word) && !builtinTarget(word):
 			if !w[option+" "+word] {
 				return true
 			}

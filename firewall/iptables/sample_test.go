@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -28,18 +28,18 @@ func TestSamples(t *testing.T) {
 // TestDepth: as deep as Validate allows, nftables allows.
 func TestDepth(t *testing.T) {
 	each(t, func(t *testing.T, p *Programs, family xfrm.Family) {
-		rs := firewall.Ruleset{Family: family, Hooks: []firewall.Hook{{Table: firewall.Mangle, From: "FORWARD", To: "XFRMFW-0"}}}
+		rs := rules.Ruleset{Family: family, Hooks: []rules.Hook{{Table: rules.Mangle, From: "FORWARD", To: "XFRMFW-0"}}}
 		for i := range 15 {
-			c := firewall.Chain{Table: firewall.Mangle, Name: fmt.Sprintf("XFRMFW-%d", i)}
+			c := rules.Chain{Table: rules.Mangle, Name: fmt.Sprintf("XFRMFW-%d", i)}
 			if i < 14 {
-				c.Rules = firewall.RulesOf(firewall.Rule{Purpose: "x", Target: firewall.Target{Verb: firewall.Goto, Chain: fmt.Sprintf("XFRMFW-%d", i+1)}})
+				c.Rules = rules.ListOf(rules.Rule{Purpose: "x", Target: rules.Target{Verb: rules.Goto, Chain: fmt.Sprintf("XFRMFW-%d", i+1)}})
 			}
 			rs.Chains = append(rs.Chains, c)
 		}
 		mustApply(t, p, planFor(t, p, rs))
-		rs.Chains[14].Rules = firewall.RulesOf(firewall.Rule{Purpose: "x", Target: firewall.Target{Verb: firewall.Jump, Chain: "XFRMFW-15"}})
-		rs.Chains = append(rs.Chains, firewall.Chain{Table: firewall.Mangle, Name: "XFRMFW-15"})
-		if err := firewall.Validate(rs); err == nil {
+		rs.Chains[14].Rules = rules.ListOf(rules.Rule{Purpose: "x", Target: rules.Target{Verb: rules.Jump, Chain: "XFRMFW-15"}})
+		rs.Chains = append(rs.Chains, rules.Chain{Table: rules.Mangle, Name: "XFRMFW-15"})
+		if err := rules.Validate(rs); err == nil {
 			t.Error("Validate allows more")
 		}
 	})

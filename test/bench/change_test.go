@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -22,7 +22,7 @@ func BenchmarkOneChanged(b *testing.B) {
 
 func changes(b *testing.B, turns ...xfrm.Snapshot) {
 	var t thinker
-	t.tracker.Observed(map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}})
+	t.tracker.Observed(map[xfrm.Family]live.Tables{xfrm.IPv4: {}, xfrm.IPv6: {}})
 	for range 2 {
 		for _, s := range turns {
 			if err := t.think(s); err != nil {

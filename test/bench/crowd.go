@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
@@ -119,15 +121,15 @@ func (v variant) crowd(ctx context.Context) error {
 // less or more changes.
 func (v variant) floors(ctx context.Context) (floors [2][]time.Duration, err error) {
 	var compiler firewall.Compiler
-	var tracker firewall.Tracker
+	var tracker plan.Tracker
 	var reader kernel.Reader
-	have := make(map[firewall.Family]firewall.Save)
-	for family, word := range map[firewall.Family]string{xfrm.IPv4: "iptables", xfrm.IPv6: "ip6tables"} {
+	have := make(map[xfrm.Family]live.Tables)
+	for family, word := range map[xfrm.Family]string{xfrm.IPv4: "iptables", xfrm.IPv6: "ip6tables"} {
 		text, err := exec.CommandContext(ctx, word+"-"+v.name+"-save", "-c").Output()
 		if err != nil {
 			return floors, err
 		}
-		if have[family], err = firewall.ParseSave(text); err != nil {
+		if have[family], err = live.Parse(text); err != nil {
 			return floors, err
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -29,10 +31,10 @@ func atSelf(g gateway) namespace { return g.self }
 func atLAN(g gateway) namespace  { return g.lan }
 
 // plain is a datagram as rules see it.
-func plain(src, dst netip.Addr, in, out string, fresh bool) firewall.Packet {
-	p := firewall.Packet{Src: src, Dst: dst, In: in, Out: out, Proto: xfrm.UDP, SPort: flowPort, DPort: flowPort, DstLocal: dst == wanAddr.Addr()}
+func plain(src, dst netip.Addr, in, out string, fresh bool) trace.Packet {
+	p := trace.Packet{Src: src, Dst: dst, In: in, Out: out, Proto: xfrm.UDP, SPort: flowPort, DPort: flowPort, DstLocal: dst == wanAddr.Addr()}
 	if !fresh {
-		p.Ct.State = firewall.CtEstablished
+		p.Ct.State = rules.CtEstablished
 	}
 	return p
 }
@@ -74,17 +76,17 @@ func (c packetCase) reach(variant string, off bool) string {
 // inESP are packets of a tunnel.
 func inESP(n int) []packetCase {
 	far := gateway{}.remote(n)
-	path := []firewall.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid(n / 2), Src: peer(n / 2), Dst: wanAddr.Addr()}}
+	path := []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid(n / 2), Src: peer(n / 2), Dst: wanAddr.Addr()}}
 	unwrapped := func(n int) []way {
 		outer := plain(peer(n/2), wanAddr.Addr(), "wan0", "", false)
 		outer.Proto = xfrm.ESP
 		inner := plain(far, lanHost, "wan0", "lan0", false)
-		inner.Path, inner.Mark = path, firewall.DefaultMarks().Tag
+		inner.SecPath, inner.Mark = path, firewall.DefaultMarks().Tag
 		return []way{{outer, ins}, {inner, forwards}}
 	}
 	wrapped := func(n int) []way {
 		inner := plain(lanHost, far, "lan0", "wan0", false)
-		inner.Ahead = path
+		inner.OutBundle = path
 		outer := plain(wanAddr.Addr(), peer(n/2), "", "wan0", false)
 		outer.Proto, outer.SrcLocal = xfrm.ESP, true
 		return []way{{inner, forwards}, {outer, outs}}

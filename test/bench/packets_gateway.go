@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -173,8 +175,8 @@ func (g gateway) close() {
 }
 
 // apply puts the rules for n tunnels in force, with guards or without.
-func (g gateway) apply(s settings, variant string, rs firewall.Ruleset) error {
-	change, err := firewall.Plan([]firewall.Ruleset{rs}, map[firewall.Family]firewall.Save{xfrm.IPv4: {}})
+func (g gateway) apply(s settings, variant string, rs rules.Ruleset) error {
+	change, err := plan.Make([]rules.Ruleset{rs}, map[xfrm.Family]live.Tables{xfrm.IPv4: {}})
 	if err != nil {
 		return err
 	}

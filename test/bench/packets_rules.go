@@ -4,23 +4,24 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 )
 
 // walker counts the rules that a packet meets, whether they match or not: it is
 // their number that a packet pays for.
 type walker struct {
-	rs     firewall.Ruleset
-	chains map[walked][]firewall.Rule
+	rs     rules.Ruleset
+	chains map[walked][]rules.Rule
 }
 
 type walked struct {
-	table firewall.Table
+	table rules.Table
 	name  string
 }
 
-func newWalker(rs firewall.Ruleset) walker {
-	w := walker{rs: rs, chains: make(map[walked][]firewall.Rule)}
+func newWalker(rs rules.Ruleset) walker {
+	w := walker{rs: rs, chains: make(map[walked][]rules.Rule)}
 	for _, c := range rs.Chains {
 		w.chains[walked{c.Table, c.Name}] = c.Rules.Slice()
 	}
@@ -29,58 +30,58 @@ func newWalker(rs firewall.Ruleset) walker {
 
 // at runs a packet through our part of a builtin chain. It returns how many
 // rules it met there, the mark that it has then, and whether it got through.
-func (w walker) at(table firewall.Table, hook string, p firewall.Packet) (int, uint32, bool) {
+func (w walker) at(table rules.Table, hook string, p trace.Packet) (int, uint32, bool) {
 	met := 0
 	for _, h := range w.rs.Hooks {
 		if h.Table == table && h.From == hook {
 			met++
 			v := w.run(walked{table, h.To}, &p, &met)
-			return met, p.Mark, v != firewall.Drop && v != firewall.Reject
+			return met, p.Mark, v != rules.Drop && v != rules.Reject
 		}
 	}
 	return 0, p.Mark, true
 }
 
-func (w walker) run(at walked, p *firewall.Packet, met *int) firewall.Verb {
+func (w walker) run(at walked, p *trace.Packet, met *int) rules.Verb {
 	for _, r := range w.chains[at] {
 		*met++
-		if !firewall.Matches(r, *p) {
+		if !trace.Matches(r, *p) {
 			continue
 		}
 		switch t := r.Target; t.Verb {
-		case firewall.Accept, firewall.Drop, firewall.Reject, firewall.Return:
+		case rules.Accept, rules.Drop, rules.Reject, rules.Return:
 			return t.Verb
-		case firewall.SetMark:
+		case rules.SetMark:
 			p.Mark = p.Mark&^t.Mask ^ t.Value
-		case firewall.Goto:
+		case rules.Goto:
 			return w.run(walked{at.table, t.Chain}, p, met)
-		case firewall.Jump:
-			if v := w.run(walked{at.table, t.Chain}, p, met); v != firewall.Return {
+		case rules.Jump:
+			if v := w.run(walked{at.table, t.Chain}, p, met); v != rules.Return {
 				return v
 			}
 		}
 	}
-	return firewall.Return
+	return rules.Return
 }
 
 // way is where a packet passes our rules, hook by hook.
 type way struct {
-	packet firewall.Packet
+	packet trace.Packet
 	hooks  []hook
 }
 
 type hook struct {
-	table firewall.Table
+	table rules.Table
 	name  string
 }
 
 var (
-	ins      = []hook{{firewall.Mangle, "PREROUTING"}, {firewall.Mangle, "INPUT"}, {firewall.Filter, "INPUT"}}
+	ins      = []hook{{rules.Mangle, "PREROUTING"}, {rules.Mangle, "INPUT"}, {rules.Filter, "INPUT"}}
 	forwards = []hook{
-		{firewall.Mangle, "PREROUTING"}, {firewall.Mangle, "FORWARD"}, {firewall.Filter, "FORWARD"},
-		{firewall.Mangle, "POSTROUTING"}, {firewall.NAT, "POSTROUTING"},
+		{rules.Mangle, "PREROUTING"}, {rules.Mangle, "FORWARD"}, {rules.Filter, "FORWARD"},
+		{rules.Mangle, "POSTROUTING"}, {rules.NAT, "POSTROUTING"},
 	}
-	outs = []hook{{firewall.Filter, "OUTPUT"}, {firewall.Mangle, "POSTROUTING"}}
+	outs = []hook{{rules.Filter, "OUTPUT"}, {rules.Mangle, "POSTROUTING"}}
 )
 
 // pass runs a packet through its hooks, and tells of each how many rules it met
@@ -89,7 +90,7 @@ func (w walker) pass(ways []way, tell func(hook, int)) (through bool) {
 	for _, y := range ways {
 		p := y.packet
 		for _, h := range y.hooks {
-			if h.table == firewall.NAT && p.Ct.State&firewall.CtEstablished != 0 {
+			if h.table == rules.NAT && p.Ct.State&rules.CtEstablished != 0 {
 				continue // asked once for each flow
 			}
 			n, mark, through := w.at(h.table, h.name, p)

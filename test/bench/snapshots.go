@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
@@ -19,7 +21,7 @@ import (
 func snapshots(ctx context.Context, s settings) error {
 	var reader kernel.Reader
 	up, fewer := snapshot(s.n, false), snapshot(s.n-1, false)
-	none := map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}
+	none := map[xfrm.Family]live.Tables{xfrm.IPv4: {}, xfrm.IPv6: {}}
 	var all, tenth, scattered thinker
 	for _, t := range []*thinker{&all, &tenth, &scattered} {
 		t.tracker.Observed(none)
@@ -64,7 +66,7 @@ func snapshots(ctx context.Context, s settings) error {
 		{"tenth", func(round int) error { return tenth.think(tenths[round%2]) }},
 		{"scattered", func(round int) error { return scattered.think(aparts[round%2]) }},
 		{"fresh", func(int) error {
-			_, err := firewall.Plan(firewall.Compile(input(up)).Rulesets, none)
+			_, err := plan.Make(firewall.Compile(input(up)).Rulesets, none)
 			return err
 		}},
 	}
@@ -103,7 +105,7 @@ func snapshots(ctx context.Context, s settings) error {
 type thinker struct {
 	joiner   xfrm.Joiner
 	compiler firewall.Compiler
-	tracker  firewall.Tracker
+	tracker  plan.Tracker
 }
 
 // think finds out what has to be done, and that it was done.

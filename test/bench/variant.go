@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
@@ -38,7 +40,7 @@ func (v variant) measure(ctx context.Context, only string) error {
 }
 
 // restore is the command for one step of a change.
-func (v variant) restore(s firewall.Step, file string) string {
+func (v variant) restore(s plan.Step, file string) string {
 	word := "iptables"
 	if s.Family == xfrm.IPv6 {
 		word = "ip6tables"
@@ -51,7 +53,7 @@ func (v variant) restore(s firewall.Step, file string) string {
 }
 
 // steps writes the texts of a change into files and returns the commands.
-func (v variant) steps(change firewall.Change) (string, error) {
+func (v variant) steps(change plan.Change) (string, error) {
 	var commands []string
 	for i, s := range change.Steps {
 		file := filepath.Join(v.dir, fmt.Sprintf("step%d", i))
@@ -87,7 +89,7 @@ func (v variant) fromEmpty(ctx context.Context) error {
 
 // fromEmptyAs is fromEmpty with sites numbered in one way, beside the text in a file.
 func (v variant) fromEmptyAs(ctx context.Context, numbers numbering, bare string) error {
-	none := map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}
+	none := map[xfrm.Family]live.Tables{xfrm.IPv4: {}, xfrm.IPv6: {}}
 	up := numbers.of(v.n)
 	var reader kernel.Reader
 	var full, floors []time.Duration
@@ -102,7 +104,7 @@ func (v variant) fromEmptyAs(ctx context.Context, numbers numbering, bare string
 			if _, err := reader.Read(ctx); err != nil {
 				return err
 			}
-			change, err := firewall.Plan(firewall.Compile(input(up)).Rulesets, none)
+			change, err := plan.Make(firewall.Compile(input(up)).Rulesets, none)
 			if err != nil {
 				return err
 			}
@@ -148,9 +150,9 @@ func (v variant) oneTunnel(ctx context.Context) error {
 func (v variant) oneTunnelOf(ctx context.Context, numbers numbering) (goesUp, goesDown time.Duration, err error) {
 	var joiner xfrm.Joiner
 	var compiler firewall.Compiler
-	var tracker firewall.Tracker
+	var tracker plan.Tracker
 	var reader kernel.Reader
-	tracker.Observed(map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}})
+	tracker.Observed(map[xfrm.Family]live.Tables{xfrm.IPv4: {}, xfrm.IPv6: {}})
 	turn := func(s xfrm.Snapshot) (whole, floor time.Duration, err error) {
 		start := time.Now()
 		if _, err := reader.Read(ctx); err != nil {
@@ -289,11 +291,11 @@ func (v variant) stock(ctx context.Context) error {
 	if err := v.clearAll(); err != nil {
 		return err
 	}
-	none := map[firewall.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}
+	none := map[xfrm.Family]live.Tables{xfrm.IPv4: {}, xfrm.IPv6: {}}
 	commits := 0
 	ours, err := median(min(v.rounds, 3), func(int) (time.Duration, error) {
 		return timed(func() error {
-			change, err := firewall.Plan(firewall.Compile(input(snapshot(v.storm, false))).Rulesets, none)
+			change, err := plan.Make(firewall.Compile(input(snapshot(v.storm, false))).Rulesets, none)
 			if err != nil {
 				return err
 			}

@@ -9,13 +9,14 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 )
 
 // Kernel is the live rules of one family. Restore takes effect wholly or not at
 // all, as with the real programs.
 type Kernel struct {
-	state firewall.Save
+	state live.Tables
 	// Fail is asked before each restore; an error is returned as is.
 	Fail func(text string) error
 }
@@ -48,7 +49,7 @@ func (k *Kernel) Restore(text string, counters bool) error {
 		var err error
 		switch {
 		case strings.HasPrefix(line, "*"):
-			t = open(draft, firewall.Table(line[1:]))
+			t = open(draft, rules.Table(line[1:]))
 		case t == nil:
 			err = errors.New("no table")
 		case line == "COMMIT":
@@ -70,10 +71,10 @@ func (k *Kernel) Restore(text string, counters bool) error {
 }
 
 // table is a draft of one table.
-type table struct{ firewall.SavedTable }
+type table struct{ live.Table }
 
-func open(s firewall.Save, name firewall.Table) *table {
-	t := &table{firewall.SavedTable{Name: name}}
+func open(s live.Tables, name rules.Table) *table {
+	t := &table{live.Table{Name: name}}
 	for _, c := range s.Table(name).Chains {
 		c.Rules = slices.Clone(c.Rules)
 		t.Chains = append(t.Chains, c)
@@ -81,30 +82,30 @@ func open(s firewall.Save, name firewall.Table) *table {
 	if len(t.Chains) > 0 {
 		return t
 	}
-	builtin := map[firewall.Table]string{
-		firewall.Mangle: "PREROUTING INPUT FORWARD OUTPUT POSTROUTING",
-		firewall.Filter: "INPUT FORWARD OUTPUT",
-		firewall.NAT:    "PREROUTING INPUT OUTPUT POSTROUTING",
+	builtin := map[rules.Table]string{
+		rules.Mangle: "PREROUTING INPUT FORWARD OUTPUT POSTROUTING",
+		rules.Filter: "INPUT FORWARD OUTPUT",
+		rules.NAT:    "PREROUTING INPUT OUTPUT POSTROUTING",
 	}
 	for name := range strings.FieldsSeq(builtin[name]) {
-		t.Chains = append(t.Chains, firewall.SavedChain{Name: name, Policy: "ACCEPT"})
+		t.Chains = append(t.Chains, live.Chain{Name: name, Policy: "ACCEPT"})
 	}
 	return t
 }
 
-func (t *table) close(s firewall.Save) firewall.Save {
+func (t *table) close(s live.Tables) live.Tables {
 	s.Tables = slices.Clone(s.Tables)
 	for i := range s.Tables {
 		if s.Tables[i].Name == t.Name {
-			s.Tables[i] = t.SavedTable
+			s.Tables[i] = t.Table
 			return s
 		}
 	}
-	s.Tables = append(s.Tables, t.SavedTable)
+	s.Tables = append(s.Tables, t.Table)
 	return s
 }
 
-func (t *table) chain(name string) (*firewall.SavedChain, error) {
+func (t *table) chain(name string) (*live.Chain, error) {
 	for i := range t.Chains {
 		if t.Chains[i].Name == name {
 			return &t.Chains[i], nil
@@ -130,7 +131,7 @@ func (t *table) line(line string, counters bool) error {
 			c.Rules, c.Packets, c.Bytes = nil, 0, 0
 			return nil
 		}
-		t.Chains = append(t.Chains, firewall.SavedChain{Name: name, Policy: "-"})
+		t.Chains = append(t.Chains, live.Chain{Name: name, Policy: "-"})
 		return nil
 	}
 	count, line, counted := "", line, false
@@ -164,7 +165,7 @@ func (t *table) line(line string, counters bool) error {
 		}
 		return t.insert(c, at-1, rule, count)
 	case "-D":
-		i := slices.IndexFunc(c.Rules, func(r firewall.SavedRule) bool { return r.Raw == respell(rule) })
+		i := slices.IndexFunc(c.Rules, func(r live.Rule) bool { return r.Raw == respell(rule) })
 		if i < 0 {
 			return errors.New("does a matching rule exist in that chain?")
 		}
@@ -175,14 +176,14 @@ func (t *table) line(line string, counters bool) error {
 		if len(c.Rules) > 0 || t.refers(name) {
 			return errors.New("chain in use")
 		}
-		t.Chains = slices.DeleteFunc(t.Chains, func(c firewall.SavedChain) bool { return c.Name == name })
+		t.Chains = slices.DeleteFunc(t.Chains, func(c live.Chain) bool { return c.Name == name })
 	default:
 		return errors.New("unknown command")
 	}
 	return nil
 }
 
-func (t *table) insert(c *firewall.SavedChain, at int, rule, count string) error {
+func (t *table) insert(c *live.Chain, at int, rule, count string) error {
 	rule = respell(rule)
 	if count == "" {
 		count = "[0:0"
@@ -190,7 +191,7 @@ func (t *table) insert(c *firewall.SavedChain, at int, rule, count string) error
 	// The parser under test is trusted here to split a rule: its own tests use
 	// text from the real programs.
 	text := fmt.Sprintf("*x\n:X - [0:0]\n%s] -A X %s\nCOMMIT\n", count, rule)
-	s, err := firewall.ParseSave([]byte(text))
+	s, err := live.Parse([]byte(text))
 	if err != nil {
 		return err
 	}
@@ -213,7 +214,7 @@ func (t *table) refers(name string) bool {
 func (t *table) check() error {
 	for _, c := range t.Chains {
 		for _, r := range c.Rules {
-			if r.Target == "" || r.Target != strings.ToUpper(r.Target) || !firewall.Ours(r.Target) {
+			if r.Target == "" || r.Target != strings.ToUpper(r.Target) || !rules.Ours(r.Target) {
 				continue
 			}
 			if _, err := t.chain(r.Target); err != nil {

@@ -7,21 +7,22 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Ruleset makes up a valid rule set: in some tables, a tree of chains below some
 // hooks.
-func Ruleset(rnd *rand.Rand, family xfrm.Family) firewall.Ruleset {
-	rs := firewall.Ruleset{Family: family}
+func Ruleset(rnd *rand.Rand, family xfrm.Family) rules.Ruleset {
+	rs := rules.Ruleset{Family: family}
 	for _, t := range []struct {
-		name  firewall.Table
+		name  rules.Table
 		hooks []string
 	}{
-		{firewall.Mangle, []string{"FORWARD", "INPUT", "OUTPUT", "POSTROUTING", "PREROUTING"}},
-		{firewall.Filter, []string{"FORWARD", "INPUT", "OUTPUT"}},
-		{firewall.NAT, []string{"POSTROUTING"}},
+		{rules.Mangle, []string{"FORWARD", "INPUT", "OUTPUT", "POSTROUTING", "PREROUTING"}},
+		{rules.Filter, []string{"FORWARD", "INPUT", "OUTPUT"}},
+		{rules.NAT, []string{"POSTROUTING"}},
 	} {
 		if rnd.IntN(4) == 0 {
 			continue
@@ -31,11 +32,11 @@ func Ruleset(rnd *rand.Rand, family xfrm.Family) firewall.Ruleset {
 			if rnd.IntN(3) == 0 {
 				continue
 			}
-			to := firewall.ChainPrefix + from[:3]
-			rs.Hooks = append(rs.Hooks, firewall.Hook{Table: t.name, From: from, To: to})
+			to := rules.ChainPrefix + from[:3]
+			rs.Hooks = append(rs.Hooks, rules.Hook{Table: t.name, From: from, To: to})
 			g.chain(to, 0)
 		}
-		slices.SortFunc(g.chains, func(a, b firewall.Chain) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortFunc(g.chains, func(a, b rules.Chain) int { return strings.Compare(a.Name, b.Name) })
 		rs.Chains = append(rs.Chains, g.chains...)
 	}
 	return rs
@@ -44,46 +45,46 @@ func Ruleset(rnd *rand.Rand, family xfrm.Family) firewall.Ruleset {
 type generator struct {
 	rnd    *rand.Rand
 	family xfrm.Family
-	table  firewall.Table
-	chains []firewall.Chain
+	table  rules.Table
+	chains []rules.Chain
 }
 
 func (g *generator) chain(name string, depth int) {
-	var rules []firewall.Rule
+	var list []rules.Rule
 	for range g.rnd.IntN(5) {
-		rules = append(rules, g.rule())
+		list = append(list, g.rule())
 	}
 	if depth < 3 {
 		for i := range g.rnd.IntN(3) {
 			child := fmt.Sprintf("%s-%d", name, i)
 			r := g.rule()
-			r.Target = firewall.Target{Verb: firewall.Jump, Chain: child}
+			r.Target = rules.Target{Verb: rules.Jump, Chain: child}
 			if g.rnd.IntN(2) == 0 {
-				r.Target.Verb = firewall.Goto
+				r.Target.Verb = rules.Goto
 			}
-			rules = append(rules, r)
+			list = append(list, r)
 			g.chain(child, depth+1)
 		}
 	}
-	g.chains = append(g.chains, firewall.Chain{Table: g.table, Name: name, Rules: firewall.RulesOf(rules...)})
+	g.chains = append(g.chains, rules.Chain{Table: g.table, Name: name, Rules: rules.ListOf(list...)})
 }
 
 // rule makes up one of few rules, so that equal ones occur in a chain and from
 // one rule set to the next.
-func (g *generator) rule() firewall.Rule {
+func (g *generator) rule() rules.Rule {
 	prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(g.rnd.IntN(4)), 0, 0}), 16)
 	if g.family == xfrm.IPv6 {
 		prefix = netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, byte(g.rnd.IntN(4))}), 32)
 	}
-	r := firewall.Rule{Src: prefix, Purpose: "test"}
+	r := rules.Rule{Src: prefix, Purpose: "test"}
 	switch g.rnd.IntN(4) {
 	case 0:
-		r.Target.Verb = firewall.Accept
+		r.Target.Verb = rules.Accept
 	case 1:
-		r.Target.Verb = firewall.Return
+		r.Target.Verb = rules.Return
 	case 2:
 		r.Tunnel = "t1"
-		r.Proto, r.DPorts = xfrm.TCP, firewall.Port(22)
+		r.Proto, r.DPorts = xfrm.TCP, rules.Port(22)
 	}
 	return r
 }
@@ -102,7 +103,7 @@ var foreign = []string{
 
 // Mischief returns restore text that does to the live rules what other people
 // do, to theirs and to ours.
-func Mischief(rnd *rand.Rand, s firewall.Save) string {
+func Mischief(rnd *rand.Rand, s live.Tables) string {
 	if len(s.Tables) == 0 {
 		return "*filter\n-A INPUT " + foreign[rnd.IntN(len(foreign))] + "\nCOMMIT\n"
 	}

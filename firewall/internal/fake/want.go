@@ -4,18 +4,19 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 )
 
 // Differs says in what the live rules of ours are not the wanted ones, judged
 // without the help of Plan; empty if they are.
-func Differs(want firewall.Ruleset, have firewall.Save) string {
+func Differs(want rules.Ruleset, have live.Tables) string {
 	type where struct{ table, chain string }
 	wanted := make(map[where][]string)
 	for _, c := range want.Chains {
 		ids := []string{}
 		for _, r := range c.Rules.All() {
-			ids = append(ids, firewall.ID(want.Family, c.Table, c.Name, r))
+			ids = append(ids, rules.ID(want.Family, c.Table, c.Name, r))
 		}
 		wanted[where{string(c.Table), c.Name}] = ids
 	}
@@ -61,7 +62,7 @@ func Differs(want firewall.Ruleset, have firewall.Save) string {
 
 // Foreign lists all that is not ours, with counters, but builtin chains that
 // accept: they come into being with their table.
-func Foreign(s firewall.Save) []string {
+func Foreign(s live.Tables) []string {
 	list := []string{}
 	for _, t := range s.Tables {
 		for _, c := range t.Chains {

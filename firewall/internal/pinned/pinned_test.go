@@ -23,6 +23,9 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -93,11 +96,11 @@ func restoreText(t *testing.T, seed uint64) []byte {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
 	result := firewall.Compile(in)
-	have := make(map[xfrm.Family]firewall.Save)
+	have := make(map[xfrm.Family]live.Tables)
 	for _, rs := range result.Rulesets {
-		have[rs.Family] = firewall.Save{}
+		have[rs.Family] = live.Tables{}
 	}
-	change, err := firewall.Plan(result.Rulesets, have)
+	change, err := plan.Make(result.Rulesets, have)
 	if err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
@@ -109,15 +112,15 @@ func restoreText(t *testing.T, seed uint64) []byte {
 }
 
 // missing are the purposes that no rule of the texts has.
-func missing(seen map[string]bool) []firewall.Purpose {
-	return slices.DeleteFunc([]firewall.Purpose{
-		firewall.PurposeAcceptIn, firewall.PurposeAcceptOut, firewall.PurposeCrossed, firewall.PurposeDispatch, firewall.PurposeDone,
-		firewall.PurposeExempt, firewall.PurposeForeign, firewall.PurposeInject, firewall.PurposeInjectGuard, firewall.PurposeIPComp,
-		firewall.PurposeLAN, firewall.PurposeLeak, firewall.PurposeLeakGuard, firewall.PurposeLockdown, firewall.PurposeLog,
-		firewall.PurposeMSS, firewall.PurposeNAT, firewall.PurposeNATKeep, firewall.PurposeOpen, firewall.PurposeOverlay,
-		firewall.PurposePierce, firewall.PurposePolicyOnly, firewall.PurposeReject, firewall.PurposeRelated, firewall.PurposeReset,
-		firewall.PurposeRestricted, firewall.PurposeService, firewall.PurposeSpoof, firewall.PurposeSpoofGuard, firewall.PurposeStranger,
-		firewall.PurposeStray, firewall.PurposeTag, firewall.PurposeUnconfirmed, firewall.PurposeUnconfirmedGuard, firewall.PurposeUnknown,
-		firewall.PurposeUntagged, firewall.PurposeVerified,
-	}, func(p firewall.Purpose) bool { return seen[string(p)] })
+func missing(seen map[string]bool) []rules.Purpose {
+	return slices.DeleteFunc([]rules.Purpose{
+		rules.PurposeAcceptIn, rules.PurposeAcceptOut, rules.PurposeCrossed, rules.PurposeDispatch, rules.PurposeDone,
+		rules.PurposeExempt, rules.PurposeForeign, rules.PurposeInject, rules.PurposeInjectGuard, rules.PurposeIPComp,
+		rules.PurposeLAN, rules.PurposeLeak, rules.PurposeLeakGuard, rules.PurposeLockdown, rules.PurposeLog,
+		rules.PurposeMSS, rules.PurposeNAT, rules.PurposeNATKeep, rules.PurposeOpen, rules.PurposeOverlay,
+		rules.PurposePierce, rules.PurposePolicyOnly, rules.PurposeReject, rules.PurposeRelated, rules.PurposeReset,
+		rules.PurposeRestricted, rules.PurposeService, rules.PurposeSpoof, rules.PurposeSpoofGuard, rules.PurposeStranger,
+		rules.PurposeStray, rules.PurposeTag, rules.PurposeUnconfirmed, rules.PurposeUnconfirmedGuard, rules.PurposeUnknown,
+		rules.PurposeUntagged, rules.PurposeVerified,
+	}, func(p rules.Purpose) bool { return seen[string(p)] })
 }

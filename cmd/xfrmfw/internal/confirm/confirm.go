@@ -19,8 +19,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/worker"
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -167,14 +168,14 @@ func Await(ctx context.Context, o gateway.Options) error {
 
 // rollBack puts the former chains and jumps of xfrmfw back.
 func (p pending) rollBack(ctx context.Context) error {
-	former := make(map[xfrm.Family]firewall.Save, len(p.Former))
+	former := make(map[xfrm.Family]live.Tables, len(p.Former))
 	families := make([]xfrm.Family, 0, len(p.Former))
 	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
 		text, ok := p.Former[family]
 		if !ok {
 			continue
 		}
-		save, err := firewall.ParseSave([]byte(text))
+		save, err := live.Parse([]byte(text))
 		if err != nil {
 			return fmt.Errorf("read the former rules: %w", err)
 		}
@@ -185,8 +186,8 @@ func (p pending) rollBack(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find iptables: %w", err)
 	}
-	_, err = reconcile.Until(ctx, programs, func(now map[xfrm.Family]firewall.Save) (firewall.Change, error) {
-		return firewall.Rollback(former, now)
+	_, err = reconcile.Until(ctx, programs, func(now map[xfrm.Family]live.Tables) (plan.Change, error) {
+		return plan.Rollback(former, now)
 	})
 	if err != nil {
 		return fmt.Errorf("put the former rules back: %w", err)

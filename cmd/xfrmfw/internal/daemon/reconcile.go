@@ -11,7 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
 // reconcileOnce looks at the kernel and makes the rules those that it asks for. A failure
@@ -94,7 +94,7 @@ func (t tracked) Live(ctx context.Context) (gateway.Live, error) {
 }
 
 // drift logs the changes that others made to the rules, before they are repaired.
-func (d *daemon) drift(differences []firewall.Difference) {
+func (d *daemon) drift(differences []plan.Difference) {
 	d.metrics.recorder.Repaired()
 	const most = 5
 	d.log.warn("others changed the rules, which is mended: %s", text.Count(len(differences), "difference"))

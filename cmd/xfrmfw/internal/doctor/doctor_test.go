@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/test/manual"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -91,7 +93,7 @@ func TestFindings(t *testing.T) {
 			in.Counters = [2]map[string]uint64{{"XfrmInNew": 1, "XfrmInError": 5}, {"XfrmInNew": 3, "XfrmInError": 5}}
 		}), "counters", "^XfrmInNew grew by 2 within", "ip -s xfrm state"},
 		{"an unreadable table", with(func(in *Input) {
-			in.Live = map[firewall.Family]firewall.Save{xfrm.IPv4: {Unreadable: []firewall.Table{firewall.Filter}}}
+			in.Live = map[xfrm.Family]live.Tables{xfrm.IPv4: {Unreadable: []rules.Table{rules.Filter}}}
 		}), "unreadable", "ipv4 table filter holds rules of nftables, or of a newer iptables,", "nft list table ip filter"},
 	}
 	for _, tt := range tests {

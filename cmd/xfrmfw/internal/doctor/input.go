@@ -6,6 +6,8 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor/nft"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -19,9 +21,9 @@ type Input struct {
 	// Variant is the iptables variant in use, "nft" or "legacy"; Live are its
 	// rules, nil if they could not be read.
 	Variant string
-	Live    map[firewall.Family]firewall.Save
-	// Differences are firewall.Plan's.
-	Differences []firewall.Difference
+	Live    map[xfrm.Family]live.Tables
+	// Differences are plan.Make's.
+	Differences []plan.Difference
 	// Other are the rules of the other variant.
 	Other Other
 	// NFT are the tables of nftables that have a base chain and are not those of
@@ -61,7 +63,7 @@ type Failure struct {
 // Other are the rules of an iptables variant that is not in use.
 type Other struct {
 	Variant string
-	Live    map[firewall.Family]firewall.Save
+	Live    map[xfrm.Family]live.Tables
 }
 
 // Sysctl are settings of the kernel that matter to tunnels.

@@ -7,6 +7,9 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -32,7 +35,7 @@ func failures(in Input) []Finding {
 func markClash(in Input) []Finding {
 	marks := in.Config.Marks
 	var found []Finding
-	if err := firewall.CheckMarks(in.Snapshot, firewall.WrittenMarks(in.Live), marks); err != nil {
+	if err := firewall.CheckMarks(in.Snapshot, live.WrittenMarks(in.Live), marks); err != nil {
 		seen, mend, _ := strings.Cut(err.Error(), " looks at our bits")
 		_, mend, _ = strings.Cut(mend, ": ")
 		found = append(found, Finding{
@@ -55,12 +58,12 @@ func markClash(in Input) []Finding {
 func outOfSync(in Input) []Finding {
 	displaced := ahead(in)
 	var lines []string
-	missing := make(map[firewall.Family]int)
+	missing := make(map[xfrm.Family]int)
 	for _, d := range in.Differences {
 		switch {
-		case d.Kind == firewall.JumpNotFirst && len(displaced) > 0:
+		case d.Kind == plan.JumpNotFirst && len(displaced) > 0:
 			continue
-		case d.Kind == firewall.JumpMissing:
+		case d.Kind == plan.JumpMissing:
 			missing[d.Family]++
 		}
 		lines = append(lines, d.String())
@@ -95,7 +98,7 @@ func ahead(in Input) []Finding {
 		for _, h := range rs.Hooks {
 			table := in.Live[rs.Family].Table(h.Table)
 			chain, ok := table.Chain(h.From)
-			at := slices.IndexFunc(chain.Rules, firewall.SavedRule.Jump)
+			at := slices.IndexFunc(chain.Rules, live.Rule.Jump)
 			if !ok || at < 1 {
 				continue
 			}
@@ -116,10 +119,10 @@ func ahead(in Input) []Finding {
 				Mend:   []string{"xfrmfw apply", "# after the program that wrote the rule, each time; or let xfrmfw daemon run"},
 			}
 			switch {
-			case h.Table == firewall.Mangle:
+			case h.Table == rules.Mangle:
 				f.Severity = Error
 				f.Breaks = "what it decides on is never classified: tunnel traffic is not verified, spoofed packets and leaks are not stopped"
-			case h.Table == firewall.NAT:
+			case h.Table == rules.NAT:
 				f.Severity = Error
 				f.Breaks = "tunnel traffic that it rewrites no longer fits its policy: the first packet of a flow leaves in clear, the rest is dropped as a leak"
 			case drops:
@@ -138,11 +141,11 @@ var decisive = map[string]bool{
 
 // decides lists the decisive targets that a rule leads to, by itself or through
 // the chains that it jumps to.
-func decides(table firewall.SavedTable, r firewall.SavedRule) []string {
+func decides(table live.Table, r live.Rule) []string {
 	var found []string
 	seen := make(map[string]bool)
-	var follow func(firewall.SavedRule)
-	follow = func(r firewall.SavedRule) {
+	var follow func(live.Rule)
+	follow = func(r live.Rule) {
 		if decisive[r.Target] {
 			found = append(found, r.Target)
 			return
@@ -164,9 +167,9 @@ func decides(table firewall.SavedTable, r firewall.SavedRule) []string {
 // unreadable are tables that iptables can't print.
 func unreadable(in Input) []Finding {
 	var found []Finding
-	for _, family := range []firewall.Family{xfrm.IPv4, xfrm.IPv6} {
+	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
 		for _, t := range in.Live[family].Unreadable {
-			err := &firewall.UnreadableError{Family: family, Table: t}
+			err := &plan.UnreadableError{Family: family, Table: t}
 			seen, mend, _ := strings.Cut(err.Error(), ": ")
 			found = append(found, Finding{
 				Severity: Error, Seen: seen, Mend: []string{mend},
@@ -181,8 +184,8 @@ func unreadable(in Input) []Finding {
 func foreignMarks(in Input) []Finding {
 	var found []Finding
 	both := in.Config.Marks.Both()
-	add := func(where string, live map[firewall.Family]firewall.Save) {
-		for _, m := range firewall.ForeignMarks(live, in.Config.Marks.Both()) {
+	add := func(where string, have map[xfrm.Family]live.Tables) {
+		for _, m := range live.ForeignMarks(have, in.Config.Marks.Both()) {
 			f := Finding{
 				Severity: Warning, Seen: where + m.String(),
 				Breaks: "it clears our bits: what it meets after our rules is no longer known as verified to other firewalls",
@@ -204,8 +207,8 @@ func foreignMarks(in Input) []Finding {
 // IPsec or the tracking of connections out.
 func rawRules(in Input) []Finding {
 	var found []Finding
-	for _, live := range []map[firewall.Family]firewall.Save{in.Live, in.Other.Live} {
-		for _, family := range []firewall.Family{xfrm.IPv4, xfrm.IPv6} {
+	for _, live := range []map[xfrm.Family]live.Tables{in.Live, in.Other.Live} {
+		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
 			for _, c := range live[family].Table("raw").Chains {
 				for _, r := range c.Rules {
 					line := fmt.Sprintf("%s raw: -A %s %s", family, c.Name, r.Raw)
@@ -251,11 +254,11 @@ func markOnly(in Input) []Finding {
 		return nil
 	}
 	word := fmt.Sprintf("--mark %#x/%#x", in.verified(), in.verified())
-	for _, live := range []map[firewall.Family]firewall.Save{in.Live, in.Other.Live} {
-		for _, save := range live {
+	for _, have := range []map[xfrm.Family]live.Tables{in.Live, in.Other.Live} {
+		for _, save := range have {
 			for _, t := range save.Tables {
 				for _, c := range t.Chains {
-					if !c.Ours() && slices.ContainsFunc(c.Rules, func(r firewall.SavedRule) bool {
+					if !c.Ours() && slices.ContainsFunc(c.Rules, func(r live.Rule) bool {
 						return r.ID == "" && strings.Contains(r.Raw, word)
 					}) {
 						return nil
@@ -280,7 +283,7 @@ func markOnly(in Input) []Finding {
 }
 
 // networks are the remote selectors of one family, for a sentence.
-func (in Input) networks(family firewall.Family) string {
+func (in Input) networks(family xfrm.Family) string {
 	var all []string
 	for _, t := range in.Set.Tunnels {
 		for _, p := range t.Pairs {
@@ -294,7 +297,7 @@ func (in Input) networks(family firewall.Family) string {
 }
 
 // program is the iptables of a family, of a variant if one is named.
-func program(family firewall.Family, variant string) string {
+func program(family xfrm.Family, variant string) string {
 	name := "iptables"
 	if family == xfrm.IPv6 {
 		name = "ip6tables"

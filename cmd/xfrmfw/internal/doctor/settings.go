@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -217,7 +217,7 @@ func missingModules(in Input) []Finding {
 
 // dispensable reports whether a module has a feature that rules can do without.
 func dispensable(module string) bool {
-	for _, f := range firewall.AllFeatures.All() {
+	for _, f := range rules.AllFeatures.All() {
 		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
 			if strings.HasPrefix(f.Extension(family).Module, module) {
 				return true

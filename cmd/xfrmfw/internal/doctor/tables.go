@@ -9,7 +9,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor/nft"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -375,11 +375,11 @@ func (in Input) keepNAT() map[string]bool {
 	keep := make(map[string]bool)
 	for _, rs := range in.Result.Rulesets {
 		for _, c := range rs.Chains {
-			if c.Table != firewall.NAT {
+			if c.Table != rules.NAT {
 				continue
 			}
 			for _, r := range c.Rules.All() {
-				if r.Purpose == firewall.PurposeNATKeep {
+				if r.Purpose == rules.PurposeNATKeep {
 					keep[r.Tunnel] = true
 				}
 			}

@@ -5,7 +5,8 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -14,7 +15,7 @@ import (
 func twoVariants(in Input) []Finding {
 	var found []Finding
 	rules := 0
-	for _, family := range []firewall.Family{xfrm.IPv4, xfrm.IPv6} {
+	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
 		save := in.Other.Live[family]
 		var ours []string
 		for _, t := range save.Tables {
@@ -47,9 +48,9 @@ func twoVariants(in Input) []Finding {
 
 // otherDrops are builtin chains of the other variant that may drop what ours
 // accept, unless they begin with the lines that spare it.
-func (in Input) otherDrops(family firewall.Family, save firewall.Save) []Finding {
+func (in Input) otherDrops(family xfrm.Family, save live.Tables) []Finding {
 	var found []Finding
-	table := save.Table(firewall.Filter)
+	table := save.Table(rules.Filter)
 	mark := fmt.Sprintf("-m mark --mark %#x/%#x -j ACCEPT", in.verified(), in.verified())
 	into := "-m policy --dir out --pol ipsec -j ACCEPT"
 	wanted := map[string][]string{
@@ -62,7 +63,7 @@ func (in Input) otherDrops(family firewall.Family, save firewall.Save) []Finding
 		if !ok {
 			continue
 		}
-		first := slices.IndexFunc(chain.Rules, func(r firewall.SavedRule) bool {
+		first := slices.IndexFunc(chain.Rules, func(r live.Rule) bool {
 			verdicts := decides(table, r)
 			return slices.Contains(verdicts, "DROP") || slices.Contains(verdicts, "REJECT")
 		})
@@ -74,7 +75,7 @@ func (in Input) otherDrops(family firewall.Family, save firewall.Save) []Finding
 		}
 		var lines []string
 		for _, w := range wanted[name] {
-			if !slices.ContainsFunc(chain.Rules[:first], func(r firewall.SavedRule) bool { return r.Raw == w }) {
+			if !slices.ContainsFunc(chain.Rules[:first], func(r live.Rule) bool { return r.Raw == w }) {
 				lines = append(lines, fmt.Sprintf("%s -I %s %s", program(family, in.Other.Variant), name, w))
 			}
 		}
@@ -95,8 +96,8 @@ func (in Input) otherDrops(family firewall.Family, save firewall.Save) []Finding
 }
 
 // otherNAT are rules of the other variant that rewrite tunnel traffic.
-func (in Input) otherNAT(family firewall.Family, save firewall.Save) []Finding {
-	table := save.Table(firewall.NAT)
+func (in Input) otherNAT(family xfrm.Family, save live.Tables) []Finding {
+	table := save.Table(rules.NAT)
 	chain, _ := table.Chain("POSTROUTING")
 	const spare = "-m policy --dir out --pol ipsec -j ACCEPT"
 	for _, r := range chain.Rules {

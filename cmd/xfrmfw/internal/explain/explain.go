@@ -7,6 +7,9 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -73,14 +76,14 @@ type Tunnel struct {
 
 // Step is a rule that matched.
 type Step struct {
-	Hook    string           `json:"hook"`
-	Table   firewall.Table   `json:"table"`
-	Chain   string           `json:"chain"`
-	Place   int              `json:"place"` // in its chain, from 1
-	ID      string           `json:"id"`
-	Purpose firewall.Purpose `json:"purpose"`
-	Tunnel  string           `json:"tunnel"`
-	Rule    string           `json:"rule"`
+	Hook    string        `json:"hook"`
+	Table   rules.Table   `json:"table"`
+	Chain   string        `json:"chain"`
+	Place   int           `json:"place"` // in its chain, from 1
+	ID      string        `json:"id"`
+	Purpose rules.Purpose `json:"purpose"`
+	Tunnel  string        `json:"tunnel"`
+	Rule    string        `json:"rule"`
 	// Unreached tells that the kernel had dropped the packet before.
 	Unreached bool `json:"unreached"`
 }
@@ -112,8 +115,8 @@ type Verdict struct {
 	By     By     `json:"by"`
 	// Case is the number of the verdict in xfrmfw(7), empty if it has none, such as
 	// IKE; Name is the purpose of the rule that decided, empty for case 9.
-	Case string           `json:"case"`
-	Name firewall.Purpose `json:"name"`
+	Case string        `json:"case"`
+	Name rules.Purpose `json:"name"`
 	// Rule is the ID of that rule.
 	Rule string `json:"rule"`
 	// Counter is where the kernel counts what it drops.
@@ -128,7 +131,7 @@ func (w World) Explain(q Query) (Explanation, error) {
 		return Explanation{}, err
 	}
 	family := p.packet.Family()
-	i := slices.IndexFunc(w.Result.Rulesets, func(rs firewall.Ruleset) bool { return rs.Family == family })
+	i := slices.IndexFunc(w.Result.Rulesets, func(rs rules.Ruleset) bool { return rs.Family == family })
 	if i < 0 {
 		return Explanation{}, fmt.Errorf("there are no rules for %s on this host", family)
 	}
@@ -148,11 +151,11 @@ func (w World) Explain(q Query) (Explanation, error) {
 	}
 	e.InSync = &inSync
 	if !inSync {
-		standing := firewall.Stand(w.Result.Rulesets[i], w.Live[family])
+		standing := live.Match(w.Result.Rulesets[i], w.Live[family])
 		live := w.walk(standing.Ruleset, p)
 		v := w.verdict(live, p, family)
 		e.Live, e.LiveSteps = &v, list(live.steps)
-		for _, odd := range standing.Odd {
+		for _, odd := range standing.Unexpected {
 			if slices.Contains(live.entered, place{odd.Table, odd.Chain}) {
 				e.OddRules = append(e.OddRules, fmt.Sprintf("%s: -A %s %s", odd.Table, odd.Chain, odd.Text))
 			}
@@ -179,13 +182,13 @@ func packetOf(q Query, p passage) Packet {
 // tunnel is the one that the packet is about: whose rule decided, whose policy
 // claims it, or whose state it came out of.
 func (w World) tunnel(k walker, q Query) *Tunnel {
-	_, decided := firewall.CaseOf(k.trace)
+	_, decided := trace.CaseOf(k.trace)
 	id := decided.Rule.Tunnel
 	if id == "" {
 		// A drop is shared by all tunnels; the guard's rule before it is one's own.
 		for _, s := range k.trace {
 			switch s.Rule.Purpose {
-			case firewall.PurposeSpoofGuard, firewall.PurposeInjectGuard, firewall.PurposeLeakGuard:
+			case rules.PurposeSpoofGuard, rules.PurposeInjectGuard, rules.PurposeLeakGuard:
 				id = cmp.Or(s.Rule.Tunnel, w.guarding(s.Rule, k.packet), id)
 			}
 		}
@@ -209,7 +212,7 @@ func (w World) tunnel(k walker, q Query) *Tunnel {
 
 // guarding is the tunnel of the guard that a packet met, where neighbours have one
 // rule for several.
-func (w World) guarding(r firewall.Rule, p firewall.Packet) string {
+func (w World) guarding(r rules.Rule, p trace.Packet) string {
 	for _, at := range []struct {
 		rule, local netip.Prefix
 		addr        netip.Addr
@@ -231,13 +234,13 @@ func (w World) uses(i int, device string) bool {
 }
 
 // carries reports whether a packet is one of a tunnel's outer ones.
-func carries(t xfrm.Tunnel, p firewall.Packet) bool {
+func carries(t xfrm.Tunnel, p trace.Packet) bool {
 	return ipsec(p) && (t.Remote == p.Src && t.Local == p.Dst || t.Local == p.Src && t.Remote == p.Dst)
 }
 
 // ipsec reports whether a packet is one of IPsec's own: ESP, AH or, on their
 // usual ports, IKE and ESP in UDP.
-func ipsec(p firewall.Packet) bool {
+func ipsec(p trace.Packet) bool {
 	return p.Proto == xfrm.ESP || p.Proto == xfrm.AH ||
 		p.Proto == xfrm.UDP && (p.SPort == 500 || p.SPort == 4500 || p.DPort == 500 || p.DPort == 4500)
 }
@@ -255,15 +258,15 @@ func (w World) named(i int) *Tunnel {
 }
 
 // verdict sums up a walk.
-func (w World) verdict(k walker, p passage, family firewall.Family) Verdict {
+func (w World) verdict(k walker, p passage, family xfrm.Family) Verdict {
 	v := Verdict{Action: k.action, By: k.by, Counter: k.counter}
-	number, decided := firewall.CaseOf(k.trace)
+	number, decided := trace.CaseOf(k.trace)
 	v.Name = decided.Rule.Purpose
 	if v.Name != "" {
-		v.Rule = firewall.ID(family, decided.Table, decided.Chain, decided.Rule)
+		v.Rule = rules.ID(family, decided.Table, decided.Chain, decided.Rule)
 	}
-	if number == firewall.Case8 && w.byDestinationAlone(k.trace) {
-		number = firewall.Case8d
+	if number == rules.Case8 && w.byDestinationAlone(k.trace) {
+		number = rules.Case8d
 	}
 	v.Case = number.String()
 	v.Text = v.words(k, p, w.Live[family], w.Live != nil)
@@ -272,8 +275,8 @@ func (w World) verdict(k walker, p passage, family firewall.Family) Verdict {
 
 // byDestinationAlone reports whether a leak was judged by a rule that leaves out
 // the source although its guard names one.
-func (w World) byDestinationAlone(trace []firewall.TraceStep) bool {
-	s, ok := firewall.Last(trace, firewall.PurposeLeakGuard)
+func (w World) byDestinationAlone(steps []trace.Step) bool {
+	s, ok := trace.Last(steps, rules.PurposeLeakGuard)
 	return ok && s.Rule.Src.Bits() == 0 && slices.ContainsFunc(w.Result.Guards, func(g firewall.GuardFacts) bool {
 		return (s.Rule.Tunnel == "" || g.Tunnel == s.Rule.Tunnel) && within(g.Remote, s.Rule.Dst) && g.Local.Bits() > 0
 	})

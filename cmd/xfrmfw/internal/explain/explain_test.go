@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -227,12 +230,12 @@ func TestLiveRules(t *testing.T) {
 	q := query("10.1.0.9", "10.2.0.5", func(q *Query) { q.HasReqid, q.Reqid, q.Tag = true, 11, true })
 	explain := func(saved string) Explanation {
 		t.Helper()
-		save, err := firewall.ParseSave([]byte(saved))
+		save, err := live.Parse([]byte(saved))
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.Live = map[firewall.Family]firewall.Save{xfrm.IPv4: save, xfrm.IPv6: {}}
-		change, err := firewall.Plan(w.Result.Rulesets, w.Live)
+		w.Live = map[xfrm.Family]live.Tables{xfrm.IPv4: save, xfrm.IPv6: {}}
+		change, err := plan.Make(w.Result.Rulesets, w.Live)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -271,9 +274,9 @@ func TestLiveRules(t *testing.T) {
 }
 
 // saved prints a rule set as iptables-save would.
-func saved(rs firewall.Ruleset) string {
+func saved(rs rules.Ruleset) string {
 	var b strings.Builder
-	for _, table := range []firewall.Table{firewall.Mangle, firewall.Filter, firewall.NAT} {
+	for _, table := range []rules.Table{rules.Mangle, rules.Filter, rules.NAT} {
 		b.WriteString("*" + string(table) + "\n")
 		for _, h := range rs.Hooks {
 			if h.Table == table {
@@ -287,14 +290,14 @@ func saved(rs firewall.Ruleset) string {
 		}
 		for _, h := range rs.Hooks {
 			if h.Table == table {
-				rule := firewall.Rule{Target: firewall.Target{Verb: firewall.Jump, Chain: h.To}, Purpose: firewall.PurposeJump}
-				b.WriteString("-A " + h.From + " " + string(firewall.AppendLine(nil, rs.Family, table, h.From, rule)) + "\n")
+				rule := rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: h.To}, Purpose: rules.PurposeJump}
+				b.WriteString("-A " + h.From + " " + string(rules.AppendLine(nil, rs.Family, table, h.From, rule)) + "\n")
 			}
 		}
 		for _, c := range rs.Chains {
 			if c.Table == table {
 				for _, r := range c.Rules.All() {
-					b.WriteString("-A " + c.Name + " " + string(firewall.AppendLine(nil, rs.Family, table, c.Name, r)) + "\n")
+					b.WriteString("-A " + c.Name + " " + string(rules.AppendLine(nil, rs.Family, table, c.Name, r)) + "\n")
 				}
 			}
 		}

@@ -3,7 +3,7 @@ package explain
 import (
 	"fmt"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -16,7 +16,7 @@ type judgement struct {
 	refused bool
 	counter string
 	// ahead are the states that the packet will go through.
-	ahead []firewall.Transform
+	ahead []trace.Transform
 	// stateless tells that the policy asks for a state that is not there: the
 	// kernel asks the IKE daemon for one and drops the packet (or holds it, with
 	// net.core.xfrm_larval_drop=0).
@@ -27,7 +27,7 @@ type judgement struct {
 const noStates = "XfrmOutNoStates"
 
 // flow is the packet as the policies see it.
-func (w World) flow(p firewall.Packet) xfrm.Flow {
+func (w World) flow(p trace.Packet) xfrm.Flow {
 	f := xfrm.Flow{Src: p.Src, Dst: p.Dst, Proto: p.Proto, SPort: p.SPort, DPort: p.DPort, Mark: p.Mark}
 	if p.Proto == xfrm.ICMP || p.Proto == xfrm.ICMPv6 {
 		f.SPort, f.DPort = uint16(p.ICMPType), uint16(p.ICMPCode)
@@ -40,7 +40,7 @@ func (w World) flow(p firewall.Packet) xfrm.Flow {
 
 // exempt reports whether no policy is asked: for what stays on the host, and
 // for IPsec's own packets, whose sockets have policies of their own.
-func exempt(p firewall.Packet, inbound bool) bool {
+func exempt(p trace.Packet, inbound bool) bool {
 	port := p.SPort
 	if inbound {
 		port = p.DPort
@@ -56,24 +56,24 @@ func exempt(p firewall.Packet, inbound bool) bool {
 
 // inbound is the kernel's check of what came in (__xfrm_policy_check), before
 // FORWARD or behind INPUT.
-func (w World) inbound(d xfrm.Dir, p firewall.Packet) judgement {
+func (w World) inbound(d xfrm.Dir, p trace.Packet) judgement {
 	if d == xfrm.In && exempt(p, true) || p.In == "lo" {
 		return judgement{}
 	}
 	f := w.flow(p)
-	if l, ok := w.Snapshot.Host.LinkNamed(p.In); ok && l.Kind == "xfrm" && len(p.Path) > 0 {
+	if l, ok := w.Snapshot.Host.LinkNamed(p.In); ok && l.Kind == "xfrm" && len(p.SecPath) > 0 {
 		f.IfID = l.IfID
 	}
 	j := judgement{}
 	j.policy, j.found = w.Snapshot.Lookup(d, f)
-	tunnelled := len(p.Path) > 0 && p.Path[len(p.Path)-1].Mode != xfrm.TransportMode
+	tunnelled := len(p.SecPath) > 0 && p.SecPath[len(p.SecPath)-1].Mode != xfrm.TransportMode
 	switch {
 	case !j.found && tunnelled:
 		j.refused, j.counter = true, "XfrmInNoPols"
 	case !j.found:
 	case j.policy.Action == xfrm.Block:
 		j.refused, j.counter = true, "XfrmInPolBlock"
-	case !satisfied(j.policy, p.Path):
+	case !satisfied(j.policy, p.SecPath):
 		j.refused, j.counter = true, "XfrmInTmplMismatch"
 	}
 	return j
@@ -81,7 +81,7 @@ func (w World) inbound(d xfrm.Dir, p firewall.Packet) judgement {
 
 // satisfied reports whether the states are those that a policy asks for
 // (xfrm_policy_ok). IPComp's templates are optional: small packets lack it.
-func satisfied(p xfrm.Policy, path []firewall.Transform) bool {
+func satisfied(p xfrm.Policy, path []trace.Transform) bool {
 	for _, t := range p.Templates {
 		if t.Proto == xfrm.Comp || t.Optional {
 			continue
@@ -102,7 +102,7 @@ func satisfied(p xfrm.Policy, path []firewall.Transform) bool {
 }
 
 // outbound is the lookup of what leaves (xfrm_lookup).
-func (w World) outbound(p firewall.Packet) judgement {
+func (w World) outbound(p trace.Packet) judgement {
 	if exempt(p, false) && p.SrcLocal || p.Out == "lo" {
 		return judgement{}
 	}
@@ -141,7 +141,7 @@ func (w World) outboundFlow(f xfrm.Flow) judgement {
 
 // intoDevice is the lookup for what a tunnel device sends on, and false for any
 // other device.
-func (w World) intoDevice(p firewall.Packet) (judgement, bool) {
+func (w World) intoDevice(p trace.Packet) (judgement, bool) {
 	l, ok := w.Snapshot.Host.LinkNamed(p.Out)
 	f := w.flow(p)
 	f.Ifindex = 0

@@ -8,6 +8,10 @@ import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -63,16 +67,16 @@ type World struct {
 	Result   firewall.Result
 	Marks    firewall.Marks
 	// Live are the saves of all families, nil for a snapshot.
-	Live map[firewall.Family]firewall.Save
-	// Differences are firewall.Plan's.
-	Differences []firewall.Difference
+	Live map[xfrm.Family]live.Tables
+	// Differences are plan.Make's.
+	Differences []plan.Difference
 	// Warnings are for the user.
 	Warnings []string
 }
 
 // passage is a packet on its way, with what was assumed.
 type passage struct {
-	packet  firewall.Packet
+	packet  trace.Packet
 	way     way
 	assumed []string
 }
@@ -95,7 +99,7 @@ func (w World) place(q Query) (passage, error) {
 			return passage{}, fmt.Errorf("%s %s: there is no such interface; there are %s", at.option, at.name, interfaces(host))
 		}
 	}
-	p := passage{packet: firewall.Packet{
+	p := passage{packet: trace.Packet{
 		Src: q.Src, Dst: q.Dst, In: q.In, Out: q.Out, Proto: q.Proto, SPort: q.SPort, DPort: q.DPort,
 		ICMPType: q.ICMPType, ICMPCode: q.ICMPCode, Mark: q.Mark,
 		SrcLocal: local(host, q.Src), DstLocal: local(host, q.Dst),
@@ -111,12 +115,12 @@ func (w World) place(q Query) (passage, error) {
 		return passage{}, err
 	}
 	if q.HasReqid {
-		p.packet.Path = w.cameOutOf(&p, q.Reqid)
+		p.packet.SecPath = w.cameOutOf(&p, q.Reqid)
 	}
 	if p.way != fromHost {
 		back, ok := host.Route(q.Src)
 		link, _ := host.Link(back.Link)
-		p.packet.Misrouted = !ok || link.Name != p.packet.In || p.packet.SrcLocal
+		p.packet.FailsRPFilter = !ok || link.Name != p.packet.In || p.packet.SrcLocal
 	}
 	p.track(q.Ct)
 	return p, nil
@@ -203,7 +207,7 @@ func (w World) routeIn(p *passage, q Query) error {
 
 // tunnelOf finds the tunnel with a reqid: the one between whose selectors the
 // packet is, else any.
-func (w World) tunnelOf(reqid uint32, pk firewall.Packet) (int, bool) {
+func (w World) tunnelOf(reqid uint32, pk trace.Packet) (int, bool) {
 	at := -1
 	for i, t := range w.Set.Tunnels {
 		if t.Reqid != reqid {
@@ -220,11 +224,11 @@ func (w World) tunnelOf(reqid uint32, pk firewall.Packet) (int, bool) {
 }
 
 // cameOutOf returns the states of a reqid as the kernel would note them on the packet.
-func (w World) cameOutOf(p *passage, reqid uint32) []firewall.Transform {
+func (w World) cameOutOf(p *passage, reqid uint32) []trace.Transform {
 	i, ok := w.tunnelOf(reqid, p.packet)
 	if !ok {
 		p.assume("reqid %d is no tunnel's: taken for ESP in tunnel mode", reqid)
-		return []firewall.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid}}
+		return []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid}}
 	}
 	t := w.Set.Tunnels[i]
 	for _, sa := range t.SAs {
@@ -238,10 +242,10 @@ func (w World) cameOutOf(p *passage, reqid uint32) []firewall.Transform {
 
 // transforms are a state as xt_policy sees it. With IPComp the compression comes
 // with the state, and is what makes the tunnel.
-func transforms(t xfrm.Tunnel, sa xfrm.SA) []firewall.Transform {
-	all := []firewall.Transform{{Proto: sa.Proto, Mode: sa.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst}}
+func transforms(t xfrm.Tunnel, sa xfrm.SA) []trace.Transform {
+	all := []trace.Transform{{Proto: sa.Proto, Mode: sa.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst}}
 	if t.Comp {
-		all = append(all, firewall.Transform{Proto: xfrm.Comp, Mode: t.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst})
+		all = append(all, trace.Transform{Proto: xfrm.Comp, Mode: t.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst})
 	}
 	return all
 }
@@ -250,18 +254,18 @@ func transforms(t xfrm.Tunnel, sa xfrm.SA) []firewall.Transform {
 func (p *passage) track(state string) {
 	pk := &p.packet
 	ct := &pk.Ct
-	ct.Dir, ct.OrigSrc, ct.OrigDst, ct.ReplSrc, ct.ReplDst = firewall.CtOriginal, pk.Src, pk.Dst, pk.Dst, pk.Src
+	ct.Dir, ct.OrigSrc, ct.OrigDst, ct.ReplSrc, ct.ReplDst = rules.CtOriginal, pk.Src, pk.Dst, pk.Dst, pk.Src
 	if state != CtRelated { // an error's flow is of a protocol of its own, which is not known
 		ct.Proto, ct.OrigSPort, ct.OrigDPort = pk.Proto, pk.SPort, pk.DPort
 	}
 	switch state {
 	case CtEstablished:
-		ct.State = firewall.CtEstablished
+		ct.State = rules.CtEstablished
 		ct.OrigSPort, ct.OrigDPort = pk.DPort, pk.SPort
-		ct.Dir, ct.OrigSrc, ct.OrigDst, ct.ReplSrc, ct.ReplDst = firewall.CtReply, pk.Dst, pk.Src, pk.Src, pk.Dst
+		ct.Dir, ct.OrigSrc, ct.OrigDst, ct.ReplSrc, ct.ReplDst = rules.CtReply, pk.Dst, pk.Src, pk.Src, pk.Dst
 		p.assume("a reply in its flow, without NAT")
 	case CtRelated:
-		ct.State = firewall.CtRelated
+		ct.State = rules.CtRelated
 		ct.OrigSrc, ct.OrigDst, ct.ReplSrc, ct.ReplDst = pk.Dst, pk.Src, pk.Src, pk.Dst
 		p.assume("about a flow from %s to %s, without NAT", pk.Dst, pk.Src)
 	}

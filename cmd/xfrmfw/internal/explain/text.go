@@ -5,7 +5,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
 // WriteText writes the explanation for a person to read: the verdict, the packet,
@@ -138,7 +138,7 @@ func writeSteps(b *strings.Builder, title string, steps []Step) {
 			fmt.Fprintf(b, "%-8s %s: %s%s\n", title, at, trail(steps[i:]), unreached(s))
 			title = ""
 		}
-		if s.Purpose != firewall.PurposeDispatch {
+		if s.Purpose != rules.PurposeDispatch {
 			fmt.Fprintf(b, "%-8s   %-12s %s %d: %s  [%s]\n", "", s.Purpose, s.Chain, s.Place, s.Rule, s.ID)
 		}
 	}
@@ -158,10 +158,10 @@ func trail(steps []Step) string {
 		if s.Hook != steps[0].Hook || s.Table != steps[0].Table {
 			break
 		}
-		name := strings.TrimPrefix(s.Chain, firewall.ChainPrefix)
+		name := strings.TrimPrefix(s.Chain, rules.ChainPrefix)
 		if len(names) == 0 || names[len(names)-1] != name {
 			names = append(names, name)
 		}
 	}
-	return firewall.ChainPrefix + strings.Join(names, " > ")
+	return rules.ChainPrefix + strings.Join(names, " > ")
 }

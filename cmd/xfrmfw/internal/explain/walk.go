@@ -1,22 +1,23 @@
 package explain
 
 import (
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // place is a builtin chain or one of ours.
 type place struct {
-	table firewall.Table
+	table rules.Table
 	chain string
 }
 
 // walker sends a packet through the hooks and the kernel's policies.
 type walker struct {
 	world  World
-	rules  firewall.Evaluator
-	family firewall.Family
-	packet firewall.Packet
+	rules  trace.Evaluator
+	family xfrm.Family
+	packet trace.Packet
 
 	action Action
 	by     By
@@ -26,14 +27,14 @@ type walker struct {
 
 	policies []Policy
 	steps    []Step
-	trace    []firewall.TraceStep
+	trace    []trace.Step
 	// entered are the chains of ours that the packet came into.
 	entered []place
 }
 
-func (w World) walk(rs firewall.Ruleset, p passage) walker {
+func (w World) walk(rs rules.Ruleset, p passage) walker {
 	k := walker{
-		world: w, rules: firewall.NewEvaluator(rs), family: rs.Family, packet: p.packet, action: Returned, by: Rest,
+		world: w, rules: trace.NewEvaluator(rs), family: rs.Family, packet: p.packet, action: Returned, by: Rest,
 	}
 	for _, h := range rs.Hooks {
 		k.entered = append(k.entered, place{h.Table, h.To})
@@ -52,7 +53,7 @@ func (w World) walk(rs firewall.Ruleset, p passage) walker {
 // toHost: the kernel checks the policy behind INPUT, where the packet is
 // delivered.
 func (k *walker) toHost() {
-	arrives := k.pass(firewall.Mangle, "PREROUTING") && k.pass(firewall.Mangle, "INPUT") && k.pass(firewall.Filter, "INPUT")
+	arrives := k.pass(rules.Mangle, "PREROUTING") && k.pass(rules.Mangle, "INPUT") && k.pass(rules.Filter, "INPUT")
 	if !exempt(k.packet, true) {
 		k.policy(xfrm.In, k.world.inbound(xfrm.In, k.packet), arrives)
 	}
@@ -61,13 +62,13 @@ func (k *walker) toHost() {
 // through: the kernel checks the policy and looks up the one that the packet
 // goes into before FORWARD.
 func (k *walker) through() {
-	arrives := k.pass(firewall.Mangle, "PREROUTING")
+	arrives := k.pass(rules.Mangle, "PREROUTING")
 	k.policy(xfrm.Fwd, k.world.inbound(xfrm.Fwd, k.packet), arrives)
 	out := k.world.outbound(k.packet)
 	out.refused = out.refused || out.stateless
 	k.policy(xfrm.Out, out, arrives)
-	k.packet.Ahead = out.ahead
-	if arrives && k.pass(firewall.Mangle, "FORWARD") && k.pass(firewall.Filter, "FORWARD") {
+	k.packet.OutBundle = out.ahead
+	if arrives && k.pass(rules.Mangle, "FORWARD") && k.pass(rules.Filter, "FORWARD") {
 		k.leave()
 	}
 }
@@ -78,12 +79,12 @@ func (k *walker) fromHost() {
 	if !exempt(k.packet, false) {
 		out = k.world.outbound(k.packet)
 		k.policy(xfrm.Out, out, true)
-		k.packet.Ahead = out.ahead
+		k.packet.OutBundle = out.ahead
 	}
 	if out.stateless {
 		k.packet.Out = "lo" // the device of the kernel's route to nowhere (ipv4_blackhole_route)
 	}
-	if !k.pass(firewall.Mangle, "OUTPUT") || !k.pass(firewall.Filter, "OUTPUT") {
+	if !k.pass(rules.Mangle, "OUTPUT") || !k.pass(rules.Filter, "OUTPUT") {
 		return
 	}
 	if out.stateless && k.by != Kernel {
@@ -94,10 +95,10 @@ func (k *walker) fromHost() {
 }
 
 func (k *walker) leave() {
-	if !k.pass(firewall.Mangle, "POSTROUTING") {
+	if !k.pass(rules.Mangle, "POSTROUTING") {
 		return
 	}
-	k.pass(firewall.NAT, "POSTROUTING")
+	k.pass(rules.NAT, "POSTROUTING")
 	if j, ok := k.world.intoDevice(k.packet); ok {
 		if !j.found || j.stateless {
 			j.refused, j.counter = true, noStates
@@ -108,26 +109,26 @@ func (k *walker) leave() {
 
 // pass runs one hook and reports whether the packet goes on. What the kernel has
 // dropped goes on too, to show the rules that it would meet.
-func (k *walker) pass(table firewall.Table, hook string) bool {
+func (k *walker) pass(table rules.Table, hook string) bool {
 	packet, verb, trace := k.rules.Trace(table, hook, k.packet)
 	k.packet = packet
 	k.add(hook, trace)
 	if k.by == Kernel {
-		return verb == firewall.Return || verb == firewall.Accept
+		return verb == rules.Return || verb == rules.Accept
 	}
 	switch verb {
-	case firewall.Drop, firewall.Reject:
+	case rules.Drop, rules.Reject:
 		k.action, k.by, k.at = Dropped, Ours, place{table, hook}
-		if verb == firewall.Reject {
+		if verb == rules.Reject {
 			k.action = Rejected
 		}
 		return false
-	case firewall.Accept:
-		if table == firewall.Filter {
+	case rules.Accept:
+		if table == rules.Filter {
 			k.action, k.by = Accepted, Ours
 		}
 	}
-	if table == firewall.Filter {
+	if table == rules.Filter {
 		k.at = place{table, hook}
 	}
 	return true
@@ -137,7 +138,7 @@ func (k *walker) pass(table firewall.Table, hook string) bool {
 func (k *walker) policy(d xfrm.Dir, j judgement, arrives bool) {
 	effect := "not reached: a rule drops the packet first"
 	if arrives {
-		effect = j.effect(d != xfrm.Out, len(k.packet.Path) > 0)
+		effect = j.effect(d != xfrm.Out, len(k.packet.SecPath) > 0)
 	}
 	k.policies = append(k.policies, k.world.policy(d, j, effect))
 	if arrives && j.refused && k.by != Kernel {
@@ -146,14 +147,14 @@ func (k *walker) policy(d xfrm.Dir, j judgement, arrives bool) {
 }
 
 // add notes the rules that the packet met in a hook.
-func (k *walker) add(hook string, trace []firewall.TraceStep) {
+func (k *walker) add(hook string, trace []trace.Step) {
 	for _, s := range trace {
-		if t := s.Rule.Target; t.Verb == firewall.Jump || t.Verb == firewall.Goto {
+		if t := s.Rule.Target; t.Verb == rules.Jump || t.Verb == rules.Goto {
 			k.entered = append(k.entered, place{s.Table, t.Chain})
 		}
 		k.steps = append(k.steps, Step{
 			Table: s.Table, Hook: hook, Chain: s.Chain, Place: s.Index + 1,
-			ID: firewall.ID(k.family, s.Table, s.Chain, s.Rule), Purpose: s.Rule.Purpose, Tunnel: s.Rule.Tunnel,
+			ID: rules.ID(k.family, s.Table, s.Chain, s.Rule), Purpose: s.Rule.Purpose, Tunnel: s.Rule.Tunnel,
 			Rule: s.Rule.Text(k.family), Unreached: k.by == Kernel,
 		})
 	}

@@ -4,35 +4,36 @@ import (
 	"fmt"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 )
 
 // reason says what a decisive purpose means for the packet.
-func reason(name firewall.Purpose, number string) string {
+func reason(name rules.Purpose, number string) string {
 	switch name {
-	case firewall.PurposeVerified:
+	case rules.PurposeVerified:
 		return "decrypted, between the tunnel's selectors, and confirmed by TAG"
-	case firewall.PurposeRelated:
+	case rules.PurposeRelated:
 		return "an ICMP error out of the tunnel, about one of its flows"
-	case firewall.PurposeIPComp:
+	case rules.PurposeIPComp:
 		return "a small packet of a tunnel with IPComp"
-	case firewall.PurposePolicyOnly:
+	case rules.PurposePolicyOnly:
 		return "decrypted, between the tunnel's selectors; TAG cannot be had there"
-	case firewall.PurposeUnconfirmed:
+	case rules.PurposeUnconfirmed:
 		return "decrypted, between the tunnel's selectors, but without TAG, which could be had"
-	case firewall.PurposeOverlay:
+	case rules.PurposeOverlay:
 		return "from a device that unwraps packets of the tunnel"
-	case firewall.PurposeStray:
+	case rules.PurposeStray:
 		return "it carries the bits of xfrmfw without evidence; they are cleared"
-	case firewall.PurposeSpoof:
+	case rules.PurposeSpoof:
 		return "cleartext from a tunnel's remote to its local selector"
-	case firewall.PurposeInject:
+	case rules.PurposeInject:
 		return "a stranger's packet that the gateway would encrypt: that interface does not lead to its source"
-	case firewall.PurposeCrossed:
+	case rules.PurposeCrossed:
 		return "decrypted, with addresses outside the selectors of its tunnel"
-	case firewall.PurposeUnknown:
+	case rules.PurposeUnknown:
 		return "decrypted by an SA of no tunnel"
-	case firewall.PurposeLeak, firewall.PurposeReject:
+	case rules.PurposeLeak, rules.PurposeReject:
 		switch number {
 		case "8b":
 			return "an older NAT decision would take it out of its tunnel"
@@ -40,26 +41,26 @@ func reason(name firewall.Purpose, number string) string {
 			return "an ICMP error that quotes a tunnel's packet, in clear"
 		}
 		return "traffic of a tunnel that would leave in clear"
-	case firewall.PurposeStranger:
+	case rules.PurposeStranger:
 		return "a new flow of a stranger into a tunnel that takes any source"
-	case firewall.PurposeRestricted:
+	case rules.PurposeRestricted:
 		return "in, out or remote of the tunnel does not allow it"
-	case firewall.PurposeLockdown:
+	case rules.PurposeLockdown:
 		return "from outside, and lockdown does not allow it"
-	case firewall.PurposeAcceptIn:
+	case rules.PurposeAcceptIn:
 		return "it is verified"
-	case firewall.PurposeAcceptOut:
+	case rules.PurposeAcceptOut:
 		return "it goes into a tunnel"
-	case firewall.PurposeOpen:
+	case rules.PurposeOpen:
 		return "IKE, ESP and AH are accepted"
-	case firewall.PurposeService:
+	case rules.PurposeService:
 		return "lockdown allows it"
 	}
 	return "no tunnel is concerned"
 }
 
 // words is the verdict as one or two sentences.
-func (v Verdict) words(k walker, p passage, live firewall.Save, isLive bool) string {
+func (v Verdict) words(k walker, p passage, have live.Tables, isLive bool) string {
 	what := "case " + v.Case
 	switch {
 	case v.Case == "":
@@ -75,7 +76,7 @@ func (v Verdict) words(k walker, p passage, live firewall.Save, isLive bool) str
 		return fmt.Sprintf("dropped by the kernel (%s)", v.Counter)
 	case v.By == Kernel:
 		return fmt.Sprintf("dropped by the kernel (%s); for xfrmfw %s", v.Counter, what)
-	case v.Action == Accepted && v.Name == firewall.PurposeOpen && p.way == toHost:
+	case v.Action == Accepted && v.Name == rules.PurposeOpen && p.way == toHost:
 		return fmt.Sprintf("%s; accepted in %s %s. The decrypted packet is judged by itself (--reqid, --tag)", what, k.at.table, k.at.chain)
 	case v.Action == Accepted:
 		return fmt.Sprintf("%s; accepted in %s %s", what, k.at.table, k.at.chain)
@@ -87,7 +88,7 @@ func (v Verdict) words(k walker, p passage, live firewall.Save, isLive bool) str
 	if !isLive {
 		return what
 	}
-	rest := firewall.RestOf(live, k.at.table, k.at.chain)
+	rest := live.ForeignIn(have, k.at.table, k.at.chain)
 	if rest.Policy == "" {
 		rest.Policy = "ACCEPT"
 	}

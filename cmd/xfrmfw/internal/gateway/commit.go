@@ -11,6 +11,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
 
@@ -36,7 +38,7 @@ func (g *Gateway) Commit(ctx context.Context, l Look) (retry bool, err error) {
 // Recount gives the rules that stay in the rewritten chains of a change the counters of
 // this moment in place of those of the last reading. Packets that are counted from here
 // to the commit are lost, in these chains alone.
-func (g *Gateway) Recount(ctx context.Context, change firewall.Change) error {
+func (g *Gateway) Recount(ctx context.Context, change plan.Change) error {
 	ctx, cancel := context.WithTimeout(ctx, recountLimit)
 	defer cancel()
 	for i, step := range change.Steps {
@@ -47,17 +49,17 @@ func (g *Gateway) Recount(ctx context.Context, change firewall.Change) error {
 		var counters []kernel.RuleCounter
 		var err error
 		if g.programs.Variant() == iptables.NFT {
-			counters, err = kernel.TableCounters(ctx, step.Family, string(step.Table), chains, firewall.CommentPrefix)
+			counters, err = kernel.TableCounters(ctx, step.Family, string(step.Table), chains, rules.CommentPrefix)
 		} else {
-			counters, err = kernel.LegacyCounters(step.Family, string(step.Table), firewall.CommentPrefix)
+			counters, err = kernel.LegacyCounters(step.Family, string(step.Table), rules.CommentPrefix)
 		}
 		if err != nil {
 			return err
 		}
-		now := make(map[string]firewall.Counter, len(counters))
+		now := make(map[string]plan.Counter, len(counters))
 		for _, c := range counters {
-			if id, _, _, ok := firewall.ParseComment(c.Text); ok {
-				now[id] = firewall.Counter{Packets: c.Packets, Bytes: c.Bytes}
+			if id, _, _, ok := rules.ParseComment(c.Text); ok {
+				now[id] = plan.Counter{Packets: c.Packets, Bytes: c.Bytes}
 			}
 		}
 		change.Steps[i] = step.Recount(now)

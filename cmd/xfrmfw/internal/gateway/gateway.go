@@ -17,6 +17,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
@@ -47,11 +50,11 @@ type Gateway struct {
 	reader   kernel.Reader
 	joiner   xfrm.Joiner
 	compiler firewall.Compiler
-	tracker  firewall.Tracker
+	tracker  plan.Tracker
 	// compiledOnce is true once the compiler has filled its cache.
 	compiledOnce bool
 	// lacks are the features that kernel and programs are known to lack, by family.
-	lacks map[xfrm.Family]firewall.Features
+	lacks map[xfrm.Family]rules.Features
 	// commits is true if changes are committed, so that a refusal tells what the programs
 	// lack, which else is asked.
 	commits bool
@@ -162,9 +165,9 @@ func (g *Gateway) snapshot(ctx context.Context) (xfrm.Snapshot, error) {
 }
 
 // Rules reads the live rules; with a snapshot there are none.
-func (g *Gateway) Rules(ctx context.Context) (map[xfrm.Family]firewall.Save, error) {
+func (g *Gateway) Rules(ctx context.Context) (map[xfrm.Family]live.Tables, error) {
 	if g.FromSnapshot() {
-		return map[xfrm.Family]firewall.Save{xfrm.IPv4: {}, xfrm.IPv6: {}}, nil
+		return map[xfrm.Family]live.Tables{xfrm.IPv4: {}, xfrm.IPv6: {}}, nil
 	}
 	if g.programs == nil {
 		return nil, errors.New("read live rules: iptables is not installed")

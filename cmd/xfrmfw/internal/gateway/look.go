@@ -10,6 +10,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -18,7 +20,7 @@ import (
 type Live struct {
 	// Rules are all rules, or those of others where our own are known from our commits. Nil
 	// is not known.
-	Rules  map[xfrm.Family]firewall.Save
+	Rules  map[xfrm.Family]live.Tables
 	Memory memory.Memory
 	// Warnings are those of reading the memory.
 	Warnings []string
@@ -38,7 +40,7 @@ type Look struct {
 	// Result holds the wanted rules.
 	Result firewall.Result
 	// Change leads from the live rules to the wanted ones. It is empty after Read.
-	Change firewall.Change
+	Change plan.Change
 	// Warnings are for the user, besides those of Result.
 	Warnings []string
 }
@@ -181,19 +183,19 @@ func (g *Gateway) Read(ctx context.Context, live Live) (Look, error) {
 	return g.compile(s, live)
 }
 
-func (g *Gateway) compile(s xfrm.Snapshot, live Live) (Look, error) {
+func (g *Gateway) compile(s xfrm.Snapshot, have Live) (Look, error) {
 	g.compiledOnce = true
-	look := Look{Live: live, Snapshot: s, Set: g.joiner.Tunnels(s), Config: g.config.Firewall, Warnings: slices.Clone(live.Warnings)}
-	marks, marksErr := chooseMarks(s, live.Rules, look.Config)
+	look := Look{Live: have, Snapshot: s, Set: g.joiner.Tunnels(s), Config: g.config.Firewall, Warnings: slices.Clone(have.Warnings)}
+	marks, marksErr := chooseMarks(s, have.Rules, look.Config)
 	look.Config.Marks = marks
 	var warnings []string
 	look.Peers, warnings = g.matchPeers(look.Set)
 	look.Warnings = append(look.Warnings, warnings...)
 	look.Result = g.compiler.Compile(firewall.Input{
-		Set: look.Set, Host: s.Host, Config: look.Config, Guards: guards(look.Config, live.Memory),
-		NATSources:   natSources(live.Rules),
+		Set: look.Set, Host: s.Host, Config: look.Config, Guards: guards(look.Config, have.Memory),
+		NATSources:   natSources(have.Rules),
 		Peers:        selecting(look.Peers),
-		MarksWritten: len(firewall.ForeignMarks(live.Rules, marks.Both())) > 0,
+		MarksWritten: len(live.ForeignMarks(have.Rules, marks.Both())) > 0,
 	}).Without(g.lacks, s.Host)
 	return look, marksErr
 }
@@ -210,9 +212,9 @@ func guards(c firewall.Config, remembered memory.Memory) []firewall.Guard {
 }
 
 // natSources returns the prefixes that the live rules of others map to.
-func natSources(rules map[xfrm.Family]firewall.Save) []netip.Prefix {
+func natSources(rules map[xfrm.Family]live.Tables) []netip.Prefix {
 	if rules == nil {
 		return nil
 	}
-	return firewall.NATSources(rules)
+	return live.NATSources(rules)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -20,16 +21,16 @@ func (e *MarksError) Unwrap() error { return e.Err }
 
 // chooseMarks returns the bits of the configuration, or free ones where it leaves the
 // choice, and an error if a routing rule looks at them.
-func chooseMarks(s xfrm.Snapshot, rules map[xfrm.Family]firewall.Save, c firewall.Config) (firewall.Marks, error) {
+func chooseMarks(s xfrm.Snapshot, rules map[xfrm.Family]live.Tables, c firewall.Config) (firewall.Marks, error) {
 	marks := c.Marks
 	if c.AutoMarks {
-		free, ok := firewall.FreeMarks(firewall.UsedMarks(s, firewall.WrittenMarks(rules)))
+		free, ok := firewall.FreeMarks(firewall.UsedMarks(s, live.WrittenMarks(rules)))
 		if !ok {
 			return marks, &MarksError{errors.New("choose marks: no two bits of the fwmark are free: narrow the masks that others use, or name a pair by marks: {tag: ..., verified: ...}")}
 		}
 		marks = free
 	}
-	if err := firewall.CheckMarks(s, firewall.WrittenMarks(rules), marks); err != nil {
+	if err := firewall.CheckMarks(s, live.WrittenMarks(rules), marks); err != nil {
 		return marks, &MarksError{fmt.Errorf("check marks: %w", err)}
 	}
 	return marks, nil
@@ -38,7 +39,7 @@ func chooseMarks(s xfrm.Snapshot, rules map[xfrm.Family]firewall.Save, c firewal
 // MarkWarnings returns a warning for each live rule of others that writes our bits.
 func (l Look) MarkWarnings() []string {
 	var warnings []string
-	for _, m := range firewall.ForeignMarks(l.Live.Rules, l.Config.Marks.Both()) {
+	for _, m := range live.ForeignMarks(l.Live.Rules, l.Config.Marks.Both()) {
 		effect := "clears our bits: traffic that it meets after our rules is no longer known as verified; narrow its mask"
 		if m.Sets {
 			effect = "can set our bits: they are cleared again wherever the kernel knows of no state; narrow its mask"

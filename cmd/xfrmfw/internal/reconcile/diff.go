@@ -5,15 +5,15 @@ import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
 // DiffText lists the changes of an apply by family, table and chain: "+" is a rule that
 // is added, "-" one that is removed, ">" one that moves. Names are those of tunnels, by ID.
-func DiffText(changes []firewall.ChainChange, names map[string]string) string {
+func DiffText(changes []plan.ChainChange, names map[string]string) string {
 	var b strings.Builder
-	kinds := make(map[firewall.ChainChangeKind]int)
-	ops := make(map[firewall.LineOp]int)
+	kinds := make(map[plan.ChainChangeKind]int)
+	ops := make(map[plan.LineOp]int)
 	jumps := 0
 	at := ""
 	for _, c := range changes {
@@ -25,14 +25,14 @@ func DiffText(changes []firewall.ChainChange, names map[string]string) string {
 			b.WriteString(table + "\n")
 		}
 		title := c.Chain
-		if c.Kind != firewall.ChainChanged && c.Kind != firewall.ChainJumps {
+		if c.Kind != plan.ChainChanged && c.Kind != plan.ChainJumps {
 			title += " (" + string(c.Kind) + ")"
 		}
 		b.WriteString("  " + title + "\n")
 		kinds[c.Kind]++
 		for _, l := range c.Lines {
 			b.WriteString("    " + lineText(l, names) + "\n")
-			if c.Kind == firewall.ChainJumps {
+			if c.Kind == plan.ChainJumps {
 				jumps++
 			} else {
 				ops[l.Op]++
@@ -40,13 +40,13 @@ func DiffText(changes []firewall.ChainChange, names map[string]string) string {
 		}
 	}
 	fmt.Fprintf(&b, "\n# %s added, %d removed, %d moved; %s new, %d deleted; %s set\n",
-		text.Count(ops[firewall.LineAdded], "rule"), ops[firewall.LineRemoved], ops[firewall.LineMoved],
-		text.Count(kinds[firewall.ChainNew], "chain"), kinds[firewall.ChainGone], text.Count(jumps, "jump"))
+		text.Count(ops[plan.LineAdded], "rule"), ops[plan.LineRemoved], ops[plan.LineMoved],
+		text.Count(kinds[plan.ChainNew], "chain"), kinds[plan.ChainGone], text.Count(jumps, "jump"))
 	return b.String()
 }
 
 // lineText returns one rule, and its purpose after "#".
-func lineText(l firewall.LineChange, names map[string]string) string {
+func lineText(l plan.LineChange, names map[string]string) string {
 	text := string(l.Op)
 	if l.Text != "" {
 		text += " " + l.Text
@@ -59,7 +59,7 @@ func lineText(l firewall.LineChange, names map[string]string) string {
 		}
 		about += ", tunnel " + name
 	}
-	if l.Op == firewall.LineMoved {
+	if l.Op == plan.LineMoved {
 		about += fmt.Sprintf(", from place %d to %d", l.From, l.To)
 	}
 	if about == "" {

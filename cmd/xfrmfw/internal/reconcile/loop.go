@@ -13,7 +13,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -98,7 +98,7 @@ type Outcome struct {
 	// Look is the last one.
 	Look gateway.Look
 	// Counts adds up the rules and chains that were written, and Steps the commits.
-	Counts firewall.Counts
+	Counts plan.Counts
 	Steps  int
 	// Families are those of the commits, in the order of the first commit of each.
 	Families []xfrm.Family
@@ -107,7 +107,7 @@ type Outcome struct {
 	Warnings []string
 }
 
-func (o *Outcome) add(change firewall.Change) {
+func (o *Outcome) add(change plan.Change) {
 	o.Steps += len(change.Steps)
 	for _, s := range change.Steps {
 		o.Counts.Written += s.Counts.Written

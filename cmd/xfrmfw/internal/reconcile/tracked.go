@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
 // rereadBelow is the cost of reading the live rules up to which they are read before a
@@ -21,7 +21,7 @@ type Tracked struct {
 	Gateway *gateway.Gateway
 	// Drift, if set, is called with the changes that others made to the rules, before they
 	// are repaired.
-	Drift func([]firewall.Difference)
+	Drift func([]plan.Difference)
 
 	// read is true if this attempt has read the rules, at readAt in the time of cost.
 	read   bool

@@ -5,14 +5,16 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Until reads the live rules, plans from them alone and commits, until the plan is to
 // change nothing, as clear and the way back of apply --confirm do. The last change, with
 // what could not be removed, is that of the outcome's Look. The caller holds the lock.
-func Until(ctx context.Context, programs *iptables.Programs, plan func(map[firewall.Family]firewall.Save) (firewall.Change, error)) (Outcome, error) {
+func Until(ctx context.Context, programs *iptables.Programs, plan func(map[xfrm.Family]live.Tables) (plan.Change, error)) (Outcome, error) {
 	var out Outcome
 	for range attempts {
 		rules, err := programs.SaveAll(ctx)

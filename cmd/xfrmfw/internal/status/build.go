@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -18,10 +19,10 @@ type Input struct {
 	Result   firewall.Result
 	// Live are the saves of all families. Nil stands for a snapshot without
 	// live rules: the compiled ones are then shown, without counters.
-	Live map[firewall.Family]firewall.Save
+	Live map[xfrm.Family]live.Tables
 	// Rules are those of Live, where they were collected already.
 	Rules *Rules
-	// Differences are firewall.Plan's, one line each.
+	// Differences are plan.Make's, one line each.
 	Differences []string
 	// Variant is "nft" or "legacy", empty for a snapshot.
 	Variant string

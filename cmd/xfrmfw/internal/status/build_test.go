@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
@@ -60,7 +62,7 @@ func TestBuildCompiled(t *testing.T) {
 					t.Errorf("%s state %s: it is an %sbound one, and rule %s is for those of the other direction: %s", tun.ID, sa.SPI, sa.Dir, id, r.Rule)
 				}
 				for part, dir := range map[string]string{"MSS-IN": "in", "MSS-OUT": "out", "SVC-I": "in", "SVC-O": "out", "SVC-C": "out"} {
-					if strings.HasPrefix(r.Chain, firewall.ChainPrefix+part) && dir != sa.Dir {
+					if strings.HasPrefix(r.Chain, rules.ChainPrefix+part) && dir != sa.Dir {
 						t.Errorf("%s state %s: it is an %sbound one, and has a rule of chain %s", tun.ID, sa.SPI, sa.Dir, r.Chain)
 					}
 				}
@@ -119,9 +121,9 @@ func TestBuildDrift(t *testing.T) {
 	before := Build(in).Drops.Leak
 	chains := in.Live[xfrm.IPv4].Tables[1].Chains
 	chains[1].Rules = append(chains[1].Rules,
-		firewall.SavedRule{Raw: "-j DROP", Target: "DROP", ID: "AAAAAAAAAAAA", Purpose: "leak", Tunnel: "t0000000000", Packets: 3, Bytes: 252},
-		firewall.SavedRule{Raw: "-j LOG", Target: "LOG", ID: "BBBBBBBBBBBB", Purpose: "leak", Packets: 5},
-		firewall.SavedRule{Raw: "-s 192.0.2.1/32 -j ACCEPT", Target: "ACCEPT"},
+		live.Rule{Raw: "-j DROP", Target: "DROP", ID: "AAAAAAAAAAAA", Purpose: "leak", Tunnel: "t0000000000", Packets: 3, Bytes: 252},
+		live.Rule{Raw: "-j LOG", Target: "LOG", ID: "BBBBBBBBBBBB", Purpose: "leak", Packets: 5},
+		live.Rule{Raw: "-s 192.0.2.1/32 -j ACCEPT", Target: "ACCEPT"},
 	)
 	var lost string
 	for i, c := range chains {
@@ -244,7 +246,7 @@ func TestBuildNeighbours(t *testing.T) {
 		shared[rule.ID] = rule
 	}
 	for _, tunnel := range r.Tunnels {
-		guards := make(map[firewall.Purpose]int)
+		guards := make(map[rules.Purpose]int)
 		for _, rule := range tunnel.Rules {
 			guards[rule.Purpose]++
 		}
@@ -259,7 +261,7 @@ func TestBuildNeighbours(t *testing.T) {
 		if (len(tunnel.GuardedBy) > 0) != beside {
 			t.Errorf("%s has %d rules with its neighbours", tunnel.Selectors[0].Remote, len(tunnel.GuardedBy))
 		}
-		for purpose, want := range map[firewall.Purpose]int{firewall.PurposeSpoofGuard: 3, firewall.PurposeInjectGuard: 1, firewall.PurposeLeakGuard: 3} {
+		for purpose, want := range map[rules.Purpose]int{rules.PurposeSpoofGuard: 3, rules.PurposeInjectGuard: 1, rules.PurposeLeakGuard: 3} {
 			if guards[purpose] != want {
 				t.Errorf("%s: %d rules are for %s, want %d", tunnel.Selectors[0].Remote, guards[purpose], purpose, want)
 			}

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
 // details writes a paragraph for every tunnel.
@@ -70,7 +70,7 @@ func (t Tunnel) guarded() uint64 {
 	var n uint64
 	for _, r := range t.Rules {
 		switch r.Purpose {
-		case firewall.PurposeSpoofGuard, firewall.PurposeInjectGuard, firewall.PurposeLeakGuard:
+		case rules.PurposeSpoofGuard, rules.PurposeInjectGuard, rules.PurposeLeakGuard:
 			n += r.Packets
 		}
 	}
@@ -184,22 +184,22 @@ func (p *page) rules(t Tunnel, ids []string, shared map[string]int, most int) {
 // kind is what rules have in common that are shown as one.
 type kind struct {
 	family  string
-	table   firewall.Table
+	table   rules.Table
 	root    string
-	purpose firewall.Purpose
+	purpose rules.Purpose
 }
 
 func kindOf(r Rule) kind { return kind{r.Family, r.Table, rootOf(r.Chain), r.Purpose} }
 
 // sum makes one line of rules of one kind.
-func sum(rules []Rule) Rule {
-	s := rules[0]
-	s.ID = text.Count(len(rules), "rule")
-	for _, r := range rules[1:] {
+func sum(list2 []Rule) Rule {
+	s := list2[0]
+	s.ID = text.Count(len(list2), "rule")
+	for _, r := range list2[1:] {
 		s.Packets += r.Packets
 		s.Bytes += r.Bytes
 		if r.Chain != s.Chain {
-			s.Chain = firewall.ChainPrefix + rootOf(r.Chain) + "..."
+			s.Chain = rules.ChainPrefix + rootOf(r.Chain) + "..."
 		}
 	}
 	return s

@@ -2,6 +2,6 @@
 // IKE daemon's hook say about each tunnel, and renders it as text and JSON.
 //
 // It reads nothing by itself and judges nothing: whether rules are right is for
-// firewall.Plan to say. What a peer may have chosen, such as its identity, is
+// plan.Make to say. What a peer may have chosen, such as its identity, is
 // shown so that it can't act on a terminal or be taken for xfrmfw's own words.
 package status

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -161,8 +161,8 @@ func TestHostile(t *testing.T) {
 	in.Set.Ignored = []xfrm.Ignored{{Object: hostile, Reason: hostile}}
 	in.Daemon.LastError = hostile
 	save := in.Live[xfrm.IPv4]
-	save.Tables = append(save.Tables, firewall.SavedTable{Name: "raw", Chains: []firewall.SavedChain{{
-		Name: "XFRMFW-" + strings.Repeat("\x1b", 40), Rules: []firewall.SavedRule{{Raw: hostile}},
+	save.Tables = append(save.Tables, live.Table{Name: "raw", Chains: []live.Chain{{
+		Name: "XFRMFW-" + strings.Repeat("\x1b", 40), Rules: []live.Rule{{Raw: hostile}},
 	}}})
 	in.Live[xfrm.IPv4] = save
 	r := Build(in)

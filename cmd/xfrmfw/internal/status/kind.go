@@ -1,6 +1,8 @@
 package status
 
-import "github.com/xfrmfw/xfrmfw/firewall"
+import (
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+)
 
 // Kind is what the packets of a rule are counted as; empty for the rules that
 // only lead to others.
@@ -33,19 +35,19 @@ const (
 
 // countedAs tells what a rule counts. Only what drops counts as dropped, as a case
 // may have rules that log it, too.
-func countedAs(p firewall.Purpose, drops bool) Kind {
+func countedAs(p rules.Purpose, drops bool) Kind {
 	switch p {
-	case firewall.PurposeVerified, firewall.PurposeRelated, firewall.PurposeIPComp:
+	case rules.PurposeVerified, rules.PurposeRelated, rules.PurposeIPComp:
 		return KindVerified
-	case firewall.PurposePolicyOnly:
+	case rules.PurposePolicyOnly:
 		return KindPolicyOnly
-	case firewall.PurposeOverlay:
+	case rules.PurposeOverlay:
 		return KindOverlay
-	case firewall.PurposeStray:
+	case rules.PurposeStray:
 		return NotedStrayTag
-	case firewall.PurposeUnknown:
+	case rules.PurposeUnknown:
 		return NotedUnknown
-	case firewall.PurposeUnconfirmed:
+	case rules.PurposeUnconfirmed:
 		if drops {
 			return DropUnconfirmed
 		}
@@ -55,17 +57,17 @@ func countedAs(p firewall.Purpose, drops bool) Kind {
 		return ""
 	}
 	switch p {
-	case firewall.PurposeSpoof:
+	case rules.PurposeSpoof:
 		return DropSpoof
-	case firewall.PurposeInject:
+	case rules.PurposeInject:
 		return DropInject
-	case firewall.PurposeCrossed:
+	case rules.PurposeCrossed:
 		return DropCrossed
-	case firewall.PurposeLeak, firewall.PurposeReject:
+	case rules.PurposeLeak, rules.PurposeReject:
 		return DropLeak
-	case firewall.PurposeRestricted:
+	case rules.PurposeRestricted:
 		return DropRestricted
-	case firewall.PurposeLockdown:
+	case rules.PurposeLockdown:
 		return DropLockdown
 	}
 	return ""

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -158,14 +159,14 @@ type SA struct {
 
 // Rule is a rule of ours that stands, or for a snapshot, one that would.
 type Rule struct {
-	ID      string           `json:"id"`
-	Family  string           `json:"family"`
-	Table   firewall.Table   `json:"table"`
-	Chain   string           `json:"chain"`
-	Purpose firewall.Purpose `json:"purpose"`
-	Rule    string           `json:"rule"`
-	Packets uint64           `json:"packets"`
-	Bytes   uint64           `json:"bytes"`
+	ID      string        `json:"id"`
+	Family  string        `json:"family"`
+	Table   rules.Table   `json:"table"`
+	Chain   string        `json:"chain"`
+	Purpose rules.Purpose `json:"purpose"`
+	Rule    string        `json:"rule"`
+	Packets uint64        `json:"packets"`
+	Bytes   uint64        `json:"bytes"`
 	// Kind is what its packets are counted as.
 	Kind Kind `json:"-"`
 }

@@ -6,7 +6,10 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Rules are rules of ours with their counters, those of each tunnel together.
@@ -80,16 +83,16 @@ func collect[T any](rows iter.Seq2[string, T], rule func(T) Rule) Rules {
 // Collect returns the rules in our chains, and our jumps. The programs print chains
 // in the order in which they were made, so they are sorted here. Terse leaves out
 // the text of the rules.
-func Collect(live map[firewall.Family]firewall.Save, terse bool) Rules {
+func Collect(have map[xfrm.Family]live.Tables, terse bool) Rules {
 	var list []listed
-	for _, family := range slices.Sorted(maps.Keys(live)) {
-		tables := slices.Clone(live[family].Tables)
-		slices.SortFunc(tables, func(a, b firewall.SavedTable) int {
+	for _, family := range slices.Sorted(maps.Keys(have)) {
+		tables := slices.Clone(have[family].Tables)
+		slices.SortFunc(tables, func(a, b live.Table) int {
 			return cmp.Or(cmp.Compare(a.Name.Order(), b.Name.Order()), cmp.Compare(a.Name, b.Name))
 		})
 		for _, t := range tables {
 			chains := slices.Clone(t.Chains)
-			slices.SortFunc(chains, func(a, b firewall.SavedChain) int { return cmp.Compare(a.Name, b.Name) })
+			slices.SortFunc(chains, func(a, b live.Chain) int { return cmp.Compare(a.Name, b.Name) })
 			for _, c := range chains {
 				list = append(list, listed{family.String(), t.Name, c})
 			}
@@ -97,7 +100,7 @@ func Collect(live map[firewall.Family]firewall.Save, terse bool) Rules {
 	}
 	type row struct {
 		in   *listed
-		rule *firewall.SavedRule
+		rule *live.Rule
 	}
 	return collect(func(yield func(string, row) bool) {
 		for i := range list {
@@ -116,27 +119,27 @@ func Collect(live map[firewall.Family]firewall.Save, terse bool) Rules {
 // listed is a live chain with where it stands.
 type listed struct {
 	family string
-	table  firewall.Table
-	firewall.SavedChain
+	table  rules.Table
+	live.Chain
 }
 
-func (l *listed) rule(r *firewall.SavedRule, terse bool) Rule {
+func (l *listed) rule(r *live.Rule, terse bool) Rule {
 	out := Rule{
 		ID: r.ID, Family: l.family, Table: l.table, Chain: l.Name, Purpose: r.Purpose, Packets: r.Packets, Bytes: r.Bytes,
 		Kind: countedAs(r.Purpose, r.Target == "DROP" || r.Target == "REJECT"),
 	}
 	if !terse {
-		out.Rule = firewall.WithoutComment(r.Raw)
+		out.Rule = plan.WithoutComment(r.Raw)
 	}
 	return out
 }
 
 // compiled collects the rules of all rule sets, which are sorted already.
-func compiled(rulesets []firewall.Ruleset) Rules {
+func compiled(rulesets []rules.Ruleset) Rules {
 	type row struct {
-		family firewall.Family
-		chain  firewall.Chain
-		rule   firewall.Rule
+		family xfrm.Family
+		chain  rules.Chain
+		rule   rules.Rule
 	}
 	return collect(func(yield func(string, row) bool) {
 		for _, rs := range rulesets {
@@ -150,7 +153,7 @@ func compiled(rulesets []firewall.Ruleset) Rules {
 		}
 	}, func(r row) Rule {
 		return Rule{
-			ID:     firewall.ID(r.family, r.chain.Table, r.chain.Name, r.rule),
+			ID:     rules.ID(r.family, r.chain.Table, r.chain.Name, r.rule),
 			Family: r.family.String(), Table: r.chain.Table, Chain: r.chain.Name, Purpose: r.rule.Purpose, Rule: r.rule.Text(r.family),
 		}
 	})

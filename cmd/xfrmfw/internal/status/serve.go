@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -47,13 +47,13 @@ type innerKey struct {
 }
 
 const (
-	tagChain = firewall.ChainPrefix + "TAG"
-	outChain = firewall.ChainPrefix + "OUT"
+	tagChain = rules.ChainPrefix + "TAG"
+	outChain = rules.ChainPrefix + "OUT"
 )
 
 // indexShared looks at the compiled rules, whose fields are known, and keeps
 // those that stand.
-func indexShared(rulesets []firewall.Ruleset, standing []Rule) shared {
+func indexShared(rulesets []rules.Ruleset, standing []Rule) shared {
 	s := shared{
 		outer: make(map[outerKey][]string), tags: make(map[xfrm.Family][]string),
 		inner: make(map[innerKey][]string), nat: make(map[innerKey][]string), guards: make(map[netip.Prefix][]guardRule),
@@ -75,16 +75,16 @@ func indexShared(rulesets []firewall.Ruleset, standing []Rule) shared {
 	return s
 }
 
-func (s shared) add(family xfrm.Family, c firewall.Chain, r firewall.Rule, standing map[string]bool) {
+func (s shared) add(family xfrm.Family, c rules.Chain, r rules.Rule, standing map[string]bool) {
 	id := func() []string {
-		id := firewall.ID(family, c.Table, c.Name, r)
+		id := rules.ID(family, c.Table, c.Name, r)
 		if !standing[id] {
 			return nil
 		}
 		return []string{id}
 	}
 	switch r.Purpose {
-	case firewall.PurposeSpoofGuard, firewall.PurposeInjectGuard, firewall.PurposeLeakGuard:
+	case rules.PurposeSpoofGuard, rules.PurposeInjectGuard, rules.PurposeLeakGuard:
 		if rootOf(c.Name) == "MAPPED" {
 			return // it is for where a source lives, not for a pair
 		}
@@ -97,10 +97,10 @@ func (s shared) add(family xfrm.Family, c firewall.Chain, r firewall.Rule, stand
 				}
 			}
 		}
-	case firewall.PurposeTag:
+	case rules.PurposeTag:
 		s.tags[family] = append(s.tags[family], id()...)
-	case firewall.PurposeOpen, firewall.PurposeDispatch:
-		if r.Purpose == firewall.PurposeDispatch && r.Target.Chain != tagChain {
+	case rules.PurposeOpen, rules.PurposeDispatch:
+		if r.Purpose == rules.PurposeDispatch && r.Target.Chain != tagChain {
 			return
 		}
 		key := outerKey{family: family, in: c.Name != outChain, proto: r.Proto, addr: r.Dst.Addr(), port: r.DPorts.Lo}
@@ -108,13 +108,13 @@ func (s shared) add(family xfrm.Family, c firewall.Chain, r firewall.Rule, stand
 			key.addr, key.port = r.Src.Addr(), r.SPorts.Lo
 		}
 		s.outer[key] = append(s.outer[key], id()...)
-	case firewall.PurposeAcceptIn:
+	case rules.PurposeAcceptIn:
 		key := innerKey{family, true, r.In}
 		s.inner[key] = append(s.inner[key], id()...)
-	case firewall.PurposeAcceptOut:
+	case rules.PurposeAcceptOut:
 		key := innerKey{family, false, r.Out}
 		s.inner[key] = append(s.inner[key], id()...)
-	case firewall.PurposeNAT:
+	case rules.PurposeNAT:
 		key := innerKey{family, false, r.Out}
 		s.nat[key] = append(s.nat[key], id()...)
 	}
@@ -133,8 +133,8 @@ func (s shared) serving(own []Rule, t xfrm.Tunnel, sa xfrm.SA, devices []string)
 		if r.ID != "" && roleOf(r)&want != 0 {
 			ids = append(ids, r.ID)
 		}
-		untagged = untagged || r.Purpose == firewall.PurposeUntagged
-		keepsNAT = keepsNAT || r.Purpose == firewall.PurposeNATKeep
+		untagged = untagged || r.Purpose == rules.PurposeUntagged
+		keepsNAT = keepsNAT || r.Purpose == rules.PurposeNATKeep
 	}
 	ids = s.appendOuter(ids, sa)
 	if sa.Inbound && !untagged {
@@ -214,16 +214,16 @@ const (
 // the tree of chains that it stands in.
 func roleOf(r Rule) role {
 	switch r.Purpose {
-	case firewall.PurposeAcceptIn:
+	case rules.PurposeAcceptIn:
 		return servesIn
-	case firewall.PurposeAcceptOut, firewall.PurposeStranger, firewall.PurposeNAT, firewall.PurposeNATKeep:
+	case rules.PurposeAcceptOut, rules.PurposeStranger, rules.PurposeNAT, rules.PurposeNATKeep:
 		return servesOut
-	case firewall.PurposeSpoof, firewall.PurposeInject, firewall.PurposeCrossed, firewall.PurposeLeak,
-		firewall.PurposeSpoofGuard, firewall.PurposeInjectGuard, firewall.PurposeLeakGuard,
-		firewall.PurposeReject, firewall.PurposePierce, firewall.PurposeLAN:
+	case rules.PurposeSpoof, rules.PurposeInject, rules.PurposeCrossed, rules.PurposeLeak,
+		rules.PurposeSpoofGuard, rules.PurposeInjectGuard, rules.PurposeLeakGuard,
+		rules.PurposeReject, rules.PurposePierce, rules.PurposeLAN:
 		return guards
 	}
-	tree, part, _ := strings.Cut(strings.TrimPrefix(r.Chain, firewall.ChainPrefix), "-")
+	tree, part, _ := strings.Cut(strings.TrimPrefix(r.Chain, rules.ChainPrefix), "-")
 	switch tree {
 	case "PRE", "IN", "TAG", "POL", "SEL", "CARRIED", "CARRIER", "ASTRAY", "STRAY", "UNCONFIRMED",
 		"RELATED", "RELTO", "RELRE", "OWNER", "FOREIGN", "RIN", "BARE":
@@ -247,7 +247,7 @@ func roleOf(r Rule) role {
 
 // rootOf is the word by which all chains of one tree are called.
 func rootOf(chain string) string {
-	word, _, _ := strings.Cut(strings.TrimPrefix(chain, firewall.ChainPrefix), "-")
+	word, _, _ := strings.Cut(strings.TrimPrefix(chain, rules.ChainPrefix), "-")
 	return word
 }
 

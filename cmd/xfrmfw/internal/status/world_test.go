@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
@@ -57,13 +59,13 @@ func inputOf(t testing.TB, s xfrm.Snapshot, in firewall.Input) Input {
 
 // liveOf prints the rule sets as iptables-save would, with counters that differ
 // from rule to rule, among a foreign rule, and reads that back.
-func liveOf(t testing.TB, rulesets []firewall.Ruleset) map[firewall.Family]firewall.Save {
+func liveOf(t testing.TB, rulesets []rules.Ruleset) map[xfrm.Family]live.Tables {
 	t.Helper()
-	live := make(map[firewall.Family]firewall.Save)
+	have := make(map[xfrm.Family]live.Tables)
 	for _, rs := range rulesets {
 		var b strings.Builder
 		n := uint64(0)
-		for _, table := range []firewall.Table{firewall.Filter, firewall.Mangle, firewall.NAT} {
+		for _, table := range []rules.Table{rules.Filter, rules.Mangle, rules.NAT} {
 			fmt.Fprintf(&b, "*%s\n:INPUT ACCEPT [5:500]\n", table)
 			for _, c := range rs.Chains {
 				if c.Table == table {
@@ -75,19 +77,19 @@ func liveOf(t testing.TB, rulesets []firewall.Ruleset) map[firewall.Family]firew
 				for _, r := range c.Rules.All() {
 					if c.Table == table {
 						n++
-						fmt.Fprintf(&b, "[%d:%d] -A %s %s\n", n*37%101, n*37%101*840, c.Name, firewall.AppendLine(nil, rs.Family, table, c.Name, r))
+						fmt.Fprintf(&b, "[%d:%d] -A %s %s\n", n*37%101, n*37%101*840, c.Name, rules.AppendLine(nil, rs.Family, table, c.Name, r))
 					}
 				}
 			}
 			b.WriteString("COMMIT\n")
 		}
-		save, err := firewall.ParseSave([]byte(b.String()))
+		save, err := live.Parse([]byte(b.String()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		live[rs.Family] = save
+		have[rs.Family] = save
 	}
-	return live
+	return have
 }
 
 // small is a gateway with one tunnel of each kind.
@@ -104,7 +106,7 @@ func small(t testing.TB) Input {
 	)
 	s.Skipped = []xfrm.Ignored{{Object: "state message of 12 bytes", Reason: "shorter than its header"}}
 	p := netip.MustParsePrefix
-	service := []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(443)}}
+	service := []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(443)}}
 	in := inputOf(t, s, firewall.Input{
 		Config: firewall.Config{Log: firewall.LogConfig{Kernel: true, PerSecond: 5}, Tunnels: []firewall.TunnelConfig{
 			{Match: firewall.Match{Reqid: 1}, Name: "office", MSS: firewall.MSS{Size: 1300}, In: service, Out: service, Remote: []netip.Prefix{p("10.0.0.0/8")}},

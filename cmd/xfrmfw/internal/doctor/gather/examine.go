@@ -9,8 +9,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
 // Examine reads all that the findings are made from. A step that fails is a finding too,
@@ -105,16 +105,16 @@ func (e *examination) gateway(ctx context.Context, g *gateway.Gateway) {
 	if e.Live == nil {
 		return
 	}
-	change, err := firewall.Plan(look.Result.Rulesets, e.Live)
+	change, err := plan.Make(look.Result.Rulesets, e.Live)
 	if err == nil && !change.Empty() && g.AskFeatures(ctx) {
 		if look, err = g.Read(ctx, live); err != nil && !errors.As(err, &marks) {
 			e.fail("read states and policies", err)
 			return
 		}
 		e.Result = look.Result
-		change, err = firewall.Plan(look.Result.Rulesets, e.Live)
+		change, err = plan.Make(look.Result.Rulesets, e.Live)
 	}
-	var unreadable *firewall.UnreadableError
+	var unreadable *plan.UnreadableError
 	if err != nil && !errors.As(err, &unreadable) {
 		e.fail("compare the rules", err)
 	}

@@ -1,0 +1,2 @@
+// Package trace runs packets through rule sets as netfilter would.
+package trace

@@ -1,0 +1,149 @@
+package trace
+
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Packet is what a rule can see of a packet. It is a value for the evaluator;
+// nothing reads one from a wire.
+type Packet struct {
+	Src, Dst netip.Addr
+	In, Out  string
+	Proto    xfrm.Proto
+	// SPort and DPort are 0 where the protocol has none.
+	SPort, DPort uint16
+	// ICMPType and ICMPCode are those of ICMP and ICMPv6.
+	ICMPType, ICMPCode uint8
+	Mark               uint32
+	// Path are the states that the packet came out of, if any (--dir in).
+	SecPath []Transform
+	// Ahead are the states that it will go through, if any (--dir out).
+	OutBundle []Transform
+	Ct        Conntrack
+	// SrcLocal and DstLocal tell whether the addresses are this host's.
+	SrcLocal, DstLocal bool
+	// Misrouted tells that its source is not reached by the interface In.
+	FailsRPFilter bool
+}
+
+// Transform is one state on a packet's way.
+type Transform struct {
+	Proto    xfrm.Proto
+	Mode     xfrm.Mode
+	Reqid    uint32
+	Src, Dst netip.Addr
+}
+
+// Conntrack is what the kernel knows of a packet's flow.
+type Conntrack struct {
+	State                              rules.CtState
+	Dir                                rules.CtDir
+	OrigSrc, OrigDst, ReplSrc, ReplDst netip.Addr
+	Proto                              xfrm.Proto
+	OrigSPort, OrigDPort               uint16
+}
+
+// Family is the packet's own.
+func (p Packet) Family() xfrm.Family {
+	if p.Src.Is4() {
+		return xfrm.IPv4
+	}
+	return xfrm.IPv6
+}
+
+// Matches reports whether all matches of the rule hold for the packet. A limit
+// match is taken to hold.
+func Matches(r rules.Rule, p Packet) bool {
+	return prefix.Covers(r.Src, p.Src) && prefix.Covers(r.Dst, p.Dst) &&
+		(r.In == "" || r.In == p.In) && (r.Out == "" || r.Out == p.Out) &&
+		(r.Proto == 0 || r.Proto == p.Proto) &&
+		hasPort(r.SPorts, p.SPort) && hasPort(r.DPorts, p.DPort) && matchICMP(r.ICMP, p) &&
+		(r.SrcType != rules.Local || p.SrcLocal) && (r.DstType != rules.Local || p.DstLocal) &&
+		matchMark(r.Mark, p.Mark) && matchPolicy(r.Policy, p) && matchCt(r.Ct, p.Ct) &&
+		(!r.RPFilterInvert || p.FailsRPFilter)
+}
+
+func hasPort(r rules.Ports, port uint16) bool {
+	return r == rules.Ports{} || r.Lo <= port && port <= r.Hi
+}
+
+func matchICMP(m rules.ICMPMatch, p Packet) bool {
+	return !m.Set || m.Type == p.ICMPType && (!m.HasCode || m.Code == p.ICMPCode)
+}
+
+func matchMark(m rules.MarkMatch, mark uint32) bool {
+	return m.Mask == 0 || (mark&m.Mask == m.Value) != m.Not
+}
+
+func matchPolicy(m rules.PolicyMatch, p Packet) bool {
+	if m.Dir == rules.NoPolicy {
+		return true
+	}
+	path := p.SecPath
+	if m.Dir == rules.PolicyOut {
+		path = p.OutBundle
+	}
+	if m.None {
+		return len(path) == 0
+	}
+	for _, t := range path {
+		if (m.Proto == 0 || m.Proto == t.Proto) && (!m.HasReqid || m.Reqid == t.Reqid) &&
+			(!m.TunnelSrc.IsValid() || t.Mode == xfrm.TunnelMode && prefix.OuterIn(m.TunnelSrc, t.Src)) &&
+			(!m.TunnelDst.IsValid() || t.Mode == xfrm.TunnelMode && prefix.OuterIn(m.TunnelDst, t.Dst)) {
+			return true
+		}
+	}
+	return false
+}
+
+// OuterIn reports whether an outer address lies in a prefix of the inner packet's
+// family, as the kernel compares them: both as the union xfrm_address_t, of which
+// IPv4 has the first four bytes (net/netfilter/xt_policy.c, xt_addr_cmp). The rest
+// of an IPv4 address there is zero.
+func OuterIn(p netip.Prefix, outer netip.Addr) bool {
+	return outer.IsValid() && p.Contains(prefix.InFamily(outer, xfrm.FamilyOf(p.Addr())))
+}
+
+// InFamily is an outer address as a rule of that family sees it.
+func InFamily(outer netip.Addr, family xfrm.Family) netip.Addr {
+	switch {
+	case xfrm.FamilyOf(outer) == family:
+		return outer
+	case family == xfrm.IPv4:
+		six := outer.As16()
+		return netip.AddrFrom4([4]byte(six[:4]))
+	}
+	var six [16]byte
+	four := outer.As4()
+	copy(six[:], four[:])
+	return netip.AddrFrom16(six)
+}
+
+func matchCt(m rules.CtMatch, c Conntrack) bool {
+	if m.State != 0 && (m.State&c.State != 0) == m.NotState {
+		return false
+	}
+	if m.Dir != rules.CtAnyDir && m.Dir != c.Dir {
+		return false
+	}
+	if m.Proto != 0 && m.Proto != c.Proto || !hasPort(m.OrigSPorts, c.OrigSPort) || !hasPort(m.OrigDPorts, c.OrigDPort) {
+		return false
+	}
+	for _, f := range [...]struct {
+		prefix netip.Prefix
+		not    bool
+		addr   netip.Addr
+	}{
+		{m.OrigSrc, m.NotOrigSrc, c.OrigSrc}, {m.OrigDst, m.NotOrigDst, c.OrigDst},
+		{m.ReplSrc, m.NotReplSrc, c.ReplSrc}, {m.ReplDst, m.NotReplDst, c.ReplDst},
+	} {
+		if f.prefix.IsValid() && f.prefix.Contains(f.addr) == f.not {
+			return false
+		}
+	}
+	return true
+}
