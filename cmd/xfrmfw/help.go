@@ -28,7 +28,7 @@ var groups = []struct {
 	commands []string
 }{
 	{"Apply:", []string{"apply", "confirm", "check", "clear", "forget"}},
-	{"Look:", []string{"status", "explain", "doctor", "snapshot"}},
+	{"Look:", []string{"status", "explain", "doctor", "snapshot", "config"}},
 	{"Run:", []string{"daemon", "hook"}},
 }
 

@@ -82,7 +82,7 @@ func TestManPagesOfCommands(t *testing.T) {
 	}
 	root, _ := newRoot()
 	root.InitDefaultCompletionCmd()
-	page(t, pages, "xfrmfw", root.PersistentFlags())
+	page(t, pages, "xfrmfw", root.LocalFlags())
 	for _, cmd := range root.Commands() {
 		if !cmd.IsAvailableCommand() || cmd.Name() == "help" {
 			continue

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -55,6 +56,9 @@ func newRoot() (*cobra.Command, *bool) {
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
+	root.Version = cmp.Or(buildVersion(), "unknown")
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.Flags().Bool("version", false, "print the version")
 	flags := root.PersistentFlags()
 	flags.StringVar(&o.config, "config", defaultConfig, "configuration `file`")
 	flags.StringVar(&o.variant, "variant", "", "iptables `variant`, nft or legacy (default: what the host's iptables is)")
@@ -62,7 +66,7 @@ func newRoot() (*cobra.Command, *bool) {
 	flags.StringVar(&o.stateDir, "state-dir", defaultStateDir, "`directory` of what is to outlive a reboot")
 	root.AddCommand(
 		applyCommand(o), confirmCommand(o), statusCommand(o), explainCommand(o), checkCommand(o), clearCommand(o), forgetCommand(o),
-		doctorCommand(o), snapshotCommand(o), daemonCommand(o), hookCommand(o), versionCommand(),
+		doctorCommand(o), snapshotCommand(o), configCommand(o), daemonCommand(o), hookCommand(o), versionCommand(),
 	)
 	addHelp(root)
 	return root, started

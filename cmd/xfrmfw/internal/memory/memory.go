@@ -146,7 +146,7 @@ func (s Store) Save(guards []firewall.Guard, now int64) error {
 	}
 	failed := s.disk.write(b, (*rundir.Dir).Replace)
 	if errors.Is(failed, fs.ErrPermission) {
-		failed = fmt.Errorf("%w: run as root, or name another directory with --state-dir", failed)
+		failed = fmt.Errorf("%w: %s", failed, rundir.Remedy("--state-dir"))
 	}
 	f.Saved = failed == nil
 	if b, err = f.encode(guards); err == nil {

@@ -81,7 +81,7 @@ func (d Dirs) TryLock(name string) (*Lock, error) {
 	defer dir.Close()
 	lock, err := dir.TryLock(file)
 	if err != nil && !errors.Is(err, ErrLocked) {
-		return nil, fmt.Errorf("open lock: %w: run as root, or name another directory with --run-dir", err)
+		return nil, fmt.Errorf("open lock: %w: %s", err, Remedy("--run-dir"))
 	}
 	return lock, err
 }
@@ -228,7 +228,16 @@ func (d Dirs) make(name, suffix string) (*Dir, string, error) {
 	}
 	dir, err := Make(d.Run)
 	if err != nil {
-		return nil, "", fmt.Errorf("make run directory: %w: run as root, or name another with --run-dir", err)
+		return nil, "", fmt.Errorf("make run directory: %w: %s", err, Remedy("--run-dir"))
 	}
 	return dir, file, nil
+}
+
+// Remedy returns the remedy for a directory that can't be used, which the flag names.
+func Remedy(flag string) string {
+	remedy := "name another directory with " + flag
+	if os.Geteuid() != 0 {
+		remedy = "run as root, or " + remedy
+	}
+	return remedy
 }

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
@@ -26,33 +24,8 @@ func (r Report) writeJSON(w io.Writer, indent string) error {
 	if err := e.Encode(r); err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}
-	if _, err := w.Write(visible(form.Bytes())); err != nil {
+	if _, err := w.Write(text.VisibleJSON(form.Bytes())); err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}
 	return nil
-}
-
-// visible escapes what is not visible in JSON. encoding/json does so for the
-// control characters of ASCII only, and all others can only stand in strings.
-func visible(form []byte) []byte {
-	out := make([]byte, 0, len(form))
-	for i := 0; i < len(form); {
-		if c := form[i]; c < 0x7f {
-			out = append(out, c)
-			i++
-			continue
-		}
-		r, size := utf8.DecodeRune(form[i:])
-		switch {
-		case r >= 0x10000 && text.Unseen(r):
-			high, low := utf16.EncodeRune(r)
-			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
-		case text.Unseen(r):
-			out = fmt.Appendf(out, `\u%04x`, r)
-		default:
-			out = append(out, form[i:i+size]...)
-		}
-		i += size
-	}
-	return out
 }
