@@ -91,14 +91,14 @@ var manPage = regexp.MustCompile(`^/usr/share/man/man([578])/xfrmfw[a-z.-]*\.([5
 func TestContents(t *testing.T) {
 	want := []string{
 		"/etc/xfrmfw/xfrmfw.yaml", "/usr/lib/systemd/system/xfrmfw-boot.service", "/usr/lib/systemd/system/xfrmfw.service",
-		"/usr/libexec/xfrmfw/updown", "/usr/sbin/xfrmfw", "/usr/share/bash-completion/completions/xfrmfw",
+		"/usr/lib/sysusers.d/xfrmfw.conf", "/usr/lib/tmpfiles.d/xfrmfw.conf", "/usr/libexec/xfrmfw/updown", "/usr/sbin/xfrmfw", "/usr/share/bash-completion/completions/xfrmfw",
 		"/usr/share/doc/xfrmfw/README.md.gz", "/usr/share/doc/xfrmfw/copyright",
 		"/usr/share/fish/vendor_completions.d/xfrmfw.fish", "/usr/share/xfrmfw/alerts.yaml", "/usr/share/xfrmfw/grafana.json",
 		"/usr/share/xfrmfw/legacy.conf", "/usr/share/xfrmfw/unprivileged.conf",
 	}
 	only := map[string][]string{
-		"deb": {"/usr/share/doc/xfrmfw/changelog.Debian.gz", "/usr/share/lintian/overrides/xfrmfw", "/usr/share/zsh/vendor-completions/_xfrmfw"},
-		"rpm": {"/usr/share/zsh/site-functions/_xfrmfw"},
+		"deb": {"/usr/share/doc/xfrmfw/changelog.gz", "/usr/share/lintian/overrides/xfrmfw", "/usr/share/zsh/vendor-completions/_xfrmfw"},
+		"rpm": {"/usr/share/doc/xfrmfw/CHANGELOG", "/usr/share/selinux/packages/xfrmfw.cil", "/usr/share/zsh/site-functions/_xfrmfw"},
 	}
 	for _, p := range unpacked(t) {
 		var got []string
