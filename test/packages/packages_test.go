@@ -97,7 +97,7 @@ func TestContents(t *testing.T) {
 		"/usr/share/xfrmfw/legacy.conf", "/usr/share/xfrmfw/unprivileged.conf",
 	}
 	only := map[string][]string{
-		"deb": {"/usr/share/doc/xfrmfw/changelog.gz", "/usr/share/lintian/overrides/xfrmfw", "/usr/share/zsh/vendor-completions/_xfrmfw"},
+		"deb": {"/usr/share/doc/xfrmfw/changelog.Debian.gz", "/usr/share/doc/xfrmfw/changelog.gz", "/usr/share/lintian/overrides/xfrmfw", "/usr/share/zsh/vendor-completions/_xfrmfw"},
 		"rpm": {"/usr/share/doc/xfrmfw/CHANGELOG", "/usr/share/selinux/packages/xfrmfw.cil", "/usr/share/zsh/site-functions/_xfrmfw"},
 	}
 	for _, p := range unpacked(t) {

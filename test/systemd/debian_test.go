@@ -280,8 +280,9 @@ func TestDebian(t *testing.T) {
 		variant(t, m, "nft")
 	})
 	step("the units as a user of their own", func(t *testing.T) {
-		m.Run(t, "useradd", "--system", "--user-group", "--home-dir", "/var/lib/xfrmfw", "--no-create-home",
-			"--shell", "/usr/sbin/nologin", "xfrmfw")
+		if out := m.Run(t, "stat", "-c", "%U %G %a", "/run/xfrmfw-metrics"); out != "root xfrmfw-metrics 2750\n" {
+			t.Errorf("the folder of the metrics is %q", out)
+		}
 		dropIn(t, m, "unprivileged.conf")
 		m.Run(t, "systemctl", "restart", "xfrmfw-boot.service", "xfrmfw.service")
 		pid := m.show(t, "xfrmfw.service", "MainPID")
