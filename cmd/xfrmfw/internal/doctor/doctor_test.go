@@ -92,6 +92,12 @@ func TestFindings(t *testing.T) {
 		{"a counter that nobody knows", with(func(in *Input) {
 			in.Counters = [2]map[string]uint64{{"XfrmInNew": 1, "XfrmInError": 5}, {"XfrmInNew": 3, "XfrmInError": 5}}
 		}), "counters", "^XfrmInNew grew by 2 within", "ip -s xfrm state"},
+		{"SELinux denies the hook", with(func(in *Input) {
+			in.Denials = []Denial{{Module: "SELinux", Subject: "ipsec_t", Operation: "connectto", Object: "/run/xfrmfw/x.sock", Command: "xfrmfw"}}
+		}), "denied", "^SELinux denied ipsec_t in the last 24 hours: connectto of /run/xfrmfw/x.sock by xfrmfw$", "semodule -X 200 -i /usr/share/selinux/packages/xfrmfw.cil"},
+		{"AppArmor denies the hook", with(func(in *Input) {
+			in.Denials = []Denial{{Module: "AppArmor", Subject: "/usr/lib/ipsec/charon", Operation: "exec", Object: "/usr/libexec/xfrmfw/updown"}}
+		}), "denied", "^AppArmor denied /usr/lib/ipsec/charon in the last 24 hours: exec of /usr/libexec/xfrmfw/updown$", "apparmor_parser -r /etc/apparmor.d/usr.lib.ipsec.charon"},
 		{"an unreadable table", with(func(in *Input) {
 			in.Live = map[xfrm.Family]live.Tables{xfrm.IPv4: {Unreadable: []rules.Table{rules.Filter}}}
 		}), "unreadable", "ipv4 table filter holds rules of nftables, or of a newer iptables,", "nft list table ip filter"},

@@ -53,6 +53,7 @@ func checks() []check {
 		{"mark-only", markOnly},
 		{"modules", missingModules},
 		{"capabilities", missingCapabilities},
+		{"denied", denied},
 		{"forwarding", forwarding},
 		{"disable-policy", disablePolicy},
 		{"disable-xfrm", disableXfrm},

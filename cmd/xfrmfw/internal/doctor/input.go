@@ -46,6 +46,8 @@ type Input struct {
 	// names xfrmfw.
 	IKE            string
 	Daemon, Hooked bool
+	// Denials are accesses that SELinux or AppArmor denied to the hook of late.
+	Denials []Denial
 	// Failures are what could not be looked at.
 	Failures []Failure
 }
