@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// Stages says in which stages of scripts/test a test runs. A stage is named WHAT-KERNEL-VARIANT, and scripts/test says
-// in XFRMFW_STAGE which one it is; without a stage, as in scripts/soak or by hand, every test runs.
+// Stages says in which stages of scripts/test a test runs. A stage is named WHAT-KERNEL-VARIANT, where a release of Debian
+// stands for its own kernel, and scripts/test says in XFRMFW_STAGE which one it is; without a stage, as in scripts/soak or
+// by hand, every test runs.
 type Stages uint8
 
 const (
@@ -18,7 +19,7 @@ const (
 	// less runs, as the stages run beside each other.
 	Newest
 	Oldest
-	// All is Both and the two pairs that few people have.
+	// All is Both, the two pairs that few people have, and other releases.
 	All
 	// Soak is none of them: a campaign of scripts/soak runs the test, because it takes long or shows the lab itself.
 	Soak
