@@ -17,7 +17,7 @@ import (
 )
 
 func applyCommand(o *options) *cobra.Command {
-	var dryRun, diff bool
+	var dryRun, diff, unattended bool
 	var file string
 	var limit time.Duration
 	cmd := &cobra.Command{
@@ -32,12 +32,18 @@ func applyCommand(o *options) *cobra.Command {
 				return usageError("--diff goes with --dry-run")
 			case file != "" && !dryRun:
 				return usageError("--snapshot goes with --dry-run: rules are only ever applied from the kernel's own word")
+			case unattended && (dryRun || confirmed):
+				return usageError("--unattended goes with neither --dry-run nor --confirm")
 			case confirmed && (limit < time.Second || limit > time.Hour):
 				return usageError("--confirm wants a time from 1s to 1h")
 			case dryRun:
 				return dryRunApply(cmd.Context(), o, file, diff, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			g, err := gateway.Open(cmd.Context(), o.gateway(""))
+			options := o.byHand("")
+			if unattended {
+				options = o.gateway("")
+			}
+			g, err := gateway.Open(cmd.Context(), options)
 			if err != nil {
 				return err
 			}
@@ -47,7 +53,7 @@ func applyCommand(o *options) *cobra.Command {
 			if confirmed {
 				out, err = confirm.Apply(ctx, g, limit)
 			} else {
-				out, err = reconcile.Apply(ctx, g, "apply", true)
+				out, err = confirm.Reconcile(ctx, g, "apply", true)
 			}
 			if err != nil {
 				return err
@@ -64,6 +70,7 @@ func applyCommand(o *options) *cobra.Command {
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would be fed to iptables-restore, and change nothing")
 	cmd.Flags().BoolVar(&diff, "diff", false, "with --dry-run: print what would change, rule by rule")
 	cmd.Flags().DurationVar(&limit, "confirm", 0, "put the former rules back after this `time`, such as 60s, unless xfrmfw confirm is run")
+	cmd.Flags().BoolVar(&unattended, "unattended", false, "for units and scripts: leave out a configuration that was not confirmed")
 	cmd.Flags().StringVar(&file, "snapshot", "", "with --dry-run: a `file` in place of the kernel, with no rules standing")
 	return cmd
 }
@@ -76,7 +83,7 @@ func warn(stderr io.Writer, warnings []string) {
 }
 
 func dryRunApply(ctx context.Context, o *options, snapshot string, diff bool, stdout, stderr io.Writer) error {
-	g, err := gateway.Open(ctx, o.gateway(snapshot))
+	g, err := gateway.Open(ctx, o.byHand(snapshot))
 	if err != nil {
 		return err
 	}

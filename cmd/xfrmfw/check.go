@@ -17,7 +17,7 @@ func checkCommand(o *options) *cobra.Command {
 		Use:  "check",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			g, err := gateway.Open(cmd.Context(), o.gateway(""))
+			g, err := gateway.Open(cmd.Context(), o.report(""))
 			if err != nil {
 				return err
 			}

@@ -20,7 +20,7 @@ func doctorCommand(o *options) *cobra.Command {
 			if apart < 0 || apart > time.Hour {
 				return usageError("--interval wants a time from 0s to 1h")
 			}
-			in, err := gather.Examine(cmd.Context(), o.gateway(""), statusgather.Daemon(o.dirs()), apart)
+			in, err := gather.Examine(cmd.Context(), o.report(""), statusgather.Daemon(o.dirs()), apart)
 			if err != nil {
 				return err
 			}

@@ -63,7 +63,7 @@ func explainCommand(o *options) *cobra.Command {
 }
 
 func explainPacket(ctx context.Context, o *options, snapshot string, q explain.Query) (explain.Explanation, error) {
-	g, err := gateway.Open(ctx, o.gateway(snapshot))
+	g, err := gateway.Open(ctx, o.report(snapshot))
 	if err != nil {
 		return explain.Explanation{}, err
 	}

@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/confirm"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
@@ -76,7 +76,7 @@ func forget(ctx context.Context, o *options, word string, stdout, stderr io.Writ
 	if _, err := fmt.Fprintf(stdout, "forgotten: %s\n", text.Count(len(held.Guards)-len(kept), "pair")); err != nil {
 		return err
 	}
-	out, err := reconcile.Apply(ctx, g, "apply", true)
+	out, err := confirm.Reconcile(ctx, g, "apply", true)
 	if err != nil {
 		return err
 	}

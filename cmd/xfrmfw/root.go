@@ -30,6 +30,20 @@ func (o *options) gateway(snapshot string) gateway.Options {
 	return gateway.Options{Dirs: o.dirs(), Config: o.config, Explicit: o.explicit, Variant: iptables.Variant(o.variant), Snapshot: snapshot}
 }
 
+// report is gateway for commands that report on the rules in force.
+func (o *options) report(snapshot string) gateway.Options {
+	g := o.gateway(snapshot)
+	g.Trust = gateway.TrustInForce
+	return g
+}
+
+// byHand is gateway for the user's own apply, whose configuration is the file's.
+func (o *options) byHand(snapshot string) gateway.Options {
+	g := o.gateway(snapshot)
+	g.Trust = gateway.TrustFile
+	return g
+}
+
 const (
 	defaultConfig   = "/etc/xfrmfw/xfrmfw.yaml"
 	defaultRunDir   = "/run/xfrmfw"

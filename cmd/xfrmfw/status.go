@@ -20,7 +20,7 @@ func statusCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status [TUNNEL...]",
 		RunE: func(cmd *cobra.Command, names []string) error {
-			g, err := gateway.Open(cmd.Context(), o.gateway(file))
+			g, err := gateway.Open(cmd.Context(), o.report(file))
 			if err != nil {
 				return err
 			}

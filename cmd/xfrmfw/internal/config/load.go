@@ -58,22 +58,35 @@ func Default() Config {
 //
 // Mistakes can be told from failures by errors.As with an *Error.
 func Load(path string, explicit bool) (Config, error) {
+	data, absent, err := Read(path, explicit)
+	if err != nil {
+		return Config{}, err
+	}
+	if absent {
+		return Default(), nil
+	}
+	return Parse(data, path)
+}
+
+// Read is Load without understanding the text. absent tells that there is no file, and
+// that the defaults hold.
+func Read(path string, explicit bool) (data []byte, absent bool, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !explicit {
-			return Default(), nil
+			return nil, true, nil
 		}
-		return Config{}, &Error{File: path, Text: "no such configuration file: create it, or leave the option out for the defaults"}
+		return nil, false, &Error{File: path, Text: "no such configuration file: create it, or leave the option out for the defaults"}
 	}
 	if err != nil {
-		return Config{}, fmt.Errorf("read configuration: %w", err)
+		return nil, false, fmt.Errorf("read configuration: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	data, err = io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
-		return Config{}, fmt.Errorf("read configuration: %w", err)
+		return nil, false, fmt.Errorf("read configuration: %w", err)
 	}
-	return Parse(data, path)
+	return data, false, nil
 }
 
 // Parse reads the text of a configuration file. The name is for errors only.

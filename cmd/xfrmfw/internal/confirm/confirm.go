@@ -1,5 +1,7 @@
 // Package confirm applies rules that have to be confirmed: a process waits in the
 // background and puts the former chains and jumps back unless the user confirms in time.
+// The configuration belongs to it: until it is confirmed, work without a user goes by the
+// one before.
 package confirm
 
 import (
@@ -14,8 +16,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/approved"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pending"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/worker"
@@ -25,21 +29,20 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// pending is a change that waits for its confirmation, as its file in the run directory
-// has it. The file does not outlive a reboot; nor do the rules.
-type pending struct {
-	// Deadline is in seconds since the epoch.
+// change is one that waits for its confirmation, as its file in the run directory has it.
+// The file does not outlive a reboot; nor do the rules.
+type change struct {
+	// Deadline is by pending.Now.
 	Deadline int64  `json:"deadline"`
 	Variant  string `json:"variant"`
+	// Config is the path of the configuration.
+	Config string `json:"config"`
 	// Former are the live rules from before, as iptables-save printed them.
 	Former map[xfrm.Family]string `json:"former"`
 }
 
-// The file of a pending change, and the bound of its size: it has all live rules.
-const (
-	fileName, fileSuffix = "confirm", ".json"
-	maxFile              = 1 << 30
-)
+// ErrPending is the error of what has to wait because a change waits to be confirmed.
+var ErrPending = errors.New("an earlier apply --confirm still waits: run xfrmfw confirm first, or let it run out")
 
 // Apply applies, and starts the process that puts the former chains and jumps back after
 // limit unless Keep is called. The process starts before the rules change, because the
@@ -54,74 +57,130 @@ func Apply(ctx context.Context, g *gateway.Gateway, limit time.Duration) (reconc
 		return reconcile.Outcome{}, err
 	}
 	defer unlock()
-	if Pending(o.Dirs) {
-		return reconcile.Outcome{}, errors.New("an earlier apply --confirm still waits: run xfrmfw confirm first, or let it run out")
+	if err := Settle(ctx, o); err != nil {
+		return reconcile.Outcome{}, err
 	}
 	rules, err := g.Rules(ctx)
 	if err != nil {
 		return reconcile.Outcome{}, err
 	}
-	p := pending{Deadline: time.Now().Add(limit).Unix(), Variant: string(g.Programs().Variant()), Former: make(map[xfrm.Family]string)}
+	c := change{
+		Deadline: pending.Now() + int64(limit), Variant: string(g.Programs().Variant()), Config: o.Config, Former: make(map[xfrm.Family]string),
+	}
 	for family, save := range rules {
-		p.Former[family] = string(save.Append(nil))
+		c.Former[family] = string(save.Append(nil))
 	}
-	if err := p.write(o.Dirs); err != nil {
-		return reconcile.Outcome{}, err
-	}
-	if err := worker.Start("confirm", o); err != nil {
-		_ = o.Take(fileName, fileSuffix)
+	if err := c.begin(g, o); err != nil {
 		return reconcile.Outcome{}, err
 	}
 	// A daemon changes nothing while the file is there, and reads the new configuration
 	// once it is confirmed.
-	out, err := reconcile.ApplyLocked(ctx, g, "apply --confirm", false)
+	out, err := reconcile.ApplyLocked(ctx, g, reconcile.ByConfirm, false)
 	if err != nil {
 		// Some of the new rules may be in force. The file stays if the former ones can't be put
 		// back now: the waiting process tries again.
-		if back := p.rollBack(context.WithoutCancel(ctx)); back != nil {
+		if back := c.rollBack(context.WithoutCancel(ctx)); back != nil {
 			return out, errors.Join(err, fmt.Errorf("%w: tried again after %s", back, limit))
 		}
-		_ = o.Take(fileName, fileSuffix)
+		_ = o.Take(pending.Name, pending.Suffix)
 	}
 	return out, err
 }
 
-// write writes the file for the waiting process. A daemon that is not root reads it too.
-func (p pending) write(dirs rundir.Dirs) error {
-	text, err := json.Marshal(p)
+// Reconcile is reconcile.ApplyLocked with the lock taken, and ErrPending while a change
+// waits to be confirmed.
+func Reconcile(ctx context.Context, g *gateway.Gateway, by string, interactive bool) (reconcile.Outcome, error) {
+	o := g.Options()
+	unlock, err := o.Lock(ctx, "apply")
+	if err != nil {
+		return reconcile.Outcome{}, err
+	}
+	defer unlock()
+	if err := Settle(ctx, o); err != nil {
+		return reconcile.Outcome{}, err
+	}
+	return reconcile.ApplyLocked(ctx, g, by, interactive)
+}
+
+// begin holds the configuration back, writes the file, and starts the waiting process,
+// which inherits the lock: as long as it lives, no other process has it.
+func (c change) begin(g *gateway.Gateway, o gateway.Options) error {
+	lock, err := o.TryLock(pending.Name)
+	for range 50 { // the process of a change that was just confirmed may be about to end
+		if !errors.Is(err, rundir.ErrLocked) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+		lock, err = o.TryLock(pending.Name)
+	}
+	if errors.Is(err, rundir.ErrLocked) {
+		return ErrPending
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	if err := g.Hold(); err != nil {
+		return err
+	}
+	// A daemon that is not root reads the file too.
+	text, err := json.Marshal(c)
 	if err == nil {
-		err = dirs.Create(fileName, fileSuffix, text)
+		err = o.Create(pending.Name, pending.Suffix, text)
 	}
 	if err != nil {
 		return fmt.Errorf("keep the former rules: %w", err)
 	}
+	if err := worker.Start("confirm", o, lock.File()); err != nil {
+		_ = o.Take(pending.Name, pending.Suffix)
+		return err
+	}
 	return nil
 }
 
-// Pending reports whether a change waits to be confirmed, or may wait, because that can't
-// be told. A change whose deadline has long passed lost its process, and waits no more.
-func Pending(dirs rundir.Dirs) bool {
-	text, err := dirs.Read(fileName, fileSuffix, maxFile)
+// Settle returns nil if no change waits to be confirmed, and ErrPending if one does. A
+// change whose time is over and whose process is dead is rolled back first. The caller
+// holds the lock of apply.
+func Settle(ctx context.Context, o gateway.Options) error {
+	s := pending.Look(o.Dirs)
+	if !s.Pending {
+		return nil
+	}
+	if s.Alive || s.Left > 0 {
+		return ErrPending
+	}
+	text, err := o.Read(pending.Name, pending.Suffix, pending.MaxSize)
+	var c change
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
 	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist)
+		return fmt.Errorf("%w; its file can't be read: %w", ErrPending, err)
 	}
-	var p pending
-	if json.Unmarshal(text, &p) == nil && time.Since(time.Unix(p.Deadline, 0)) < 2*rundir.LockWait {
-		return true
+	if err := c.rollBack(context.WithoutCancel(ctx)); err != nil {
+		return err
 	}
-	_ = dirs.Take(fileName, fileSuffix)
-	return false
+	return o.Take(pending.Name, pending.Suffix)
 }
 
-// Keep keeps the new rules. The process that removes the file wins: Keep, or the one that
-// waits for the deadline.
+// Keep keeps the new rules and their configuration. The process that removes the file
+// wins: Keep, or the one that waits for the deadline.
 func Keep(ctx context.Context, o gateway.Options) error {
 	unlock, err := o.Lock(ctx, "apply")
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := o.Take(fileName, fileSuffix); err != nil {
+	text, err := o.Read(pending.Name, pending.Suffix, pending.MaxSize)
+	c := change{Config: o.Config}
+	if err == nil {
+		_ = json.Unmarshal(text, &c)
+		err = approved.In(o.State).Confirm(c.Config)
+	}
+	if err == nil {
+		err = o.Take(pending.Name, pending.Suffix)
+	}
+	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return errors.New("nothing waits to be confirmed: the time has run out, or apply was run without --confirm")
 		}
@@ -133,45 +192,50 @@ func Keep(ctx context.Context, o gateway.Options) error {
 // Await is the waiting process: it sleeps until the deadline and puts the former rules
 // back if the file is still there. Rules that others wrote meanwhile stay. Told to end,
 // as the end of a login may tell all its processes, it puts them back at once, because no
-// other process would do it later.
+// other process would do it before the next apply.
 func Await(ctx context.Context, o gateway.Options) error {
 	signal.Ignore(unix.SIGHUP)
-	text, err := o.Read(fileName, fileSuffix, maxFile)
+	unix.CloseOnExec(worker.FirstFile) // the lock is this process's, and not that of its children
+	text, err := o.Read(pending.Name, pending.Suffix, pending.MaxSize)
 	if err != nil {
 		return fmt.Errorf("read the former rules: %w", err)
 	}
-	var p pending
-	if err := json.Unmarshal(text, &p); err != nil {
+	var c change
+	if err := json.Unmarshal(text, &c); err != nil {
 		return fmt.Errorf("read the former rules: %w", err)
 	}
-	select {
-	case <-ctx.Done():
-		ctx = context.WithoutCancel(ctx)
-	case <-time.After(time.Until(time.Unix(p.Deadline, 0))):
+	// Once the file is gone it was decided, and the next change may begin.
+	const interval = 200 * time.Millisecond
+	for o.Has(pending.Name, pending.Suffix) && pending.Now() < c.Deadline && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(interval, time.Duration(c.Deadline-pending.Now()))):
+		}
 	}
+	ctx = context.WithoutCancel(ctx)
 	unlock, err := o.Lock(ctx, "apply")
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	switch now, err := o.Read(fileName, fileSuffix, maxFile); {
+	switch now, err := o.Read(pending.Name, pending.Suffix, pending.MaxSize); {
 	case errors.Is(err, fs.ErrNotExist), err == nil && !bytes.Equal(now, text):
 		return nil // confirmed
 	case err != nil:
 		return fmt.Errorf("read the former rules: %w", err)
 	}
-	if err := p.rollBack(ctx); err != nil {
+	if err := c.rollBack(ctx); err != nil {
 		return err
 	}
-	return o.Take(fileName, fileSuffix)
+	return o.Take(pending.Name, pending.Suffix)
 }
 
 // rollBack puts the former chains and jumps of xfrmfw back.
-func (p pending) rollBack(ctx context.Context) error {
-	former := make(map[xfrm.Family]live.Tables, len(p.Former))
-	families := make([]xfrm.Family, 0, len(p.Former))
+func (c change) rollBack(ctx context.Context) error {
+	former := make(map[xfrm.Family]live.Tables, len(c.Former))
+	families := make([]xfrm.Family, 0, len(c.Former))
 	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-		text, ok := p.Former[family]
+		text, ok := c.Former[family]
 		if !ok {
 			continue
 		}
@@ -182,7 +246,7 @@ func (p pending) rollBack(ctx context.Context) error {
 		former[family] = save
 		families = append(families, family)
 	}
-	programs, err := iptables.Find(ctx, iptables.Options{Variant: iptables.Variant(p.Variant), Families: families})
+	programs, err := iptables.Find(ctx, iptables.Options{Variant: iptables.Variant(c.Variant), Families: families})
 	if err != nil {
 		return fmt.Errorf("find iptables: %w", err)
 	}

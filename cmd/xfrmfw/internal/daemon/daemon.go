@@ -86,6 +86,8 @@ type daemon struct {
 	failed string
 	// refused is the reason why the configuration as it is now is not in force.
 	refused error
+	// approved is true once rules of the configuration were in force, which is noted.
+	approved bool
 	// modules are the offload modules that were loaded.
 	modules string
 
@@ -160,7 +162,7 @@ func (d *daemon) load(ctx context.Context) error {
 		return err
 	}
 	d.metrics.gateway.Store(scraped)
-	d.gateway, d.settings, d.warned = g, g.Config().Daemon, nil
+	d.gateway, d.settings, d.warned, d.approved = g, g.Config().Daemon, nil, false
 	d.source.Gateway, d.source.Drift = g, d.drift
 	d.programs.Store(g.Programs())
 	return nil

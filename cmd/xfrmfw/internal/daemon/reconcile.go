@@ -9,6 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/confirm"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pending"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
@@ -71,13 +72,23 @@ func (d *daemon) reconcile(ctx context.Context) (reconcile.Outcome, error) {
 	if nudge.Reloading(d.options.Gateway.Dirs) {
 		d.reload(ctx)
 	}
-	if confirm.Pending(d.options.Gateway.Dirs) {
+	if pending.Look(d.options.Gateway.Dirs).Pending {
+		d.source.Lost()
+	}
+	switch err := confirm.Settle(ctx, d.options.Gateway); {
+	case errors.Is(err, confirm.ErrPending):
 		return out, errAwaitingConfirm
+	case err != nil:
+		return out, err
 	}
 	// The end of the daemon does not end a commit that has begun.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), turnLimit)
 	defer cancel()
-	return reconcile.Loop(ctx, d.gateway, tracked{&d.source, &d.filter}, reconcile.Options{})
+	out, err = reconcile.Loop(ctx, d.gateway, tracked{&d.source, &d.filter}, reconcile.Options{})
+	if err == nil && !d.approved {
+		d.approved = d.gateway.Approve() == nil
+	}
+	return out, err
 }
 
 // tracked is the source of live rules, which has the filter keep notifications for later

@@ -39,6 +39,8 @@ type Input struct {
 	Modules, Capabilities []string
 	// Distribution tells which packages have what is missing.
 	Distribution Distribution
+	// Notices tell of a configuration that waits for its confirmation, or was refused.
+	Notices []string
 	// Memory is what is remembered, with times of the wall clock.
 	Memory []firewall.Guard
 	// IKE names the IKE daemon that runs in this network; empty for none. Daemon

@@ -222,6 +222,12 @@ func ignored(in Input) []Finding {
 // compilerWarnings are those that apply prints as well.
 func compilerWarnings(in Input) []Finding {
 	var found []Finding
+	for _, n := range in.Notices {
+		found = append(found, Finding{
+			Severity: Warning, Seen: n, Breaks: "the rules in force are not those of the configuration file, or may not stay so",
+			Mend: []string{"xfrmfw confirm    # while it waits, or: xfrmfw apply"},
+		})
+	}
 	for _, w := range in.Result.Warnings {
 		found = append(found, Finding{
 			Severity: Warning, Seen: w, Breaks: "some rule is not made, or holds for more or less than was meant",

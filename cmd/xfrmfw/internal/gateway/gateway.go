@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/approved"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
@@ -30,6 +31,8 @@ type Options struct {
 	// Config is the path of the configuration. If Explicit is true the file has to exist.
 	Config   string
 	Explicit bool
+	// Trust says which configuration counts if that of the file is not confirmed.
+	Trust Trust
 	// Variant selects the iptables programs; empty is the host's default.
 	Variant iptables.Variant
 	// Snapshot is the path of a snapshot that replaces the kernel; live rules are then
@@ -40,8 +43,12 @@ type Options struct {
 // Gateway is a host whose states, policies and rules are read again and again. It is not
 // for concurrent use.
 type Gateway struct {
-	options  Options
-	config   config.Config
+	options Options
+	config  config.Config
+	// text is that of the configuration, and refused tells that it is not the file's, which
+	// was not confirmed.
+	text     approved.Text
+	refused  bool
 	programs *iptables.Programs // nil with a snapshot, and without any installed
 	memory   memory.Store
 	peers    *peers.Store // nil with a snapshot
@@ -87,11 +94,10 @@ func OpenWith(ctx context.Context, o Options, run iptables.Options) (*Gateway, e
 
 // OpenWithoutPrograms is Open for a host without iptables: its live rules can't be read.
 func OpenWithoutPrograms(o Options) (*Gateway, error) {
-	c, err := config.Load(o.Config, o.Explicit)
-	if err != nil {
+	g := &Gateway{options: o}
+	if err := g.loadConfig(); err != nil {
 		return nil, err
 	}
-	g := &Gateway{options: o, config: c}
 	if o.Snapshot != "" {
 		return g, nil
 	}
@@ -118,7 +124,7 @@ func openPeers(dirs rundir.Dirs) (*peers.Store, error) {
 // Fork returns a gateway with the same configuration and programs and with caches of its
 // own, so that the two may be used at the same time.
 func (g *Gateway) Fork() (*Gateway, error) {
-	f := &Gateway{options: g.options, config: g.config, programs: g.programs}
+	f := &Gateway{options: g.options, config: g.config, text: g.text, refused: g.refused, programs: g.programs}
 	if g.FromSnapshot() {
 		return f, nil
 	}

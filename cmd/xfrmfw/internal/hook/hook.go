@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/confirm"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/worker"
 )
@@ -90,13 +90,24 @@ func Work(ctx context.Context, o gateway.Options) {
 // apply is then finished, because it is about tunnels that went.
 func applyUntilIdle(ctx context.Context, o gateway.Options) {
 	retries := [...]time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second}
+	waits := false
 	for failures := 0; ; {
 		err := o.Take(requestName, requestSuffix)
-		if errors.Is(err, fs.ErrNotExist) && failures == 0 {
+		if errors.Is(err, fs.ErrNotExist) && failures == 0 && !waits {
 			return
 		}
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			err = apply(context.WithoutCancel(ctx), o)
+		}
+		if waits = errors.Is(err, confirm.ErrPending); waits {
+			// The rules of an apply --confirm are on trial: they are not touched meanwhile.
+			select {
+			case <-ctx.Done():
+				_ = o.Leave(requestName, requestSuffix)
+				return
+			case <-time.After(time.Second):
+				continue
+			}
 		}
 		if err == nil {
 			failures = 0
@@ -120,7 +131,7 @@ func apply(ctx context.Context, o gateway.Options) error {
 	if err != nil {
 		return err
 	}
-	_, err = reconcile.Apply(ctx, g, "hook", false)
+	_, err = confirm.Reconcile(ctx, g, "hook", false)
 	return err
 }
 

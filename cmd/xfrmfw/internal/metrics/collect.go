@@ -13,13 +13,13 @@ import (
 
 // descs describes the series of Tunnels.
 type descs struct {
-	up, info, states             *prometheus.Desc
-	statePackets, stateBytes     *prometheus.Desc
-	packets, bytes               *prometheus.Desc
-	named, tunnels, guards       *prometheus.Desc
-	dropped, droppedBytes, noted *prometheus.Desc
-	ignored, differences, warned *prometheus.Desc
-	at, took, tries, failures    *prometheus.Desc
+	up, info, states                      *prometheus.Desc
+	statePackets, stateBytes              *prometheus.Desc
+	packets, bytes                        *prometheus.Desc
+	named, tunnels, guards                *prometheus.Desc
+	dropped, droppedBytes, noted          *prometheus.Desc
+	ignored, differences, warned, pending *prometheus.Desc
+	at, took, tries, failures             *prometheus.Desc
 }
 
 func newDescs() descs {
@@ -45,6 +45,7 @@ func newDescs() descs {
 		droppedBytes: desc("xfrmfw_dropped_bytes_total", "Bytes that were dropped, by the case of the verdict table.", "case"),
 		noted:        desc("xfrmfw_noted_packets_total", "Packets that were not dropped, but are worth a look.", "case"),
 		ignored:      desc("xfrmfw_ignored_objects", "States and policies of the kernel for which no rule is made."),
+		pending:      desc("xfrmfw_confirm_pending", "Whether rules of apply --confirm wait for their confirmation: 1 or 0."),
 		differences:  desc("xfrmfw_rules_out_of_sync", "Differences between the live rules and the wanted ones."),
 		warned:       desc("xfrmfw_warnings", "Warnings that xfrmfw status shows."),
 		at:           desc("xfrmfw_read_timestamp_seconds", "When the tunnels, rules and counters served here were read; 0 is never."),
@@ -59,7 +60,7 @@ func (t *Tunnels) Describe(to chan<- *prometheus.Desc) {
 	d := t.descs
 	for _, desc := range []*prometheus.Desc{
 		d.up, d.info, d.states, d.statePackets, d.stateBytes, d.packets, d.bytes, d.named, d.tunnels, d.guards,
-		d.dropped, d.droppedBytes, d.noted, d.ignored, d.differences, d.warned, d.at, d.took, d.tries, d.failures,
+		d.dropped, d.droppedBytes, d.noted, d.ignored, d.differences, d.warned, d.pending, d.at, d.took, d.tries, d.failures,
 	} {
 		to <- desc
 	}
@@ -78,6 +79,7 @@ func (t *Tunnels) Collect(to chan<- prometheus.Metric) {
 	}
 	s.gauge(d.ignored, float64(r.ignored))
 	s.gauge(d.differences, float64(r.differences))
+	s.gauge(d.pending, float64(r.pending))
 	s.gauge(d.warned, float64(r.warnings))
 	for state, n := range r.states {
 		s.gauge(d.tunnels, float64(n), string(state))

@@ -75,7 +75,7 @@ type reading struct {
 	states map[status.State]int
 	guards map[string]int
 
-	ignored, differences, warnings int
+	ignored, differences, warnings, pending int
 }
 
 // NewTunnels returns the metrics of at most most tunnels, and the sum of all
@@ -188,6 +188,9 @@ func (r *reading) take(s State, sum totals, most int) {
 	r.guards = map[string]int{"live": 0, "memory": 0, "config": 0}
 	for _, g := range s.Report.Guards {
 		r.guards[g.Source]++
+	}
+	if s.Report.Pending {
+		r.pending = 1
 	}
 	r.ignored, r.differences, r.warnings = len(s.Report.Ignored), len(s.Report.Differences), len(s.Report.Warnings)
 }

@@ -7,28 +7,30 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 )
 
-// Apply reconciles once for the command named by, and records it. It takes the lock; a
-// context that is done ends it with the former rules in force.
+// ByConfirm names the apply whose rules wait to be confirmed.
+const ByConfirm = "apply --confirm"
+
+// ApplyLocked reconciles once for the command named by, and records it. The caller holds
+// the lock.
 //
 // An interactive apply fails if enforce can't be in force, and has the daemon read the
 // configuration. The hook applies without enforce: it has no user to tell, and current
-// rules matter more.
-func Apply(ctx context.Context, g *gateway.Gateway, by string, interactive bool) (Outcome, error) {
-	unlock, err := g.Dirs().Lock(ctx, "apply")
-	if err != nil {
-		return Outcome{}, err
-	}
-	defer unlock()
-	return ApplyLocked(ctx, g, by, interactive)
-}
-
-// ApplyLocked is Apply under a lock that the caller holds.
+// rules matter more. Unless they wait to be confirmed, rules that are in force approve
+// their configuration.
 func ApplyLocked(ctx context.Context, g *gateway.Gateway, by string, interactive bool) (Outcome, error) {
 	dirs := g.Dirs()
 	out, err := Once(ctx, g, Options{RequireEnforce: interactive})
 	dirs.Note(by, err)
-	if err != nil || !interactive {
+	if err != nil {
 		return out, err
+	}
+	if by != ByConfirm {
+		if err := g.Approve(); err != nil {
+			out.warn([]string{err.Error()})
+		}
+	}
+	if !interactive {
+		return out, nil
 	}
 	if pid, _ := dirs.DaemonPID(); out.Look.Config.Enforce && pid == 0 {
 		out.warn([]string{"cross_check: enforce needs the daemon, which leaves it when a module is loaded that keeps packets from being tagged; without one, these are dropped from then on"})

@@ -145,6 +145,17 @@ func (d Dirs) Leave(name, suffix string) error {
 	return nil
 }
 
+// Locked reports whether another process holds a lock.
+func (d Dirs) Locked(name string) bool {
+	dir, file, err := d.open(name, ".lock")
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	_, locked, _ := dir.Locked(file)
+	return locked
+}
+
 // Take removes a file of the run directory; the error is fs.ErrNotExist if there is none.
 func (d Dirs) Take(name, suffix string) error {
 	dir, file, err := d.open(name, suffix)

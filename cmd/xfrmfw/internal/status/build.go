@@ -31,6 +31,8 @@ type Input struct {
 	Daemon   Daemon
 	// MemoryAhead is how many seconds the wall clock is ahead of the memory's own.
 	MemoryAhead int64
+	// Pending tells that rules of apply --confirm wait for their confirmation.
+	Pending bool
 	// Peers are the hook's records by tunnel ID.
 	Peers map[string]Peer
 }
@@ -55,6 +57,7 @@ func Build(in Input) Report {
 		Daemon:      in.Daemon,
 		Tunnels:     make([]Tunnel, len(in.Set.Tunnels)),
 		Guards:      guardsOf(in.Result.InForce(), in.MemoryAhead),
+		Pending:     in.Pending,
 		Ignored:     list(in.Set.Ignored, in.Result.Ignored),
 		Differences: list(in.Differences),
 		Warnings:    list(in.Warnings, in.Result.Warnings),

@@ -99,6 +99,7 @@ type documented struct {
 		Unknown  uint64 `json:"unknown"`
 	} `json:"counts"`
 	InSync      *bool    `json:"in_sync"`
+	Pending     bool     `json:"pending"`
 	Differences []string `json:"differences"`
 	Warnings    []string `json:"warnings"`
 }

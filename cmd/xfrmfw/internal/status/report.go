@@ -28,12 +28,14 @@ type Report struct {
 	SharedRules []Rule  `json:"shared_rules"`
 	Guards      []Guard `json:"guards"`
 	// Ignored lists the objects for which no rule is made, and why.
-	Ignored     []xfrm.Ignored `json:"ignored"`
-	Drops       Drops          `json:"drops"`
-	Counts      Counts         `json:"counts"`
-	InSync      Sync           `json:"in_sync"`
-	Differences []string       `json:"differences"`
-	Warnings    []string       `json:"warnings"`
+	Ignored []xfrm.Ignored `json:"ignored"`
+	Drops   Drops          `json:"drops"`
+	Counts  Counts         `json:"counts"`
+	InSync  Sync           `json:"in_sync"`
+	// Pending tells that rules of apply --confirm wait for their confirmation.
+	Pending     bool     `json:"pending"`
+	Differences []string `json:"differences"`
+	Warnings    []string `json:"warnings"`
 
 	at    time.Time
 	total int

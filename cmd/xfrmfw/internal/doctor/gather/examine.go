@@ -95,6 +95,7 @@ func (e *examination) gateway(ctx context.Context, g *gateway.Gateway) {
 		guard.Since, guard.Expires = guard.Since+ahead, guard.Expires+ahead
 		e.Memory = append(e.Memory, guard)
 	}
+	e.Notices = g.Notices()
 	look, err := g.Read(ctx, live)
 	// A routing rule that looks at our bits is a finding, and no reason to stop.
 	var marks *gateway.MarksError

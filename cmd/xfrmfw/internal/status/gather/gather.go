@@ -9,6 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pending"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
@@ -41,6 +42,7 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 		return status.Build(in), nil
 	}
 	collected := <-rules
+	in.Pending = pending.Look(g.Dirs()).Pending
 	in.Live, in.Rules, in.Daemon = live.Rules, &collected, daemon
 	for _, d := range look.Change.Differences {
 		in.Differences = append(in.Differences, d.String())
