@@ -3,7 +3,8 @@ package firewall
 import "github.com/xfrmfw/xfrmfw/firewall/rules"
 
 // spoof lays out case 6: an unverified packet from a remote selector to its local
-// one. It stands in INPUT and FORWARD, after DNAT.
+// one. It stands in PREROUTING and again in INPUT and FORWARD, because DNAT, NETMAP and
+// REDIRECT lead packets into a local selector and out of it.
 func (l *layout) spoof() {
 	toTree := rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainSpoof + "-T"}, Purpose: rules.PurposeDispatch}
 	spoof := append(l.fromDevices(), l.neverJudged(false, l.within, BySource)...)

@@ -32,7 +32,7 @@ func (l *layout) mapped() {
 			list = append(list, rules.Rule{Src: h.Prefix, Target: drop(rules.PurposeInject), Purpose: rules.PurposeInjectGuard, Case: rules.Case6b})
 		}
 	}
-	l.chain(rules.Mangle, chainMapped, list...)
+	l.chain(rules.Mangle, chainMapped, append(list, l.fromUplinks()...)...)
 }
 
 // asymmetric spares interfaces on which packets of the LAN may arrive although the

@@ -29,6 +29,7 @@ const (
 	chainSpoof     = "XFRMFW-SPOOF"
 	chainQuoted    = "XFRMFW-QUOTED"
 	chainInject    = "XFRMFW-INJECT"
+	chainHome      = "XFRMFW-HOME"
 	chainMapped    = "XFRMFW-MAPPED"
 	chainLeaving   = "XFRMFW-LEAVING"
 	chainLeak      = "XFRMFW-LEAK"

@@ -23,6 +23,8 @@ func (l *layout) mangle() {
 			Target: rules.Target{Verb: rules.Jump, Chain: chainQuoted}, Purpose: rules.PurposeDispatch,
 		},
 	)
+	// A spoofed packet is asked for its destination before DNAT here, after it below.
+	pre = append(pre, prefilter(l.within, BySource, rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: chainArriving}})...)
 	pre = append(pre, prefilter(l.within, ByDestination, rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainInject}})...)
 	l.chain(rules.Mangle, chainPre, pre...)
 	l.hook(rules.Mangle, "PREROUTING", chainPre)

@@ -76,7 +76,7 @@ func TestCleartextNeverVerified(t *testing.T) {
 		{"ESP in transit", proto(stranger, xfrm.ESP, 0), nil, rules.Return, false},
 		{"with a tunnel's source", spoofed, nil, rules.Drop, false},
 		{"with a tunnel's source and our bits", bits(spoofed, tag|verified), nil, rules.Drop, true},
-		{"with a tunnel's source and bits restored", spoofed, restore, rules.Drop, true},
+		{"with a tunnel's source and bits restored", spoofed, restore, rules.Drop, false},
 		{"ESP in transit with a tunnel's source", proto(spoofed, xfrm.ESP, 0), nil, rules.Drop, false},
 		{"UDP 4500 in transit with a tunnel's source", proto(spoofed, xfrm.UDP, 4500), nil, rules.Drop, false},
 	} {

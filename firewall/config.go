@@ -22,6 +22,9 @@ type Config struct {
 	// Enforce drops what came out of a tunnel without TAG where TAG could be had
 	// (case 3). Where some tunnel's packets can't be tagged, it is not in force.
 	Enforce bool
+	// Behind are networks behind this gateway whose route is the default one. They turn
+	// case 6b on for the local selectors that they lie in.
+	Behind []netip.Prefix
 	// Lockdown, if not nil, blocks everything else that comes in by the WAN
 	// interfaces; it needs WAN.
 	Lockdown *Lockdown

@@ -65,6 +65,7 @@ func Decide(in Input) Facts {
 	d.enforcement()
 	d.guards(allGuards(d.capped(LiveGuards(in.Set, in.Host)), in.Guards))
 	d.facts.Homes = d.homes()
+	d.behind()
 	for i := range in.Set.Tunnels {
 		d.known(&in.Set.Tunnels[i])
 		d.restriction(&in.Set.Tunnels[i])

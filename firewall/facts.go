@@ -51,6 +51,12 @@ type Facts struct {
 	// Homes are the parts of local selectors that routes lead to, each with its
 	// interface, the most specific first (case 6b after DNAT).
 	Homes []Network
+	// Uplinks are the interfaces where strangers come in, sorted. Behind are the networks
+	// that connected networks, own addresses and routes other than the default ones
+	// lead to; PartlyBehind are the local selectors of which only these networks are the
+	// LAN's (case 6b).
+	Uplinks              []string
+	Behind, PartlyBehind []netip.Prefix
 	// EncapPorts are the local addresses and ports, besides 4500, that receive ESP
 	// in UDP.
 	EncapPorts []netip.AddrPort

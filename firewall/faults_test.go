@@ -151,3 +151,66 @@ func TestPortOfAMasterIsTheWAN(t *testing.T) {
 		t.Errorf("another packet under lockdown: %s", got.final)
 	}
 }
+
+// A spoofed packet is stopped by the destination that it came with, whatever NETMAP,
+// REDIRECT or DNAT of others makes of it.
+func TestSpoofBeforeDNAT(t *testing.T) {
+	s := sunSite()
+	for name, w := range states(t, sunHost(), s) {
+		for _, to := range []string{"192.168.2.10", sunWAN, "10.9.9.9"} {
+			got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), func(p *trace.Packet) { p.Dst, p.DstLocal = addr(to), to == sunWAN })
+			if got.final != rules.Drop {
+				t.Errorf("%s: with DNAT to %s: %s", name, to, got.final)
+			}
+		}
+		got := w.arrive(clear4("198.51.100.7", "10.2.0.10"), func(p *trace.Packet) { p.Dst = addr("192.168.2.10") })
+		if got.final != rules.Return {
+			t.Errorf("%s: another packet, with DNAT: %s", name, got.final)
+		}
+	}
+}
+
+// A local selector wider than the LAN: only what lives behind the gateway may use it.
+// The default route leads to the rest, so the reverse path filter finds nothing wrong.
+func TestStrangerInTheRestOfALocalSelector(t *testing.T) {
+	s := sunSite()
+	s.pairs = [][2]string{{"10.2.0.0/16", moonLAN}}
+	inside := sunHost()
+	inside.Routes = append(inside.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.2.9.0/24"), Link: 2, Via: addr("192.0.2.9")})
+	oneArmed := sunHost()
+	oneArmed.Addresses, oneArmed.Routes = oneArmed.Addresses[:1], oneArmed.Routes[:1:1]
+	oneArmed.Routes = append(oneArmed.Routes, xfrm.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Link: 2})
+	behind := Config{Behind: []netip.Prefix{netip.MustParsePrefix("10.2.4.0/24")}}
+	for _, tc := range []struct {
+		name    string
+		host    xfrm.Host
+		config  Config
+		src, in string
+		want    rules.Verb
+	}{
+		{"a stranger", inside, Config{}, "10.2.77.1", "eth0", rules.Drop},
+		{"the LAN", inside, Config{}, "10.2.0.9", "eth1", rules.Return},
+		{"a network behind a router on the uplink", inside, Config{}, "10.2.9.9", "eth0", rules.Return},
+		{"from inside, routed elsewhere", inside, Config{}, "10.2.77.1", "eth1", rules.Return},
+		{"the LAN of a one-armed gateway", oneArmed, Config{}, "10.2.77.1", "eth0", rules.Return},
+		{"the same, which the configuration knows", oneArmed, behind, "10.2.4.9", "eth0", rules.Return},
+		{"a stranger, which the configuration tells", oneArmed, behind, "10.2.77.1", "eth0", rules.Drop},
+	} {
+		w := compileWorld(t, snapshotOf(tc.host, s), tc.config)
+		p := trace.Packet{
+			Src: addr(tc.src), Dst: addr("10.1.0.10"), In: tc.in, Out: "eth0", Proto: xfrm.UDP,
+			OutBundle: []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}},
+		}
+		got := w.arrive(p, nil)
+		if (got.final == rules.Drop) != (tc.want == rules.Drop) {
+			t.Errorf("%s: %s, want %s", tc.name, got.final, tc.want)
+		}
+		// The same by a port-forward that leads to the other end.
+		forwarded := p
+		forwarded.Dst, forwarded.Ct = addr(sunWAN), trace.Conntrack{State: rules.CtDNAT, Dir: rules.CtOriginal}
+		got = w.arrive(forwarded, func(p *trace.Packet) { p.Dst = addr("10.1.0.10") })
+		if tc.want == rules.Drop && got.final != rules.Drop {
+			t.Errorf("%s, by a port-forward: %s", tc.name, got.final)
+		}
+	}
+}

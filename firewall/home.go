@@ -17,8 +17,11 @@ func connectedNetworks(host xfrm.Host, isTunnelDevice func(string) bool) []Netwo
 		if !ok || l.Name == "lo" || a.Prefix.IsSingleIP() || a.Prefix.Bits() == 0 || isTunnelDevice(l.Name) || neverJudged(a.Prefix.Addr()) {
 			continue
 		}
-		if n := (Network{a.Prefix.Masked(), l.Name}); !slices.Contains(networks, n) {
-			networks = append(networks, n)
+		// A packet of a VRF's or bridge's port shows the master too.
+		for _, name := range withMasters(host, l) {
+			if n := (Network{a.Prefix.Masked(), name}); !slices.Contains(networks, n) {
+				networks = append(networks, n)
+			}
 		}
 	}
 	return networks

@@ -20,6 +20,7 @@ var judgements = []struct {
 	{Verdict{Discard, rules.Case7}, (*question).isCrossed},
 	{Verdict{Discard, rules.Case7b}, (*question).isForeign},
 	{Verdict{Discard, rules.Case6}, (*question).isSpoofedError},
+	{Verdict{Discard, rules.Case6}, (*question).isSpoofedAsReceived},
 	{Verdict{Discard, rules.Case6b}, (*question).isInjected},
 	{Verdict{Discard, rules.Case6b}, (*question).isInjectedAfterDNAT},
 	{Verdict{Discard, rules.Case6}, (*question).isSpoofed},
@@ -229,9 +230,12 @@ func exception(fits func(g *GuardFacts) bool) func(g *GuardFacts) bool {
 	return func(g *GuardFacts) bool { return g.Pierce && fits(g) }
 }
 
-// isSpoofed: in clear, from a remote selector to its local one (case 6).
-func (q *question) isSpoofed() bool {
-	e, toHost := q.AfterDNAT, q.Way == ToHost
+// isSpoofedAsReceived and isSpoofed: in clear, from a remote selector to its local one,
+// before DNAT or after it (case 6).
+func (q *question) isSpoofedAsReceived() bool { return q.spoofs(q.Received, q.DstLocal) }
+func (q *question) isSpoofed() bool           { return q.spoofs(q.AfterDNAT, q.Way == ToHost) }
+
+func (q *question) spoofs(e Ends, toHost bool) bool {
 	if !q.inClear() || q.fromDevice() || q.neverJudged(e, toHost) || toHost && q.serves(e.Dst, e.DPort, e.SPort) {
 		return false
 	}
@@ -263,11 +267,17 @@ func (q *question) isAboutPair(g *GuardFacts) bool {
 // which the source does not live: the gateway would encrypt a stranger's packet
 // (case 6b).
 func (q *question) isInjected() bool {
-	if !q.inClear() || !q.Misrouted || containsString(q.Asymmetric, q.In) || q.neverJudged(q.Received, q.DstLocal) {
+	if !q.inClear() || !q.Misrouted && !q.isFromNowhere(q.Received.Src) || containsString(q.Asymmetric, q.In) || q.neverJudged(q.Received, q.DstLocal) {
 		return false
 	}
 	fits := func(g *GuardFacts) bool { return g.outbound() && q.goesIn(g.pair(), q.Received) }
 	return q.guard(exception(fits), fits) != nil
+}
+
+// isFromNowhere: in by an uplink, with a source of a local selector that does not live
+// behind this gateway, though the default route leads there.
+func (q *question) isFromNowhere(src netip.Addr) bool {
+	return containsString(q.Uplinks, q.In) && overlapsAny(prefix.Single(src), q.PartlyBehind) && !overlapsAny(prefix.Single(src), q.Behind)
 }
 
 // isInjectedAfterDNAT: case 6b for a packet that DNAT leads into a tunnel. Its source
@@ -287,7 +297,11 @@ func (q *question) isInjectedAfterDNAT() bool {
 			home = n.Prefix
 		}
 	}
-	return home.IsValid()
+	if home.IsValid() {
+		return true
+	}
+	fits := func(g *GuardFacts) bool { return g.outbound() && q.goesIn(g.pair(), q.AfterDNAT) }
+	return q.isFromNowhere(q.AfterDNAT.Src) && q.guard(exception(fits), fits) != nil
 }
 
 // outInClear: the packet leaves, by no tunnel device, and is not this host's own IKE,

@@ -27,6 +27,10 @@ func Gateway(r *rand.Rand) firewall.Input {
 		w.Host.Routes = append(w.Host.Routes, xfrm.Route{Dst: p("172.31.0.0/24"), Link: 51, Connected: true}, xfrm.Route{Dst: p("10.101.0.0/16"), Link: 52, Connected: true}, xfrm.Route{Dst: p("10.101.7.0/24"), Link: 3, Connected: true})
 		w.Host.Addresses = append(w.Host.Addresses, xfrm.Address{Link: 51, Prefix: p("172.31.0.1/24")}, xfrm.Address{Link: 3, Prefix: p("10.102.0.1/20")})
 	}
+	if r.IntN(3) == 0 { // a local selector wider than the LAN
+		w.Host.Addresses = append([]xfrm.Address{{Link: 3, Prefix: p("10.2.0.1/26")}}, w.Host.Addresses[:1]...)
+		w.Host.Routes = append([]xfrm.Route{{Dst: p("10.2.0.0/26"), Link: 3, Connected: true}}, w.Host.Routes[0], w.Host.Routes[2])
+	}
 	in := w.Input()
 	c := &in.Config
 	if r.IntN(3) == 0 {

@@ -84,16 +84,19 @@ func (p *parser) told(node ast.Node, key string) string {
 }
 
 // caps reads the prefixes that a peer may claim.
-func (p *parser) caps(node ast.Node) []netip.Prefix {
+func (p *parser) caps(node ast.Node) []netip.Prefix { return p.prefixes(node, "remote") }
+
+// prefixes reads a list of prefixes that don't overlap.
+func (p *parser) prefixes(node ast.Node, key string) []netip.Prefix {
 	var list []netip.Prefix
-	p.list(node, "remote", "remote: [10.1.0.0/24]", func(n ast.Node) {
-		prefix := p.prefix(n, "remote")
+	p.list(node, key, key+": [10.1.0.0/24]", func(n ast.Node) {
+		prefix := p.prefix(n, key)
 		if !prefix.IsValid() {
 			return
 		}
 		for _, other := range list {
 			if other.Overlaps(prefix) {
-				p.fail(place(n), "remote %s overlaps %s of the same list: keep the wider one", prefix, other)
+				p.fail(place(n), "%s %s overlaps %s of the same list: keep the wider one", key, prefix, other)
 				return
 			}
 		}

@@ -18,6 +18,7 @@ import (
 func (p *parser) topWords() words {
 	return words{
 		"wan":      p.wan,
+		"behind":   func(n ast.Node) { p.config.Behind = p.prefixes(n, "behind") },
 		"verified": p.verified,
 		"marks":    p.marks,
 		"tunnels":  p.tunnels,
