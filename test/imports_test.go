@@ -18,7 +18,7 @@ xfrm:
 xfrm/kernel: xfrm github.com/vishvananda/netlink golang.org/x/sys
 xfrm/sample: xfrm
 firewall: firewall/internal/prefix firewall/rules firewall/rules/trace xfrm
-firewall/internal/fake: firewall firewall/rules firewall/rules/live xfrm
+firewall/internal/fake: firewall firewall/rules firewall/rules/live firewall/rules/trace xfrm
 firewall/internal/pinned:
 firewall/sets: xfrm
 firewall/nftables: firewall/sets xfrm golang.org/x/sys

@@ -50,7 +50,7 @@ func randomTable(r *rand.Rand) sets.Table {
 
 func TestAnyTableBecomesAnyOther(t *testing.T) {
 	c := open(t)
-	rounds := 150
+	rounds := 100
 	if testing.Short() {
 		rounds = 20
 	}

@@ -20,9 +20,20 @@ func (b *builder) clearPackets(f *family, r *relations) {
 	b.hits(f, r)
 	// Before DNAT nothing tells whether a packet is for this host, so an exception of
 	// either direction holds.
-	b.chain("early"+s, "case 6, by the destination before NAT", b.judge(f, r, f.from(), "case 6", "spoof", both)...)
-	b.chain("spoof_in"+s, "case 6, packets for this host", b.judge(f, r, f.from(), "case 6", "spoof", inbound)...)
-	b.chain("spoof_fwd"+s, "case 6, forwarded packets", b.judge(f, r, f.from(), "case 6", "spoof", forwarded)...)
+	for _, place := range []struct {
+		name, comment string
+		direction
+	}{
+		{"early", "case 6, by the destination before NAT", both},
+		{"spoof_in", "case 6, packets for this host", inbound},
+		{"spoof_fwd", "case 6, forwarded packets", forwarded},
+	} {
+		var rules []sets.Rule
+		if names := b.xfrmDevices(); len(names) > 0 {
+			rules = append(rules, rule("out of an xfrm interface", named(sets.InName, names), back))
+		}
+		b.chain(place.name+s, place.comment, append(rules, b.judge(f, r, f.from(), "case 6", "spoof", place.direction)...)...)
+	}
 	b.chain("inject"+s, "case 6b", b.inject(f, r)...)
 	b.chain("quoted"+s, "case 6, ICMP errors about a tunnel's flow", b.quoted(f, r)...)
 	b.chain("leaving"+s, "case 8", b.leaving(f, r)...)
@@ -146,7 +157,7 @@ func (b *builder) errors(f *family, r *relations) []sets.Rule {
 		v := f.to()
 		v.local = local
 		for _, k := range r.ranks {
-			for _, g := range []*relation{k.guards, k.beside} {
+			for _, g := range []*relation{k.guards, k.beside, k.stripped} {
 				for _, l := range g.plainLookups(f, v) {
 					rules = append(rules, rule("case 8c", and(l, leadTo(lan))...))
 				}
@@ -179,7 +190,11 @@ func (b *builder) hits(f *family, r *relations) {
 	b.chain("hit_spoof"+s, "case 6: what is spared", append(slices.Clone(arriving), rule("case 6", leadTo("drop_spoof")))...)
 	b.chain("hit_spoof_lan"+s, "case 6, beside connected networks",
 		append(peer(f.from(), "hit_spoof"), lan(sets.InName, f.src), rule("", leadTo("hit_spoof"+s)))...)
-	b.chain("hit_inject"+s, "case 6b: what is spared", append(b.never(f), rule("case 6b", leadTo("drop_inject")))...)
+	spared := b.never(f)
+	if f == &ipv6 {
+		spared = append(spared, neighbours(num(sets.FibDstType, sets.Local)))
+	}
+	b.chain("hit_inject"+s, "case 6b: what is spared", append(spared, rule("case 6b", leadTo("drop_inject")))...)
 	leak := append(slices.Clone(departing),
 		rule("the sender is told", original, sets.Update{Fields: []sets.Field{sets.F(f.origSrc), sets.F(f.dst)}, Set: "refused" + s}),
 		rule("case 8", leadTo("drop_leak")))
@@ -200,6 +215,11 @@ func (b *builder) never(f *family) []sets.Rule {
 	return rules
 }
 
+// neighbours spares the discovery of neighbours, who are never asked through a router.
+func neighbours(local sets.Term) sets.Rule {
+	return rule("neighbour discovery", oneOf(sets.ICMPv6Type, 133, 134, 135, 136), local, back)
+}
+
 // spared spares what is never judged and what this host itself needs before there
 // are tunnels: its own IKE, ESP, AH and DHCP, and the discovery of neighbours.
 func (b *builder) spared(f *family, arriving bool) []sets.Rule {
@@ -209,7 +229,7 @@ func (b *builder) spared(f *family, arriving bool) []sets.Rule {
 		local, port, addr = num(sets.FibDstType, sets.Local), sets.UDPDst, f.dst
 	}
 	if f == &ipv6 {
-		rules = append(rules, rule("neighbour discovery", oneOf(sets.ICMPv6Type, 133, 134, 135, 136), local, back))
+		rules = append(rules, neighbours(local))
 	}
 	rules = append(rules,
 		rule("own ESP and AH", oneOf(sets.L4Proto, uint64(xfrm.ESP), uint64(xfrm.AH)), local, back),
@@ -227,5 +247,5 @@ func (b *builder) spared(f *family, arriving bool) []sets.Rule {
 	if arriving {
 		from, to = server, client
 	}
-	return append(rules, rule("own DHCP", num(sets.UDPSrc, from), num(sets.UDPDst, to), back))
+	return append(rules, rule("own DHCP", num(sets.UDPSrc, from), num(sets.UDPDst, to), local, back))
 }

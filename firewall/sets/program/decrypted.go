@@ -23,7 +23,10 @@ func (b *builder) decryptedPackets(f *family, r *relations) {
 	if f == &ipv4 {
 		b.confirmed()
 	}
-	pol := each("case 2: no bit may be on the packet", r.bare.lookups(f, f.from()), leadTo("done"))
+	var pol []sets.Rule
+	for depth := range uint8(2) {
+		pol = append(pol, each("case 2: no bit may be on the packet", r.bare.lookups(f, f.from().at(depth)), leadTo("done"))...)
+	}
 	pol = append(pol, b.carriers(f)...)
 	for depth := range uint8(2) {
 		pol = append(pol, each("case 1", r.claims.lookups(f, f.from().at(depth)), leadTo("confirmed"))...)
@@ -34,7 +37,7 @@ func (b *builder) decryptedPackets(f *family, r *relations) {
 		pol = append(pol, rule("case 7", sets.In{Fields: []sets.Field{sets.F(sets.InReqid).At(depth)}, Set: "known"}, leadTo("drop_crossed")))
 	}
 	for _, o := range r.owners {
-		pol = append(pol, rule("case 7b: a live tunnel owns the source", sets.In{Fields: []sets.Field{o.source(f)}, Set: "owned" + o.suffix}, leadTo("drop_crossed")))
+		pol = append(pol, rule("case 7b: a live tunnel owns the source", append(o.owned(f), leadTo("drop_crossed"))...))
 	}
 	pol = append(pol,
 		rule("case 7b: counted, left unverified", sets.Update{Fields: field(sets.InReqid), Set: "unknown"}),
@@ -70,9 +73,10 @@ func (b *builder) relatedChain(f *family, r *relations) {
 	b.chain("related"+s, "case 1b: ICMP errors about a tunnel's flow", rules...)
 	var owner []sets.Rule
 	for _, o := range r.owners {
-		owner = append(owner,
-			rule("case 1b", sets.In{Fields: []sets.Field{sets.F(sets.InReqid), o.source(f)}, Set: "own" + o.suffix}, leadTo("errors"+s)),
-			rule("another live tunnel owns the source", sets.In{Fields: []sets.Field{o.source(f)}, Set: "owned" + o.suffix}, leadTo("drop_crossed")))
+		for depth := range uint8(2) {
+			owner = append(owner, rule("case 1b", o.own(f, depth), leadTo("errors"+s)))
+		}
+		owner = append(owner, rule("another live tunnel owns the source", append(o.owned(f), leadTo("drop_crossed"))...))
 	}
 	b.chain("owner"+s, "case 1b: sources of live tunnels, the longest prefix first", append(owner, rule("case 1b", leadTo("errors"+s)))...)
 	b.chain("errors"+s, "case 1b: let through", rule("case 1b", sets.Counter{}, leadTo("accepted")))
@@ -88,7 +92,22 @@ type owners struct {
 	bits   int
 }
 
-func (o owners) source(f *family) sets.Field { return sets.F(f.src).Masked(o.bits) }
+// own matches packets out of an SA of the owner of their source, owned those whose
+// source has an owner. A tunnel to everywhere owns all sources.
+func (o owners) own(f *family, depth uint8) sets.Term {
+	fields := []sets.Field{sets.F(sets.InReqid).At(depth)}
+	if o.bits > 0 {
+		fields = append(fields, sets.F(f.src).Masked(o.bits))
+	}
+	return sets.In{Fields: fields, Set: "own" + o.suffix}
+}
+
+func (o owners) owned(f *family) []sets.Term {
+	if o.bits == 0 {
+		return nil
+	}
+	return []sets.Term{sets.In{Fields: []sets.Field{sets.F(f.src).Masked(o.bits)}, Set: "owned" + o.suffix}}
+}
 
 // ownerSets adds two sets for each prefix length: sources with the reqid of their
 // owner, and sources alone.
@@ -96,7 +115,7 @@ func (b *builder) ownerSets(f *family) []owners {
 	by := make(map[int][]*firewall.Claim)
 	for i := range b.f.Claims {
 		c := &b.f.Claims[i]
-		if !c.PolicyOnly && c.Live && f.has(c.Pair.Remote.Addr()) && c.Pair.Remote.Bits() > 0 {
+		if !c.PolicyOnly && c.Live && f.has(c.Pair.Remote.Addr()) {
 			by[c.Pair.Remote.Bits()] = append(by[c.Pair.Remote.Bits()], c)
 		}
 	}
@@ -107,11 +126,18 @@ func (b *builder) ownerSets(f *family) []owners {
 		owned := sets.Set{Name: "owned" + o.suffix, Comment: "cases 1b and 7b"}
 		for _, c := range claims {
 			source := sets.AppendAddr(nil, c.Pair.Remote.Addr())
+			if bits == 0 {
+				source = nil
+			}
 			own.Elements = append(own.Elements, sets.Element{Key: sets.Key(slices.Concat(sets.AppendUint(nil, c.In.Reqid), source))})
 			owned.Elements = append(owned.Elements, sets.Element{Key: sets.Key(source)})
 		}
-		b.set(own, sets.InReqid, f.src)
-		b.set(owned, f.src)
+		if bits > 0 {
+			b.set(own, sets.InReqid, f.src)
+			b.set(owned, f.src)
+		} else {
+			b.set(own, sets.InReqid)
+		}
 		all = append(all, o)
 	}
 	slices.SortFunc(all, func(x, y owners) int { return y.bits - x.bits })

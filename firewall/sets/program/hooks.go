@@ -27,7 +27,9 @@ func (b *builder) hooks(families []*family) {
 func (b *builder) again(families []*family) {
 	var rules []sets.Rule
 	for _, f := range families {
-		rules = append(rules, each("case 2: no bit may be on the packet", b.of[f].bare.lookups(f, f.from()), b.clearBits(b.verified()), back)...)
+		for depth := range uint8(2) {
+			rules = append(rules, each("case 2: no bit may be on the packet", b.of[f].bare.lookups(f, f.from().at(depth)), b.clearBits(b.verified()), back)...)
+		}
 	}
 	for depth := range uint8(maxDepth) {
 		rules = append(rules, rule("cases 1 to 3", sets.In{Fields: []sets.Field{sets.F(sets.InReqid).At(depth)}, Set: "known"}, b.setBits(b.verified()), back))
@@ -38,22 +40,39 @@ func (b *builder) again(families []*family) {
 // loopback spares what this host sends to itself.
 func loopback(k sets.FieldKind) sets.Rule { return rule("", num(k, 1), back) }
 
-// overlays let packets out of tunnel devices keep the evidence of their carrier
-// (case 4). The security path is gone there.
-func (b *builder) overlays(early bool) []sets.Rule {
+// arriveByDevice lets packets out of tunnel devices keep the evidence of their
+// carrier (case 4): VERIFIED, or TAG on a VTI. The security path is gone there.
+func (b *builder) arriveByDevice() []sets.Rule {
 	carried, vtis := b.overlayDevices()
 	var rules []sets.Rule
 	if len(vtis) > 0 {
-		then := []sets.Term{b.setBits(b.verified()), back}
-		if early { // the bit is set behind other programs' rules
-			then = []sets.Term{back}
-		}
-		rules = append(rules, rule("case 4: out of a VTI", and([]sets.Term{named(sets.InName, vtis), b.isTagged(), inClear}, then...)...))
+		rules = append(rules, rule("case 4: out of a VTI", named(sets.InName, vtis), inClear, sets.AnyBit(sets.Mark, uint64(b.f.Marks.Both())), back))
 	}
 	if len(carried) > 0 {
-		rules = append(rules, rule("case 4: out of an overlay", named(sets.InName, carried), b.isVerified(), inClear, back))
+		rules = append(rules, rule("case 4: out of an overlay", named(sets.InName, carried), inClear, b.isVerified(), back))
 	}
 	return rules
+}
+
+// verifyByDevice turns TAG on packets out of a VTI to VERIFIED.
+func (b *builder) verifyByDevice() []sets.Rule {
+	_, vtis := b.overlayDevices()
+	if len(vtis) == 0 {
+		return nil
+	}
+	return []sets.Rule{rule("case 4: out of a VTI", named(sets.InName, vtis), inClear, b.isTagged(), b.setBits(b.verified()))}
+}
+
+// unverify clears VERIFIED from what did not come out of a tunnel.
+func (b *builder) unverify() sets.Rule {
+	carried, vtis := b.overlayDevices()
+	terms := []sets.Term{b.isVerified(), inClear}
+	if names := append(carried, vtis...); len(names) > 0 {
+		not := named(sets.InName, names).(sets.OneOf)
+		not.Not = true
+		terms = append(terms, not)
+	}
+	return rule("case 5", append(terms, jump("unverify"))...)
 }
 
 // bridged spares frames that a bridge only passes on, which br_netfilter shows.
@@ -84,7 +103,7 @@ func (b *builder) prerouting(families []*family) {
 	for _, f := range families {
 		rules = append(rules, b.strayCarriers(f)...)
 	}
-	rules = append(rules, b.overlays(true)...)
+	rules = append(rules, b.arriveByDevice()...)
 	for _, f := range families {
 		rules = append(rules, rule("cases 1 to 3 and 7", decrypted, f.is(), leadTo("pol"+f.suffix)))
 	}
@@ -102,20 +121,20 @@ func (b *builder) prerouting(families []*family) {
 	if b.f.PacketOffload {
 		// The kernel drops the security path before FORWARD.
 		b.base("offload", "packet offload: behind other programs' mangle rules", sets.Base{Type: sets.Filter, Hook: sets.Prerouting, Priority: 10},
-			append(append([]sets.Rule{loopback(sets.InIndex)}, b.overlays(false)...),
-				rule("cases 1 to 3", decrypted, leadTo("again")),
-				rule("case 5", b.isVerified(), jump("unverify")))...)
+			loopback(sets.InIndex),
+			rule("cases 1 to 3", decrypted, leadTo("again")),
+			b.unverify())
 	}
 }
 
 func (b *builder) input(families []*family) {
-	rules := append([]sets.Rule{loopback(sets.InIndex)}, b.tagging(families)...)
-	rules = append(rules, b.overlays(false)...)
-	rules = append(rules,
-		rule("cases 1 to 3", decrypted, jump("again")),
-		rule("case 5", b.isVerified(), inClear, jump("unverify")))
+	// A VTI's TAG is that of the packet's own SA, so it is looked at before ESP within
+	// it is tagged.
+	rules := append([]sets.Rule{loopback(sets.InIndex)}, b.verifyByDevice()...)
+	rules = append(rules, b.tagging(families)...)
+	rules = append(rules, rule("cases 1 to 3", decrypted, jump("again")), b.unverify())
 	for _, f := range families {
-		rules = append(rules, gated(f, f.src, b.of[f].gates, "case 6", inClear, jump("spoof_in"+f.suffix))...)
+		rules = append(rules, gated(f, f.src, b.of[f].gates, "case 6", b.unverified(), inClear, jump("spoof_in"+f.suffix))...)
 	}
 	rules = append(rules, b.restrictedIn()...)
 	rules = append(rules, b.lockdown()...)
@@ -160,16 +179,17 @@ func (b *builder) tagging(families []*family) []sets.Rule {
 }
 
 func (b *builder) forward(families []*family) {
-	rules := append(b.bridged(sets.InName), b.overlays(false)...)
+	rules := append(b.bridged(sets.InName), b.verifyByDevice()...)
 	rules = append(rules, rule("cases 1 to 3", decrypted, jump("again")))
 	if !b.f.PacketOffload {
-		rules = append(rules, rule("case 5", b.isVerified(), inClear, jump("unverify")))
+		rules = append(rules, b.unverify())
 	}
 	for _, f := range families {
-		rules = append(rules, gated(f, f.src, b.of[f].gates, "case 6", inClear, sets.NoBit(sets.Mark, uint64(b.verified())), jump("spoof_fwd"+f.suffix))...)
+		rules = append(rules, gated(f, f.src, b.of[f].gates, "case 6", inClear, b.unverified(), jump("spoof_fwd"+f.suffix))...)
 	}
-	rules = append(rules, rule("case 6b, behind DNAT", encrypted, inClear, sets.NoBit(sets.Mark, uint64(b.verified())),
-		sets.AnyBit(sets.CtStatus, sets.DNATed), original, sets.Missing(sets.FibSrcInput), leadTo("drop_inject")))
+	rules = append(rules, rule("case 6b, behind DNAT", encrypted, inClear, b.unverified(),
+		sets.AnyBit(sets.CtStatus, sets.DNATed), original, sets.Missing(sets.FibSrcInput), jump("mapped")))
+	b.mapped()
 	rules = append(rules, b.strangers(families)...)
 	rules = append(rules, b.refusals(families)...)
 	rules = append(rules, b.restrictedIn()...)
@@ -178,6 +198,16 @@ func (b *builder) forward(families []*family) {
 	rules = append(rules, b.admit()...)
 	rules = append(rules, b.lockdown()...)
 	b.base("forward_", "before filter: VERIFIED, and what DNAT led here", sets.Base{Type: sets.Filter, Hook: sets.Forward, Priority: -5}, rules...)
+}
+
+// mapped spares what comes out of tunnel devices and from networks with other ways
+// back.
+func (b *builder) mapped() {
+	var rules []sets.Rule
+	if names := append(b.xfrmDevices(), b.f.Asymmetric...); len(names) > 0 {
+		rules = append(rules, rule("another way back", named(sets.InName, names), back))
+	}
+	b.chain("mapped", "case 6b: what DNAT leads into a tunnel", append(rules, rule("case 6b", leadTo("drop_inject")))...)
 }
 
 // refusals tell the senders of flows that leaked behind all NAT a moment ago.
@@ -204,7 +234,7 @@ func (b *builder) admit() []sets.Rule {
 func (b *builder) strangerFlows() []sets.Rule {
 	var rules []sets.Rule
 	for _, s := range b.f.Strangers {
-		terms := []sets.Term{is(sets.InName, s.In), sets.NoBit(sets.Mark, uint64(b.verified())), sets.AnyBit(sets.CtState, sets.New)}
+		terms := []sets.Term{is(sets.InName, s.In), b.unverified(), sets.AnyBit(sets.CtState, sets.New)}
 		k := sets.Dst4
 		if !s.Remote.Addr().Is4() {
 			k = sets.Dst6
@@ -222,10 +252,22 @@ func (b *builder) strangerFlows() []sets.Rule {
 	return rules
 }
 
+// deviceNames are the interfaces into which only tunnel traffic goes; xfrmDevices are
+// those of them out of which packets come with their security path.
 func (b *builder) deviceNames() []string {
+	return b.devices(func(firewall.Device) bool { return true })
+}
+
+func (b *builder) xfrmDevices() []string {
+	return b.devices(func(d firewall.Device) bool { return d.Xfrm })
+}
+
+func (b *builder) devices(fits func(firewall.Device) bool) []string {
 	var names []string
 	for _, d := range b.f.Devices {
-		names = append(names, d.Name)
+		if fits(d) {
+			names = append(names, d.Name)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -270,7 +312,7 @@ func (b *builder) strangers(families []*family) []sets.Rule {
 	var rules []sets.Rule
 	for _, f := range families {
 		rules = append(rules, rule("case 6b: a stranger", named(sets.InName, b.host.Uplinks), encrypted, original,
-			sets.NoBit(sets.CtStatus, sets.DNATed), sets.NoBit(sets.Mark, uint64(b.verified())),
+			sets.NoBit(sets.CtStatus, sets.DNATed), b.unverified(),
 			sets.In{Fields: field(f.origSrc), Not: true, Set: "home" + f.suffix}, leadTo("drop_inject")))
 	}
 	return rules
@@ -307,14 +349,7 @@ func (b *builder) nat(families []*family) {
 		keep = append(keep, each("nat: keep", b.of[f].keep.lookups(f, f.to()), back)...)
 		to := sets.SNAT{To: sets.F(f.src)}
 		exempt = append(exempt, rule("exempt from NAT", f.is(), encrypted, to))
-		var names []string
-		for _, d := range b.f.Devices {
-			if !d.KeepNAT {
-				names = append(names, d.Name)
-			}
-		}
-		slices.Sort(names)
-		if names = slices.Compact(names); len(names) > 0 {
+		if names := b.devices(func(d firewall.Device) bool { return !d.KeepNAT }); len(names) > 0 {
 			exempt = append(exempt, rule("exempt from NAT", f.is(), named(sets.OutName, names), to))
 		}
 	}
@@ -337,7 +372,7 @@ func (b *builder) lockdownChain() {
 	rules := []sets.Rule{
 		rule("verified", b.isVerified(), back),
 		rule("replies", replies, back),
-		rule("IPsec", oneOf(sets.L4Proto, uint64(xfrm.ESP), uint64(xfrm.AH)), back),
+		rule("IPsec", oneOf(sets.L4Proto, uint64(xfrm.ESP), uint64(xfrm.AH)), local, back),
 		rule("IKE", oneOf(sets.UDPDst, firewall.IKE, firewall.NATT), local, back),
 		rule("neighbour discovery", oneOf(sets.ICMPv6Type, 133, 134, 135, 136), back),
 		rule("DHCP", num(sets.NFProto, 2), num(sets.UDPSrc, 67), num(sets.UDPDst, 68), back),

@@ -98,6 +98,7 @@ func (b *builder) clearBits(bits uint32) sets.Term { return sets.SetMark{Mask: b
 
 // isVerified and isTagged match packets with the bit.
 func (b *builder) isVerified() sets.Term { return sets.AllBits(sets.Mark, uint64(b.verified())) }
+func (b *builder) unverified() sets.Term { return sets.NoBit(sets.Mark, uint64(b.verified())) }
 func (b *builder) isTagged() sets.Term   { return sets.AllBits(sets.Mark, uint64(b.tag())) }
 
 // shared adds the sets that both families have in common.

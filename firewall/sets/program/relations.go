@@ -31,6 +31,9 @@ type rank struct {
 	guards       *relation
 	// beside are guards over connected networks, which keep their traffic.
 	beside *relation
+	// stripped are guards of one protocol, without it: an ICMP error about a flow of
+	// theirs has another.
+	stripped *relation
 	// down are guards that the destination alone decides outbound (case 8d).
 	down, downBeside *relation
 }
@@ -69,7 +72,7 @@ func (b *builder) relations(f *family) *relations {
 
 // guards makes the sets of guards and exceptions.
 func (b *builder) guards(f *family, r *relations) {
-	type lists struct{ in, fwd, out, guards, beside, down, downBeside []pair }
+	type lists struct{ in, fwd, out, guards, beside, stripped, down, downBeside []pair }
 	var all []lists
 	var remotes, peers []pair
 	order := ranks(b.f.Guards)
@@ -104,6 +107,9 @@ func (b *builder) guards(f *family, r *relations) {
 			}
 		}
 		*guards = append(*guards, p)
+		if p.proto != 0 {
+			l.stripped = append(l.stripped, pair{remote: p.remote, local: p.local, comment: p.comment})
+		}
 		if g.ByDestination {
 			d := p
 			d.local, d.lport = netip.PrefixFrom(p.local.Addr(), 0).Masked(), ports{}
@@ -116,7 +122,7 @@ func (b *builder) guards(f *family, r *relations) {
 	for k, l := range all {
 		r.ranks = append(r.ranks, rank{
 			in: make("pi", k, l.in), fwd: make("pf", k, l.fwd), out: make("po", k, l.out),
-			guards: make("g", k, l.guards), beside: make("gl", k, l.beside),
+			guards: make("g", k, l.guards), beside: make("gl", k, l.beside), stripped: make("ge", k, l.stripped),
 			down: make("d", k, l.down), downBeside: make("dl", k, l.downBeside),
 		})
 	}

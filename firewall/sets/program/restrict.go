@@ -32,14 +32,14 @@ func (b *builder) restrictedIn() []sets.Rule {
 	b.restrictions()
 	var rules []sets.Rule
 	if len(b.f.Restrictions) > 0 {
-		rules = append(rules, rule("restrictions", sets.Dispatch{Fields: field(sets.InReqid), Map: "restrict_in"}))
+		rules = append(rules, dispatches(sets.InReqid, "restrict_in")...)
 	}
 	for i := range b.f.Restrictions {
 		r := &b.f.Restrictions[i]
 		if r.In == nil {
 			continue
 		}
-		rules = append(rules, sharedRules(r.Sources, sets.InReqid, sets.InOuterSrc4, sets.InOuterSrc6, func(m firewall.SAMatch) sets.Value { return sets.Addr(m.Src) }, chainOf("in", r))...)
+		rules = append(rules, b.sharedRules(r.Tunnel, r.Sources, true, chainOf("in", r))...)
 		for j := range r.Overlays {
 			rules = append(rules, rule("restrictions", named(sets.InName, r.Overlays[j].Devices), b.isVerified(), jump(chainOf("in", r))))
 		}
@@ -52,15 +52,19 @@ func (b *builder) restrictedOut() []sets.Rule {
 	b.restrictions()
 	var rules []sets.Rule
 	if len(b.f.Restrictions) > 0 {
-		rules = append(rules, rule("restrictions", sets.Dispatch{Fields: field(sets.OutReqid), Map: "restrict_out"}))
+		rules = append(rules, dispatches(sets.OutReqid, "restrict_out")...)
 	}
 	for i := range b.f.Restrictions {
 		r := &b.f.Restrictions[i]
 		if r.Out == nil && r.Remote == nil {
 			continue
 		}
-		rules = append(rules, sharedRules(r.Destinations, sets.OutReqid, sets.OutOuterDst4, sets.OutOuterDst6, func(m firewall.SAMatch) sets.Value { return sets.Addr(m.Dst) }, chainOf("out", r))...)
+		rules = append(rules, b.sharedRules(r.Tunnel, r.Destinations, false, chainOf("out", r))...)
 		for _, device := range r.Into {
+			if !b.isShared(device, r.Tunnel) {
+				rules = append(rules, rule("restrictions", is(sets.OutName, device), jump(chainOf("out", r))))
+				continue
+			}
 			for _, d := range r.Destinations {
 				match := []sets.Term{is(sets.OutName, device)}
 				if d.Prefix.Bits() > 0 {
@@ -68,10 +72,23 @@ func (b *builder) restrictedOut() []sets.Rule {
 				}
 				rules = append(rules, rule("restrictions", append(match, jump(chainOf("out", r)))...))
 			}
-			if len(r.Destinations) == 0 {
-				rules = append(rules, rule("restrictions", is(sets.OutName, device), jump(chainOf("out", r))))
-			}
 		}
+	}
+	return rules
+}
+
+// isShared reports whether a device leads into another tunnel too, so that the
+// destination tells which one.
+func (b *builder) isShared(device, tunnel string) bool {
+	return slices.ContainsFunc(b.f.Devices, func(d firewall.Device) bool { return d.Name == device && d.Tunnel != tunnel }) ||
+		slices.ContainsFunc(b.f.Restrictions, func(r firewall.Restriction) bool { return r.Tunnel != tunnel && slices.Contains(r.Into, device) })
+}
+
+// dispatches lead to the chain of the tunnel, and of a tunnel within it.
+func dispatches(k sets.FieldKind, name string) []sets.Rule {
+	var rules []sets.Rule
+	for depth := range uint8(2) {
+		rules = append(rules, rule("restrictions", sets.Dispatch{Fields: []sets.Field{sets.F(k).At(depth)}, Map: name}))
 	}
 	return rules
 }
@@ -83,23 +100,45 @@ func destination(is4 bool) sets.FieldKind {
 	return sets.Dst6
 }
 
-// sharedRules lead the packets of SAs whose reqid several tunnels share, by the outer
-// address too.
-func sharedRules(prefixes []firewall.RestrictedPrefix, reqid, outer4, outer6 sets.FieldKind, address func(firewall.SAMatch) sets.Value, chain string) []sets.Rule {
+// sharedRules lead the packets of SAs whose reqid several tunnels share to a tunnel's
+// chain: by the peer's outer address, or where none is known by the inner one.
+func (b *builder) sharedRules(tunnel string, prefixes []firewall.RestrictedPrefix, inbound bool, chain string) []sets.Rule {
 	var seen []firewall.SAMatch
 	var rules []sets.Rule
 	for _, p := range prefixes {
-		if !p.SA.Src.IsValid() || slices.Contains(seen, p.SA) {
+		reqid, outer4, outer6, peer := sets.OutReqid, sets.OutOuterDst4, sets.OutOuterDst6, p.SA.Dst
+		inner := destination(p.Prefix.Addr().Is4())
+		if inbound {
+			reqid, outer4, outer6, peer = sets.InReqid, sets.InOuterSrc4, sets.InOuterSrc6, p.SA.Src
+			inner = source(p.Prefix.Addr().Is4())
+		}
+		match := []sets.Term{num(reqid, uint64(p.SA.Reqid))}
+		switch {
+		case !b.isSharedReqid(p.SA.Reqid, tunnel), peer.IsValid() && slices.Contains(seen, p.SA):
 			continue
+		case peer.Is4():
+			match = append(match, sets.Equals(outer4, sets.Addr(peer)))
+		case peer.IsValid():
+			match = append(match, sets.Equals(outer6, sets.Addr(peer)))
+		case p.Prefix.Bits() > 0:
+			match = append(match, within(inner, p.Prefix))
 		}
 		seen = append(seen, p.SA)
-		outer := outer4
-		if !p.SA.Src.Is4() {
-			outer = outer6
-		}
-		rules = append(rules, rule("restrictions", num(reqid, uint64(p.SA.Reqid)), sets.Equals(outer, address(p.SA)), jump(chain)))
+		rules = append(rules, rule("restrictions", append(match, jump(chain))...))
 	}
 	return rules
+}
+
+// isSharedReqid reports whether another tunnel has the reqid too.
+func (b *builder) isSharedReqid(reqid uint32, tunnel string) bool {
+	return slices.ContainsFunc(b.f.Claims, func(c firewall.Claim) bool { return c.In.Reqid == reqid && c.Tunnel != tunnel })
+}
+
+func source(is4 bool) sets.FieldKind {
+	if is4 {
+		return sets.Src4
+	}
+	return sets.Src6
 }
 
 // chainOf names a tunnel's chain by its ID, so that no other tunnel's coming or going
@@ -123,11 +162,11 @@ func (b *builder) restrictions() {
 	for i := range b.f.Restrictions {
 		r := &b.f.Restrictions[i]
 		if r.In != nil {
-			in.Elements = append(in.Elements, dispatch(r.Sources, chainOf("in", r), r.Tunnel)...)
+			in.Elements = append(in.Elements, b.dispatch(r.Sources, chainOf("in", r), r.Tunnel)...)
 			b.serviceChain(r, "in", r.In, sets.Verdict{Do: sets.Drop})
 		}
 		if r.Out != nil || r.Remote != nil {
-			out.Elements = append(out.Elements, dispatch(r.Destinations, chainOf("out", r), r.Tunnel)...)
+			out.Elements = append(out.Elements, b.dispatch(r.Destinations, chainOf("out", r), r.Tunnel)...)
 			b.serviceChain(r, "out", r.Out, sets.Reject{With: sets.AdminProhibited})
 		}
 	}
@@ -135,10 +174,11 @@ func (b *builder) restrictions() {
 	b.set(out, sets.OutReqid)
 }
 
-func dispatch(prefixes []firewall.RestrictedPrefix, chain, tunnel string) []sets.Element {
+// dispatch are the elements of a tunnel's own reqids.
+func (b *builder) dispatch(prefixes []firewall.RestrictedPrefix, chain, tunnel string) []sets.Element {
 	var elements []sets.Element
 	for _, p := range prefixes {
-		if !p.SA.Src.IsValid() {
+		if !b.isSharedReqid(p.SA.Reqid, tunnel) {
 			elements = append(elements, sets.Element{
 				Key: sets.Key(sets.AppendUint(nil, p.SA.Reqid)), Verdict: sets.Verdict{Do: sets.Jump, Chain: chain}, Comment: tunnel,
 			})
@@ -158,6 +198,7 @@ func (b *builder) serviceChain(r *firewall.Restriction, direction string, servic
 	}
 	if services != nil {
 		rules = append(rules, b.carrierRules(r, direction == "in")...)
+		rules = append(rules, b.ownIPsec(direction == "in")...)
 		rules = append(rules, rule("replies", replies, back))
 		for _, s := range services {
 			for _, terms := range service(s) {
@@ -170,9 +211,37 @@ func (b *builder) serviceChain(r *firewall.Restriction, direction string, servic
 	b.chain(chainOf(direction, r), "restriction of "+plainText(r.Name), rules...)
 }
 
+// ownIPsec passes this host's own IKE, ESP and AH: a tunnel may lie within another.
+func (b *builder) ownIPsec(inbound bool) []sets.Rule {
+	device, local, port, addr := sets.OutName, num(sets.FibSrcType, sets.Local), sets.UDPSrc, ipv4.src
+	if inbound {
+		device, local, port, addr = sets.InName, num(sets.FibDstType, sets.Local), sets.UDPDst, ipv4.dst
+	}
+	var first []sets.Term
+	if len(b.f.WAN) > 0 {
+		first = []sets.Term{named(device, b.f.WAN)}
+	}
+	rules := []sets.Rule{
+		rule("IPsec", and(first, oneOf(sets.L4Proto, uint64(xfrm.ESP), uint64(xfrm.AH)), local, back)...),
+		rule("IKE", and(first, oneOf(port, firewall.IKE, firewall.NATT), local, back)...),
+	}
+	for _, at := range b.f.EncapPorts {
+		k := addr
+		switch {
+		case at.Addr().Is4():
+		case inbound:
+			k = ipv6.dst
+		default:
+			k = ipv6.src
+		}
+		rules = append(rules, rule("ESP in UDP", and(first, sets.Equals(k, sets.Addr(at.Addr())), num(port, uint64(at.Port())), back)...))
+	}
+	return rules
+}
+
 // capChain refuses packets beyond the prefixes that a tunnel may reach.
 func (b *builder) capChain(r *firewall.Restriction, log []sets.Rule) {
-	var rules []sets.Rule
+	rules := b.ownIPsec(false)
 	for _, p := range r.Remote {
 		match := []sets.Term{num(sets.NFProto, familyNumber(p.Addr().Is4()))}
 		if p.Bits() > 0 {

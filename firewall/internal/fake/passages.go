@@ -1,0 +1,215 @@
+package fake
+
+import (
+	"math/rand/v2"
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Passages makes up packets near the facts: between selectors, beside them, with the
+// SAs of one tunnel or of another.
+type Passages struct {
+	*rand.Rand
+	in    firewall.Input
+	facts *firewall.Facts
+	// addrs has addresses of each family that the facts speak of, and some others.
+	addrs map[xfrm.Family][]netip.Addr
+	links []string
+}
+
+// NewPassages returns a maker of packets for the facts of an input.
+func NewPassages(r *rand.Rand, in firewall.Input, f *firewall.Facts) *Passages {
+	m := &Passages{Rand: r, in: in, facts: f, addrs: make(map[xfrm.Family][]netip.Addr)}
+	note := func(a netip.Addr) {
+		if a.IsValid() {
+			m.addrs[familyOfAddr(a)] = append(m.addrs[familyOfAddr(a)], a)
+		}
+	}
+	for i := range f.Guards {
+		for _, p := range []netip.Prefix{f.Guards[i].Local, f.Guards[i].Remote} {
+			note(p.Addr())
+			note(p.Addr().Next())
+			note(m.within(p))
+		}
+	}
+	for i := range in.Set.Tunnels {
+		note(in.Set.Tunnels[i].Local)
+		note(in.Set.Tunnels[i].Remote)
+	}
+	for _, a := range in.Host.Addresses {
+		note(a.Prefix.Addr())
+		note(m.within(a.Prefix))
+	}
+	for _, s := range []string{"198.51.100.9", "8.8.8.8", "224.0.0.5", "169.254.1.1", "0.0.0.0", "255.255.255.255", "2001:db8:9::9", "fe80::1", "ff02::1", "::"} {
+		note(netip.MustParseAddr(s))
+	}
+	for _, l := range in.Host.Links {
+		if l.Name != "lo" {
+			m.links = append(m.links, l.Name)
+		}
+	}
+	return m
+}
+
+// within is a random address of a prefix.
+func (m *Passages) within(p netip.Prefix) netip.Addr {
+	a := p.Masked().Addr().AsSlice()
+	for i := range a {
+		host := 8*(i+1) - p.Bits()
+		if host > 0 {
+			a[i] |= byte(m.IntN(256)) & byte(1<<min(host, 8)-1)
+		}
+	}
+	at, _ := netip.AddrFromSlice(a)
+	return at
+}
+
+func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
+
+func (m *Passages) chance(n int) bool { return m.IntN(n) == 0 }
+
+func (m *Passages) addr(f xfrm.Family) netip.Addr { return pick(m.Rand, m.addrs[f]...) }
+
+// Next makes up a packet.
+func (m *Passages) Next() firewall.Passage {
+	family := xfrm.Family(xfrm.IPv4)
+	if m.chance(4) && !m.facts.NoIPv6 {
+		family = xfrm.IPv6
+	}
+	p := firewall.Passage{Way: firewall.Way(m.IntN(3))}
+	e := firewall.Ends{Src: m.addr(family), Dst: m.addr(family)}
+	m.protocol(&p, &e, family)
+	m.choosePair(&p, &e, family)
+	p.Received, p.AfterDNAT = e, e
+	p.In, p.Out = pick(m.Rand, m.links...), pick(m.Rand, m.links...)
+	if m.chance(2) {
+		p.In, p.Out = pick(m.Rand, "eth0", "eth1"), pick(m.Rand, "eth0", "eth1")
+	}
+	p.Misrouted, p.DstLocal = m.chance(3), m.chance(3)
+	switch p.Way {
+	case firewall.ToHost:
+		p.Out, p.DstLocal = "", true
+	case firewall.FromHost:
+		p.In, p.SrcLocal, p.Misrouted = "", true, false
+	}
+	m.flow(&p, family)
+	if p.Way != firewall.FromHost {
+		p.Tagged, p.Verified = m.chance(2), m.chance(4)
+		if m.chance(2) {
+			p.Path = m.path(family, true)
+		}
+		if p.Flow.DNAT && !p.Flow.Reply {
+			p.AfterDNAT.Dst, p.AfterDNAT.DPort = m.addr(family), p.Received.DPort
+		}
+	}
+	if p.Way != firewall.ToHost && m.chance(2) {
+		p.Ahead = m.path(family, false)
+	}
+	p.Sent, p.AheadSent = p.AfterDNAT, p.Ahead
+	return p
+}
+
+func (m *Passages) protocol(p *firewall.Passage, e *firewall.Ends, family xfrm.Family) {
+	p.Proto = pick(m.Rand, xfrm.TCP, xfrm.TCP, xfrm.UDP, xfrm.ICMP, xfrm.ICMP, xfrm.GRE, xfrm.ESP, xfrm.IPIP)
+	switch p.Proto {
+	case xfrm.TCP, xfrm.UDP:
+		ports := []uint16{22, 44, 80, 500, 4500, 14500, 67, 68, 546, 547, 4789, 1024}
+		e.SPort, e.DPort = pick(m.Rand, ports...), pick(m.Rand, ports...)
+	case xfrm.ICMP:
+		p.ICMPType = pick(m.Rand, uint8(0), 3, 8, 11, 12)
+		if family == xfrm.IPv6 {
+			p.Proto, p.ICMPType = xfrm.ICMPv6, pick(m.Rand, uint8(1), 2, 3, 4, 128, 135, 136)
+		}
+	case xfrm.IPIP:
+		if family == xfrm.IPv6 {
+			p.Proto = xfrm.IPv6in
+		}
+	}
+}
+
+// choosePair makes most packets lie in a pair's selectors.
+func (m *Passages) choosePair(p *firewall.Passage, e *firewall.Ends, family xfrm.Family) {
+	if len(m.facts.Guards) == 0 || m.chance(4) {
+		return
+	}
+	g := pick(m.Rand, m.facts.Guards...)
+	if familyOfAddr(g.Remote.Addr()) != family {
+		return
+	}
+	local, remote := m.within(g.Local), m.within(g.Remote)
+	e.Src, e.Dst = local, remote
+	if p.Way == firewall.ToHost || p.Way == firewall.Through && m.chance(2) {
+		e.Src, e.Dst = remote, local
+	}
+	if g.Proto == xfrm.TCP && m.chance(2) {
+		p.Proto, e.DPort = g.Proto, g.LocalPort.Port
+	}
+}
+
+// path is SAs of one tunnel, of two, or of none.
+func (m *Passages) path(family xfrm.Family, inbound bool) []trace.Transform {
+	var path []trace.Transform
+	for range 1 + m.IntN(5)/4 {
+		if len(m.in.Set.Tunnels) == 0 || m.chance(8) {
+			path = append(path, trace.Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 99999, Src: m.addr(xfrm.IPv4), Dst: m.addr(xfrm.IPv4)})
+			continue
+		}
+		t := pick(m.Rand, m.in.Set.Tunnels...)
+		sa := trace.Transform{Proto: t.Proto, Mode: t.Mode, Reqid: t.Reqid, Src: t.Remote, Dst: t.Local}
+		if !inbound {
+			sa.Src, sa.Dst = sa.Dst, sa.Src
+		}
+		path = append(path, sa)
+	}
+	return path
+}
+
+// flow makes up conntrack's knowledge: of the packet's own flow, or for an ICMP error
+// of another.
+func (m *Passages) flow(p *firewall.Passage, family xfrm.Family) {
+	f := &p.Flow
+	f.OrigSrc, f.OrigDst, f.Proto = p.Received.Src, p.Received.Dst, p.Proto
+	f.OrigSPort, f.OrigDPort = p.Received.SPort, p.Received.DPort
+	switch m.IntN(4) {
+	case 0:
+		f.Established = true
+	case 1:
+		if p.Proto != xfrm.ICMP && p.Proto != xfrm.ICMPv6 {
+			break
+		}
+		f.Related = true
+		f.Proto = pick(m.Rand, xfrm.TCP, xfrm.UDP, xfrm.ESP)
+		f.OrigSPort, f.OrigDPort = pick(m.Rand, uint16(500), 22, 44, 1024), pick(m.Rand, uint16(4500), 22, 44, 80)
+		f.OrigSrc, f.OrigDst = m.addr(family), m.addr(family)
+		if m.chance(2) {
+			f.OrigSrc = p.Received.Dst
+		}
+	}
+	f.ReplySrc, f.ReplyDst = f.OrigDst, f.OrigSrc
+	f.Reply = f.Established && m.chance(2)
+	if f.Reply {
+		f.OrigSrc, f.OrigDst, f.ReplySrc, f.ReplyDst = f.OrigDst, f.OrigSrc, f.ReplyDst, f.ReplySrc
+		f.OrigSPort, f.OrigDPort = f.OrigDPort, f.OrigSPort
+	}
+	if m.chance(6) {
+		f.SNAT, f.ReplyDst = true, m.addr(family)
+	}
+	if m.chance(6) {
+		f.DNAT = true
+		if f.Reply {
+			f.OrigDst = m.addr(family)
+		} else {
+			f.ReplySrc = m.addr(family)
+		}
+	}
+}
+
+func familyOfAddr(a netip.Addr) xfrm.Family {
+	if a.Is4() {
+		return xfrm.IPv4
+	}
+	return xfrm.IPv6
+}

@@ -1,0 +1,119 @@
+package program
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
+)
+
+// Judge and the table drop the same random packets of random gateways, and the table
+// verifies those that came out of a tunnel.
+func TestTableDropsWhatJudgeDrops(t *testing.T) {
+	seeds, packets := uint64(50), 400
+	if testing.Short() {
+		seeds = 10
+	}
+	verdicts, known, differences := make(map[string]int), make(map[string]int), make(map[string]int)
+	for seed := range seeds {
+		r := rand.New(rand.NewPCG(seed, 77))
+		in := fake.Gateway(r)
+		f := firewall.Decide(in)
+		e := newEvaluator(Table(&f, Host{}))
+		maker := fake.NewPassages(r, in, &f)
+		for range packets {
+			p := maker.Next()
+			want := firewall.Judge(&f, p)
+			got, verified, trail := e.walk(&f, p)
+			drops := want.Action == firewall.Discard || want.Action == firewall.Refuse
+			verdicts[want.Action.String()+" "+want.Case.String()]++
+			key := ""
+			switch {
+			case drops != (got == dropped || got == refused):
+				key = fmt.Sprintf("table %d, Judge %v %v", got, want.Action, want.Case)
+			case !drops && cameOut(want.Case) && p.Way != firewall.FromHost && !verified:
+				key = fmt.Sprintf("not verified, Judge %v %v", want.Action, want.Case)
+			case !drops && !cameOut(want.Case) && p.Way == firewall.ToHost && verified:
+				key = fmt.Sprintf("verified, Judge %v %v", want.Action, want.Case)
+			default:
+				continue
+			}
+			if reason := explained(&f, p, got, want, trail); reason != "" {
+				known[reason]++
+				continue
+			}
+			if differences[key]++; differences[key] == 1 {
+				t.Errorf("seed %d: %s: %+v\n%s", seed, key, p, strings.Join(trail, "\n"))
+			}
+		}
+	}
+	for _, m := range []map[string]int{verdicts, known, differences} {
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			t.Logf("%7d %s", m[key], key)
+		}
+	}
+}
+
+// cameOut reports whether a case is that of a packet out of a tunnel.
+func cameOut(c rules.Case) bool {
+	return slices.Contains([]rules.Case{rules.Case1, rules.Case1b, rules.Case1c, rules.Case2, rules.Case3, rules.Case4}, c)
+}
+
+// explained returns the reason for a difference that is meant, or that no real
+// packet shows.
+func explained(f *firewall.Facts, p firewall.Passage, got outcome, want firewall.Verdict, trail []string) string {
+	hit := func(chain string) bool {
+		return slices.ContainsFunc(trail, func(s string) bool { return strings.HasPrefix(s, chain) })
+	}
+	isError := (&ipv4).has(p.Received.Src) && slices.Contains(ipv4.errors, uint64(p.ICMPType)) ||
+		(&ipv6).has(p.Received.Src) && slices.Contains(ipv6.errors, uint64(p.ICMPType))
+	rewritten := p.Flow.SNAT || p.Flow.DNAT
+	switch {
+	case got == dropped && hit("early") && p.Received != p.AfterDNAT:
+		return "a forged packet is told before DNAT takes its destination away"
+	case (got == dropped || got == refused) && hit("restrict_") && !liesWithin(f, p):
+		return "a packet goes into an SA, or came out of one, only within its selectors"
+	case p.Flow.Related && !isError:
+		return "conntrack calls no ICMP message related that is not an error"
+	case want.Case == rules.Case8b && len(p.AheadSent) > 0:
+		return "behind SNAT the packet's own route tells whether it leaves in clear"
+	case want.Case == rules.Case6b && rewritten, got == dropped && hit("mapped"):
+		return "where a source lives follows from the routes"
+	case want.Case == rules.Case2 && (hit("pol4: ipsec in") || hit("pol6: ipsec in")) && slices.ContainsFunc(trail, func(s string) bool { return strings.Contains(s, "@bare") }):
+		return "a packet that must carry no bit is not verified"
+	}
+	return ""
+}
+
+// liesWithin reports whether the packet lies in a claim of each SA that it came out of
+// or goes into.
+func liesWithin(f *firewall.Facts, p firewall.Passage) bool {
+	inside := func(sa trace.Transform, of func(c *firewall.Claim) bool) bool {
+		return slices.ContainsFunc(f.Claims, func(c firewall.Claim) bool {
+			peer := c.In.Src
+			return c.In.Reqid == sa.Reqid && (!peer.IsValid() || peer == sa.Src || peer == sa.Dst) && of(&c)
+		})
+	}
+	for _, sa := range p.Path {
+		if !inside(sa, func(c *firewall.Claim) bool {
+			return c.Pair.Remote.Contains(p.Received.Src) && c.Pair.Local.Contains(p.Received.Dst)
+		}) {
+			return false
+		}
+	}
+	for _, sa := range p.Ahead {
+		if !inside(sa, func(c *firewall.Claim) bool {
+			return c.Pair.Remote.Contains(p.AfterDNAT.Dst) && c.Pair.Local.Contains(p.AfterDNAT.Src)
+		}) {
+			return false
+		}
+	}
+	return true
+}
