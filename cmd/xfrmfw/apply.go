@@ -13,11 +13,12 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
 func applyCommand(o *options) *cobra.Command {
-	var dryRun, diff, unattended bool
+	var dryRun, diff, asJSON, unattended bool
 	var file string
 	var limit time.Duration
 	cmd := &cobra.Command{
@@ -34,6 +35,8 @@ func applyCommand(o *options) *cobra.Command {
 				return usageError("--snapshot goes with --dry-run: rules are only ever applied from the kernel's own word")
 			case unattended && (dryRun || confirmed):
 				return usageError("--unattended goes with neither --dry-run nor --confirm")
+			case asJSON && dryRun:
+				return usageError("--json goes without --dry-run, which prints the input of iptables-restore")
 			case confirmed && (limit < time.Second || limit > time.Hour):
 				return usageError("--confirm wants a time from 1s to 1h")
 			case dryRun:
@@ -58,16 +61,24 @@ func applyCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			warn(cmd.ErrOrStderr(), out.AllWarnings())
-			text := fmt.Sprintln(out)
-			if confirmed {
-				text += fmt.Sprintf("run xfrmfw confirm within %s, or the former rules come back\n", limit)
+			if asJSON {
+				r := out.Report()
+				if confirmed {
+					r.ConfirmSeconds = int(limit.Seconds())
+				}
+				return text.WriteJSON(cmd.OutOrStdout(), r)
 			}
-			_, err = io.WriteString(cmd.OutOrStdout(), text)
+			warn(cmd.ErrOrStderr(), out.AllWarnings())
+			answer := fmt.Sprintln(out)
+			if confirmed {
+				answer += fmt.Sprintf("run xfrmfw confirm within %s, or the former rules come back\n", limit)
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), answer)
 			return err
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would be fed to iptables-restore, and change nothing")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON")
 	cmd.Flags().BoolVar(&diff, "diff", false, "with --dry-run: print what would change, rule by rule")
 	cmd.Flags().DurationVar(&limit, "confirm", 0, "put the former rules back after this `time`, such as 60s, unless xfrmfw confirm is run")
 	cmd.Flags().BoolVar(&unattended, "unattended", false, "for units and scripts: leave out a configuration that was not confirmed")

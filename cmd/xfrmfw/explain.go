@@ -59,6 +59,14 @@ func explainCommand(o *options) *cobra.Command {
 	f.Uint32Var(&given.mark, "mark", 0, "it carries this fwmark, such as VERIFIED on a device inside a tunnel")
 	f.BoolVar(&asJSON, "json", false, "print the explanation as JSON")
 	f.StringVar(&file, "snapshot", "", "a `file` in place of the kernel; live rules are then not read")
+	for _, flag := range []string{"in", "out"} {
+		cobra.CheckErr(cmd.RegisterFlagCompletionFunc(flag, completeInterfaces))
+	}
+	states := []string{explain.CtNew, explain.CtEstablished, explain.CtRelated}
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("ctstate", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp)))
+	for _, flag := range []string{"src", "dst", "proto", "sport", "dport", "icmp-type", "reqid", "mark"} {
+		cobra.CheckErr(cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions))
+	}
 	return cmd
 }
 

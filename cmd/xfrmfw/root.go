@@ -82,6 +82,11 @@ func newRoot() (*cobra.Command, *bool) {
 		applyCommand(o), confirmCommand(o), statusCommand(o), explainCommand(o), checkCommand(o), clearCommand(o), forgetCommand(o),
 		doctorCommand(o), snapshotCommand(o), configCommand(o), daemonCommand(o), hookCommand(o), versionCommand(),
 	)
+	noFiles(root)
+	cobra.CheckErr(root.RegisterFlagCompletionFunc("variant", cobra.FixedCompletions([]string{"nft", "legacy"}, cobra.ShellCompDirectiveNoFileComp)))
+	for _, flag := range []string{"run-dir", "state-dir"} {
+		cobra.CheckErr(root.MarkPersistentFlagDirname(flag))
+	}
 	addHelp(root)
 	return root, started
 }

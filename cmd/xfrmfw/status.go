@@ -59,6 +59,7 @@ func statusCommand(o *options) *cobra.Command {
 	cmd.Flags().StringVar(&file, "snapshot", "", "a `file` in place of the kernel; live rules are then not read")
 	cmd.Flags().DurationVar(&interval, "watch", 2*time.Second, "show rates, again after each `interval`")
 	cmd.Flags().Lookup("watch").NoOptDefVal = "2s"
+	cmd.ValidArgsFunction = completeTunnels(o)
 	return cmd
 }
 

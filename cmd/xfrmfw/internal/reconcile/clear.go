@@ -1,0 +1,32 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+)
+
+// Clear removes the rules of xfrmfw, or those that accept if keepGuards is true. A daemon
+// that runs would put them back, which is an error. It takes the lock.
+func Clear(ctx context.Context, g *gateway.Gateway, keepGuards bool) (Outcome, error) {
+	if pid, err := g.Dirs().DaemonPID(); err != nil || pid != 0 {
+		return Outcome{}, errors.Join(err, fmt.Errorf("clear rules: the daemon, process %d, would put them back: stop it first, e.g. systemctl stop xfrmfw", pid))
+	}
+	unlock, err := g.Dirs().Lock(ctx, "apply")
+	if err != nil {
+		return Outcome{}, err
+	}
+	defer unlock()
+	planned := plan.Clear
+	if keepGuards {
+		planned = plan.ClearButGuards
+	}
+	out, err := Until(ctx, g.Programs(), planned)
+	if err != nil {
+		return out, fmt.Errorf("clear rules: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,173 @@
+package reconcile
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+)
+
+// schema is that of all reports. Keys may be added, never changed or removed.
+const schema = 1
+
+// ApplyReport is the outcome of an apply in the shape of its JSON form.
+type ApplyReport struct {
+	Schema       int  `json:"schema"`
+	Changed      bool `json:"changed"`
+	Tunnels      int  `json:"tunnels"`
+	Up           int  `json:"up"`
+	GuardedPairs int  `json:"guarded_pairs"`
+	// Written are the rules and chains that were written, Deleted the chains, Jumps our
+	// jumps that were set, Commits the runs of iptables-restore.
+	RulesWritten  int      `json:"rules_written"`
+	ChainsWritten int      `json:"chains_written"`
+	ChainsDeleted int      `json:"chains_deleted"`
+	JumpsSet      int      `json:"jumps_set"`
+	Commits       int      `json:"commits"`
+	Families      []string `json:"families"`
+	// ConfirmSeconds is the time of apply --confirm, 0 for none.
+	ConfirmSeconds int      `json:"confirm_seconds"`
+	Warnings       []string `json:"warnings"`
+}
+
+// Report returns the outcome of an apply as its JSON form has it.
+func (o Outcome) Report() ApplyReport {
+	r := ApplyReport{
+		Schema: schema, Changed: o.Steps > 0, Tunnels: len(o.Look.Set.Tunnels), Up: o.Up(), GuardedPairs: o.GuardedPairs(),
+		RulesWritten: o.Counts.Rules, ChainsWritten: o.Counts.Written, ChainsDeleted: o.Counts.Deleted, JumpsSet: o.Counts.Jumps,
+		Commits: o.Steps, Families: []string{}, Warnings: list(o.AllWarnings()),
+	}
+	for _, f := range o.Families {
+		r.Families = append(r.Families, f.String())
+	}
+	return r
+}
+
+// ForgetReport is the outcome of forget in the shape of its JSON form.
+type ForgetReport struct {
+	Schema int `json:"schema"`
+	// Forgotten is the number of pairs.
+	Forgotten int         `json:"forgotten"`
+	Apply     ApplyReport `json:"apply"`
+}
+
+// NewForgetReport reports on forgotten pairs and the apply that followed.
+func NewForgetReport(pairs int, out Outcome) ForgetReport {
+	return ForgetReport{Schema: schema, Forgotten: pairs, Apply: out.Report()}
+}
+
+// ClearReport is the outcome of clear in the shape of its JSON form.
+type ClearReport struct {
+	Schema        int `json:"schema"`
+	ChainsRemoved int `json:"chains_removed"`
+	JumpsRemoved  int `json:"jumps_removed"`
+	// Leftovers could not be removed.
+	Leftovers []string `json:"leftovers"`
+	changed   bool
+}
+
+// NewClearReport reports on the outcome of a clear.
+func NewClearReport(out Outcome) ClearReport {
+	return ClearReport{
+		Schema: schema, ChainsRemoved: out.Counts.Deleted, JumpsRemoved: out.Counts.Jumps,
+		Leftovers: differences(out.Look.Change.Leftovers), changed: out.Steps > 0,
+	}
+}
+
+// WriteText writes the report for a person to read.
+func (r ClearReport) WriteText(w io.Writer) error {
+	answer := "nothing to clear"
+	if r.changed {
+		answer = fmt.Sprintf("cleared: %s and %s removed", text.Count(r.ChainsRemoved, "chain"), text.Count(r.JumpsRemoved, "jump"))
+	}
+	return writeLines(w, append(r.Leftovers, answer))
+}
+
+// CheckReport is the outcome of check in the shape of its JSON form.
+type CheckReport struct {
+	Schema int  `json:"schema"`
+	InSync bool `json:"in_sync"`
+	// Loaded is false if no rule of xfrmfw is in place.
+	Loaded  bool `json:"loaded"`
+	Tunnels int  `json:"tunnels"`
+	// Rules is the number of wanted rules.
+	Rules       int      `json:"rules"`
+	Differences []string `json:"differences"`
+	Warnings    []string `json:"warnings"`
+}
+
+// NewCheckReport compares the live rules of a look with the wanted ones.
+func NewCheckReport(l gateway.Look) CheckReport {
+	total, unloaded := notLoaded(l.Result.Rulesets, l.Change.Differences)
+	inSync := l.Change.Empty()
+	return CheckReport{
+		Schema: schema, InSync: inSync, Loaded: inSync || !unloaded, Tunnels: len(l.Set.Tunnels), Rules: total,
+		Differences: differences(l.Change.Differences), Warnings: list(l.AllWarnings()),
+	}
+}
+
+// notLoaded returns the number of wanted rules, and whether all of them are missing and
+// nothing else differs: the host has no rules of xfrmfw.
+func notLoaded(wanted []rules.Ruleset, differences []plan.Difference) (int, bool) {
+	total := 0
+	for _, rs := range wanted {
+		for _, chain := range rs.Chains {
+			total += chain.Rules.Len()
+		}
+	}
+	missing := 0
+	for _, d := range differences {
+		switch d.Kind {
+		case plan.RuleMissing:
+			missing++
+		case plan.ChainMissing, plan.JumpMissing:
+		default:
+			return total, false
+		}
+	}
+	return total, missing == total
+}
+
+// WriteText writes the report for a person to read. Where no rule is loaded the missing
+// ones are listed only in a verbose report.
+func (r CheckReport) WriteText(w io.Writer, verbose bool) error {
+	switch {
+	case r.InSync:
+		return writeLines(w, []string{"in sync: " + text.Count(r.Tunnels, "tunnel")})
+	case r.Loaded:
+		return writeLines(w, append(r.Differences, fmt.Sprintf("out of sync: %s. Repair with: xfrmfw apply", text.Count(len(r.Differences), "difference"))))
+	}
+	answer := fmt.Sprintf("not loaded: none of the %s is in place. Load them with: xfrmfw apply", text.Count(r.Rules, "rule"))
+	if verbose {
+		return writeLines(w, append(r.Differences, answer))
+	}
+	return writeLines(w, []string{answer})
+}
+
+func writeLines(w io.Writer, lines []string) error {
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func differences(all []plan.Difference) []string {
+	lines := make([]string, 0, len(all))
+	for _, d := range all {
+		lines = append(lines, d.String())
+	}
+	return lines
+}
+
+// list returns an empty list for nil, which JSON would have as null.
+func list(lines []string) []string {
+	if lines == nil {
+		return []string{}
+	}
+	return lines
+}
