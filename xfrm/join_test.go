@@ -277,3 +277,25 @@ func TestWhatBecomesNoTunnelIsListed(t *testing.T) {
 		}
 	}
 }
+
+// TestIPTFS: policies and states of IP-TFS, which Linux has since 6.14, are a tunnel like any other. A state of its own
+// mode alone serves it, as the kernel compares the modes (xfrm_state_ok).
+func TestIPTFS(t *testing.T) {
+	var g gate
+	iptfs := func(x *xfrm.State) { x.Mode = xfrm.IPTFSMode }
+	in, out := tmpl(11, "192.0.2.1", "192.0.2.2"), tmpl(11, "192.0.2.2", "192.0.2.1")
+	in.Mode, out.Mode = xfrm.IPTFSMode, xfrm.IPTFSMode
+	g.pair("10.2.0.0/24", "10.1.0.0/24", []xfrm.Template{in}, []xfrm.Template{out}, nil)
+	g.states(11, "192.0.2.1", 0x1000, iptfs)
+	g.states(11, "192.0.2.1", 0x2000, nil)
+	tunnel := one(t, g)
+	if tunnel.Mode != xfrm.IPTFSMode || len(tunnel.Pairs) != 1 || tunnel.Local != ip("192.0.2.2") || tunnel.Remote != ip("192.0.2.1") {
+		t.Errorf("got %+v", tunnel)
+	}
+	if len(tunnel.SAs) != 2 || tunnel.SAs[0].Mode != xfrm.IPTFSMode || tunnel.SAs[1].Mode != xfrm.IPTFSMode {
+		t.Errorf("served by %+v, want the two states of IPTFS", tunnel.SAs)
+	}
+	if ignored := xfrm.Tunnels(g.Snapshot).Ignored; len(ignored) != 2 || !strings.Contains(ignored[0].Reason, "another protocol or mode") {
+		t.Errorf("ignored %+v, want the two states of tunnel mode", ignored)
+	}
+}

@@ -35,7 +35,7 @@ func LoadESPOffload(t testing.TB) {
 // until then.
 func UnloadESPOffload(t testing.TB) {
 	t.Helper()
-	Eventually(t, Patience, func() error {
+	Eventually(t, 6*Patience, func() error {
 		if !ESPOffload() {
 			return nil
 		}
