@@ -1,7 +1,6 @@
 package nftables
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -23,8 +22,6 @@ func TestProgramsOfRandomGateways(t *testing.T) {
 		seeds = 10
 	}
 	host := program.Host{
-		Uplinks: []string{"wan0", "wan1"},
-		Home:    []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16"), netip.MustParsePrefix("10.2.7.0/24"), netip.MustParsePrefix("fd00::/8")},
 		Bridges: []program.Bridge{{Name: "br0", MAC: [6]byte{2, 0, 0, 0, 0, 1}}},
 	}
 	compared := 0

@@ -73,7 +73,7 @@ func (b *builder) inject(f *family, r *relations) []sets.Rule {
 	for _, k := range r.ranks {
 		rules = append(rules, each("exception", k.out.lookups(f, f.to()), back)...)
 		for _, g := range []*relation{k.guards, k.beside} {
-			rules = append(rules, each("case 6b", g.lookups(f, f.to()), sets.Missing(sets.FibSrcInput), leadTo("hit_inject"+f.suffix))...)
+			rules = append(rules, each("case 6b", g.lookups(f, f.to()), leadTo("hit_inject"+f.suffix))...)
 		}
 	}
 	return rules
@@ -194,7 +194,8 @@ func (b *builder) hits(f *family, r *relations) {
 	if f == &ipv6 {
 		spared = append(spared, neighbours(num(sets.FibDstType, sets.Local)))
 	}
-	b.chain("hit_inject"+s, "case 6b: what is spared", append(spared, rule("case 6b", leadTo("drop_inject")))...)
+	spared = append(spared, rule("case 6b: the source lives elsewhere", sets.Missing(sets.FibSrcInput), leadTo("drop_inject")))
+	b.chain("hit_inject"+s, "case 6b: what is spared", append(spared, b.fromNowhere(f, f.src)...)...)
 	leak := append(slices.Clone(departing),
 		rule("the sender is told", original, sets.Update{Fields: []sets.Field{sets.F(f.origSrc), sets.F(f.dst)}, Set: "refused" + s}),
 		rule("case 8", leadTo("drop_leak")))

@@ -190,7 +190,9 @@ func (b *builder) forward(families []*family) {
 	rules = append(rules, rule("case 6b, behind DNAT", encrypted, inClear, b.unverified(),
 		sets.AnyBit(sets.CtStatus, sets.DNATed), original, sets.Missing(sets.FibSrcInput), jump("mapped")))
 	b.mapped()
-	rules = append(rules, b.strangers(families)...)
+	for _, f := range families {
+		rules = append(rules, b.fromNowhere(f, f.src, encrypted, b.unverified(), sets.AnyBit(sets.CtStatus, sets.DNATed), original)...)
+	}
 	rules = append(rules, b.refusals(families)...)
 	rules = append(rules, b.restrictedIn()...)
 	rules = append(rules, b.restrictedOut()...)
@@ -285,34 +287,55 @@ func (b *builder) output(families []*family) {
 	b.base("output_", "before filter: own packets", sets.Base{Type: sets.Filter, Hook: sets.Output, Priority: -5}, rules...)
 }
 
-// home adds the networks behind this host.
+// home adds the networks behind this host, and the local selectors of which only
+// these are the LAN's.
 func (b *builder) home(families []*family) {
 	for _, f := range families {
-		s := sets.Set{Name: "home" + f.suffix, Comment: "networks behind this host", Interval: true, Opens: true}
-		var networks []firewall.Network
-		for _, p := range b.host.Home {
-			if f.has(p.Addr()) {
-				networks = append(networks, firewall.Network{Prefix: p.Masked()})
+		for _, list := range []struct {
+			name, comment string
+			networks      []netip.Prefix
+		}{
+			{"home", "networks behind this host", b.f.Behind},
+			{"partly", "local selectors of which only networks behind this host are the LAN's", b.f.PartlyBehind},
+		} {
+			s := sets.Set{Name: list.name + f.suffix, Comment: list.comment, Interval: true, Opens: list.name == "home"}
+			var networks []firewall.Network
+			for _, p := range list.networks {
+				if f.has(p.Addr()) {
+					networks = append(networks, firewall.Network{Prefix: p.Masked()})
+				}
 			}
+			for _, n := range outermost(networks) {
+				s.Elements = append(s.Elements, sets.Element{Key: sets.KeyOf(sets.Addr(n.Prefix.Addr())), Last: sets.KeyOf(sets.Addr(sets.LastAddr(n.Prefix)))})
+			}
+			b.set(s, f.src)
 		}
-		for _, n := range outermost(networks) {
-			s.Elements = append(s.Elements, sets.Element{Key: sets.KeyOf(sets.Addr(n.Prefix.Addr())), Last: sets.KeyOf(sets.Addr(sets.LastAddr(n.Prefix)))})
-		}
-		b.set(s, f.src)
 	}
 }
 
+// fromNowhere drops what comes in by an uplink with a source of a local selector that
+// does not live behind this host, though the default route leads there.
+func (b *builder) fromNowhere(f *family, source sets.FieldKind, before ...sets.Term) []sets.Rule {
+	if len(b.f.Uplinks) == 0 || len(b.f.PartlyBehind) == 0 {
+		return nil
+	}
+	return []sets.Rule{rule("case 6b: a stranger", and([]sets.Term{named(sets.InName, b.f.Uplinks)}, append(before,
+		sets.In{Fields: field(source), Set: "partly" + f.suffix},
+		sets.In{Fields: field(source), Not: true, Set: "home" + f.suffix}, leadTo("drop_inject"))...)...)}
+}
+
 // strangers drops packets of flows that come in by an uplink, from none of the
-// networks behind this host, and would go into a tunnel: by a selector that is wider
-// than the networks, or because NAT maps them into it. What DNAT published stays.
+// networks behind this host, and go into a tunnel because NAT maps them into its
+// selector. What DNAT published stays. On a host whose networks can't be told from
+// the uplink's there is no such rule.
 func (b *builder) strangers(families []*family) []sets.Rule {
-	if len(b.host.Uplinks) == 0 {
+	if len(b.f.Uplinks) == 0 || len(b.f.PartlyBehind) == 0 {
 		return nil
 	}
 	var rules []sets.Rule
 	for _, f := range families {
-		rules = append(rules, rule("case 6b: a stranger", named(sets.InName, b.host.Uplinks), encrypted, original,
-			sets.NoBit(sets.CtStatus, sets.DNATed), b.unverified(),
+		rules = append(rules, rule("case 6b: a stranger, behind NAT", named(sets.InName, b.f.Uplinks), encrypted, original,
+			sets.AnyBit(sets.CtStatus, sets.SNATed), sets.NoBit(sets.CtStatus, sets.DNATed), b.unverified(),
 			sets.In{Fields: field(f.origSrc), Not: true, Set: "home" + f.suffix}, leadTo("drop_inject")))
 	}
 	return rules

@@ -78,12 +78,14 @@ func explained(f *firewall.Facts, p firewall.Passage, got outcome, want firewall
 	switch {
 	case got == dropped && hit("early") && p.Received != p.AfterDNAT:
 		return "a forged packet is told before DNAT takes its destination away"
-	case (got == dropped || got == refused) && hit("restrict_") && !liesWithin(f, p):
+	case (got == dropped || got == refused) && (hit("restrict_") || hit("forward_: iifname")) && !liesWithin(f, p):
 		return "a packet goes into an SA, or came out of one, only within its selectors"
 	case p.Flow.Related && !isError:
 		return "conntrack calls no ICMP message related that is not an error"
 	case want.Case == rules.Case8b && len(p.AheadSent) > 0:
 		return "behind SNAT the packet's own route tells whether it leaves in clear"
+	case got == dropped && slices.ContainsFunc(trail, func(s string) bool { return strings.Contains(s, "a stranger, behind NAT") }):
+		return "a stranger whom NAT maps into a tunnel is told behind it"
 	case want.Case == rules.Case6b && rewritten, got == dropped && hit("mapped"):
 		return "where a source lives follows from the routes"
 	case want.Case == rules.Case2 && (hit("pol4: ipsec in") || hit("pol6: ipsec in")) && slices.ContainsFunc(trail, func(s string) bool { return strings.Contains(s, "@bare") }):

@@ -17,7 +17,6 @@
 package program
 
 import (
-	"net/netip"
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -29,12 +28,6 @@ const Name = "xfrmfw"
 
 // Host is what rules need to know of the host beyond the facts.
 type Host struct {
-	// Uplinks are the interfaces of default routes, or the configured ones. Without
-	// any a stranger's packets can't be told from the LAN's.
-	Uplinks []string
-	// Home are the networks behind the host: connected ones, its own addresses and
-	// routes other than those of uplinks.
-	Home []netip.Prefix
 	// Bridges are bridges of the host. Frames that they only pass on are not judged.
 	Bridges []Bridge
 }

@@ -112,19 +112,25 @@ func (b *builder) sharedRules(tunnel string, prefixes []firewall.RestrictedPrefi
 			reqid, outer4, outer6, peer = sets.InReqid, sets.InOuterSrc4, sets.InOuterSrc6, p.SA.Src
 			inner = source(p.Prefix.Addr().Is4())
 		}
-		match := []sets.Term{num(reqid, uint64(p.SA.Reqid))}
-		switch {
-		case !b.isSharedReqid(p.SA.Reqid, tunnel), peer.IsValid() && slices.Contains(seen, p.SA):
+		if !b.isSharedReqid(p.SA.Reqid, tunnel) || peer.IsValid() && slices.Contains(seen, p.SA) {
 			continue
-		case peer.Is4():
-			match = append(match, sets.Equals(outer4, sets.Addr(peer)))
-		case peer.IsValid():
-			match = append(match, sets.Equals(outer6, sets.Addr(peer)))
-		case p.Prefix.Bits() > 0:
-			match = append(match, within(inner, p.Prefix))
 		}
 		seen = append(seen, p.SA)
-		rules = append(rules, rule("restrictions", append(match, jump(chain))...))
+		for depth := range uint8(2) {
+			of := func(k sets.FieldKind, v sets.Value) sets.Term {
+				return sets.Match{Field: sets.F(k).At(depth), Value: v}
+			}
+			match := []sets.Term{of(reqid, sets.Number(sets.TypeReqid, uint64(p.SA.Reqid)))}
+			switch {
+			case peer.Is4():
+				match = append(match, of(outer4, sets.Addr(peer)))
+			case peer.IsValid():
+				match = append(match, of(outer6, sets.Addr(peer)))
+			case p.Prefix.Bits() > 0:
+				match = append(match, within(inner, p.Prefix))
+			}
+			rules = append(rules, rule("restrictions", append(match, jump(chain))...))
+		}
 	}
 	return rules
 }
