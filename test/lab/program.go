@@ -195,7 +195,7 @@ func (p *Process) Stop(t testing.TB) int {
 // WaitOutput waits until the program has written a text.
 func (p *Process) WaitOutput(t testing.TB, text string) {
 	t.Helper()
-	Eventually(t, Patience, func() error {
+	Eventually(t, 6*Patience, func() error { // a program's start takes long where other machines are emulated beside this
 		if strings.Contains(p.Output(), text) {
 			return nil
 		}
