@@ -96,6 +96,8 @@ type decider struct {
 	down map[string]bool
 	// defaultLinks caches the interfaces of default routes.
 	defaultLinks []string
+	// peerLinks caches the interfaces by which peers are reached.
+	peerLinks map[int32]bool
 	// noSource caches hasNoSource by local selector.
 	noSource map[netip.Prefix]bool
 }

@@ -95,7 +95,7 @@ func (d *decider) exempt(g *Guard) []Network {
 		if !ok || l.Name == "lo" || d.isTunnelDevice(l.Name) {
 			continue
 		}
-		if specific := g.Routed && r.Dst.Bits() > g.Remote.Bits(); !specific && slices.Contains(d.uplinks(), l.Name) {
+		if specific := g.Routed && r.Dst.Bits() > g.Remote.Bits(); !specific && d.leadsOutside(l) {
 			continue
 		}
 		if n := (Network{r.Dst, l.Name}); !slices.Contains(networks, n) {
@@ -103,4 +103,22 @@ func (d *decider) exempt(g *Guard) []Network {
 		}
 	}
 	return networks
+}
+
+// leadsOutside reports whether strangers may come in by an interface: an uplink, an
+// interface by which a peer is reached, and any one if no uplink is known.
+func (d *decider) leadsOutside(l xfrm.Link) bool {
+	uplinks := d.uplinks()
+	if len(uplinks) == 0 || slices.Contains(uplinks, l.Name) {
+		return true
+	}
+	if d.peerLinks == nil {
+		d.peerLinks = make(map[int32]bool)
+		for i := range d.Set.Tunnels {
+			if r, ok := d.Host.Route(d.Set.Tunnels[i].Remote); ok {
+				d.peerLinks[r.Link] = true
+			}
+		}
+	}
+	return d.peerLinks[l.Index]
 }
