@@ -51,6 +51,12 @@ var ErrPending = errors.New("an earlier apply --confirm still waits: run xfrmfw 
 // The lock is held from before the former rules are read until the new ones are in force,
 // so that the deadline can't pass between the two.
 func Apply(ctx context.Context, g *gateway.Gateway, limit time.Duration) (reconcile.Outcome, error) {
+	out, err := apply(ctx, g, limit)
+	out.ForgetFlows(ctx)
+	return out, err
+}
+
+func apply(ctx context.Context, g *gateway.Gateway, limit time.Duration) (reconcile.Outcome, error) {
 	o := g.Options()
 	unlock, err := o.Lock(ctx, "apply")
 	if err != nil {
@@ -90,6 +96,12 @@ func Apply(ctx context.Context, g *gateway.Gateway, limit time.Duration) (reconc
 // Reconcile is reconcile.ApplyLocked with the lock taken, and ErrPending while a change
 // waits to be confirmed.
 func Reconcile(ctx context.Context, g *gateway.Gateway, by string, interactive bool) (reconcile.Outcome, error) {
+	out, err := reconcileOnce(ctx, g, by, interactive)
+	out.ForgetFlows(ctx)
+	return out, err
+}
+
+func reconcileOnce(ctx context.Context, g *gateway.Gateway, by string, interactive bool) (reconcile.Outcome, error) {
 	o := g.Options()
 	unlock, err := o.Lock(ctx, "apply")
 	if err != nil {

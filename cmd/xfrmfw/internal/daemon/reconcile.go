@@ -22,6 +22,7 @@ func (d *daemon) reconcileOnce(ctx context.Context) {
 	d.heartbeat.beat()
 	d.pace.Begin()
 	out, err := d.reconcile(ctx)
+	out.ForgetFlows(ctx)
 	ended := time.Now()
 	d.releaseAt = ended.Add(memoryReleaseDelay)
 	if !errors.Is(err, errAwaitingConfirm) {

@@ -67,11 +67,9 @@ func (g *Gateway) Recount(ctx context.Context, change plan.Change) error {
 	return nil
 }
 
-// ForgetFlows deletes the conntrack entries of flows that NAT rewrote before their tunnel
-// had rules. The rules drop those flows in any case; without the entry a flow starts anew
-// and goes into the tunnel. It is called between Commit and Applied, and returns
-// warnings.
-func (g *Gateway) ForgetFlows(l Look) []string {
+// NewPairs returns the pairs of the tunnels that get their first rules by the change of a
+// look. It is called between Commit and Applied.
+func (g *Gateway) NewPairs(l Look) []kernel.Pair {
 	known := g.tracker.Tunnels()
 	var pairs []kernel.Pair
 	for _, guard := range l.Result.InForce() {
@@ -79,13 +77,7 @@ func (g *Gateway) ForgetFlows(l Look) []string {
 			pairs = append(pairs, kernel.Pair{Local: guard.Local, Remote: guard.Remote})
 		}
 	}
-	if len(pairs) == 0 {
-		return nil
-	}
-	if _, err := kernel.ForgetRewritten(pairs); err != nil {
-		return []string{fmt.Sprintf("%v: flows that were NATed before their tunnel came up stay cut until they end", err)}
-	}
-	return nil
+	return pairs
 }
 
 // Remember brings the memory and the records of the updown hook up to date with a look,

@@ -10,11 +10,13 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
 
 // attempts bounds how often the kernel is read again because it or another program
@@ -80,7 +82,7 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 				return out, last
 			}
 			out.add(look.Change)
-			out.warn(g.ForgetFlows(look))
+			out.newPairs = append(out.newPairs, g.NewPairs(look)...)
 		}
 		out.warn(g.Remember(look))
 		if done, err := s.Done(ctx, look); done || err != nil {
@@ -105,6 +107,28 @@ type Outcome struct {
 	// Warnings are those of all attempts, each once; those of Look.Result are not among
 	// them.
 	Warnings []string
+
+	newPairs []kernel.Pair
+}
+
+// forgetLimit is how long conntrack may take to be read: some seconds for millions of
+// entries.
+const forgetLimit = time.Minute
+
+// ForgetFlows deletes the conntrack entries of flows that NAT rewrote before their tunnel
+// had rules. The rules drop those flows in any case; without the entry a flow starts anew
+// and goes into the tunnel. The caller has released the lock, because conntrack may be
+// large.
+func (o *Outcome) ForgetFlows(ctx context.Context) {
+	if len(o.newPairs) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetLimit)
+	defer cancel()
+	if _, err := kernel.ForgetRewritten(ctx, o.newPairs); err != nil {
+		o.warn([]string{fmt.Sprintf("%v: flows that were NATed before their tunnel came up stay cut until they end", err)})
+	}
+	o.newPairs = nil
 }
 
 func (o *Outcome) add(change plan.Change) {
