@@ -354,9 +354,6 @@ func (e *evaluator) walk(f *firewall.Facts, passage firewall.Passage) (o outcome
 		chains = []string{"output_", "post"}
 	}
 	for _, name := range chains {
-		if e.chains[name] == nil {
-			continue
-		}
 		switch name {
 		case "input_", "forward_", "output_":
 			p.ends, p.ahead, p.local = passage.AfterDNAT, passage.Ahead, passage.Way == firewall.ToHost
@@ -366,6 +363,9 @@ func (e *evaluator) walk(f *firewall.Facts, passage firewall.Passage) (o outcome
 		case "post":
 			verified = verified || p.mark&f.Marks.Verified != 0
 			p.ends, p.ahead = passage.Sent, passage.AheadSent
+		}
+		if e.chains[name] == nil {
+			continue
 		}
 		if o = e.chain(name, p); o == dropped || o == refused {
 			return o, false, p.trail
