@@ -32,6 +32,7 @@ var larger = map[string]string{
 	"xfrm":                       "one model of the kernel's states and policies",
 	"firewall":                   "decisions and the rules of each case are still one package",
 	"firewall/internal/fake":     "one table of samples",
+	"firewall/rules/compile":     "the cases share one layout of a family, which calls each of them",
 	"firewall/nftables":          "one netlink protocol, read and written",
 	"firewall/sets/program":      "one program of nftables",
 	"cmd/xfrmfw":                 "root.go names each command, and each command takes its options",
