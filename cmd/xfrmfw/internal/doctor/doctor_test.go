@@ -14,6 +14,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/test/manual"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // TestManual is that the manual explains each kind of finding.
@@ -29,32 +30,16 @@ func TestManual(t *testing.T) {
 // gateway is a host with a tunnel that is up and with nothing amiss; change
 // alters the kernel's side of it.
 func gateway(change func(*xfrm.Snapshot)) Input {
-	us, peer := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.1")
-	local, remote := netip.MustParsePrefix("10.2.0.0/24"), netip.MustParsePrefix("10.1.0.0/24")
-	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion, Time: 1_800_000_000}
-	s.Host.Links = []xfrm.Link{{Index: 1, Name: "lo", Up: true}, {Index: 2, Name: "wan0", Up: true}, {Index: 3, Name: "lan0", Up: true}}
-	s.Host.Addresses = []xfrm.Address{{Link: 2, Prefix: netip.MustParsePrefix("192.0.2.2/24")}, {Link: 3, Prefix: netip.MustParsePrefix("10.2.0.1/24")}}
-	s.Host.Routes = []xfrm.Route{
-		{Dst: netip.MustParsePrefix("192.0.2.0/24"), Link: 2, Connected: true}, {Dst: local, Link: 3, Connected: true},
-	}
-	for _, dir := range []xfrm.Dir{xfrm.In, xfrm.Fwd, xfrm.Out} {
-		p := xfrm.Policy{
-			Selector: xfrm.Selector{Family: xfrm.IPv4, Src: remote, Dst: local}, Dir: dir, Priority: 1000,
-			Templates: []xfrm.Template{{Family: xfrm.IPv4, Src: peer, Dst: us, Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 11}},
-		}
-		if dir == xfrm.Out {
-			p.Selector.Src, p.Selector.Dst = local, remote
-			p.Templates[0].Src, p.Templates[0].Dst = us, peer
-		}
-		s.Policies = append(s.Policies, p)
-	}
-	in := xfrm.State{
-		Family: xfrm.IPv4, Src: peer, Dst: us, SPI: 0x1001, Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 11,
-		Algs: xfrm.Algs{AEAD: "rfc4106(gcm(aes))"},
-	}
-	out := in
-	out.Src, out.Dst, out.SPI = us, peer, 0x1002
-	s.States = []xfrm.State{in, out}
+	site := sample.Moon()
+	site.Reqid = 11
+	s := sample.Snapshot(xfrm.Host{
+		Links:     []xfrm.Link{{Index: 1, Name: "lo", Up: true}, {Index: 2, Name: "wan0", Up: true}, {Index: 3, Name: "lan0", Up: true}},
+		Addresses: []xfrm.Address{{Link: 2, Prefix: netip.MustParsePrefix("192.0.2.2/24")}, {Link: 3, Prefix: netip.MustParsePrefix("10.2.0.1/24")}},
+		Routes: []xfrm.Route{
+			{Dst: netip.MustParsePrefix("192.0.2.0/24"), Link: 2, Connected: true}, {Dst: netip.MustParsePrefix("10.2.0.0/24"), Link: 3, Connected: true},
+		},
+	}, site)
+	s.Time = 1_800_000_000
 	if change != nil {
 		change(&s)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }
@@ -34,29 +35,13 @@ func sun() xfrm.Snapshot {
 			{Dst: pfx("10.1.0.0/24"), Link: 2, Via: ip("192.0.2.1"), Table: 254}, {Dst: pfx("10.7.0.0/24"), Link: 4, Table: 254},
 		},
 	}}
-	tunnel := func(reqid, ifID uint32, peer, local, remote string, up bool) {
-		tmpl := func(src, dst string) []xfrm.Template {
-			return []xfrm.Template{{Family: xfrm.IPv4, Src: ip(src), Dst: ip(dst), Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid}}
-		}
-		for _, d := range []xfrm.Dir{xfrm.In, xfrm.Fwd, xfrm.Out} {
-			p := xfrm.Policy{Dir: d, Priority: 1000, IfID: ifID, Templates: tmpl(peer, "192.0.2.2")}
-			p.Selector = xfrm.Selector{Family: xfrm.IPv4, Src: pfx(remote), Dst: pfx(local)}
-			if d == xfrm.Out {
-				p.Selector.Src, p.Selector.Dst, p.Templates = p.Selector.Dst, p.Selector.Src, tmpl("192.0.2.2", peer)
-			}
-			s.Policies = append(s.Policies, p)
-		}
-		if !up {
-			return
-		}
-		for i, ends := range [][2]string{{peer, "192.0.2.2"}, {"192.0.2.2", peer}} {
-			s.States = append(s.States, xfrm.State{Family: xfrm.IPv4, Src: ip(ends[0]), Dst: ip(ends[1]), SPI: reqid<<8 + uint32(i),
-				Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid, IfID: ifID, Algs: xfrm.Algs{AEAD: "rfc4106(gcm(aes))"}})
-		}
+	for _, site := range []sample.Site{
+		{Reqid: 11, Local: "192.0.2.2", Remote: "192.0.2.1", Pairs: [][2]string{{"10.2.0.0/24", "10.1.0.0/24"}}},
+		{Reqid: 12, Local: "192.0.2.2", Remote: "192.0.2.7", Pairs: [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}, IfID: 7, Down: true},
+		{Reqid: 13, Local: "192.0.2.2", Remote: "192.0.2.9", Pairs: [][2]string{{"10.2.0.0/24", "10.9.0.0/24"}}, Down: true},
+	} {
+		s.Policies, s.States = append(s.Policies, site.Policies()...), append(s.States, site.States()...)
 	}
-	tunnel(11, 0, "192.0.2.1", "10.2.0.0/24", "10.1.0.0/24", true)
-	tunnel(12, 7, "192.0.2.7", "0.0.0.0/0", "0.0.0.0/0", false)
-	tunnel(13, 0, "192.0.2.9", "10.2.0.0/24", "10.9.0.0/24", false)
 	for _, action := range []struct {
 		dst string
 		xfrm.Action
