@@ -69,7 +69,7 @@ func TestFindings(t *testing.T) {
 		{"offload", gateway(func(s *xfrm.Snapshot) { s.Host.ESP4Offload = true }), "offload", "esp4_offload is loaded", "set_mark_in = 0x10000000/0x10000000"},
 		{"offload to the card", gateway(func(s *xfrm.Snapshot) { s.States[0].Offload.Ifindex = 2 }), "offload", "offloaded to the network card", "set_mark_in"},
 		{"a state's mark over our bits", gateway(func(s *xfrm.Snapshot) { s.States[0].Mark = xfrm.Mark{Value: 42, Mask: ^uint32(0)} }), "offload", "covers our bits", "set_mark_in"},
-		{"states without policies", gateway(func(s *xfrm.Snapshot) { s.Policies = nil }), "states-alone", "^2 states without policies: state 192.0.2.1 -> 192.0.2.2 esp spi 0x1001", "install_policy"},
+		{"states without policies", gateway(func(s *xfrm.Snapshot) { s.Policies = nil }), "states-alone", "^2 states without policies: state 192.0.2.1 -> 192.0.2.2 esp spi 0xc0000b00", "install_policy"},
 		{"no inbound state", gateway(func(s *xfrm.Snapshot) { s.States = s.States[1:] }), "policies-alone", "one direction only", "initiate"},
 		{"no state", gateway(func(s *xfrm.Snapshot) { s.States = nil }), "policies-alone", "^policies without states", "initiate"},
 		{"an attribute of a newer kernel", gateway(func(s *xfrm.Snapshot) { s.Skip("attribute 42 of states", "it is of a newer kernel") }), "ignored", "^the kernel says attribute 42 of states: it is", "newer release"},
