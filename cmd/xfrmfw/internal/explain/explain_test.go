@@ -92,7 +92,7 @@ func TestVerdicts(t *testing.T) {
 		{"an error from the far host", query("10.1.0.9", "10.2.0.5", func(q *Query) {
 			q.HasReqid, q.Reqid, q.Ct, q.Proto, q.DPort, q.ICMPType = true, 11, CtRelated, xfrm.ICMP, 0, 3
 		}), Accepted, Ours, "3", 11, "forward"},
-		{"spoof, which the kernel refuses", query("10.1.0.9", "10.2.0.5", func(q *Query) { q.In = "wan0" }), Dropped, Kernel, "6", 11, "forward"},
+		{"spoof, before the kernel would refuse it", query("10.1.0.9", "10.2.0.5", func(q *Query) { q.In = "wan0" }), Dropped, Ours, "6", 11, "forward"},
 		{"spoof to the host", query("10.1.0.9", "10.2.0.1", func(q *Query) { q.In = "wan0" }), Dropped, Ours, "6", 11, "input"},
 		{"spoof of a device's tunnel", query("10.7.0.9", "10.2.0.5", func(q *Query) { q.In = "wan0" }), Dropped, Ours, "6", 12, "forward"},
 		{"inject", query("10.2.0.9", "10.1.0.5", func(q *Query) { q.In = "wan0" }), Dropped, Ours, "6b", 11, "forward"},
