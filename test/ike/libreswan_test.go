@@ -79,7 +79,8 @@ func (l libreswan) whack(t *testing.T, args ...string) {
 // rekeyChild is the word that replaces the child's SAs: another one since Libreswan 5.
 func (l libreswan) rekeyChild(t *testing.T) string {
 	t.Helper()
-	if strings.Contains(l.host.Run(t, "ipsec", "whack", "--help"), "--rekey-child") {
+	help := l.host.Try(t, "", "ipsec", "whack", "--help")
+	if strings.Contains(help.Stdout+help.Stderr, "--rekey-child") {
 		return "--rekey-child"
 	}
 	return "--rekey-ipsec"
