@@ -11,7 +11,7 @@ func TestSection(t *testing.T) {
 	blocks, found := section(text, "## B")
 	want := []Block{{Line: 11, Text: "one\n  two\n\nthree\n"}, {Line: 18, Text: "four\n"}, {Line: 23, Text: "five\n"}}
 	if !found || !reflect.DeepEqual(blocks, want) {
-		t.Errorf("%v, %q\nwant %q", found, blocks, want)
+		t.Errorf("%v, %+v\nwant %+v", found, blocks, want)
 	}
 	if _, found := section(text, "## D"); found {
 		t.Error("found a section that is not there")
@@ -25,7 +25,7 @@ func TestExamples(t *testing.T) {
 		{Line: 13, Command: "xfrmfw one -b", Output: "more\n"},
 	}
 	if got := examples(text, "xfrmfw one"); !reflect.DeepEqual(got, want) {
-		t.Errorf("%q\nwant %q", got, want)
+		t.Errorf("%+v\nwant %+v", got, want)
 	}
 }
 
