@@ -65,18 +65,6 @@ func (p *page) detail(t Tunnel, shared map[string]int) {
 	p.states(t, shared)
 }
 
-// guarded is the number of packets that the tunnel's own guards matched.
-func (t Tunnel) guarded() uint64 {
-	var n uint64
-	for _, r := range t.Rules {
-		switch r.Purpose {
-		case rules.PurposeSpoofGuard, rules.PurposeInjectGuard, rules.PurposeLeakGuard:
-			n += r.Packets
-		}
-	}
-	return n
-}
-
 // field writes a labelled line of what may be a peer's own words.
 func (p *page) field(name, value string) {
 	if value != "" {
@@ -123,8 +111,6 @@ func (p *page) states(t Tunnel, shared map[string]int) {
 	}
 	if p.options.Rules {
 		p.line("  guards against cleartext")
-	} else if n := t.guarded(); n > 0 && p.live {
-		p.line("  guards      matched " + text.Count(int(n), "packet"))
 	}
 	p.rules(t, guarding, shared, 1)
 }
