@@ -41,7 +41,7 @@ func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
 		}
 	}
 	d.claimed[t.ID] = claimRange{from, len(d.facts.Claims)}
-	if t.Comp && specified(t.Remote) && specified(t.Local) {
+	if t.Comp && xfrm.Specified(t.Remote) && xfrm.Specified(t.Local) {
 		d.facts.IPComp = append(d.facts.IPComp, IPCompCarrier{
 			Tunnel: t.ID, Local: t.Local, Remote: t.Remote, In: d.inbound(t, xfrm.FamilyOf(t.Remote)), Untaggable: untaggable,
 		})

@@ -51,19 +51,19 @@ type Guard struct {
 }
 
 // pair gives the guard's selectors the form that rules are made from.
-func (g Guard) pair() xfrm.Pair {
+func (g Guard) Pair() xfrm.Pair {
 	return xfrm.Pair{Local: g.Local, Remote: g.Remote, Proto: g.Proto, LocalPort: g.LocalPort, RemotePort: g.RemotePort}
 }
 
-func (g Guard) family() xfrm.Family { return xfrm.FamilyOf(g.Remote.Addr()) }
+func (g Guard) Family() xfrm.Family { return xfrm.FamilyOf(g.Remote.Addr()) }
 
 // inbound and outbound report whether an exception holds in that direction. A
 // pair is guarded in both, whichever policies stand for it.
-func (g Guard) inbound() bool {
+func (g Guard) Inbound() bool {
 	return !g.Pierce || g.Dirs&(1<<xfrm.In|1<<xfrm.Fwd) != 0
 }
 
-func (g Guard) outbound() bool { return !g.Pierce || g.Dirs&(1<<xfrm.Out) != 0 }
+func (g Guard) Outbound() bool { return !g.Pierce || g.Dirs&(1<<xfrm.Out) != 0 }
 
 // LiveGuards are the guards that the policies of a set call for, in the order
 // of the kernel's policy database: of two that cover a packet, the first decides.
@@ -142,7 +142,7 @@ func compareSelectors(a, b *Guard) int {
 	if n := b.Local.Bits() - a.Local.Bits(); n != 0 {
 		return n
 	}
-	return a.pair().Compare(b.pair())
+	return a.Pair().Compare(b.Pair())
 }
 
 // deviceGuards returns the guards of a pair that belongs to a device: of the prefixes

@@ -1,10 +1,11 @@
 package firewall
 
 import (
+	"net/netip"
+
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
-	"net/netip"
 )
 
 // judgements are the cases in the order in which they decide: first the evidence that
@@ -215,7 +216,7 @@ func (q *question) guard(excepts, applies func(g *GuardFacts) bool) *GuardFacts 
 	for i := range q.Guards {
 		g := &q.Guards[i]
 		switch {
-		case g.family() != q.family:
+		case g.Family() != q.family:
 		case excepts(g):
 			return nil
 		case !g.Pierce && applies(g):
@@ -239,7 +240,7 @@ func (q *question) spoofs(e Ends, toHost bool) bool {
 	if !q.inClear() || q.fromDevice() || q.neverJudged(e, toHost) || toHost && q.serves(e.Dst, e.DPort, e.SPort) {
 		return false
 	}
-	fits := func(g *GuardFacts) bool { return g.inbound() && q.comesFrom(g.pair(), e) }
+	fits := func(g *GuardFacts) bool { return g.Inbound() && q.comesFrom(g.Pair(), e) }
 	return q.guard(exception(fits), func(g *GuardFacts) bool { return fits(g) && !exemptAt(g, q.In, e.Src) }) != nil
 }
 
@@ -248,7 +249,7 @@ func (q *question) isSpoofedError() bool {
 	if !q.inClear() || !q.icmp() || !q.Flow.Related || q.DstLocal && q.isOwnFlow() {
 		return false
 	}
-	fits := func(g *GuardFacts) bool { return g.inbound() && q.isAboutPair(g) }
+	fits := func(g *GuardFacts) bool { return g.Inbound() && q.isAboutPair(g) }
 	return q.guard(exception(fits), func(g *GuardFacts) bool {
 		return fits(g) && !exemptAt(g, q.In, q.Flow.OrigSrc) && !exemptAt(g, q.In, q.Flow.ReplySrc)
 	}) != nil
@@ -270,14 +271,14 @@ func (q *question) isInjected() bool {
 	if !q.inClear() || !q.Misrouted && !q.isFromNowhere(q.Received.Src) || containsString(q.Asymmetric, q.In) || q.neverJudged(q.Received, q.DstLocal) {
 		return false
 	}
-	fits := func(g *GuardFacts) bool { return g.outbound() && q.goesIn(g.pair(), q.Received) }
+	fits := func(g *GuardFacts) bool { return g.Outbound() && q.goesIn(g.Pair(), q.Received) }
 	return q.guard(exception(fits), fits) != nil
 }
 
 // isFromNowhere: in by an uplink, with a source of a local selector that does not live
 // behind this gateway, though the default route leads there.
 func (q *question) isFromNowhere(src netip.Addr) bool {
-	return containsString(q.Uplinks, q.In) && overlapsAny(prefix.Single(src), q.PartlyBehind) && !overlapsAny(prefix.Single(src), q.Behind)
+	return containsString(q.Uplinks, q.In) && prefix.OverlapsAny(prefix.Single(src), q.PartlyBehind) && !prefix.OverlapsAny(prefix.Single(src), q.Behind)
 }
 
 // isInjectedAfterDNAT: case 6b for a packet that DNAT leads into a tunnel. Its source
@@ -300,7 +301,7 @@ func (q *question) isInjectedAfterDNAT() bool {
 	if home.IsValid() {
 		return true
 	}
-	fits := func(g *GuardFacts) bool { return g.outbound() && q.goesIn(g.pair(), q.AfterDNAT) }
+	fits := func(g *GuardFacts) bool { return g.Outbound() && q.goesIn(g.Pair(), q.AfterDNAT) }
 	return q.isFromNowhere(q.AfterDNAT.Src) && q.guard(exception(fits), fits) != nil
 }
 
@@ -324,7 +325,7 @@ func (q *question) leaks() *GuardFacts {
 // isOutbound: the packet lies in the selectors of a guard or an exception, before SNAT
 // or after it.
 func (q *question) isOutbound(g *GuardFacts) bool {
-	return g.outbound() && (q.goesIn(g.pair(), q.AfterDNAT) || q.goesIn(g.pair(), q.Sent))
+	return g.Outbound() && (q.goesIn(g.Pair(), q.AfterDNAT) || q.goesIn(g.Pair(), q.Sent))
 }
 
 func (q *question) isLeakOf(g *GuardFacts) bool {
@@ -333,7 +334,7 @@ func (q *question) isLeakOf(g *GuardFacts) bool {
 
 // isPairsOwn: ends lie in a guard's selectors. In case 8d the local one says nothing.
 func (q *question) isPairsOwn(g *GuardFacts, e Ends) bool {
-	pair := g.pair()
+	pair := g.Pair()
 	if g.ByDestination {
 		pair.Local, e.SPort = netip.PrefixFrom(e.Src, 0), pair.LocalPort.Port
 	}
@@ -364,10 +365,10 @@ func (q *question) isLeakByNAT() bool {
 		return false
 	}
 	f := &q.Flow
-	fits := func(g *GuardFacts) bool { return g.outbound() && q.goesIn(g.pair(), q.AfterDNAT) }
+	fits := func(g *GuardFacts) bool { return g.Outbound() && q.goesIn(g.Pair(), q.AfterDNAT) }
 	return q.guard(exception(fits), func(g *GuardFacts) bool {
 		return g.Local.Bits() > 0 && fits(g) && !exemptAt(g, q.Out, q.AfterDNAT.Dst) &&
-			(f.SNAT && !f.Reply && !overlapsAny(prefix.Single(f.ReplyDst), g.Locals) || f.DNAT && f.Reply && !overlapsAny(prefix.Single(f.OrigDst), g.Locals))
+			(f.SNAT && !f.Reply && !prefix.OverlapsAny(prefix.Single(f.ReplyDst), g.Locals) || f.DNAT && f.Reply && !prefix.OverlapsAny(prefix.Single(f.OrigDst), g.Locals))
 	}) != nil
 }
 
@@ -379,7 +380,7 @@ func (q *question) isLeakedError() bool {
 	}
 	e, f := q.AfterDNAT, &q.Flow
 	return q.guard(
-		exception(func(g *GuardFacts) bool { return g.outbound() && g.Local.Contains(e.Src) && g.Remote.Contains(e.Dst) }),
+		exception(func(g *GuardFacts) bool { return g.Outbound() && g.Local.Contains(e.Src) && g.Remote.Contains(e.Dst) }),
 		func(g *GuardFacts) bool {
 			apart := !g.Local.Overlaps(g.Remote)
 			return g.Remote.Contains(e.Dst) && !exemptAt(g, q.Out, e.Dst) && (!f.Related ||

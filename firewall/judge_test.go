@@ -12,6 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -28,7 +29,7 @@ func TestJudgeIsTheRules(t *testing.T) {
 		in := fake.Gateway(r)
 		facts := firewall.Decide(in)
 		engines := make(map[xfrm.Family]trace.Evaluator)
-		for _, rs := range firewall.Rulesets(facts) {
+		for _, rs := range compile.Rulesets(facts) {
 			engines[rs.Family] = trace.NewEvaluator(rs)
 		}
 		maker := fake.NewPassages(r, in, &facts)
@@ -73,7 +74,7 @@ func TestJudgeIsTheRules(t *testing.T) {
 // explained returns the reason for a difference that iptables can't avoid.
 func explained(f *firewall.Facts, p firewall.Passage, got, want firewall.Verdict) string {
 	policyOnly := slices.ContainsFunc(f.Claims, func(c firewall.Claim) bool {
-		return c.PolicyOnly && slices.ContainsFunc(p.Path, func(sa trace.Transform) bool { return sa.Reqid == c.In.Reqid })
+		return c.PolicyOnly && slices.ContainsFunc(p.Path, func(sa xfrm.Transform) bool { return sa.Reqid == c.In.Reqid })
 	})
 	switch {
 	case policyOnly && want.Case == rules.Case2:
@@ -192,11 +193,11 @@ func TestJudgeBehindSNAT(t *testing.T) {
 		Addresses: []xfrm.Address{{Link: 3, Prefix: netip.MustParsePrefix("10.2.0.1/24")}},
 	}
 	facts := firewall.Decide(firewall.Input{Host: host, Config: firewall.Config{Marks: firewall.DefaultMarks()}, Guards: []firewall.Guard{guard}})
-	sa := []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}
+	sa := []xfrm.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}
 	for _, tc := range []struct {
 		name             string
 		src, sent        string
-		ahead, aheadSent []trace.Transform
+		ahead, aheadSent []xfrm.Transform
 		want             firewall.Verdict
 	}{
 		{"in clear", "10.2.0.9", "10.2.0.9", nil, nil, firewall.Verdict{Action: firewall.Refuse, Case: rules.Case8}},

@@ -31,9 +31,9 @@ const DefaultRemember = 30 * 24 * 3600
 // peer's address is its /64.
 const (
 	maxRemembered             = 20000
-	maxRememberedByConnection = 1024
-	maxRememberedByPeer       = 64
-	maxRememberedByNetwork    = 512 // of IPv4 /24, of IPv6 /48
+	MaxRememberedByConnection = 1024
+	MaxRememberedByPeer       = 64
+	MaxRememberedByNetwork    = 512 // of IPv4 /24, of IPv6 /48
 )
 
 // Remembered is the memory after a look at the kernel.
@@ -244,11 +244,11 @@ type quotaKey struct {
 func quotas(g *Guard) []quota {
 	list := make([]quota, 0, 3)
 	if g.Connection != "" {
-		list = append(list, quota{quotaKey{connection: g.Connection}, maxRememberedByConnection})
+		list = append(list, quota{quotaKey{connection: g.Connection}, MaxRememberedByConnection})
 	}
 	if !g.Peer.IsValid() {
 		if g.Connection == "" {
-			list = append(list, quota{quotaKey{}, maxRememberedByPeer})
+			list = append(list, quota{quotaKey{}, MaxRememberedByPeer})
 		}
 		return list
 	}
@@ -257,6 +257,6 @@ func quotas(g *Guard) []quota {
 		address, network = 32, 24
 	}
 	return append(list,
-		quota{quotaKey{peers: netip.PrefixFrom(g.Peer, address).Masked()}, maxRememberedByPeer},
-		quota{quotaKey{peers: netip.PrefixFrom(g.Peer, network).Masked()}, maxRememberedByNetwork})
+		quota{quotaKey{peers: netip.PrefixFrom(g.Peer, address).Masked()}, MaxRememberedByPeer},
+		quota{quotaKey{peers: netip.PrefixFrom(g.Peer, network).Masked()}, MaxRememberedByNetwork})
 }

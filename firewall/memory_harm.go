@@ -15,7 +15,7 @@ func (m *memorizer) hasPeer(p netip.Prefix) bool {
 
 // lasting reports whether a pair is a site's, and not a lease or the whole internet.
 func (m *memorizer) lasting(g *Guard, t *xfrm.Tunnel) bool {
-	if g.Remote.Bits() == 0 || unfit(g.pair()) != "" {
+	if g.Remote.Bits() == 0 || unfit(g.Pair()) != "" {
 		return false
 	}
 	// A single address inside a tunnel is a road warrior's lease, which somebody

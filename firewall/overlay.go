@@ -72,7 +72,7 @@ func stacked(found []Overlay, set xfrm.Set, host xfrm.Host) []Overlay {
 		again = false
 		for _, l := range host.Links {
 			proto, port, ok := carrier(l)
-			if _, done := known[l.Name]; done || !ok || !specified(l.Remote) || !specified(l.Local) {
+			if _, done := known[l.Name]; done || !ok || !xfrm.Specified(l.Remote) || !xfrm.Specified(l.Local) {
 				continue
 			}
 			under := underlay(host, l)
@@ -156,7 +156,7 @@ func carries(p xfrm.Pair, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port ui
 	if lo, hi, ok := p.LocalPort.Range(); ok && !p.LocalPort.Any() && (port < lo || port > hi) {
 		return netip.Addr{}, false
 	}
-	if specified(l.Local) {
+	if xfrm.Specified(l.Local) {
 		return l.Local, p.Local.Contains(l.Local)
 	}
 	return p.Local.Addr(), p.Local.IsSingleIP() && host.Owns(p.Local.Addr())
@@ -214,7 +214,7 @@ func uplinks(t xfrm.Tunnel, host xfrm.Host, wan []string) []string {
 	}
 	best := 0
 	for _, r := range host.Routes {
-		if specified(t.Remote) && r.Dst.Contains(t.Remote) {
+		if xfrm.Specified(t.Remote) && r.Dst.Contains(t.Remote) {
 			best = max(best, r.Dst.Bits())
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -22,7 +21,7 @@ type Passage struct {
 	Received, AfterDNAT, Sent Ends
 	// Path are the SAs that the packet came out of, Ahead those that it will go
 	// through by the policy lookup before SNAT, AheadSent by the one after SNAT.
-	Path, Ahead, AheadSent []trace.Transform
+	Path, Ahead, AheadSent []xfrm.Transform
 	// Tagged and Verified are true if the packet has the bit as it arrives.
 	Tagged, Verified bool
 	// SrcLocal is true if the source is an address of this host, DstLocal if the
@@ -118,7 +117,7 @@ func (q *question) cameOutOf(m SAMatch) bool { return q.passes(q.Path, m) }
 // goesInto reports whether the packet will go through an SA of the match.
 func (q *question) goesInto(m SAMatch) bool { return q.passes(q.Ahead, m) }
 
-func (q *question) passes(sas []trace.Transform, m SAMatch) bool {
+func (q *question) passes(sas []xfrm.Transform, m SAMatch) bool {
 	for _, sa := range sas {
 		if sa.Proto == m.Proto && sa.Reqid == m.Reqid &&
 			(!m.Src.IsValid() || sa.Mode == xfrm.TunnelMode && sa.Src == m.Src && sa.Dst == m.Dst) {

@@ -154,7 +154,7 @@ func (d *decider) known(t *xfrm.Tunnel) {
 		return
 	}
 	k := KnownReqid{Reqid: t.Reqid}
-	if t.Mode == xfrm.TunnelMode && specified(t.Remote) {
+	if t.Mode == xfrm.TunnelMode && xfrm.Specified(t.Remote) {
 		k.Outer = t.Remote
 	}
 	d.facts.Known = append(d.facts.Known, k)

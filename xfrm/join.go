@@ -239,7 +239,7 @@ func keyOf(p *Policy, pair Pair) (key tunnelKey, optional, ok bool) {
 		key.ifID, key.mark = p.IfID, p.Mark
 	}
 	for _, a := range p.Templates[:crypt+1] {
-		if specified(a.Src) && specified(a.Dst) {
+		if Specified(a.Src) && Specified(a.Dst) {
 			key.local, key.remote = a.Dst, a.Src
 			if p.Dir == Out {
 				key.local, key.remote = a.Src, a.Dst
@@ -254,7 +254,9 @@ func keyOf(p *Policy, pair Pair) (key tunnelKey, optional, ok bool) {
 	return key, t.Optional, true
 }
 
-func specified(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }
+// Specified reports whether an address is valid and not 0.0.0.0 or ::, which stand for
+// any address in policies and templates.
+func Specified(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }
 
 func (j *joiner) state(s *State) {
 	if s.Pseudo() || s.Proto == Comp {
@@ -300,7 +302,7 @@ func (j *joiner) state(s *State) {
 // leave the addresses open, the daemon's word decides, or else which address is
 // this host's.
 func (j *joiner) direction(t *Tunnel, s *State) (inbound, fits bool) {
-	if specified(t.Local) && specified(t.Remote) {
+	if Specified(t.Local) && Specified(t.Remote) {
 		if s.Src == t.Remote && s.Dst == t.Local {
 			return s.Dir != Outbound, true
 		}
@@ -360,7 +362,7 @@ func (j *joiner) allIgnored() []Ignored {
 
 // learnEndpoints fills addresses that the policies left open from the states.
 func (t *Tunnel) learnEndpoints() {
-	if specified(t.Local) && specified(t.Remote) || len(t.SAs) == 0 {
+	if Specified(t.Local) && Specified(t.Remote) || len(t.SAs) == 0 {
 		return
 	}
 	sa := t.SAs[0]

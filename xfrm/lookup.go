@@ -60,7 +60,7 @@ func (s Set) Owner(p Policy) (int, bool) {
 	}
 	for i, t := range s.Tunnels {
 		if t.Reqid != key.reqid || t.Proto != key.proto || t.Mode != key.mode || t.Comp != key.comp ||
-			specified(key.local) && t.Local != key.local || specified(key.remote) && t.Remote != key.remote {
+			Specified(key.local) && t.Local != key.local || Specified(key.remote) && t.Remote != key.remote {
 			continue
 		}
 		if slices.ContainsFunc(t.Pairs, func(q Pair) bool { return q.Has(p.Dir) && q.Compare(pair) == 0 }) {

@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
@@ -33,7 +33,7 @@ func TestChurnOfRealRules(t *testing.T) {
 			flush(t, p)
 			r := rand.New(rand.NewPCG(seed, 78))
 			w := fake.NewWorld()
-			var compiler firewall.Compiler
+			var compiler compile.Compiler
 			var tracker plan.Tracker
 			stands, err := p.SaveAll(t.Context())
 			if err != nil {
@@ -68,7 +68,7 @@ func TestChurnOfRealRules(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				fresh := firewall.Compile(in).Rulesets
+				fresh := compile.Compile(in).Rulesets
 				for _, rs := range fresh {
 					if diff := fake.Differs(rs, live[rs.Family]); diff != "" {
 						t.Fatalf("seed %d: %s", seed, diff)

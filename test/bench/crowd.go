@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -120,7 +120,7 @@ func (v variant) crowd(ctx context.Context) error {
 // floors is how long it takes to read the kernel, and to restore what one tunnel
 // less or more changes.
 func (v variant) floors(ctx context.Context) (floors [2][]time.Duration, err error) {
-	var compiler firewall.Compiler
+	var compiler compile.Compiler
 	var tracker plan.Tracker
 	var reader kernel.Reader
 	have := make(map[xfrm.Family]live.Tables)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -76,7 +77,7 @@ func (c packetCase) reach(variant string, off bool) string {
 // inESP are packets of a tunnel.
 func inESP(n int) []packetCase {
 	far := gateway{}.remote(n)
-	path := []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid(n / 2), Src: peer(n / 2), Dst: wanAddr.Addr()}}
+	path := []xfrm.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid(n / 2), Src: peer(n / 2), Dst: wanAddr.Addr()}}
 	unwrapped := func(n int) []way {
 		outer := plain(peer(n/2), wanAddr.Addr(), "wan0", "", false)
 		outer.Proto = xfrm.ESP
@@ -161,7 +162,7 @@ func (s settings) packetsOf(variant string, n int) error {
 			// Policies of "level use" have no guards.
 			in := input(snapshot(n, i == 2))
 			in.Host.NoIPv6 = true
-			rs := firewall.Compile(in).Rulesets[0]
+			rs := compile.Compile(in).Rulesets[0]
 			l.rules = newWalker(rs)
 			err = l.apply(s, variant, rs)
 		}

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 )
 
 // A packet in clear that is no tunnel's meets the same few rules however many
@@ -14,7 +14,7 @@ func TestFewRulesForOthers(t *testing.T) {
 	for _, n := range []int{10, 1000} {
 		in := input(snapshot(n, false))
 		in.Host.NoIPv6 = true
-		w := newWalker(firewall.Compile(in).Rulesets[0])
+		w := newWalker(compile.Compile(in).Rulesets[0])
 		for i, c := range append(cleartext(), inESP(n)...) {
 			met, through := w.met(c.ways(n))
 			if through == strings.HasSuffix(c.what, "dropped") {

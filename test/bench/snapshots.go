@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -66,7 +66,7 @@ func snapshots(ctx context.Context, s settings) error {
 		{"tenth", func(round int) error { return tenth.think(tenths[round%2]) }},
 		{"scattered", func(round int) error { return scattered.think(aparts[round%2]) }},
 		{"fresh", func(int) error {
-			_, err := plan.Make(firewall.Compile(input(up)).Rulesets, none)
+			_, err := plan.Make(compile.Compile(input(up)).Rulesets, none)
 			return err
 		}},
 	}
@@ -104,7 +104,7 @@ func snapshots(ctx context.Context, s settings) error {
 // thinker is what a daemon keeps between two looks.
 type thinker struct {
 	joiner   xfrm.Joiner
-	compiler firewall.Compiler
+	compiler compile.Compiler
 	tracker  plan.Tracker
 }
 

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -104,7 +104,7 @@ func (v variant) fromEmptyAs(ctx context.Context, numbers numbering, bare string
 			if _, err := reader.Read(ctx); err != nil {
 				return err
 			}
-			change, err := plan.Make(firewall.Compile(input(up)).Rulesets, none)
+			change, err := plan.Make(compile.Compile(input(up)).Rulesets, none)
 			if err != nil {
 				return err
 			}
@@ -149,7 +149,7 @@ func (v variant) oneTunnel(ctx context.Context) error {
 // oneTunnelOf is oneTunnel with sites numbered in one way.
 func (v variant) oneTunnelOf(ctx context.Context, numbers numbering) (goesUp, goesDown time.Duration, err error) {
 	var joiner xfrm.Joiner
-	var compiler firewall.Compiler
+	var compiler compile.Compiler
 	var tracker plan.Tracker
 	var reader kernel.Reader
 	tracker.Observed(map[xfrm.Family]live.Tables{xfrm.IPv4: {}, xfrm.IPv6: {}})
@@ -295,7 +295,7 @@ func (v variant) stock(ctx context.Context) error {
 	commits := 0
 	ours, err := median(min(v.rounds, 3), func(int) (time.Duration, error) {
 		return timed(func() error {
-			change, err := plan.Make(firewall.Compile(input(snapshot(v.storm, false))).Rulesets, none)
+			change, err := plan.Make(compile.Compile(input(snapshot(v.storm, false))).Rulesets, none)
 			if err != nil {
 				return err
 			}

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -150,15 +149,15 @@ func (m *Passages) choosePair(p *firewall.Passage, e *firewall.Ends, family xfrm
 }
 
 // path is SAs of one tunnel, of two, or of none.
-func (m *Passages) path(family xfrm.Family, inbound bool) []trace.Transform {
-	var path []trace.Transform
+func (m *Passages) path(family xfrm.Family, inbound bool) []xfrm.Transform {
+	var path []xfrm.Transform
 	for range 1 + m.IntN(5)/4 {
 		if len(m.in.Set.Tunnels) == 0 || m.chance(8) {
-			path = append(path, trace.Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 99999, Src: m.addr(xfrm.IPv4), Dst: m.addr(xfrm.IPv4)})
+			path = append(path, xfrm.Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 99999, Src: m.addr(xfrm.IPv4), Dst: m.addr(xfrm.IPv4)})
 			continue
 		}
 		t := pick(m.Rand, m.in.Set.Tunnels...)
-		sa := trace.Transform{Proto: t.Proto, Mode: t.Mode, Reqid: t.Reqid, Src: t.Remote, Dst: t.Local}
+		sa := xfrm.Transform{Proto: t.Proto, Mode: t.Mode, Reqid: t.Reqid, Src: t.Remote, Dst: t.Local}
 		if !inbound {
 			sa.Src, sa.Dst = sa.Dst, sa.Src
 		}

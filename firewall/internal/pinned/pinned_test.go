@@ -21,9 +21,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -95,7 +95,7 @@ func restoreText(t *testing.T, seed uint64) []byte {
 	if err := s.Validate(); err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
-	result := firewall.Compile(in)
+	result := compile.Compile(in)
 	have := make(map[xfrm.Family]live.Tables)
 	for _, rs := range result.Rulesets {
 		have[rs.Family] = live.Tables{}

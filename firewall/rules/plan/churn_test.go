@@ -15,6 +15,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -27,7 +28,7 @@ import (
 // after a commit that failed. Nobody writes to what they made earlier.
 func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 	steps, unchanged, failed, remembered := 0, 0, 0, 0
-	type made struct{ fresh, kept firewall.Result }
+	type made struct{ fresh, kept compile.Result }
 	did := make(map[string]int)
 	seeds, err := strconv.ParseUint(cmp.Or(os.Getenv("XFRMFW_CHURN"), "2"), 10, 16)
 	if err != nil {
@@ -37,7 +38,7 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 77))
 		w := fake.NewWorld()
 		var joiner xfrm.Joiner
-		var compiler firewall.Compiler
+		var compiler compile.Compiler
 		var tracker plan.Tracker
 		kernels := map[xfrm.Family]*fake.Kernel{xfrm.IPv4: {}, xfrm.IPv6: {}}
 		model := map[xfrm.Family]live.Tables{xfrm.IPv4: {}, xfrm.IPv6: {}}
@@ -58,7 +59,7 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 			}
 			steps++
 			in := w.Input()
-			fresh := firewall.Compile(in)
+			fresh := compile.Compile(in)
 			joined := joiner.Tunnels(w.Snapshot())
 			if !reflect.DeepEqual(in.Set, joined) {
 				t.Fatalf("seed %d: the sets differ (-fresh +joined):\n%s", seed, gocmp.Diff(in.Set, joined, gocmp.Exporter(func(reflect.Type) bool { return true })))
@@ -158,7 +159,7 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 	}
 }
 
-func render(r firewall.Result) []string {
+func render(r compile.Result) []string {
 	var lines []string
 	for _, rs := range r.Rulesets {
 		for _, c := range rs.Chains {

@@ -8,6 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 )
 
 // There is one order of tables: that of the commits is that of the chains.
@@ -23,7 +24,7 @@ func TestTablesHaveOneOrder(t *testing.T) {
 	if len(committed) != 3 || !slices.IsSortedFunc(committed, byOrder) {
 		t.Errorf("tables are committed as %v", committed)
 	}
-	for _, rs := range firewall.Compile(firewall.Input{Config: firewall.Config{Marks: firewall.DefaultMarks()}}).Rulesets {
+	for _, rs := range compile.Compile(firewall.Input{Config: firewall.Config{Marks: firewall.DefaultMarks()}}).Rulesets {
 		if !slices.IsSortedFunc(rs.Chains, func(a, b rules.Chain) int { return byOrder(a.Table, b.Table) }) {
 			t.Errorf("%s: the chains of a rule set are in another order", rs.Family)
 		}

@@ -20,22 +20,14 @@ type Packet struct {
 	ICMPType, ICMPCode uint8
 	Mark               uint32
 	// Path are the states that the packet came out of, if any (--dir in).
-	SecPath []Transform
+	SecPath []xfrm.Transform
 	// Ahead are the states that it will go through, if any (--dir out).
-	OutBundle []Transform
+	OutBundle []xfrm.Transform
 	Ct        Conntrack
 	// SrcLocal and DstLocal tell whether the addresses are this host's.
 	SrcLocal, DstLocal bool
 	// Misrouted tells that its source is not reached by the interface In.
 	FailsRPFilter bool
-}
-
-// Transform is one state on a packet's way.
-type Transform struct {
-	Proto    xfrm.Proto
-	Mode     xfrm.Mode
-	Reqid    uint32
-	Src, Dst netip.Addr
 }
 
 // Conntrack is what the kernel knows of a packet's flow.

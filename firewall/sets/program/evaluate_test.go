@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -41,8 +40,8 @@ type at struct {
 	ends    firewall.Ends
 	in, out string
 	mark    uint32
-	path    []trace.Transform
-	ahead   []trace.Transform
+	path    []xfrm.Transform
+	ahead   []xfrm.Transform
 	local   bool // the destination is this host's
 	trail   []string
 }
@@ -209,11 +208,11 @@ func (p *at) name(k sets.FieldKind) (string, bool) {
 }
 
 func (p *at) addr(f sets.Field) netip.Addr {
-	sa := func(path []trace.Transform) trace.Transform {
+	sa := func(path []xfrm.Transform) xfrm.Transform {
 		if int(f.Depth) < len(path) {
 			return path[f.Depth]
 		}
-		return trace.Transform{}
+		return xfrm.Transform{}
 	}
 	switch f.Kind {
 	case sets.Src4, sets.Src6:

@@ -11,7 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Judge and the table drop the same random packets of random gateways, and the table
@@ -97,7 +97,7 @@ func explained(f *firewall.Facts, p firewall.Passage, got outcome, want firewall
 // liesWithin reports whether the packet lies in a claim of each SA that it came out of
 // or goes into.
 func liesWithin(f *firewall.Facts, p firewall.Passage) bool {
-	inside := func(sa trace.Transform, of func(c *firewall.Claim) bool) bool {
+	inside := func(sa xfrm.Transform, of func(c *firewall.Claim) bool) bool {
 		return slices.ContainsFunc(f.Claims, func(c firewall.Claim) bool {
 			peer := c.In.Src
 			return c.In.Reqid == sa.Reqid && (!peer.IsValid() || peer == sa.Src || peer == sa.Dst) && of(&c)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/test/manual"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -47,7 +48,7 @@ func gateway(change func(*xfrm.Snapshot)) Input {
 	set := xfrm.Tunnels(s)
 	return Input{
 		Snapshot: s, Set: set, Config: c, Variant: "nft",
-		Result: firewall.Compile(firewall.Input{Set: set, Host: s.Host, Config: c}),
+		Result: compile.Compile(firewall.Input{Set: set, Host: s.Host, Config: c}),
 		Sysctl: Sysctl{Forward4: true, Forward6: true},
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor/nft"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -17,7 +18,7 @@ type Input struct {
 	Set      xfrm.Set
 	// Config has the bits in use in its Marks, also where marks: auto chose them.
 	Config firewall.Config
-	Result firewall.Result
+	Result compile.Result
 	// Variant is the iptables variant in use, "nft" or "legacy"; Live are its
 	// rules, nil if they could not be read.
 	Variant string

@@ -9,6 +9,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -58,7 +59,7 @@ func world(s xfrm.Snapshot, config firewall.Config) World {
 	set := xfrm.Tunnels(s)
 	return World{
 		Snapshot: s, Set: set, Marks: config.Marks,
-		Result: firewall.Compile(firewall.Input{Set: set, Host: s.Host, Config: config}),
+		Result: compile.Compile(firewall.Input{Set: set, Host: s.Host, Config: config}),
 	}
 }
 
@@ -139,7 +140,7 @@ func TestGuards(t *testing.T) {
 		s.Host.Routes = append(s.Host.Routes, xfrm.Route{Dst: pfx(next), Link: 2, Table: 254})
 	}
 	w := world(s, firewall.Config{})
-	w.Result = firewall.Compile(firewall.Input{
+	w.Result = compile.Compile(firewall.Input{
 		Set: w.Set, Host: s.Host, Config: firewall.Config{Marks: w.Marks}, NATSources: []netip.Prefix{pfx("10.22.0.9/32")},
 		Guards: []firewall.Guard{
 			{Local: pfx("10.2.0.0/24"), Remote: pfx("10.1.0.0/24"), Source: firewall.MemoryGuard, Tunnel: "tgone"},

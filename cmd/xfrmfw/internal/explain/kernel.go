@@ -16,7 +16,7 @@ type judgement struct {
 	refused bool
 	counter string
 	// ahead are the states that the packet will go through.
-	ahead []trace.Transform
+	ahead []xfrm.Transform
 	// stateless tells that the policy asks for a state that is not there: the
 	// kernel asks the IKE daemon for one and drops the packet (or holds it, with
 	// net.core.xfrm_larval_drop=0).
@@ -81,7 +81,7 @@ func (w World) inbound(d xfrm.Dir, p trace.Packet) judgement {
 
 // satisfied reports whether the states are those that a policy asks for
 // (xfrm_policy_ok). IPComp's templates are optional: small packets lack it.
-func satisfied(p xfrm.Policy, path []trace.Transform) bool {
+func satisfied(p xfrm.Policy, path []xfrm.Transform) bool {
 	for _, t := range p.Templates {
 		if t.Proto == xfrm.Comp || t.Optional {
 			continue

@@ -9,6 +9,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
@@ -64,7 +65,7 @@ const (
 type World struct {
 	Snapshot xfrm.Snapshot
 	Set      xfrm.Set
-	Result   firewall.Result
+	Result   compile.Result
 	Marks    firewall.Marks
 	// Live are the saves of all families, nil for a snapshot.
 	Live map[xfrm.Family]live.Tables
@@ -224,11 +225,11 @@ func (w World) tunnelOf(reqid uint32, pk trace.Packet) (int, bool) {
 }
 
 // cameOutOf returns the states of a reqid as the kernel would note them on the packet.
-func (w World) cameOutOf(p *passage, reqid uint32) []trace.Transform {
+func (w World) cameOutOf(p *passage, reqid uint32) []xfrm.Transform {
 	i, ok := w.tunnelOf(reqid, p.packet)
 	if !ok {
 		p.assume("reqid %d is no tunnel's: taken for ESP in tunnel mode", reqid)
-		return []trace.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid}}
+		return []xfrm.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid}}
 	}
 	t := w.Set.Tunnels[i]
 	for _, sa := range t.SAs {
@@ -242,10 +243,10 @@ func (w World) cameOutOf(p *passage, reqid uint32) []trace.Transform {
 
 // transforms are a state as xt_policy sees it. With IPComp the compression comes
 // with the state, and is what makes the tunnel.
-func transforms(t xfrm.Tunnel, sa xfrm.SA) []trace.Transform {
-	all := []trace.Transform{{Proto: sa.Proto, Mode: sa.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst}}
+func transforms(t xfrm.Tunnel, sa xfrm.SA) []xfrm.Transform {
+	all := []xfrm.Transform{{Proto: sa.Proto, Mode: sa.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst}}
 	if t.Comp {
-		all = append(all, trace.Transform{Proto: xfrm.Comp, Mode: t.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst})
+		all = append(all, xfrm.Transform{Proto: xfrm.Comp, Mode: t.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst})
 	}
 	return all
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -56,7 +56,7 @@ type Gateway struct {
 	// The caches.
 	reader   kernel.Reader
 	joiner   xfrm.Joiner
-	compiler firewall.Compiler
+	compiler compile.Compiler
 	tracker  plan.Tracker
 	// compiledOnce is true once the compiler has filled its cache.
 	compiledOnce bool

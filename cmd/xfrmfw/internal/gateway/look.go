@@ -10,6 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -38,7 +39,7 @@ type Look struct {
 	// Config is the configuration of the rules, with the marks that were chosen.
 	Config firewall.Config
 	// Result holds the wanted rules.
-	Result firewall.Result
+	Result compile.Result
 	// Change leads from the live rules to the wanted ones. It is empty after Read.
 	Change plan.Change
 	// Warnings are for the user, besides those of Result.

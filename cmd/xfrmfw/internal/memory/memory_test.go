@@ -17,6 +17,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -390,7 +391,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		guards := parse(text).guards
 		marks := firewall.DefaultMarks()
-		for _, rs := range firewall.Compile(firewall.Input{Guards: guards, Config: firewall.Config{Marks: marks}}).Rulesets {
+		for _, rs := range compile.Compile(firewall.Input{Guards: guards, Config: firewall.Config{Marks: marks}}).Rulesets {
 			if err := rules.Validate(rs); err != nil {
 				t.Errorf("the memory makes rules that are not valid: %v", err)
 			}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -16,7 +17,7 @@ type Input struct {
 	Snapshot xfrm.Snapshot
 	Set      xfrm.Set
 	Marks    firewall.Marks
-	Result   firewall.Result
+	Result   compile.Result
 	// Live are the saves of all families. Nil stands for a snapshot without
 	// live rules: the compiled ones are then shown, without counters.
 	Live map[xfrm.Family]live.Tables

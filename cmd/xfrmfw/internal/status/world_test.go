@@ -8,6 +8,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
@@ -53,7 +54,7 @@ func inputOf(t testing.TB, s xfrm.Snapshot, in firewall.Input) Input {
 	t.Helper()
 	s.Time = now
 	in.Set, in.Host, in.Config.Marks = xfrm.Tunnels(s), s.Host, firewall.DefaultMarks()
-	result := firewall.Compile(in)
+	result := compile.Compile(in)
 	return Input{Snapshot: s, Set: in.Set, Marks: in.Config.Marks, Result: result, Live: liveOf(t, result.Rulesets), Peers: make(map[string]Peer)}
 }
 

@@ -1,0 +1,121 @@
+package compile
+
+import (
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// filter lays out the accepts. It decides nothing: mangle has classified.
+func (l *layout) filter() {
+	in, out := l.open(inBy, true), l.open(outBy, false)
+	out = append(out, rules.Rule{Out: "lo", Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
+	fwd, refuseOwn := l.refuse()
+	out = append(out, refuseOwn...)
+
+	restrictIn, restrictOut := l.restrictions()
+	in = append(in, restrictIn...)
+	fwd = append(append(fwd, restrictIn...), restrictOut...)
+	out = append(out, restrictOut...)
+	if !l.MarkOnly {
+		accept := l.acceptIn()
+		l.acceptByPolicy()
+		in = append(in, accept...)
+		if l.PacketOffload {
+			fwd = append(fwd, rules.Rule{Mark: has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn})
+		}
+		fwd = append(fwd, accept...)
+	}
+	fwd = append(fwd, l.strangerRules()...)
+	fwd = append(fwd, l.acceptOut()...)
+	out = append(out, l.acceptOut()...)
+	if toLockdown := l.lockdown(); toLockdown != nil {
+		in, fwd = append(in, toLockdown...), append(fwd, toLockdown...)
+	}
+	l.chain(rules.Filter, chainIn, in...)
+	l.chain(rules.Filter, chainFwd, fwd...)
+	l.chain(rules.Filter, chainOut, out...)
+	l.hook(rules.Filter, "INPUT", chainIn)
+	l.hook(rules.Filter, "FORWARD", chainFwd)
+	l.hook(rules.Filter, "OUTPUT", chainOut)
+}
+
+// open lets IKE, ESP and AH in or out, tunnel up or not: the first road warrior must
+// get in. The local port decides, never the peer's.
+func (l *layout) open(by func(*rules.Rule, string), inbound bool) []rules.Rule {
+	accept := rules.Target{Verb: rules.Accept}
+	list := []rules.Rule{
+		{Proto: xfrm.ESP, Target: accept, Purpose: rules.PurposeOpen},
+		{Proto: xfrm.AH, Target: accept, Purpose: rules.PurposeOpen},
+	}
+	for _, port := range []uint16{firewall.IKE, firewall.NATT} {
+		r := rules.Rule{Proto: xfrm.UDP, Target: accept, Purpose: rules.PurposeOpen}
+		if inbound {
+			r.DPorts, r.DstType = rules.Port(port), rules.Local
+		} else {
+			r.SPorts, r.SrcType = rules.Port(port), rules.Local
+		}
+		list = append(list, r)
+	}
+	for _, at := range l.encapPorts() {
+		r := rules.Rule{Proto: xfrm.UDP, Target: accept, Purpose: rules.PurposeOpen}
+		if inbound {
+			r.Dst, r.DPorts = prefix.Single(at.Addr()), rules.Port(at.Port())
+		} else {
+			r.Src, r.SPorts = prefix.Single(at.Addr()), rules.Port(at.Port())
+		}
+		list = append(list, r)
+	}
+	var all []rules.Rule
+	for _, r := range list {
+		all = append(all, l.onWAN(r, by)...)
+	}
+	return all
+}
+
+// acceptIn lets verified traffic in: by the policy match beside the mark, and by the
+// mark alone on overlay devices, where the kernel has dropped the policy.
+func (l *layout) acceptIn() []rules.Rule {
+	list := []rules.Rule{{
+		Mark: has(l.Marks.Verified), Policy: rules.PolicyMatch{Dir: rules.PolicyIn},
+		Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn,
+	}}
+	for i := range l.Overlays {
+		o := &l.Overlays[i]
+		for _, name := range o.Devices {
+			list = append(list, rules.Rule{
+				In: name, Mark: has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn, Tunnel: o.Tunnel,
+			})
+		}
+	}
+	return append(list, rules.Rule{
+		Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Jump, Chain: chainBare}, Purpose: rules.PurposeDispatch,
+	})
+}
+
+// acceptByPolicy lays out the tree that accepts on the policy match alone: packets
+// that must carry none of our bits, or may have lost them to rules of others.
+func (l *layout) acceptByPolicy() {
+	var entries []tree.Entry
+	for _, c := range l.claims {
+		if c.PolicyOnly || l.MarksWritten {
+			r := selectors(c.Pair)
+			r.Policy, r.Target = policyIn(c.In), rules.Target{Verb: rules.Accept}
+			r.Purpose, r.Tunnel = rules.PurposeAcceptIn, c.Tunnel
+			entries = append(entries, entry(c.Pair.Remote, r))
+		}
+	}
+	l.tree(tree.Spec{Table: rules.Filter, Root: chainBare, By: tree.BySource, AnyOrder: true}, entries)
+}
+
+// acceptOut lets traffic into tunnels: packets that will be encrypted, and those that
+// enter a tunnel device, where the first pass shows no policy yet.
+func (l *layout) acceptOut() []rules.Rule {
+	list := []rules.Rule{{Policy: rules.PolicyMatch{Dir: rules.PolicyOut}, Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptOut}}
+	for _, d := range l.Devices {
+		list = append(list, rules.Rule{Out: d.Name, Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptOut})
+	}
+	return list
+}

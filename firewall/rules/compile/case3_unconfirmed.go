@@ -1,0 +1,39 @@
+package compile
+
+import (
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+)
+
+// unconfirmed lays out the chain that decides case 3: let pass, or dropped under
+// enforce.
+func (l *layout) unconfirmed() {
+	last := rules.Rule{Target: l.markVerified(), Purpose: rules.PurposeDone}
+	if l.Enforce {
+		last = rules.Rule{Target: rules.Target{Verb: rules.Drop}, Purpose: rules.PurposeUnconfirmed, Case: rules.Case3}
+	}
+	l.chain(rules.Mangle, chainUnconfirmed, append(l.logged(rules.PurposeUnconfirmed), last)...)
+}
+
+// untagged completes the rule for a tunnel's packets without TAG: cases 2 and 3.
+func untagged(r rules.Rule, untaggable, enforced bool, m firewall.Marks) rules.Rule {
+	r.Mark = lacks(m.Tag)
+	switch {
+	case untaggable:
+		r.Target, r.Purpose, r.Case = setMark(m.Verified, m.Verified), rules.PurposePolicyOnly, rules.Case2
+	case enforced:
+		r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Goto, Chain: chainUnconfirmed}, rules.PurposeUnconfirmedGuard, rules.Case3
+	default:
+		r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Jump, Chain: chainUnconfirmed}, rules.PurposeUnconfirmed, rules.Case3
+	}
+	return r
+}
+
+// confirmed adds TAG to a rule that verifies on the policy match, where case 3 is
+// dropped.
+func confirmed(r rules.Rule, enforced bool, m firewall.Marks) rules.Rule {
+	if enforced {
+		r.Mark = has(m.Tag)
+	}
+	return r
+}

@@ -1,0 +1,168 @@
+package compile
+
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// spoof lays out case 6: an unverified packet from a remote selector to its local
+// one. It stands in PREROUTING and again in INPUT and FORWARD, because DNAT, NETMAP and
+// REDIRECT lead packets into a local selector and out of it.
+func (l *layout) spoof() {
+	toTree := rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainSpoof + "-T"}, Purpose: rules.PurposeDispatch}
+	spoof := append(l.fromDevices(), l.neverJudged(false, l.within, tree.BySource)...)
+	l.chain(rules.Mangle, chainSpoof, append(spoof, toTree)...)
+	l.chain(rules.Mangle, chainArriving, append(l.ownTraffic(false), rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainSpoof}, Purpose: rules.PurposeDispatch})...)
+	var entries []tree.Entry
+	for _, g := range l.guards {
+		if g.Inbound() {
+			entries = append(entries, l.besideLAN(rules.Mangle, "S", g, inboundRule(g), spoofRules(g)))
+		}
+	}
+	l.tree(tree.Spec{Table: rules.Mangle, Root: chainSpoof + "-T", By: tree.BySource, Merge: isGuard}, entries)
+}
+
+func spoofRules(g *firewall.GuardFacts) []rules.Rule {
+	r := inboundRule(g)
+	if g.Pierce {
+		return exceptionRule(r)
+	}
+	r.Target, r.Purpose, r.Case = drop(rules.PurposeSpoof), rules.PurposeSpoofGuard, rules.Case6
+	return []rules.Rule{r}
+}
+
+// exceptionRule leaves a packet alone: the policy of an exception decides first.
+func exceptionRule(r rules.Rule) []rules.Rule {
+	r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Return}, rules.PurposePierce, rules.NoCase
+	return []rules.Rule{r}
+}
+
+// isGuard reports whether a rule leads the traffic of a guard to a chain that decides.
+func isGuard(r *rules.Rule) bool {
+	switch r.Purpose {
+	case rules.PurposeSpoofGuard, rules.PurposeInjectGuard, rules.PurposeLeakGuard:
+		return r.Leads()
+	}
+	return false
+}
+
+// quoted lays out the part of case 6 that no source tells: an ICMP error in clear
+// about a tunnel's flow. Its source may be any address, because it claims to be some
+// router's, but no router inside the tunnel could send it in clear. conntrack ties it
+// to the flow all the same, so the usual rule for RELATED lets it in: it would lower
+// the flow's path MTU or end it.
+//
+// conntrack drops an error that is not for the sender of the quoted packet, and
+// before DNAT that is an address of the tunnel's local selector.
+func (l *layout) quoted() {
+	began, replied := chainQuoted+"-T", chainQuoted+"-R"
+	l.chain(rules.Mangle, chainQuoted, append(l.ownErrors(),
+		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: began}, Purpose: rules.PurposeDispatch},
+		rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: replied}, Purpose: rules.PurposeDispatch},
+	)...)
+	l.tree(tree.Spec{Table: rules.Mangle, Root: began, By: tree.ByOriginSource, Rare: true, Merge: isGuard}, l.quotedEntries(false))
+	l.tree(tree.Spec{Table: rules.Mangle, Root: replied, By: tree.ByReplySource, Rare: true, Merge: isGuard}, l.quotedEntries(true))
+}
+
+// ownErrors spares errors about this host's own IKE and ESP, which a selector that
+// covers the peer would claim: they tell the path MTU of the tunnel itself.
+func (l *layout) ownErrors() []rules.Rule {
+	about := []rules.CtMatch{{Proto: xfrm.ESP}, {Proto: xfrm.AH}}
+	ports := []uint16{firewall.IKE, firewall.NATT}
+	for _, at := range l.encapPorts() {
+		ports = append(ports, at.Port())
+	}
+	for _, port := range ports {
+		about = append(about, rules.CtMatch{Proto: xfrm.UDP, OrigSPorts: rules.Port(port)}, rules.CtMatch{Proto: xfrm.UDP, OrigDPorts: rules.Port(port)})
+	}
+	var list []rules.Rule
+	for _, ct := range about {
+		list = append(list, rules.Rule{DstType: rules.Local, Ct: ct, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
+	}
+	return list
+}
+
+// quotedEntries are the guards' rules for flows that the remote end began, or that it
+// answers, by its address in the flow: many tunnels can have the local selector in
+// common.
+//
+// An exception holds in the other tree too. The packets that it spares in one tree
+// are met again in the other, where a later guard whose remote selector covers the
+// near end would take that for a remote one.
+func (l *layout) quotedEntries(replied bool) []tree.Entry {
+	var entries []tree.Entry
+	for _, g := range l.guards {
+		began, answered, ok := flowsOf(g)
+		if !g.Inbound() || !ok {
+			continue
+		}
+		ct, other := began, answered
+		if replied {
+			ct, other = answered, began
+		}
+		if !g.Pierce {
+			entries = append(entries, l.quotedBesideLAN(g, quotedRule(g, ct), replied))
+			continue
+		}
+		entries = append(entries, entry(g.Remote, exceptionRule(quotedRule(g, ct))...))
+		if replied {
+			other.ReplSrc = g.Local
+		} else {
+			other.OrigSrc = g.Local
+		}
+		entries = append(entries, entry(g.Local, exceptionRule(quotedRule(g, other))...))
+	}
+	return entries
+}
+
+// quotedRule drops errors about a flow of the guard's pair.
+func quotedRule(g *firewall.GuardFacts, ct rules.CtMatch) rules.Rule {
+	return rules.Rule{Dst: g.Local, Ct: ct, Target: drop(rules.PurposeSpoof), Purpose: rules.PurposeSpoofGuard, Tunnel: g.Tunnel, Case: rules.Case6}
+}
+
+// flowsOf matches the flows of a guard's pair: those that the remote end began, and
+// those that it answers. It reports false for a pair with an ICMP type, because no
+// rule tells its flows from others between the same hosts.
+func flowsOf(g *firewall.GuardFacts) (began, answered rules.CtMatch, ok bool) {
+	local, remote := portsOf(g.LocalPort), portsOf(g.RemotePort)
+	began, answered = rules.CtMatch{Proto: g.Proto, OrigSrc: g.Remote}, rules.CtMatch{Proto: g.Proto, ReplSrc: g.Remote}
+	if local != (rules.Ports{}) || remote != (rules.Ports{}) {
+		if g.Proto == xfrm.ICMP || g.Proto == xfrm.ICMPv6 {
+			return rules.CtMatch{}, rules.CtMatch{}, false
+		}
+		began.OrigSPorts, began.OrigDPorts = remote, local
+		answered.OrigSPorts, answered.OrigDPorts = local, remote
+	}
+	return began, answered, true
+}
+
+// quotedBesideLAN spares the flows with connected networks below a wider remote
+// selector, whichever end is there. The chain of one tree drops errors about its own
+// end only: it must not decide ahead of an exception that stands in the other tree.
+func (l *layout) quotedBesideLAN(g *firewall.GuardFacts, final rules.Rule, replied bool) tree.Entry {
+	if len(g.Exempt) == 0 {
+		return entry(g.Remote, final)
+	}
+	letter, about := "Q", func(p netip.Prefix) rules.CtMatch { return rules.CtMatch{OrigSrc: p} }
+	if replied {
+		letter, about = "R", func(p netip.Prefix) rules.CtMatch { return rules.CtMatch{ReplSrc: p} }
+	}
+	var list []rules.Rule
+	if g.Peer.IsValid() && g.Remote.Contains(g.Peer) {
+		list = append(list, rules.Rule{Ct: about(prefix.Single(g.Peer)), Target: drop(rules.PurposeSpoof), Purpose: rules.PurposeSpoofGuard, Tunnel: g.Tunnel, Case: rules.Case6})
+	}
+	for _, n := range g.Exempt {
+		network := narrowerOf(n.Prefix, g.Remote)
+		for _, ct := range []rules.CtMatch{{OrigSrc: network}, {ReplSrc: network}} {
+			list = append(list, rules.Rule{In: n.Device, Ct: ct, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeLAN, Tunnel: g.Tunnel})
+		}
+	}
+	name := lanChain(letter, g)
+	l.chain(rules.Mangle, name, append(list, final)...)
+	return entry(g.Remote, rules.Rule{Dst: g.Local, Target: rules.Target{Verb: rules.Jump, Chain: name}, Purpose: rules.PurposeDispatch, Tunnel: g.Tunnel})
+}

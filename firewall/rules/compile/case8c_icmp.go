@@ -1,0 +1,60 @@
+package compile
+
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
+)
+
+// errors lays out case 8c: an ICMP error quotes a packet, so it must not go to a
+// remote selector in clear unless it belongs to another flow.
+func (l *layout) errors() {
+	var entries []tree.Entry
+	for _, g := range l.guards {
+		if !g.Outbound() {
+			continue
+		}
+		if g.Pierce {
+			entries = append(entries, entry(g.Remote, exceptionRule(rules.Rule{Src: g.Local, Dst: g.Remote, Tunnel: g.Tunnel})...))
+			continue
+		}
+		entries = append(entries, l.besideLAN(rules.Mangle, "E", g, rules.Rule{Dst: g.Remote}, l.errorRules(g)))
+	}
+	l.tree(tree.Spec{Table: rules.Mangle, Root: chainError, By: tree.ByDestination, Rare: true, Merge: isGuard}, entries)
+}
+
+// errorRules drop a pair's errors. An error that goes to the remote selector and is
+// about a flow of the local one is about a flow between the two, as long as the
+// selectors are apart: then the rules name the local one only, and all guards that
+// have it share them.
+func (l *layout) errorRules(g *firewall.GuardFacts) []rules.Rule {
+	base := rules.Rule{Dst: g.Remote, Purpose: rules.PurposeLeakGuard, Tunnel: g.Tunnel}
+	if !g.Local.Overlaps(g.Remote) {
+		name := l.sharedName(chainAbout, g.Local)
+		if !l.have[rules.ChainKey{Table: rules.Mangle, Name: name}] {
+			l.chain(rules.Mangle, name, errorsAbout(rules.Rule{Purpose: rules.PurposeLeakGuard}, g.Local, netip.Prefix{})...)
+		}
+		base.Target = rules.Target{Verb: rules.Jump, Chain: name}
+		return []rules.Rule{base}
+	}
+	return errorsAbout(base, g.Local, g.Remote)
+}
+
+// errorsAbout drop errors from a local to a remote selector: those tied to no flow,
+// and those about a flow between the two.
+func errorsAbout(base rules.Rule, local, remote netip.Prefix) []rules.Rule {
+	var list []rules.Rule
+	for _, ct := range []rules.CtMatch{
+		{State: rules.CtRelated, NotState: true},
+		{State: rules.CtRelated, OrigSrc: remote, OrigDst: local},
+		{State: rules.CtRelated, OrigSrc: local, OrigDst: remote},
+		{State: rules.CtRelated, ReplSrc: local},
+	} {
+		r := base
+		r.Ct, r.Target, r.Case = ct, drop(rules.PurposeLeak), rules.Case8c
+		list = append(list, r)
+	}
+	return list
+}

@@ -1,0 +1,153 @@
+package compile
+
+import (
+	"cmp"
+	"net/netip"
+	"reflect"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Result is the facts about a host and the rules that lay them out.
+type Result struct {
+	firewall.Facts
+	// Rulesets has one entry per family: IPv4, then IPv6.
+	Rulesets []rules.Ruleset
+}
+
+// Compile decides the facts and lays them out.
+func Compile(in firewall.Input) Result {
+	f := firewall.Decide(in)
+	return Result{Facts: f, Rulesets: Rulesets(f)}
+}
+
+// Rulesets lays facts out as iptables rules, for each family of the host: IPv4,
+// then IPv6. It is pure: equal facts give equal rules in the same order.
+func Rulesets(f firewall.Facts) []rules.Ruleset {
+	var sets []rules.Ruleset
+	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
+		if family == xfrm.IPv6 && f.NoIPv6 {
+			continue
+		}
+		l := newLayout(&f, family)
+		l.mangle()
+		l.filter()
+		l.nat()
+		slices.SortFunc(l.set.Chains, compareChains)
+		rules.Prune(&l.set)
+		sets = append(sets, l.set)
+	}
+	return sets
+}
+
+// layout collects the chains of one family.
+type layout struct {
+	*firewall.Facts
+	family xfrm.Family
+	set    rules.Ruleset
+	// have are the chains that were added.
+	have map[rules.ChainKey]bool
+	// InFamily and claims are the guards and claims of the family.
+	guards []*firewall.GuardFacts
+	claims []*firewall.Claim
+	// within are the few prefixes that hold all guarded remote selectors.
+	within []netip.Prefix
+	// names caches the names of chains that several guards share.
+	names map[sharedKey]string
+}
+
+func newLayout(f *firewall.Facts, family xfrm.Family) *layout {
+	l := &layout{Facts: f, family: family, have: make(map[rules.ChainKey]bool), names: make(map[sharedKey]string)}
+	l.set.Family = family
+	for i := range f.Guards {
+		if g := &f.Guards[i]; g.Family() == family {
+			l.guards = append(l.guards, g)
+		}
+	}
+	for i := range f.Claims {
+		if c := &f.Claims[i]; c.Pair.Family() == family {
+			l.claims = append(l.claims, c)
+		}
+	}
+	l.within = guardedPrefixes(l.guards)
+	return l
+}
+
+// chain adds a chain. A chain that several facts share is added once.
+func (l *layout) chain(table rules.Table, name string, list ...rules.Rule) {
+	l.add(rules.Chain{Table: table, Name: name, Rules: rules.ListOf(list...)})
+}
+
+func (l *layout) add(chains ...rules.Chain) {
+	for _, c := range chains {
+		if key := (rules.ChainKey{Table: c.Table, Name: c.Name}); !l.have[key] {
+			l.have[key] = true
+			l.set.Chains = append(l.set.Chains, c)
+		}
+	}
+}
+
+func compareChains(x, y rules.Chain) int {
+	if x.Table != y.Table {
+		return cmp.Compare(x.Table.Order(), y.Table.Order())
+	}
+	return cmp.Compare(x.Name, y.Name)
+}
+
+func (l *layout) hook(table rules.Table, from, to string) {
+	l.set.Hooks = append(l.set.Hooks, rules.Hook{Table: table, From: from, To: to})
+}
+
+// Compiler lays facts out again and again, as a daemon does. Its results are those of
+// Compile. Equal facts, such as those after a rekey, have the very same rule sets, and
+// chains with equal rules have the very same Rules, by which a Planner knows them. The
+// zero value is ready to use; it is not for concurrent use.
+type Compiler struct{ last Result }
+
+// Compile decides the facts and lays them out.
+func (c *Compiler) Compile(in firewall.Input) Result {
+	f := firewall.Decide(in)
+	if c.last.Rulesets != nil && reflect.DeepEqual(f, c.last.Facts) {
+		return c.last
+	}
+	sets := Rulesets(f)
+	keepRules(c.last.Rulesets, sets)
+	c.last = Result{Facts: f, Rulesets: sets}
+	return c.last
+}
+
+// keepRules gives chains that have the same rules as before the very same list. Both
+// are in the order of Rulesets.
+func keepRules(before, after []rules.Ruleset) {
+	for i := range after {
+		if i >= len(before) || before[i].Family != after[i].Family {
+			return
+		}
+		old, chains := before[i].Chains, after[i].Chains
+		for j := range chains {
+			for len(old) > 0 && compareChains(old[0], chains[j]) < 0 {
+				old = old[1:]
+			}
+			if len(old) > 0 && compareChains(old[0], chains[j]) == 0 && old[0].Rules.Equal(chains[j].Rules) {
+				chains[j].Rules = old[0].Rules
+			}
+		}
+	}
+}
+
+// guardedPrefixes are the few prefixes that hold the remote selectors of guards.
+// Exceptions only take from them.
+func guardedPrefixes(guards []*firewall.GuardFacts) []netip.Prefix {
+	var keys []netip.Prefix
+	for _, g := range guards {
+		if !g.Pierce {
+			keys = append(keys, g.Remote.Masked())
+		}
+	}
+	return prefix.Cover(keys, tree.MaxPrefilter)
+}

@@ -1,0 +1,38 @@
+package compile
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
+)
+
+// One pair whose tunnel is gone is refused in OUTPUT without a rule for each of the
+// tunnels that stand, but for those inside of it, whose packets the kernel holds.
+func TestOneDownAmongMany(t *testing.T) {
+	var up []site
+	for i := range 200 {
+		up = append(up, peer(i+1, fmt.Sprintf("203.0.113.%d", i), [2]string{sunLAN, fmt.Sprintf("10.100.%d.0/24", i)}))
+	}
+	inside := peer(300, "203.0.113.250", [2]string{sunLAN, "10.50.7.0/24"})
+	gone := remember(nil, snapshotOf(sunHost(), peer(400, "203.0.113.251", [2]string{sunLAN, "10.50.0.0/16"})), 1000)
+	w := compileInput(t, snapshotOf(sunHost(), append(up, inside)...), firewall.Input{Guards: gone})
+	list := 0
+	for _, c := range w.result.Rulesets[0].Chains {
+		if strings.HasPrefix(c.Name, chainDown+"-T") {
+			list += c.Rules.Len()
+		}
+	}
+	if list != 2 {
+		t.Errorf("%d rules tell what is down, want 2: one for the pair, one for the tunnel inside of it", list)
+	}
+	for to, want := range map[string]bool{"10.50.1.1": true, "10.50.7.1": false, "10.100.3.1": false} {
+		p := trace.Packet{Src: addr("10.2.0.1"), Dst: addr(to), Out: "eth0", SrcLocal: true}
+		if got := w.leave(p, "OUTPUT"); got.met(rules.PurposeReject) != want {
+			t.Errorf("to %s: refused %v, want %v", to, !want, want)
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package compile
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"net/netip"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// selectors returns a rule that matches a pair's traffic on its way in.
+func selectors(p xfrm.Pair) rules.Rule {
+	r := rules.Rule{Src: p.Remote, Dst: p.Local, Proto: p.Proto}
+	return withPorts(r, p, p.RemotePort, p.LocalPort)
+}
+
+// inboundRule and outboundRule match a guard's traffic.
+func inboundRule(g *firewall.GuardFacts) rules.Rule {
+	r := selectors(g.Pair())
+	r.Tunnel = g.Tunnel
+	return r
+}
+
+func outboundRule(g *firewall.GuardFacts) rules.Rule {
+	p := g.Pair()
+	r := withPorts(rules.Rule{Src: p.Local, Dst: p.Remote, Proto: p.Proto}, p, p.LocalPort, p.RemotePort)
+	r.Tunnel = g.Tunnel
+	return r
+}
+
+func withPorts(r rules.Rule, p xfrm.Pair, source, destination xfrm.PortMatch) rules.Rule {
+	switch p.Proto {
+	case xfrm.ICMP, xfrm.ICMPv6:
+		if (p.Proto == xfrm.ICMP) != (p.Family() == xfrm.IPv4) {
+			break // the other family's ICMP: a protocol without types here
+		}
+		// The kernel keeps type and code in place of ports, each byte-wide.
+		if !p.LocalPort.Any() {
+			r.ICMP = rules.ICMPMatch{Set: true, Type: uint8(p.LocalPort.Port)}
+			if !p.RemotePort.Any() {
+				r.ICMP.HasCode, r.ICMP.Code = true, uint8(p.RemotePort.Port)
+			}
+		}
+	case xfrm.TCP, xfrm.UDP, xfrm.SCTP:
+		r.SPorts, r.DPorts = portsOf(source), portsOf(destination)
+	}
+	return r
+}
+
+func portsOf(m xfrm.PortMatch) rules.Ports {
+	if m.Any() {
+		return rules.Ports{}
+	}
+	lo, hi, _ := m.Range()
+	return rules.Ports{Lo: lo, Hi: hi}
+}
+
+// policyIn and policyOut match packets that came out of an SA, or go into it.
+func policyIn(m firewall.SAMatch) rules.PolicyMatch  { return policyMatch(rules.PolicyIn, m) }
+func policyOut(m firewall.SAMatch) rules.PolicyMatch { return policyMatch(rules.PolicyOut, m) }
+
+func policyMatch(dir rules.PolicyDir, m firewall.SAMatch) rules.PolicyMatch {
+	p := rules.PolicyMatch{Dir: dir, Proto: m.Proto, Reqid: m.Reqid, HasReqid: true}
+	if m.Src.IsValid() {
+		p.TunnelSrc, p.TunnelDst = prefix.Single(m.Src), prefix.Single(m.Dst)
+	}
+	return p
+}
+
+// carrierRule matches the packets that carry an overlay device's.
+func carrierRule(o *firewall.Overlay) rules.Rule {
+	r := rules.Rule{Src: prefix.Single(o.Remote), Dst: prefix.Single(o.Local), Proto: o.Proto, Purpose: rules.PurposeDispatch, Tunnel: o.Tunnel}
+	if o.Port != 0 {
+		r.DPorts = rules.Port(o.Port)
+	}
+	return r
+}
+
+// setMark is the target that sets or clears bits.
+func setMark(value, mask uint32) rules.Target {
+	return rules.Target{Verb: rules.SetMark, Value: value, Mask: mask}
+}
+
+func (l *layout) markVerified() rules.Target { return setMark(l.Marks.Verified, l.Marks.Verified) }
+
+// has matches packets that carry all bits of mask, lacks those without them.
+func has(mask uint32) rules.MarkMatch   { return rules.MarkMatch{Value: mask, Mask: mask} }
+func lacks(mask uint32) rules.MarkMatch { return rules.MarkMatch{Value: mask, Mask: mask, Not: true} }
+
+func (l *layout) icmp() xfrm.Proto {
+	if l.family == xfrm.IPv6 {
+		return xfrm.ICMPv6
+	}
+	return xfrm.ICMP
+}
+
+func (l *layout) ipInIP() xfrm.Proto {
+	if l.family == xfrm.IPv6 {
+		return xfrm.IPv6in
+	}
+	return xfrm.IPIP
+}
+
+// errorTypes are the ICMP errors, all of which quote the packet that they are about.
+func (l *layout) errorTypes() []uint8 {
+	if l.family == xfrm.IPv6 {
+		return []uint8{1, 2, 3, 4}
+	}
+	return []uint8{3, 11, 12}
+}
+
+// encapPorts are the local ports of ESP in UDP, besides 4500, with an outer address
+// of this family.
+func (l *layout) encapPorts() []netip.AddrPort {
+	var ports []netip.AddrPort
+	for _, at := range l.EncapPorts {
+		if xfrm.FamilyOf(at.Addr()) == l.family {
+			ports = append(ports, at)
+		}
+	}
+	return ports
+}
+
+// onWAN repeats a rule for every configured outer interface, or leaves it without
+// one. set puts the interface in its place.
+func (l *layout) onWAN(r rules.Rule, set func(*rules.Rule, string)) []rules.Rule {
+	if len(l.WAN) == 0 {
+		return []rules.Rule{r}
+	}
+	rules := make([]rules.Rule, len(l.WAN))
+	for i, name := range l.WAN {
+		rules[i] = r
+		set(&rules[i], name)
+	}
+	return rules
+}
+
+func inBy(r *rules.Rule, name string)  { r.In = name }
+func outBy(r *rules.Rule, name string) { r.Out = name }
+
+// tree adds the chains of a tree.
+func (l *layout) tree(s tree.Spec, entries []tree.Entry) {
+	s.Family = l.family
+	l.add(tree.Build(s, entries)...)
+}
+
+// entry is rules for packets within a prefix.
+func entry(key netip.Prefix, rules ...rules.Rule) tree.Entry {
+	return tree.Entry{Key: key, Rules: rules}
+}
+
+// sharedKey is a root of chains and the local selector that one of them is for.
+type sharedKey struct {
+	root  string
+	local netip.Prefix
+}
+
+// sharedName names the chain of a root that all guards with a local selector share.
+func (l *layout) sharedName(root string, local netip.Prefix) string {
+	key := sharedKey{root, local}
+	name, ok := l.names[key]
+	if !ok {
+		name = stableName(root, local.String())
+		l.names[key] = name
+	}
+	return name
+}
+
+// stableName names a chain by words that say what it is for, so that no other chain's
+// coming and going renames it.
+func stableName(root string, words ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(words, " ")))
+	return root + "-" + base64.RawURLEncoding.EncodeToString(sum[:])[:11]
+}

@@ -1,0 +1,243 @@
+package compile
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+const day = 24 * 3600
+
+func remember(memory []firewall.Guard, s xfrm.Snapshot, now int64) []firewall.Guard {
+	s.Host.Resolvers = []netip.Addr{addr("9.9.9.9")}
+	set := xfrm.Tunnels(s)
+	return firewall.Remember(memory, firewall.LiveGuards(set, s.Host), set, s.Host, nil, firewall.GuardConfig{}, now).Guards
+}
+
+func TestWhatIsRemembered(t *testing.T) {
+	at := func(pair [2]string, tune func(*site)) site {
+		s := sunSite()
+		s.pairs = [][2]string{pair}
+		if tune != nil {
+			tune(&s)
+		}
+		return s
+	}
+	transport := func(s *site) { s.mode = xfrm.TransportMode }
+	for _, tc := range []struct {
+		name string
+		site site
+		want bool
+	}{
+		{"a site", at([2]string{sunLAN, moonLAN}, nil), true},
+		{"a v6 site", at([2]string{sun6LAN, "2001:db8:5::/48"}, nil), true},
+		{"the whole internet", at([2]string{sunLAN, "0.0.0.0/0"}, nil), false},
+		{"what covers the LAN and a network behind an inner router", at([2]string{sunLAN, "10.0.0.0/8"}, nil), false},
+		{"what covers the LAN", at([2]string{sunLAN, "10.0.0.0/14"}, nil), true},
+		{"a part of the LAN", at([2]string{sunLAN, "10.2.0.128/25"}, nil), false},
+		{"what covers the gateway", at([2]string{sunLAN, "192.0.2.128/25"}, nil), false},
+		{"what covers the name server", at([2]string{sunLAN, "9.9.9.0/24"}, nil), false},
+		{"what covers another peer", at([2]string{sunLAN, "203.0.113.0/24"}, nil), false},
+		{"a road warrior's lease", at([2]string{sunLAN, "10.50.0.7/32"}, nil), false},
+		{"the peer itself", at([2]string{sunWAN + "/32", moonWAN + "/32"}, transport), true},
+		{"a network behind an inner router", at([2]string{sunLAN, "10.77.0.0/16"}, nil), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			host := sunHost()
+			host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.77.3.0/24"), Link: 3, Via: addr("10.2.0.5")})
+			other := site{reqid: 9, local: sunWAN, remote: "203.0.113.9", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "0.0.0.0/0"}}}
+			got := remember(nil, snapshotOf(host, tc.site, other), 1000)
+			if (len(got) == 1) != tc.want {
+				t.Errorf("remembered %+v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestMemoryAges(t *testing.T) {
+	host := sunHost()
+	memory := remember(nil, snapshotOf(host, sunSite()), 1000)
+	if len(memory) != 1 || memory[0].Since != 1000 || memory[0].Expires != 1000+30*day {
+		t.Fatalf("memory %+v", memory)
+	}
+	memory = remember(memory, snapshotOf(host, sunSite()), 1000+20*day)
+	if memory[0].Since != 1000 || memory[0].Expires != 1000+50*day {
+		t.Errorf("seen again: %+v", memory)
+	}
+	memory = remember(memory, snapshotOf(host), 1000+49*day)
+	if len(memory) != 1 {
+		t.Error("forgotten too early")
+	}
+	if left := remember(memory, snapshotOf(host), 1000+50*day); len(left) != 0 {
+		t.Error("never forgotten")
+	}
+}
+
+// Whatever a clock says, a guard lasts as long as it was to last, and what a clock
+// that was wrong has written is mended.
+func TestNoClockLowersAnExpiry(t *testing.T) {
+	host := sunHost()
+	for name, held := range map[string]firewall.Guard{
+		"written by a clock that was ahead": {Since: 1000 + 400*day, Expires: 1000 + 430*day},
+		"with a longer time to remember":    {Since: 500, Expires: 1000 + 90*day},
+	} {
+		memory := remember(nil, snapshotOf(host, sunSite()), 1000)
+		memory[0].Since, memory[0].Expires = held.Since, held.Expires
+		got := remember(memory, snapshotOf(host, sunSite()), 2000)[0]
+		if got.Expires != held.Expires || got.Since > 2000 {
+			t.Errorf("%s: since %d until %d", name, got.Since, got.Expires)
+		}
+		if got := remember(memory, snapshotOf(host), 2000); len(got) != 1 || got[0].Expires != held.Expires {
+			t.Errorf("%s: without its tunnel %+v", name, got)
+		}
+	}
+}
+
+// A remote selector that covers own networks is guarded when its tunnel is gone, but
+// for these, each on its own interface.
+func TestARemoteOverOwnNetworksIsRemembered(t *testing.T) {
+	host := sunHost()
+	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "eth2", Up: true})
+	host.Addresses = append(host.Addresses, xfrm.Address{Link: 4, Prefix: netip.MustParsePrefix("10.3.0.1/24")})
+	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.3.0.0/24"), Link: 4, Connected: true})
+	wide := sunSite()
+	wide.pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
+	memory := remember(nil, snapshotOf(host, wide), 1000)
+	if len(memory) != 1 {
+		t.Fatalf("remembered %+v", memory)
+	}
+	w := compileInput(t, snapshotOf(host), firewall.Input{Guards: memory})
+	for _, tc := range []struct {
+		src, in string
+		want    bool
+	}{
+		{"10.1.0.10", "eth0", true}, {"10.99.0.1", "eth0", true}, {"10.3.0.10", "eth0", true}, {"10.3.0.10", "eth2", false}, {"198.51.100.7", "eth0", false},
+	} {
+		p := clear4(tc.src, "10.2.0.10")
+		p.In = tc.in
+		if got := w.arrive(p, nil); (got.final == rules.Drop) != tc.want {
+			t.Errorf("from %s by %s: %v", tc.src, tc.in, got.final)
+		}
+	}
+}
+
+func TestUnsafePairsAreNamed(t *testing.T) {
+	host := sunHost()
+	host.Resolvers = []netip.Addr{addr("9.9.9.9")}
+	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.77.3.0/24"), Link: 3, Via: addr("10.2.0.5")})
+	for remote, want := range map[string]string{
+		moonLAN: "", "0.0.0.0/0": "", "10.50.0.7/32": "", "9.0.0.0/8": "the name server 9.9.9.9 lies in it", "10.77.0.0/16": "this host's route to 10.77.3.0/24 by eth1 lies in it",
+		"192.0.2.128/25": "the router 192.0.2.254 lies in it", "10.2.0.0/25": "this host's address 10.2.0.1 lies in it",
+	} {
+		s := sunSite()
+		s.pairs = [][2]string{{sunLAN, remote}}
+		snapshot := snapshotOf(host, s)
+		set := xfrm.Tunnels(snapshot)
+		got := firewall.Remember(nil, firewall.LiveGuards(set, host), set, host, nil, firewall.GuardConfig{}, 1000)
+		if (len(got.Unsafe) == 1) != (want != "") || len(got.Unsafe) == 1 && got.Unsafe[0].Reason != want {
+			t.Errorf("%s: %+v, want %q", remote, got.Unsafe, want)
+		}
+	}
+}
+
+func TestMergeMemory(t *testing.T) {
+	pair := func(remote string, expires int64, priority uint32) firewall.Guard {
+		return firewall.Guard{Local: netip.MustParsePrefix(sunLAN), Remote: netip.MustParsePrefix(remote), Priority: priority, Expires: expires}
+	}
+	a := []firewall.Guard{pair("10.1.0.0/24", 10, 1), pair("10.4.0.0/24", 10, 5)}
+	b := []firewall.Guard{pair("10.1.0.0/24", 20, 1), pair("10.3.0.0/24", 10, 3), pair("10.4.0.0/24", 5, 5)}
+	want := []firewall.Guard{pair("10.1.0.0/24", 20, 1), pair("10.3.0.0/24", 10, 3), pair("10.4.0.0/24", 10, 5)}
+	if got := firewall.MergeMemory(a, b); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// A peer that comes from everywhere and narrows its selectors each time takes the room
+// of its connection, of its addresses and networks, and no more.
+func TestMemoryIsBoundedByConnection(t *testing.T) {
+	host := sunHost()
+	for name, tc := range map[string]struct {
+		address    func(i int) string
+		connection string
+		most       int
+	}{
+		"one connection, many networks": {func(i int) string { return fmt.Sprintf("198.%d.%d.7", 18+i/200, i%200) }, "evil", firewall.MaxRememberedByConnection},
+		"one IPv4 /24, no hook":         {func(i int) string { return fmt.Sprintf("198.51.100.%d", i%250+1) }, "", firewall.MaxRememberedByNetwork},
+		"one IPv6 /64, no hook":         {func(i int) string { return fmt.Sprintf("2001:db8:bad::%x", i+1) }, "", firewall.MaxRememberedByPeer},
+		"one IPv6 /48, no hook":         {func(i int) string { return fmt.Sprintf("2001:db8:bad:%x::1", i+1) }, "", firewall.MaxRememberedByNetwork},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var memory []firewall.Guard
+			refused := 0
+			for i := range 1500 {
+				local := sunWAN
+				if strings.Contains(tc.address(i), ":") {
+					local = sun6WAN
+				}
+				evil := site{reqid: 7, local: local, remote: tc.address(i), mode: xfrm.TunnelMode,
+					pairs: [][2]string{{sunLAN, fmt.Sprintf("172.%d.%d.0/24", 16+i/250, i%250)}}}
+				s := snapshotOf(host, evil)
+				set := xfrm.Tunnels(s)
+				peers := map[string]firewall.Peer{set.Tunnels[0].ID: {Connection: tc.connection}}
+				got := firewall.Remember(memory, firewall.LiveGuards(set, host), set, host, peers, firewall.GuardConfig{}, 2000)
+				memory, refused = got.Guards, refused+got.Refused
+			}
+			if len(memory) != tc.most || refused != 1500-tc.most {
+				t.Errorf("%d pairs remembered and %d refused, want %d", len(memory), refused, tc.most)
+			}
+			if got := remember(memory, snapshotOf(host, sunSite()), 3000); len(got) != tc.most+1 {
+				t.Error("there is no room for another")
+			}
+		})
+	}
+}
+
+// A peer that keeps narrowing its selectors fills its own share and no more.
+func TestMemoryIsBoundedByPeer(t *testing.T) {
+	host := sunHost()
+	memory := remember(nil, snapshotOf(host, sunSite()), 1000)
+	for i := range 200 {
+		evil := site{reqid: 7, local: sunWAN, remote: "198.51.100.66", mode: xfrm.TunnelMode,
+			pairs: [][2]string{{sunLAN, fmt.Sprintf("172.20.%d.0/24", i)}}}
+		memory = remember(memory, snapshotOf(host, evil), 2000)
+	}
+	if len(memory) != 1+firewall.MaxRememberedByPeer {
+		t.Errorf("%d pairs remembered", len(memory))
+	}
+	found := false
+	for _, g := range memory {
+		found = found || g.Remote == netip.MustParsePrefix(moonLAN)
+	}
+	if !found {
+		t.Error("another peer's pair was pushed out")
+	}
+}
+
+func TestMemoryKeepsExceptions(t *testing.T) {
+	s := snapshotOf(sunHost(), sunSite())
+	s.Policies = append(s.Policies,
+		bypass("10.1.0.128/25", sunLAN, xfrm.Fwd, 10), bypass(sunLAN, "10.1.0.128/25", xfrm.Out, 10),
+		bypass("10.1.0.64/26", sunLAN, xfrm.Fwd, 9000), bypass("172.31.0.0/16", sunLAN, xfrm.Fwd, 10))
+	memory := remember(nil, s, 1000)
+	w := compileInput(t, snapshotOf(sunHost()), firewall.Input{Guards: memory})
+	if got := w.arrive(clear4("10.1.0.200", "10.2.0.10"), nil); got.final == rules.Drop {
+		t.Error("a bypass policy that came first was forgotten")
+	}
+	for _, src := range []string{"10.1.0.70", "10.1.0.10"} {
+		if got := w.arrive(clear4(src, "10.2.0.10"), nil); got.final != rules.Drop {
+			t.Errorf("from %s: not guarded", src)
+		}
+	}
+	// The bypass goes while the tunnel stands: then it is not remembered either.
+	memory = remember(memory, snapshotOf(sunHost(), sunSite()), 2000)
+	w = compileInput(t, snapshotOf(sunHost()), firewall.Input{Guards: memory})
+	if got := w.arrive(clear4("10.1.0.200", "10.2.0.10"), nil); got.final != rules.Drop {
+		t.Error("an exception outlived its policy though the tunnel stood")
+	}
+}

@@ -1,0 +1,27 @@
+package compile
+
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// mss lays out the trees that lower the segment size of TCP connections through
+// tunnels, in both directions. TCPMSS never raises it.
+func (l *layout) mss() {
+	var in, out []tree.Entry
+	for _, c := range l.claims {
+		if c.MSS == 0 {
+			continue
+		}
+		r := rules.Rule{Proto: xfrm.TCP, Target: rules.Target{Verb: rules.ClampMSS, Size: c.MSS}, Purpose: rules.PurposeMSS, Tunnel: c.Tunnel}
+		r.Src, r.Policy = c.Pair.Remote, policyIn(c.In)
+		in = append(in, entry(c.Pair.Remote, r))
+		r.Src, r.Dst, r.Policy = netip.Prefix{}, c.Pair.Remote, policyOut(c.Out)
+		out = append(out, entry(c.Pair.Remote, r))
+	}
+	l.tree(tree.Spec{Table: rules.Mangle, Root: chainMSSIn, By: tree.BySource, AnyOrder: true}, in)
+	l.tree(tree.Spec{Table: rules.Mangle, Root: chainMSSOut, By: tree.ByDestination, AnyOrder: true}, out)
+}

@@ -1,0 +1,153 @@
+package compile
+
+import (
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// restrictions returns the rules that lead to the chains of restricted tunnels, for
+// traffic out of tunnels and into them. They stand in filter, after DNAT, and only
+// ever take away: packets that they let through are accepted further on, so that a
+// packet from one restricted tunnel into another obeys both. A tunnel needs two
+// chains, because the in and out policy matches share only FORWARD.
+func (l *layout) restrictions() (in, out []rules.Rule) {
+	var inTree, outTree []tree.Entry
+	for i := range l.Restrictions {
+		r := &l.Restrictions[i]
+		if r.In != nil {
+			name := serviceChain("I", r.Tunnel)
+			inTree = append(inTree, l.restrictedEntries(r.Sources, tree.BySource, name, r.Tunnel)...)
+			in = append(in, fromOverlays(r, name, l.Marks)...)
+			end := append(logRules(l.Log, "in", r.Name, r.Tunnel), rules.Rule{Target: rules.Target{Verb: rules.Drop}})
+			l.chain(rules.Filter, name, l.serviceRules(r, true, r.In, end)...)
+		}
+		if r.Remote != nil {
+			// Prefixes beyond the cap would draw traffic to the peer.
+			name := serviceChain("C", r.Tunnel)
+			outTree = append(outTree, l.restrictedEntries(r.Destinations, tree.ByDestination, name, r.Tunnel)...)
+			out = append(out, intoDevices(r, name)...)
+			l.chain(rules.Filter, name, l.capRules(r)...)
+		}
+		if r.Out != nil {
+			name := serviceChain("O", r.Tunnel)
+			outTree = append(outTree, l.restrictedEntries(r.Destinations, tree.ByDestination, name, r.Tunnel)...)
+			out = append(out, intoDevices(r, name)...)
+			end := append(logRules(l.Log, "out", r.Name, r.Tunnel), rules.Rule{Target: rules.Target{Verb: rules.Reject}})
+			l.chain(rules.Filter, name, l.serviceRules(r, false, r.Out, end)...)
+		}
+	}
+	l.tree(tree.Spec{Table: rules.Filter, Root: chainRestrictIn, By: tree.BySource}, inTree)
+	l.tree(tree.Spec{Table: rules.Filter, Root: chainRestrictOut, By: tree.ByDestination}, outTree)
+	in = append(in, rules.Rule{
+		Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Jump, Chain: chainRestrictIn}, Purpose: rules.PurposeDispatch,
+	})
+	out = append(out, rules.Rule{
+		Policy: rules.PolicyMatch{Dir: rules.PolicyOut}, Target: rules.Target{Verb: rules.Jump, Chain: chainRestrictOut}, Purpose: rules.PurposeDispatch,
+	})
+	return in, out
+}
+
+// serviceChain names a chain of a tunnel, so that no other tunnel's coming or going
+// renames it. The ID loses its first letter, which would be one too many for a name.
+func serviceChain(letter, tunnel string) string {
+	return chainService + letter + "-" + strings.TrimPrefix(tunnel, "t")
+}
+
+// restrictedEntries lead a tunnel's packets to its chain. Packets that are let in are
+// verified, so their source is in the tree; errors from routers inside the tunnel are
+// not, and belong to flows that were allowed.
+func (l *layout) restrictedEntries(prefixes []firewall.RestrictedPrefix, by tree.Direction, chain, tunnel string) []tree.Entry {
+	var entries []tree.Entry
+	for _, p := range prefixes {
+		if xfrm.FamilyOf(p.Prefix.Addr()) != l.family {
+			continue
+		}
+		r := rules.Rule{Policy: policyIn(p.SA), Target: rules.Target{Verb: rules.Jump, Chain: chain}, Purpose: rules.PurposeDispatch, Tunnel: tunnel}
+		if by == tree.ByDestination {
+			r.Policy = policyOut(p.SA)
+		}
+		*by.Field(&r) = p.Prefix
+		entries = append(entries, entry(p.Prefix, r))
+	}
+	return entries
+}
+
+// serviceRules are a tunnel's chain: carriers, replies, the services, and the end.
+func (l *layout) serviceRules(r *firewall.Restriction, inbound bool, services []firewall.Service, end []rules.Rule) []rules.Rule {
+	list := append(l.carriers(r, inbound), rules.Rule{
+		Ct: rules.CtMatch{State: rules.CtRelated | rules.CtEstablished}, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone, Tunnel: r.Tunnel,
+	})
+	for _, s := range services {
+		rule := l.service(s)
+		rule.Target, rule.Purpose, rule.Tunnel = rules.Target{Verb: rules.Return}, rules.PurposeService, r.Tunnel
+		list = append(list, rule)
+	}
+	last := &end[len(end)-1]
+	last.Purpose, last.Tunnel = rules.PurposeRestricted, r.Tunnel
+	return append(list, end...)
+}
+
+// capRules keep packets into a tunnel within its cap.
+func (l *layout) capRules(r *firewall.Restriction) []rules.Rule {
+	var list []rules.Rule
+	for _, p := range r.Remote {
+		if xfrm.FamilyOf(p.Addr()) == l.family {
+			list = append(list, rules.Rule{Dst: p, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone, Tunnel: r.Tunnel})
+		}
+	}
+	list = append(list, logRules(l.Log, "remote", r.Name, r.Tunnel)...)
+	return append(list, rules.Rule{Target: rules.Target{Verb: rules.Reject}, Purpose: rules.PurposeRestricted, Tunnel: r.Tunnel})
+}
+
+// carriers pass the packets that carry an overlay device's: the inner packets are
+// restricted.
+func (l *layout) carriers(r *firewall.Restriction, inbound bool) []rules.Rule {
+	var list []rules.Rule
+	for i := range r.Overlays {
+		o := &r.Overlays[i]
+		if o.VTI || xfrm.FamilyOf(o.Remote) != l.family {
+			continue
+		}
+		rule := carrierRule(o)
+		rule.Target, rule.Purpose = rules.Target{Verb: rules.Return}, rules.PurposeDone
+		if !inbound {
+			rule.Src, rule.Dst = rule.Dst, rule.Src
+		}
+		list = append(list, rule)
+	}
+	return list
+}
+
+// service matches a service in the layout's family.
+func (l *layout) service(s firewall.Service) rules.Rule {
+	if s.Proto == xfrm.ICMP {
+		s.Proto = l.icmp()
+	}
+	return rules.Rule{Proto: s.Proto, DPorts: s.Ports}
+}
+
+// fromOverlays lead the inner packets of a tunnel's overlay devices to its chain.
+func fromOverlays(r *firewall.Restriction, chain string, m firewall.Marks) []rules.Rule {
+	var list []rules.Rule
+	for i := range r.Overlays {
+		for _, name := range r.Overlays[i].Devices {
+			list = append(list, rules.Rule{
+				In: name, Mark: has(m.Verified), Target: rules.Target{Verb: rules.Jump, Chain: chain}, Purpose: rules.PurposeDispatch, Tunnel: r.Tunnel,
+			})
+		}
+	}
+	return list
+}
+
+// intoDevices lead packets into a tunnel's own devices to its chain.
+func intoDevices(r *firewall.Restriction, chain string) []rules.Rule {
+	var list []rules.Rule
+	for _, name := range r.Into {
+		list = append(list, rules.Rule{Out: name, Target: rules.Target{Verb: rules.Jump, Chain: chain}, Purpose: rules.PurposeDispatch, Tunnel: r.Tunnel})
+	}
+	return list
+}
