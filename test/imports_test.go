@@ -28,16 +28,18 @@ firewall/rules: xfrm
 firewall/rules/live: firewall/internal/prefix firewall/rules xfrm
 firewall/rules/plan: firewall/rules firewall/rules/live xfrm
 firewall/rules/trace: firewall/internal/prefix firewall/rules xfrm
+firewall/rules/compile: firewall firewall/internal/prefix firewall/rules firewall/rules/tree xfrm
+firewall/rules/tree: firewall/internal/prefix firewall/rules xfrm
 firewall/iptables: firewall/rules firewall/rules/live firewall/rules/plan xfrm github.com/coreos/go-iptables golang.org/x/sys firewall
 cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/spf13 golang.org/x/sys
 cmd/xfrmfw/internal/config: firewall firewall/rules xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml
 cmd/xfrmfw/internal/confirm: firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker golang.org/x/sys cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending
 cmd/xfrmfw/internal/daemon: firewall/rules/plan xfrm xfrm/kernel firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys firewall cmd/xfrmfw/internal/pending
-cmd/xfrmfw/internal/explain: firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace xfrm cmd/xfrmfw/internal/text
-cmd/xfrmfw/internal/doctor: firewall firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/doctor/nft cmd/xfrmfw/internal/text
+cmd/xfrmfw/internal/explain: firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace xfrm cmd/xfrmfw/internal/text firewall/rules/compile
+cmd/xfrmfw/internal/doctor: firewall firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/doctor/nft cmd/xfrmfw/internal/text firewall/rules/compile
 cmd/xfrmfw/internal/doctor/gather: firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/status firewall
 cmd/xfrmfw/internal/doctor/nft: 
-cmd/xfrmfw/internal/gateway: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending
+cmd/xfrmfw/internal/gateway: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending firewall/rules/compile
 cmd/xfrmfw/internal/hook: cmd/xfrmfw/internal/config cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker cmd/xfrmfw/internal/confirm
 cmd/xfrmfw/internal/approved: cmd/xfrmfw/internal/rundir
 cmd/xfrmfw/internal/pending: cmd/xfrmfw/internal/rundir golang.org/x/sys
@@ -51,14 +53,14 @@ cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/reconcile: firewall firewall/rules cmd/xfrmfw/internal/memory firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/text xfrm/kernel
 cmd/xfrmfw/internal/rundir: golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys
-cmd/xfrmfw/internal/status: firewall firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/text
+cmd/xfrmfw/internal/status: firewall firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/text firewall/rules/compile
 cmd/xfrmfw/internal/status/gather: firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status cmd/xfrmfw/internal/pending
 cmd/xfrmfw/internal/text:
 cmd/xfrmfw/internal/watch: golang.org/x/sys cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/screen cmd/xfrmfw/internal/status
 cmd/xfrmfw/internal/worker: cmd/xfrmfw/internal/gateway
 cmd/xfrmfw/man:
 test:
-test/bench: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace github.com/vishvananda/netlink golang.org/x/sys
+test/bench: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace github.com/vishvananda/netlink golang.org/x/sys firewall/rules/compile
 test/e2e:
 test/ike:
 test/faults: golang.org/x/sys
