@@ -126,12 +126,11 @@ func TestMaintainerScripts(t *testing.T) {
 // TestUnits is what the units say that nothing else on this machine shows.
 func TestUnits(t *testing.T) {
 	for file, lines := range map[string][]string{
-		"systemd/xfrmfw.service":      {"OOMScoreAdjust=-900", "ReadWritePaths=-/run/xfrmfw-metrics"},
-		"systemd/unprivileged.conf":   {"ExecStartPre=-+/bin/chown xfrmfw /run/xfrmfw-metrics"},
-		"packaging/tmpfiles.conf":     {"d /run/xfrmfw-metrics 2750 root xfrmfw-metrics -"},
-		"packaging/sysusers.conf":     {`u xfrmfw - "xfrmfw daemon" /var/lib/xfrmfw`, "g xfrmfw-metrics -"},
-		"systemd/legacy.conf":         {`ExecStartPre=+/bin/sh -c 'umask 077 && : >>"$${XTABLES_LOCKFILE:-/run/xtables.lock}"'`},
-		"systemd/xfrmfw-boot.service": {"ExecStart=/usr/sbin/xfrmfw apply"},
+		"systemd/xfrmfw.service":    {"OOMScoreAdjust=-900", "ReadWritePaths=-/run/xfrmfw-metrics"},
+		"systemd/unprivileged.conf": {"ExecStartPre=-+/bin/chown xfrmfw /run/xfrmfw-metrics"},
+		"packaging/tmpfiles.conf":   {"d /run/xfrmfw-metrics 2750 root xfrmfw-metrics -"},
+		"packaging/sysusers.conf":   {`u xfrmfw - "xfrmfw daemon" /var/lib/xfrmfw`, "g xfrmfw-metrics -"},
+		"systemd/legacy.conf":       {`ExecStartPre=+/bin/sh -c 'umask 077 && : >>"$${XTABLES_LOCKFILE:-/run/xtables.lock}"'`},
 	} {
 		text, err := os.ReadFile(filepath.Join("../../scripts/dist", file))
 		if err != nil {
