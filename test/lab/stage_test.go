@@ -13,7 +13,6 @@ func TestStages(t *testing.T) {
 		oldest:             "[true false true true false]",
 		"e2e-6.12-legacy":  "[false false false true false]",
 		"e2e-6.1-nft":      "[false false false true false]",
-		"e2e-trixie-nft":   "[false false false true false]",
 		"ike-6.12-nft":     "[true true true true false]",
 		"operator-6.1-nft": "[true true true true false]",
 	}
