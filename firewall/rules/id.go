@@ -3,8 +3,9 @@ package rules
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"github.com/xfrmfw/xfrmfw/xfrm"
 	"strings"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Every rule of ours says in its comment what it is:

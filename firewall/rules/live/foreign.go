@@ -1,13 +1,14 @@
 package live
 
 import (
-	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
-	"github.com/xfrmfw/xfrmfw/xfrm"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // NATSources returns the addresses that other programs' SNAT rules map sources

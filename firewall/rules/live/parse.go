@@ -2,9 +2,10 @@ package live
 
 import (
 	"fmt"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"strconv"
 	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
 // Tables is what iptables-save printed of one family. Its strings are slices of

@@ -1,9 +1,10 @@
 package live
 
 import (
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"strconv"
 	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
 // readWords finds the target and our comment in r.Raw. It reports false if a

@@ -1,11 +1,12 @@
 package plan
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
-	"slices"
-	"strings"
 )
 
 // standing is what stands in one family: the live rules, those of our chains in a form

@@ -1,12 +1,13 @@
 package plan
 
 import (
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
-	"github.com/xfrmfw/xfrmfw/xfrm"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // ChainChange is what a change does to one chain, for a person to read.

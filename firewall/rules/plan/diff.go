@@ -3,11 +3,12 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
+
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
-	"slices"
-	"strings"
 )
 
 // Difference is one point in which the live rules are not the wanted ones.

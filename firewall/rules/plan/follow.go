@@ -2,12 +2,13 @@ package plan
 
 import (
 	"fmt"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
-	"github.com/xfrmfw/xfrmfw/xfrm"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // after returns what stands once a step was run, and shares with s all that the step

@@ -1,10 +1,11 @@
 package plan
 
 import (
-	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"maps"
 	"slices"
 	"strconv"
+
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 )
 
 // liveJump is one of our jumps as it stands, behind so many foreign rules.

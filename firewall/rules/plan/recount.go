@@ -1,9 +1,10 @@
 package plan
 
 import (
+	"strings"
+
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
-	"strings"
 )
 
 // Counter is what a rule has counted.

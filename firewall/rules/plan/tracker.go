@@ -3,11 +3,12 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
-	"maps"
-	"slices"
 )
 
 // A Tracker plans again and again, as a daemon does, from the live rules as they were

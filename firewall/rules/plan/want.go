@@ -2,11 +2,12 @@ package plan
 
 import (
 	"cmp"
+	"slices"
+	"strings"
+
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
-	"slices"
-	"strings"
 )
 
 // wantedFamily is what shall stand in one family, whether it was compiled or

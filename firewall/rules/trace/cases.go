@@ -1,8 +1,9 @@
 package trace
 
 import (
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"slices"
+
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
 // decisive are the purposes that name a packet's case, the strongest first: a

@@ -1,8 +1,9 @@
 package trace
 
 import (
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
 // TestCaseOf: a rule's own case holds, and a shared drop has that of the rule that led
