@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -69,7 +70,8 @@ func (c *Conn) Read(name string) (State, error) {
 // does not mark dumps of elements that others interrupt.
 func (c *Conn) consistent(read func() error, generation *uint32) error {
 	var last error
-	for range attempts {
+	for i := range attempts {
+		time.Sleep(time.Duration(i) * time.Millisecond)
 		before, err := c.Generation()
 		if err != nil {
 			return err
@@ -189,7 +191,17 @@ func (c *Conn) readElements(table string, s *sets.Set) ([]sets.Element, error) {
 	if err != nil || len(read) == 0 {
 		return nil, err
 	}
-	return gather(s, read), nil
+	elements := gather(s, read)
+	// A dump of several messages goes on by a count of elements. A hash table that grows
+	// meanwhile, for which there is no generation, has them in another order: then one
+	// is met twice for each that is missed (net/netfilter/nf_tables_api.c,
+	// nf_tables_dump_set; lib/rhashtable.c).
+	for i := 1; i < len(elements); i++ {
+		if elements[i].Key == elements[i-1].Key && elements[i].Last == elements[i-1].Last {
+			return nil, errChanged
+		}
+	}
+	return elements, nil
 }
 
 func (c *Conn) readChains(table string) (chains []sets.Chain, err error) {
