@@ -3,7 +3,6 @@ package firewall
 import (
 	"net/netip"
 
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -64,7 +63,7 @@ type TunnelConfig struct {
 // ICMP stands for ICMPv6 too.
 type Service struct {
 	Proto xfrm.Proto
-	Ports rules.Ports
+	Ports Ports
 }
 
 // Lockdown names what may come in by the WAN interfaces besides IPsec, replies,

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -149,10 +148,10 @@ func commonServices(a, b []Service) []Service {
 			}
 			ports := s.Ports
 			switch {
-			case s.Ports == rules.Ports{}:
+			case s.Ports == Ports{}:
 				ports = o.Ports
-			case o.Ports != rules.Ports{}:
-				ports = rules.Ports{Lo: max(s.Ports.Lo, o.Ports.Lo), Hi: min(s.Ports.Hi, o.Ports.Hi)}
+			case o.Ports != Ports{}:
+				ports = Ports{Lo: max(s.Ports.Lo, o.Ports.Lo), Hi: min(s.Ports.Hi, o.Ports.Hi)}
 			}
 			if both := (Service{s.Proto, ports}); ports.Lo <= ports.Hi && !slices.Contains(common, both) {
 				common = append(common, both)

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -112,7 +111,7 @@ func withoutUnnameableLinks(host xfrm.Host) (xfrm.Host, []string) {
 	var warnings []string
 	var links []xfrm.Link
 	for _, l := range host.Links {
-		if rules.SafeInterface(l.Name) && !strings.HasSuffix(l.Name, "+") {
+		if SafeInterface(l.Name) && !strings.HasSuffix(l.Name, "+") {
 			links = append(links, l)
 			continue
 		}

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -15,28 +14,28 @@ var judgements = []struct {
 	Verdict
 	applies func(q *question) bool
 }{
-	{Verdict{Leave, rules.Case9}, (*question).staysOnHost},
-	{Verdict{Discard, rules.Case7}, (*question).isStrayCarrier},
-	{Verdict{Discard, rules.Case3}, (*question).isUnconfirmed},
-	{Verdict{Discard, rules.Case7}, (*question).isCrossed},
-	{Verdict{Discard, rules.Case7b}, (*question).isForeign},
-	{Verdict{Discard, rules.Case6}, (*question).isSpoofedError},
-	{Verdict{Discard, rules.Case6}, (*question).isSpoofedAsReceived},
-	{Verdict{Discard, rules.Case6b}, (*question).isInjected},
-	{Verdict{Discard, rules.Case6b}, (*question).isInjectedAfterDNAT},
-	{Verdict{Discard, rules.Case6}, (*question).isSpoofed},
-	{Verdict{Admit, rules.NoCase}, (*question).isIPsecToHost},
-	{Verdict{Refuse, rules.Case8}, (*question).isRefusedLeak},
-	{Verdict{Discard, rules.NoCase}, (*question).isRestrictedIn},
-	{Verdict{Refuse, rules.NoCase}, (*question).isRestrictedOut},
-	{Verdict{Discard, rules.NoCase}, (*question).isLockedOut},
-	{Verdict{Discard, rules.Case8c}, (*question).isLeakedError},
-	{Verdict{Discard, rules.Case8}, (*question).isLeak},
-	{Verdict{Discard, rules.Case8b}, (*question).isLeakByNAT},
-	{Verdict{Admit, rules.Case1}, (*question).isLetIn},
-	{Verdict{Leave, rules.Case8e}, (*question).isStranger},
-	{Verdict{Admit, rules.NoCase}, (*question).isLetOut},
-	{Verdict{Admit, rules.NoCase}, (*question).isListedService},
+	{Verdict{Leave, Case9}, (*question).staysOnHost},
+	{Verdict{Discard, Case7}, (*question).isStrayCarrier},
+	{Verdict{Discard, Case3}, (*question).isUnconfirmed},
+	{Verdict{Discard, Case7}, (*question).isCrossed},
+	{Verdict{Discard, Case7b}, (*question).isForeign},
+	{Verdict{Discard, Case6}, (*question).isSpoofedError},
+	{Verdict{Discard, Case6}, (*question).isSpoofedAsReceived},
+	{Verdict{Discard, Case6b}, (*question).isInjected},
+	{Verdict{Discard, Case6b}, (*question).isInjectedAfterDNAT},
+	{Verdict{Discard, Case6}, (*question).isSpoofed},
+	{Verdict{Admit, NoCase}, (*question).isIPsecToHost},
+	{Verdict{Refuse, Case8}, (*question).isRefusedLeak},
+	{Verdict{Discard, NoCase}, (*question).isRestrictedIn},
+	{Verdict{Refuse, NoCase}, (*question).isRestrictedOut},
+	{Verdict{Discard, NoCase}, (*question).isLockedOut},
+	{Verdict{Discard, Case8c}, (*question).isLeakedError},
+	{Verdict{Discard, Case8}, (*question).isLeak},
+	{Verdict{Discard, Case8b}, (*question).isLeakByNAT},
+	{Verdict{Admit, Case1}, (*question).isLetIn},
+	{Verdict{Leave, Case8e}, (*question).isStranger},
+	{Verdict{Admit, NoCase}, (*question).isLetOut},
+	{Verdict{Admit, NoCase}, (*question).isListedService},
 }
 
 // Judge gives the verdict on a packet by the facts. It is the specification of every
@@ -52,13 +51,13 @@ func Judge(f *Facts, p Passage) Verdict {
 		}
 		v := j.Verdict
 		switch {
-		case v.Case == rules.Case1, v == (Verdict{Admit, rules.NoCase}) && q.evidence != rules.NoCase:
+		case v.Case == Case1, v == (Verdict{Admit, NoCase}) && q.evidence != NoCase:
 			v.Case = q.evidence
-		case v == (Verdict{Admit, rules.NoCase}) && q.remainder() == rules.Case7b:
-			v.Case = rules.Case7b
+		case v == (Verdict{Admit, NoCase}) && q.remainder() == Case7b:
+			v.Case = Case7b
 		}
-		if v.Case == rules.Case8 && q.leaks().ByDestination {
-			v.Case = rules.Case8d
+		if v.Case == Case8 && q.leaks().ByDestination {
+			v.Case = Case8d
 		}
 		return v
 	}
@@ -70,24 +69,24 @@ func (q *question) staysOnHost() bool { return q.In == "lo" || q.Out == "lo" }
 
 // findEvidence returns the case by which the packet came out of a tunnel: 1, 1b, 1c, 2,
 // 3 or 4, or NoCase.
-func (q *question) findEvidence() rules.Case {
+func (q *question) findEvidence() Case {
 	if !q.decrypted() {
 		// Case 4: a device that unwraps has dropped the SA, and its packets have the
 		// VERIFIED of their carrier; on a VTI TAG comes straight from ESP.
 		if o := q.overlayDevice(); o != nil && (q.Verified || o.VTI && q.Tagged) {
-			return rules.Case4
+			return Case4
 		}
-		return rules.NoCase
+		return NoCase
 	}
 	for i := range q.Claims {
 		if c := &q.Claims[i]; c.PolicyOnly && q.verifies(c) {
-			return rules.Case2
+			return Case2
 		}
 	}
 	if o := q.carrier(); o != nil {
 		return q.tagCase(o.Below == nil && q.cameOutOf(o.In), o.Untaggable)
 	}
-	found := rules.NoCase
+	found := NoCase
 	for i := range q.Claims {
 		c := &q.Claims[i]
 		if q.verifies(c) && !c.PolicyOnly {
@@ -97,11 +96,11 @@ func (q *question) findEvidence() rules.Case {
 	for i := range q.IPComp {
 		c := &q.IPComp[i]
 		if q.Received.Src == c.Remote && q.Received.Dst == c.Local && q.Proto == ipInIP(q.family) && q.cameOutOf(c.In) && (q.Tagged || !c.Enforced) {
-			found = stronger(found, rules.Case1c)
+			found = stronger(found, Case1c)
 		}
 	}
-	if found == rules.NoCase && q.isErrorFromInside() {
-		return rules.Case1b
+	if found == NoCase && q.isErrorFromInside() {
+		return Case1b
 	}
 	return found
 }
@@ -113,16 +112,16 @@ func (q *question) verifies(c *Claim) bool {
 
 // tagCase is the case of a packet by its SA: with TAG, without where none can be had,
 // and without where it could have been.
-func (q *question) tagCase(bySA, untaggable bool) rules.Case {
+func (q *question) tagCase(bySA, untaggable bool) Case {
 	switch {
 	case !bySA:
-		return rules.NoCase
+		return NoCase
 	case q.Tagged:
-		return rules.Case1
+		return Case1
 	case untaggable:
-		return rules.Case2
+		return Case2
 	}
-	return rules.Case3
+	return Case3
 }
 
 // isErrorFromInside: an ICMP error about a flow of the tunnel that it came out of,
@@ -179,12 +178,12 @@ func (q *question) carrier() *Overlay {
 }
 
 // isUnconfirmed: case 3 under enforce.
-func (q *question) isUnconfirmed() bool { return q.Enforce && q.evidence == rules.Case3 }
+func (q *question) isUnconfirmed() bool { return q.Enforce && q.evidence == Case3 }
 
 // isCrossed: out of a known tunnel, and none of its claims verifies it; or the carrier
 // of an overlay device that did not come out of its tunnel (case 7).
 func (q *question) isCrossed() bool {
-	if !q.decrypted() || q.evidence != rules.NoCase || q.Way == FromHost {
+	if !q.decrypted() || q.evidence != NoCase || q.Way == FromHost {
 		return false
 	}
 	if q.carrier() != nil {
@@ -202,12 +201,12 @@ func (q *question) isCrossed() bool {
 
 // isForeign: out of an unknown reqid, with a source that a live tunnel owns (case 7b).
 func (q *question) isForeign() bool {
-	return q.decrypted() && q.evidence == rules.NoCase && q.Way != FromHost && q.ownedByAnother()
+	return q.decrypted() && q.evidence == NoCase && q.Way != FromHost && q.ownedByAnother()
 }
 
 // inClear: the packet came in from outside without any evidence.
 func (q *question) inClear() bool {
-	return q.Way != FromHost && !q.decrypted() && q.evidence == rules.NoCase
+	return q.Way != FromHost && !q.decrypted() && q.evidence == NoCase
 }
 
 // guard returns the guard that decides: the first that applies, unless a guard or an
@@ -284,7 +283,7 @@ func (q *question) isFromNowhere(src netip.Addr) bool {
 // isInjectedAfterDNAT: case 6b for a packet that DNAT leads into a tunnel. Its source
 // is behind this gateway by the routes.
 func (q *question) isInjectedAfterDNAT() bool {
-	if q.Way != Through || q.decrypted() || q.evidence != rules.NoCase || len(q.Ahead) == 0 || !q.Flow.DNAT || q.Flow.Reply ||
+	if q.Way != Through || q.decrypted() || q.evidence != NoCase || len(q.Ahead) == 0 || !q.Flow.DNAT || q.Flow.Reply ||
 		q.fromDevice() || containsString(q.Asymmetric, q.In) {
 		return false
 	}
@@ -391,14 +390,14 @@ func (q *question) isLeakedError() bool {
 }
 
 // remainder is the case of a packet that is left to the rest of the firewall.
-func (q *question) remainder() rules.Case {
+func (q *question) remainder() Case {
 	switch {
-	case q.evidence != rules.NoCase:
+	case q.evidence != NoCase:
 		return q.evidence
 	case q.Way != FromHost && q.decrypted():
-		return rules.Case7b // unknown: decrypted, but by no tunnel that is known
+		return Case7b // unknown: decrypted, but by no tunnel that is known
 	case q.Way != FromHost && (q.Tagged || q.Verified):
-		return rules.Case5
+		return Case5
 	}
-	return rules.Case9
+	return Case9
 }

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -47,7 +46,7 @@ func (q *question) isOf(r *Restriction) bool {
 			return true
 		}
 	}
-	return q.evidence == rules.Case4 && slices.ContainsFunc(r.Overlays, func(o Overlay) bool { return slices.Contains(o.Devices, q.In) })
+	return q.evidence == Case4 && slices.ContainsFunc(r.Overlays, func(o Overlay) bool { return slices.Contains(o.Devices, q.In) })
 }
 
 // isRestrictedOut: into a tunnel whose out: names no such service, or whose remote: has
@@ -92,19 +91,19 @@ func (q *question) isListed(services []Service) bool {
 			s.Proto = xfrm.ICMPv6
 		}
 		port := q.AfterDNAT.DPort
-		return s.Proto == q.Proto && (s.Ports == rules.Ports{} || s.Ports.Lo <= port && port <= s.Ports.Hi)
+		return s.Proto == q.Proto && (s.Ports == Ports{} || s.Ports.Lo <= port && port <= s.Ports.Hi)
 	})
 }
 
 // isLetIn: verified traffic is accepted, unless the verdict is another firewall's.
 func (q *question) isLetIn() bool {
-	return q.Way != FromHost && !q.MarkOnly && q.evidence != rules.NoCase
+	return q.Way != FromHost && !q.MarkOnly && q.evidence != NoCase
 }
 
 // isStranger: a new unverified flow that comes in where peers are, and would enter a
 // tunnel that takes any source (case 8e).
 func (q *question) isStranger() bool {
-	if q.Way != Through || q.evidence != rules.NoCase || q.Flow.Related || q.Flow.Established {
+	if q.Way != Through || q.evidence != NoCase || q.Flow.Related || q.Flow.Established {
 		return false
 	}
 	return slices.ContainsFunc(q.Strangers, func(s Stranger) bool {
@@ -119,7 +118,7 @@ func (q *question) isLetOut() bool { return q.Way != ToHost && (len(q.Ahead) > 0
 // underLockdown: the packet came in by a WAN interface of a host under lockdown, and
 // nothing before accepted it.
 func (q *question) underLockdown() bool {
-	return q.Lockdown != nil && q.Way != FromHost && q.onWAN(q.In) && q.evidence == rules.NoCase && !q.isStranger() && !(q.Way == Through && q.isLetOut())
+	return q.Lockdown != nil && q.Way != FromHost && q.onWAN(q.In) && q.evidence == NoCase && !q.isStranger() && !(q.Way == Through && q.isLetOut())
 }
 
 // isListedService: under lockdown replies, ICMP errors, neighbour discovery, DHCP and
@@ -182,8 +181,8 @@ func flowPorts(g *GuardFacts) (began, answered func(*Flow) bool, ok bool) {
 
 // stronger returns the stronger of two cases of evidence: the lower row of the table,
 // where NoCase is none.
-func stronger(a, b rules.Case) rules.Case {
-	if a == rules.NoCase || b != rules.NoCase && b < a {
+func stronger(a, b Case) Case {
+	if a == NoCase || b != NoCase && b < a {
 		return b
 	}
 	return a

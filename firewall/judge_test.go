@@ -77,9 +77,9 @@ func explained(f *firewall.Facts, p firewall.Passage, got, want firewall.Verdict
 		return c.PolicyOnly && slices.ContainsFunc(p.Path, func(sa xfrm.Transform) bool { return sa.Reqid == c.In.Reqid })
 	})
 	switch {
-	case policyOnly && want.Case == rules.Case2:
+	case policyOnly && want.Case == firewall.Case2:
 		return "packets that must carry none of our bits are judged anew in filter, by their addresses after DNAT"
-	case got.Action == want.Action && got.Case == rules.Case8 && want.Case == rules.Case8d:
+	case got.Action == want.Action && got.Case == firewall.Case8 && want.Case == firewall.Case8d:
 		return "a rule of case 8 and one of case 8d that are alike became one"
 	}
 	return ""
@@ -177,7 +177,7 @@ func TestJudgeLoopback(t *testing.T) {
 	for range 200 {
 		p := m.Next()
 		p.In, p.Path, p.Way = "lo", nil, firewall.ToHost
-		if got := firewall.Judge(&facts, p); got != (firewall.Verdict{Action: firewall.Leave, Case: rules.Case9}) {
+		if got := firewall.Judge(&facts, p); got != (firewall.Verdict{Action: firewall.Leave, Case: firewall.Case9}) {
 			t.Fatalf("%+v: %v %v", p, got.Action, got.Case)
 		}
 	}
@@ -200,12 +200,12 @@ func TestJudgeBehindSNAT(t *testing.T) {
 		ahead, aheadSent []xfrm.Transform
 		want             firewall.Verdict
 	}{
-		{"in clear", "10.2.0.9", "10.2.0.9", nil, nil, firewall.Verdict{Action: firewall.Refuse, Case: rules.Case8}},
-		{"NAT maps it into the selector, and nothing encrypts it", "172.16.0.9", "10.2.0.9", nil, nil, firewall.Verdict{Action: firewall.Refuse, Case: rules.Case8}},
-		{"NAT maps it into the selector, and the tunnel takes it", "172.16.0.9", "10.2.0.9", nil, sa, firewall.Verdict{Action: firewall.Leave, Case: rules.Case9}},
-		{"NAT maps it into another tunnel", "10.2.0.9", "192.0.2.2", nil, sa, firewall.Verdict{Action: firewall.Leave, Case: rules.Case9}},
-		{"masquerade takes it out of the tunnel", "10.2.0.9", "192.0.2.2", sa, nil, firewall.Verdict{Action: firewall.Refuse, Case: rules.Case8}},
-		{"of no tunnel", "172.16.0.9", "192.0.2.2", nil, nil, firewall.Verdict{Action: firewall.Leave, Case: rules.Case9}},
+		{"in clear", "10.2.0.9", "10.2.0.9", nil, nil, firewall.Verdict{Action: firewall.Refuse, Case: firewall.Case8}},
+		{"NAT maps it into the selector, and nothing encrypts it", "172.16.0.9", "10.2.0.9", nil, nil, firewall.Verdict{Action: firewall.Refuse, Case: firewall.Case8}},
+		{"NAT maps it into the selector, and the tunnel takes it", "172.16.0.9", "10.2.0.9", nil, sa, firewall.Verdict{Action: firewall.Leave, Case: firewall.Case9}},
+		{"NAT maps it into another tunnel", "10.2.0.9", "192.0.2.2", nil, sa, firewall.Verdict{Action: firewall.Leave, Case: firewall.Case9}},
+		{"masquerade takes it out of the tunnel", "10.2.0.9", "192.0.2.2", sa, nil, firewall.Verdict{Action: firewall.Refuse, Case: firewall.Case8}},
+		{"of no tunnel", "172.16.0.9", "192.0.2.2", nil, nil, firewall.Verdict{Action: firewall.Leave, Case: firewall.Case9}},
 	} {
 		e := firewall.Ends{Src: addr(tc.src), Dst: addr("10.1.0.9"), SPort: 1024, DPort: 80}
 		p := firewall.Passage{

@@ -4,19 +4,18 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 func TestNarrower(t *testing.T) {
-	range5 := Service{xfrm.UDP, rules.Ports{Lo: 5000, Hi: 5010}}
+	range5 := Service{xfrm.UDP, Ports{Lo: 5000, Hi: 5010}}
 	for _, test := range []struct{ a, b, want []Service }{
 		{nil, nil, nil},
 		{nil, []Service{range5}, []Service{range5}},
 		{[]Service{}, nil, []Service{}},
-		{[]Service{range5}, []Service{{xfrm.UDP, rules.Ports{Lo: 5008, Hi: 6000}}}, []Service{{xfrm.UDP, rules.Ports{Lo: 5008, Hi: 5010}}}},
+		{[]Service{range5}, []Service{{xfrm.UDP, Ports{Lo: 5008, Hi: 6000}}}, []Service{{xfrm.UDP, Ports{Lo: 5008, Hi: 5010}}}},
 		{[]Service{range5}, []Service{{Proto: xfrm.UDP}}, []Service{range5}},
-		{[]Service{range5}, []Service{{xfrm.TCP, rules.Ports{Lo: 5000, Hi: 5010}}}, []Service{}},
+		{[]Service{range5}, []Service{{xfrm.TCP, Ports{Lo: 5000, Hi: 5010}}}, []Service{}},
 		{[]Service{{Proto: xfrm.ICMP}, range5}, []Service{{Proto: xfrm.ICMP}}, []Service{{Proto: xfrm.ICMP}}},
 	} {
 		for _, pair := range [][2][]Service{{test.a, test.b}, {test.b, test.a}} {

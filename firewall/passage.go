@@ -3,7 +3,6 @@ package firewall
 import (
 	"net/netip"
 
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -83,7 +82,7 @@ func (a Action) String() string { return actionNames[a] }
 // configuration's own limits and for packets that serve IPsec itself.
 type Verdict struct {
 	Action Action
-	Case   rules.Case
+	Case   Case
 }
 
 // question is a passage in front of the facts.
@@ -92,7 +91,7 @@ type question struct {
 	*Passage
 	family xfrm.Family
 	// evidence is the case that verified the packet, NoCase if none did.
-	evidence rules.Case
+	evidence Case
 }
 
 // decrypted reports whether the packet came out of an SA.

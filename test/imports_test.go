@@ -17,19 +17,19 @@ const allowed = `
 xfrm:
 xfrm/kernel: xfrm github.com/vishvananda/netlink golang.org/x/sys
 xfrm/sample: xfrm
-firewall: firewall/internal/prefix firewall/rules firewall/rules/trace xfrm
+firewall: firewall/internal/prefix xfrm
 firewall/internal/fake: firewall firewall/rules firewall/rules/live firewall/rules/trace xfrm
 firewall/internal/pinned:
 firewall/sets: xfrm
 firewall/nftables: firewall/sets xfrm golang.org/x/sys
 firewall/sets/program: firewall firewall/rules firewall/sets xfrm
 firewall/internal/prefix: xfrm
-firewall/rules: xfrm
+firewall/rules: firewall xfrm
 firewall/rules/live: firewall/internal/prefix firewall/rules xfrm
 firewall/rules/plan: firewall/rules firewall/rules/live xfrm
-firewall/rules/trace: firewall/internal/prefix firewall/rules xfrm
+firewall/rules/trace: firewall firewall/internal/prefix firewall/rules xfrm
 firewall/rules/compile: firewall firewall/internal/prefix firewall/rules firewall/rules/tree xfrm
-firewall/rules/tree: firewall/internal/prefix firewall/rules xfrm
+firewall/rules/tree: firewall firewall/internal/prefix firewall/rules xfrm
 firewall/iptables: firewall/rules firewall/rules/live firewall/rules/plan xfrm github.com/coreos/go-iptables golang.org/x/sys firewall
 cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/spf13 golang.org/x/sys
 cmd/xfrmfw/internal/config: firewall firewall/rules xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml

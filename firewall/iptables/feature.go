@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -147,7 +148,7 @@ func sampleRules(family xfrm.Family) map[rules.Features]rules.Rule {
 		rules.FeatureAddrType:  {DstType: rules.Local, Target: accept},
 		rules.FeatureRPFilter:  {RPFilterInvert: true, Target: accept},
 		rules.FeatureLimit:     {Limit: rules.Limit{PerSecond: 1, Burst: 1}, Target: accept},
-		rules.FeatureSCTP:      {Proto: xfrm.SCTP, DPorts: rules.Port(1), Target: accept},
+		rules.FeatureSCTP:      {Proto: xfrm.SCTP, DPorts: firewall.Port(1), Target: accept},
 		rules.FeatureLog:       {Target: rules.Target{Verb: rules.Log, Prefix: "xfrmfw:"}},
 		rules.FeatureNFLog:     {Target: rules.Target{Verb: rules.NFLog, Prefix: "xfrmfw:", Group: 1}},
 		rules.FeatureTCPMSS:    {Proto: xfrm.TCP, Target: rules.Target{Verb: rules.ClampMSS, Size: 1300}},

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -104,7 +105,7 @@ func (r *Rule) Needs() Features {
 		{r.SrcType != "" || r.DstType != "", FeatureAddrType},
 		{r.RPFilterInvert, FeatureRPFilter},
 		{r.Limit.PerSecond != 0, FeatureLimit},
-		{r.Proto == xfrm.SCTP && (r.SPorts != Ports{} || r.DPorts != Ports{}), FeatureSCTP},
+		{r.Proto == xfrm.SCTP && (r.SPorts != firewall.Ports{} || r.DPorts != firewall.Ports{}), FeatureSCTP},
 		{r.Target.Verb == Log, FeatureLog},
 		{r.Target.Verb == NFLog, FeatureNFLog},
 		{r.Target.Verb == ClampMSS, FeatureTCPMSS},

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -96,17 +97,9 @@ func ParseComment(comment string) (id string, purpose Purpose, tunnel string, ok
 // even within quotes, so a comment must never carry what a peer or user chose.
 func safeText(s string) bool {
 	for i := range len(s) {
-		if !safeByte(s[i]) {
+		if !firewall.SafeByte(s[i]) {
 			return false
 		}
 	}
 	return true
-}
-
-func safeByte(c byte) bool {
-	switch {
-	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		return true
-	}
-	return c == '_' || c == '.' || c == ':' || c == '=' || c == '/' || c == '-'
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -104,7 +105,7 @@ func appendProto(b []byte, family xfrm.Family, p xfrm.Proto) []byte {
 }
 
 func appendPorts(b []byte, r Rule) []byte {
-	if r.SPorts == (Ports{}) && r.DPorts == (Ports{}) {
+	if r.SPorts == (firewall.Ports{}) && r.DPorts == (firewall.Ports{}) {
 		return b
 	}
 	b = append(append(b, " -m "...), r.Proto.String()...)
@@ -112,8 +113,8 @@ func appendPorts(b []byte, r Rule) []byte {
 	return appendRange(b, " --dport ", r.DPorts)
 }
 
-func appendRange(b []byte, option string, p Ports) []byte {
-	if p == (Ports{}) {
+func appendRange(b []byte, option string, p firewall.Ports) []byte {
+	if p == (firewall.Ports{}) {
 		return b
 	}
 	b = strconv.AppendUint(append(b, option...), uint64(p.Lo), 10)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
@@ -50,7 +51,7 @@ func TestID(t *testing.T) {
 		}
 		seen[id] = s.Name
 		r := s.Rule
-		r.Case = rules.Case8d
+		r.Case = firewall.Case8d
 		if rules.ID(s.Family, s.Table, "XFRMFW-X", r) != id || r.Text(s.Family) != s.Text {
 			t.Errorf("%s: the case is part of the ID or the text", s.Name)
 		}

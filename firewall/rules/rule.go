@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -44,7 +45,7 @@ type Rule struct {
 	In, Out string
 	Proto   xfrm.Proto
 	// SPorts and DPorts need Proto TCP, UDP or SCTP.
-	SPorts, DPorts Ports
+	SPorts, DPorts firewall.Ports
 	// ICMP needs Proto ICMP or ICMPv6.
 	ICMP ICMPMatch
 	// SrcType and DstType match on the kind of address, e.g. Local.
@@ -64,14 +65,8 @@ type Rule struct {
 	Tunnel  string
 	// Case is the case that the rule decides, or leads to the drop of; NoCase where
 	// several share the rule. It is no part of the rule's text and comment.
-	Case Case
+	Case firewall.Case
 }
-
-// Ports is an inclusive range of ports; the zero value is any port.
-type Ports struct{ Lo, Hi uint16 }
-
-// Port is the range of a single port.
-func Port(p uint16) Ports { return Ports{p, p} }
 
 // ICMPMatch is an ICMP type and, where HasCode is set, code.
 type ICMPMatch struct {
@@ -156,7 +151,7 @@ type CtMatch struct {
 	// OrigSPorts and OrigDPorts are ports of its original direction (ranges since
 	// revision 3 of the match, Linux 2.6.39).
 	Proto                  xfrm.Proto
-	OrigSPorts, OrigDPorts Ports
+	OrigSPorts, OrigDPorts firewall.Ports
 }
 
 // Limit is the rate of the limit match: PerSecond with a Burst. Zero is none.

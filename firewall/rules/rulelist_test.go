@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
@@ -32,7 +33,7 @@ func TestRulesAreAsTheyWereGiven(t *testing.T) {
 		odd = append(odd, s.Rule)
 	}
 	for i := range 40 { // more shapes than are looked through one by one
-		odd = append(odd, rules.Rule{SPorts: rules.Port(uint16(i))})
+		odd = append(odd, rules.Rule{SPorts: firewall.Port(uint16(i))})
 	}
 	rnd := rand.New(rand.NewPCG(5, 1))
 	for range 500 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -13,7 +14,6 @@ const (
 	MaxLogPrefix   = 29
 	MaxNFLogPrefix = 63
 	maxRate        = 10000
-	maxIfName      = 15
 )
 
 func validRule(family xfrm.Family, table Table, from Hooks, r *Rule) error {
@@ -39,7 +39,7 @@ func validRule(family xfrm.Family, table Table, from Hooks, r *Rule) error {
 		return errors.New("no such type of address")
 	case r.Ct.State >= 1<<4:
 		return errors.New("no such conntrack state")
-	case (r.Ct.OrigSPorts != Ports{} || r.Ct.OrigDPorts != Ports{}) && r.Ct.Proto == 0:
+	case (r.Ct.OrigSPorts != firewall.Ports{} || r.Ct.OrigDPorts != firewall.Ports{}) && r.Ct.Proto == 0:
 		return errors.New("the conntrack match asks for the port of any protocol")
 	case r.Ct.OrigSPorts.Lo > r.Ct.OrigSPorts.Hi, r.Ct.OrigDPorts.Lo > r.Ct.OrigDPorts.Hi:
 		return errors.New("a range of ports in the conntrack match ends before it begins")
@@ -89,24 +89,12 @@ func fits(family xfrm.Family, a netip.Addr) bool {
 	return a.Is6() && !a.Is4In6() && a.Zone() == ""
 }
 
-// SafeInterface reports whether rules can name an interface. The kernel lets a
-// name hold quotes, which would end the word.
-func SafeInterface(name string) bool {
-	for i := range len(name) {
-		c := name[i]
-		if !safeByte(c) && (c != '@' && c != '+' || i == 0) || i == 0 && c == '-' || c == '/' {
-			return false
-		}
-	}
-	return name != "" && len(name) <= maxIfName
-}
-
 func validInterfaces(from Hooks, r *Rule) error {
 	for _, name := range [...]string{r.In, r.Out} {
 		if name == "" {
 			continue
 		}
-		if !SafeInterface(name) {
+		if !firewall.SafeInterface(name) {
 			return fmt.Errorf("interface %q has a name that iptables can't be told", name)
 		}
 	}
@@ -120,7 +108,7 @@ func validInterfaces(from Hooks, r *Rule) error {
 }
 
 func validProto(family xfrm.Family, r *Rule) error {
-	ports := r.SPorts != Ports{} || r.DPorts != Ports{}
+	ports := r.SPorts != firewall.Ports{} || r.DPorts != firewall.Ports{}
 	switch {
 	case ports && r.Proto != xfrm.TCP && r.Proto != xfrm.UDP && r.Proto != xfrm.SCTP:
 		return errors.New("ports need tcp, udp or sctp")

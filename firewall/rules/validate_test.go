@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -32,8 +33,8 @@ func TestValidateRule(t *testing.T) {
 		{"tunnel long enough", "mangle", "INPUT", rule{Purpose: "x", Tunnel: strings.Repeat("a", 233)}, ""},
 		{"src of ipv6", "mangle", "INPUT", rule{Purpose: "x", Src: p("fd00::/8")}, "not of ipv4"},
 		{"ct of ipv6", "mangle", "INPUT", rule{Purpose: "x", Ct: rules.CtMatch{ReplDst: p("fd00::/8")}}, "not of ipv4"},
-		{"ct ports", "mangle", "INPUT", rule{Purpose: "x", Ct: rules.CtMatch{Proto: 17, OrigDPorts: rules.Ports{Lo: 9, Hi: 7}}}, "ends before it begins"},
-		{"ct port", "mangle", "INPUT", rule{Purpose: "x", Ct: rules.CtMatch{OrigSPorts: rules.Port(500)}}, "port of any protocol"},
+		{"ct ports", "mangle", "INPUT", rule{Purpose: "x", Ct: rules.CtMatch{Proto: 17, OrigDPorts: firewall.Ports{Lo: 9, Hi: 7}}}, "ends before it begins"},
+		{"ct port", "mangle", "INPUT", rule{Purpose: "x", Ct: rules.CtMatch{OrigSPorts: firewall.Port(500)}}, "port of any protocol"},
 		{"ct empty", "mangle", "INPUT", rule{Purpose: "x", Ct: rules.CtMatch{NotState: true}}, "asks for nothing"},
 		{"tunnel end of ipv6", "mangle", "INPUT", rule{Purpose: "x", Policy: policy{Dir: rules.PolicyIn, TunnelSrc: netip.MustParsePrefix("fd00::1/128")}}, "not of ipv4"},
 		{"interface long", "mangle", "INPUT", rule{Purpose: "x", In: "a123456789012345"}, "can't be told"},
@@ -42,9 +43,9 @@ func TestValidateRule(t *testing.T) {
 		{"interface option", "mangle", "INPUT", rule{Purpose: "x", In: "-j"}, "can't be told"},
 		{"in at output", "mangle", "OUTPUT", rule{Purpose: "x", In: "eth0"}, "come in"},
 		{"out at input", "mangle", "INPUT", rule{Purpose: "x", Out: "eth0"}, "goes out"},
-		{"ports without protocol", "mangle", "INPUT", rule{Purpose: "x", DPorts: rules.Port(1)}, "ports need"},
-		{"ports of esp", "mangle", "INPUT", rule{Purpose: "x", Proto: xfrm.ESP, DPorts: rules.Port(1)}, "ports need"},
-		{"ports reversed", "mangle", "INPUT", rule{Purpose: "x", Proto: xfrm.TCP, DPorts: rules.Ports{Lo: 2, Hi: 1}}, "upside down"},
+		{"ports without protocol", "mangle", "INPUT", rule{Purpose: "x", DPorts: firewall.Port(1)}, "ports need"},
+		{"ports of esp", "mangle", "INPUT", rule{Purpose: "x", Proto: xfrm.ESP, DPorts: firewall.Port(1)}, "ports need"},
+		{"ports reversed", "mangle", "INPUT", rule{Purpose: "x", Proto: xfrm.TCP, DPorts: firewall.Ports{Lo: 2, Hi: 1}}, "upside down"},
 		{"icmp without protocol", "mangle", "INPUT", rule{Purpose: "x", ICMP: rules.ICMPMatch{Set: true}}, "ICMP of its family"},
 		{"icmpv6 in ipv4", "mangle", "INPUT", rule{Purpose: "x", Proto: xfrm.ICMPv6, ICMP: rules.ICMPMatch{Set: true}}, "ICMP of its family"},
 		{"mark", "mangle", "INPUT", rule{Purpose: "x", Mark: rules.MarkMatch{Value: 3, Mask: 1}}, "outside of its mask"},

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -36,7 +35,7 @@ func Gateway(r *rand.Rand) firewall.Input {
 	if r.IntN(3) == 0 {
 		c.WAN = []string{"eth0"}
 		if r.IntN(2) == 0 {
-			c.Lockdown = &firewall.Lockdown{Services: []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(22)}, {Proto: xfrm.ICMP}}}
+			c.Lockdown = &firewall.Lockdown{Services: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}, {Proto: xfrm.ICMP}}}
 		}
 	}
 	if r.IntN(4) == 0 {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -84,7 +85,7 @@ func (g *generator) rule() rules.Rule {
 		r.Target.Verb = rules.Return
 	case 2:
 		r.Tunnel = "t1"
-		r.Proto, r.DPorts = xfrm.TCP, rules.Port(22)
+		r.Proto, r.DPorts = xfrm.TCP, firewall.Port(22)
 	}
 	return r
 }

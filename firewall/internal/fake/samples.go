@@ -3,6 +3,7 @@ package fake
 import (
 	"net/netip"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -41,9 +42,9 @@ func Samples() []Sample {
 		{"ipip", v4, m, "INPUT", rule{Proto: xfrm.IPIP}, "-p 4"},
 		{"icmpv6", v6, m, "INPUT", rule{Proto: xfrm.ICMPv6}, "-p ipv6-icmp"},
 		{"icmpv6 in ipv4", v4, m, "INPUT", rule{Proto: xfrm.ICMPv6}, "-p 58"},
-		{"sports", v4, m, "INPUT", rule{Proto: xfrm.UDP, SPorts: rules.Port(500)}, "-p udp -m udp --sport 500"},
-		{"dports", v6, m, "INPUT", rule{Proto: xfrm.TCP, DPorts: rules.Ports{Lo: 1, Hi: 1023}}, "-p tcp -m tcp --dport 1:1023"},
-		{"sctp", v4, m, "INPUT", rule{Proto: xfrm.SCTP, DPorts: rules.Port(9)}, "-p sctp -m sctp --dport 9"},
+		{"sports", v4, m, "INPUT", rule{Proto: xfrm.UDP, SPorts: firewall.Port(500)}, "-p udp -m udp --sport 500"},
+		{"dports", v6, m, "INPUT", rule{Proto: xfrm.TCP, DPorts: firewall.Ports{Lo: 1, Hi: 1023}}, "-p tcp -m tcp --dport 1:1023"},
+		{"sctp", v4, m, "INPUT", rule{Proto: xfrm.SCTP, DPorts: firewall.Port(9)}, "-p sctp -m sctp --dport 9"},
 		{"icmp type", v4, m, "INPUT", rule{Proto: xfrm.ICMP, ICMP: rules.ICMPMatch{Set: true, Type: 8}}, "-p icmp -m icmp --icmp-type 8"},
 		{"icmp code", v4, m, "INPUT", rule{Proto: xfrm.ICMP, ICMP: rules.ICMPMatch{Set: true, Type: 3, HasCode: true, Code: 4}}, "-p icmp -m icmp --icmp-type 3/4"},
 		{"icmpv6 type", v6, m, "INPUT", rule{Proto: xfrm.ICMPv6, ICMP: rules.ICMPMatch{Set: true, Type: 2}}, "-p ipv6-icmp -m icmp6 --icmpv6-type 2"},
@@ -70,7 +71,7 @@ func Samples() []Sample {
 		{"ct repl", v6, m, "FORWARD", rule{Ct: rules.CtMatch{ReplSrc: p("fd00::/8"), ReplDst: p("fd00:1::/64"), NotReplSrc: true}},
 			"-m conntrack ! --ctreplsrc fd00::/8 --ctrepldst fd00:1::/64"},
 		{"ct proto", v4, m, "FORWARD", rule{Ct: rules.CtMatch{Proto: xfrm.ESP}}, "-m conntrack --ctproto 50"},
-		{"ct port", v6, m, "FORWARD", rule{Ct: rules.CtMatch{Proto: xfrm.UDP, OrigSrc: p("fd00::/8"), OrigSPorts: rules.Port(4500), OrigDPorts: rules.Ports{Lo: 500, Hi: 503}}},
+		{"ct port", v6, m, "FORWARD", rule{Ct: rules.CtMatch{Proto: xfrm.UDP, OrigSrc: p("fd00::/8"), OrigSPorts: firewall.Port(4500), OrigDPorts: firewall.Ports{Lo: 500, Hi: 503}}},
 			"-m conntrack --ctproto 17 --ctorigsrc fd00::/8 --ctorigsrcport 4500 --ctorigdstport 500:503"},
 		{"ct not", v4, m, "FORWARD", rule{Ct: rules.CtMatch{OrigSrc: p("10.0.0.0/8"), NotOrigSrc: true, ReplDst: p("10.1.0.0/16"), NotReplDst: true}},
 			"-m conntrack ! --ctorigsrc 10.0.0.0/8 ! --ctrepldst 10.1.0.0/16"},
@@ -87,7 +88,7 @@ func Samples() []Sample {
 		{"reject", v4, f, "FORWARD", rule{Target: target{Verb: rules.Reject}}, "-j REJECT --reject-with icmp-admin-prohibited"},
 		{"reject 6", v6, f, "FORWARD", rule{Target: target{Verb: rules.Reject}}, "-j REJECT --reject-with icmp6-adm-prohibited"},
 		{"clamp", v4, m, "FORWARD", rule{Proto: xfrm.TCP, Target: target{Verb: rules.ClampMSS, Size: 1360}}, "-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1360"},
-		{"clamp 6", v6, m, "POSTROUTING", rule{Proto: xfrm.TCP, DPorts: rules.Port(80), Target: target{Verb: rules.ClampMSS, Size: 1340}},
+		{"clamp 6", v6, m, "POSTROUTING", rule{Proto: xfrm.TCP, DPorts: firewall.Port(80), Target: target{Verb: rules.ClampMSS, Size: 1340}},
 			"-p tcp -m tcp --dport 80 -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1340"},
 		{"log", v4, m, "INPUT", rule{Target: target{Verb: rules.Log, Prefix: "xfrmfw-spoof:"}}, "-j LOG --log-prefix xfrmfw-spoof:"},
 		{"log bare", v6, m, "INPUT", rule{Target: target{Verb: rules.Log}}, "-j LOG"},

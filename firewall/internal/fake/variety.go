@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -435,7 +434,7 @@ func (v *variety) tunnelConfig(set xfrm.Set) firewall.TunnelConfig {
 // services are some, or none at all.
 func (v *variety) services() []firewall.Service {
 	all := []firewall.Service{
-		{Proto: xfrm.TCP, Ports: rules.Port(22)}, {Proto: xfrm.UDP, Ports: rules.Ports{Lo: 5000, Hi: 5100}}, {Proto: xfrm.ICMP},
+		{Proto: xfrm.TCP, Ports: firewall.Port(22)}, {Proto: xfrm.UDP, Ports: firewall.Ports{Lo: 5000, Hi: 5100}}, {Proto: xfrm.ICMP},
 		{Proto: xfrm.TCP}, {Proto: xfrm.GRE},
 	}
 	v.r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -126,7 +125,7 @@ func (w *World) config(r *rand.Rand) {
 	c := firewall.Config{Marks: firewall.DefaultMarks(), Enforce: r.IntN(3) == 0}
 	if r.IntN(2) == 0 {
 		c.Tunnels = []firewall.TunnelConfig{{
-			Match: firewall.Match{Reqid: w.tunnels[0].reqid}, In: []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(22)}},
+			Match: firewall.Match{Reqid: w.tunnels[0].reqid}, In: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}},
 			Remote: []netip.Prefix{w.tunnels[0].pairs[0].remote}, MSS: firewall.MSS{Auto: true}, KeepNAT: r.IntN(2) == 0,
 		}}
 	}

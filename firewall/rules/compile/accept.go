@@ -53,18 +53,18 @@ func (l *layout) open(by func(*rules.Rule, string), inbound bool) []rules.Rule {
 	for _, port := range []uint16{firewall.IKE, firewall.NATT} {
 		r := rules.Rule{Proto: xfrm.UDP, Target: accept, Purpose: rules.PurposeOpen}
 		if inbound {
-			r.DPorts, r.DstType = rules.Port(port), rules.Local
+			r.DPorts, r.DstType = firewall.Port(port), rules.Local
 		} else {
-			r.SPorts, r.SrcType = rules.Port(port), rules.Local
+			r.SPorts, r.SrcType = firewall.Port(port), rules.Local
 		}
 		list = append(list, r)
 	}
 	for _, at := range l.encapPorts() {
 		r := rules.Rule{Proto: xfrm.UDP, Target: accept, Purpose: rules.PurposeOpen}
 		if inbound {
-			r.Dst, r.DPorts = prefix.Single(at.Addr()), rules.Port(at.Port())
+			r.Dst, r.DPorts = prefix.Single(at.Addr()), firewall.Port(at.Port())
 		} else {
-			r.Src, r.SPorts = prefix.Single(at.Addr()), rules.Port(at.Port())
+			r.Src, r.SPorts = prefix.Single(at.Addr()), firewall.Port(at.Port())
 		}
 		list = append(list, r)
 	}

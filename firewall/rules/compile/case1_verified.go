@@ -33,8 +33,8 @@ func (l *layout) classification() {
 		// Case 7b: VERIFIED stands for "no live tunnel owns the source" meanwhile.
 		rules.Rule{Target: l.markVerified(), Purpose: rules.PurposeDispatch},
 		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: chainOwner}, Purpose: rules.PurposeDispatch},
-		rules.Rule{Mark: lacks(m.Verified), Target: drop(rules.PurposeCrossed), Purpose: rules.PurposeDispatch, Case: rules.Case7b},
-		rules.Rule{Target: setMark(0, m.Verified), Purpose: rules.PurposeUnknown, Case: rules.Case7b},
+		rules.Rule{Mark: lacks(m.Verified), Target: drop(rules.PurposeCrossed), Purpose: rules.PurposeDispatch, Case: firewall.Case7b},
+		rules.Rule{Target: setMark(0, m.Verified), Purpose: rules.PurposeUnknown, Case: firewall.Case7b},
 	)
 	l.chain(rules.Mangle, chainPol, pol...)
 	l.known()
@@ -65,7 +65,7 @@ func claimRules(c *firewall.Claim, m firewall.Marks) []rules.Rule {
 	base := selectors(c.Pair)
 	base.Policy, base.Tunnel, base.Target = policyIn(c.In), c.Tunnel, setMark(m.Verified, m.Verified)
 	tagged := base
-	tagged.Mark, tagged.Purpose, tagged.Case = has(m.Tag), rules.PurposeVerified, rules.Case1
+	tagged.Mark, tagged.Purpose, tagged.Case = has(m.Tag), rules.PurposeVerified, firewall.Case1
 	return []rules.Rule{tagged, untagged(base, c.Untaggable, c.Enforced, m)}
 }
 
@@ -75,7 +75,7 @@ func policyOnlyRules(c *firewall.Claim, m firewall.Marks) []rules.Rule {
 	r := selectors(c.Pair)
 	r.Policy, r.Purpose, r.Tunnel = policyIn(c.In), rules.PurposePolicyOnly, c.Tunnel
 	clearing := r
-	r.Case = rules.Case2
+	r.Case = firewall.Case2
 	clearing.Purpose, clearing.Target = rules.PurposeReset, setMark(0, m.Both())
 	r.Target = rules.Target{Verb: rules.Return}
 	return []rules.Rule{clearing, r}
@@ -86,6 +86,6 @@ func policyOnlyRules(c *firewall.Claim, m firewall.Marks) []rules.Rule {
 func ipcompRule(c *firewall.IPCompCarrier, m firewall.Marks, proto xfrm.Proto) rules.Rule {
 	return confirmed(rules.Rule{
 		Src: prefix.Single(c.Remote), Dst: prefix.Single(c.Local), Proto: proto, Policy: policyIn(c.In),
-		Target: setMark(m.Verified, m.Verified), Purpose: rules.PurposeIPComp, Tunnel: c.Tunnel, Case: rules.Case1c,
+		Target: setMark(m.Verified, m.Verified), Purpose: rules.PurposeIPComp, Tunnel: c.Tunnel, Case: firewall.Case1c,
 	}, c.Enforced, m)
 }

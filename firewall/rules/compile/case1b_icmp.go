@@ -39,7 +39,7 @@ func (l *layout) related() {
 
 func relatedRule(c *firewall.Claim, ct rules.CtMatch, m firewall.Marks) rules.Rule {
 	return confirmed(rules.Rule{
-		Dst: c.Pair.Local, Policy: policyIn(c.In), Ct: ct, Target: setMark(m.Verified, m.Verified), Purpose: rules.PurposeRelated, Tunnel: c.Tunnel, Case: rules.Case1b,
+		Dst: c.Pair.Local, Policy: policyIn(c.In), Ct: ct, Target: setMark(m.Verified, m.Verified), Purpose: rules.PurposeRelated, Tunnel: c.Tunnel, Case: firewall.Case1b,
 	}, c.Enforced, m)
 }
 

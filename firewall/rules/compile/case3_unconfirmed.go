@@ -10,7 +10,7 @@ import (
 func (l *layout) unconfirmed() {
 	last := rules.Rule{Target: l.markVerified(), Purpose: rules.PurposeDone}
 	if l.Enforce {
-		last = rules.Rule{Target: rules.Target{Verb: rules.Drop}, Purpose: rules.PurposeUnconfirmed, Case: rules.Case3}
+		last = rules.Rule{Target: rules.Target{Verb: rules.Drop}, Purpose: rules.PurposeUnconfirmed, Case: firewall.Case3}
 	}
 	l.chain(rules.Mangle, chainUnconfirmed, append(l.logged(rules.PurposeUnconfirmed), last)...)
 }
@@ -20,11 +20,11 @@ func untagged(r rules.Rule, untaggable, enforced bool, m firewall.Marks) rules.R
 	r.Mark = lacks(m.Tag)
 	switch {
 	case untaggable:
-		r.Target, r.Purpose, r.Case = setMark(m.Verified, m.Verified), rules.PurposePolicyOnly, rules.Case2
+		r.Target, r.Purpose, r.Case = setMark(m.Verified, m.Verified), rules.PurposePolicyOnly, firewall.Case2
 	case enforced:
-		r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Goto, Chain: chainUnconfirmed}, rules.PurposeUnconfirmedGuard, rules.Case3
+		r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Goto, Chain: chainUnconfirmed}, rules.PurposeUnconfirmedGuard, firewall.Case3
 	default:
-		r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Jump, Chain: chainUnconfirmed}, rules.PurposeUnconfirmed, rules.Case3
+		r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Jump, Chain: chainUnconfirmed}, rules.PurposeUnconfirmed, firewall.Case3
 	}
 	return r
 }

@@ -21,7 +21,7 @@ func (l *layout) carried() {
 		}
 		to := carrierRule(o)
 		if o.Below != nil { // it comes out of a device, and so shows no SA
-			to.Target, to.Case = drop(rules.PurposeCrossed), rules.Case7
+			to.Target, to.Case = drop(rules.PurposeCrossed), firewall.Case7
 		} else {
 			name := stableName(chainCarrier, o.Devices[0])
 			l.chain(rules.Mangle, name, carrierRules(o, l.Marks)...)
@@ -35,11 +35,11 @@ func (l *layout) carried() {
 func carrierRules(o *firewall.Overlay, m firewall.Marks) []rules.Rule {
 	rule := rules.Rule{Policy: policyIn(o.In), Target: setMark(m.Verified, m.Verified), Tunnel: o.Tunnel}
 	tagged := rule
-	tagged.Mark, tagged.Purpose, tagged.Case = has(m.Tag), rules.PurposeVerified, rules.Case1
+	tagged.Mark, tagged.Purpose, tagged.Case = has(m.Tag), rules.PurposeVerified, firewall.Case1
 	return []rules.Rule{
 		tagged, untagged(rule, o.Untaggable, o.Enforced, m),
 		{Mark: has(m.Verified), Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone, Tunnel: o.Tunnel},
-		{Target: drop(rules.PurposeCrossed), Purpose: rules.PurposeDispatch, Tunnel: o.Tunnel, Case: rules.Case7},
+		{Target: drop(rules.PurposeCrossed), Purpose: rules.PurposeDispatch, Tunnel: o.Tunnel, Case: firewall.Case7},
 	}
 }
 
@@ -65,7 +65,7 @@ func (l *layout) overlayRules() []rules.Rule {
 				})
 			}
 			list = append(list, rules.Rule{
-				In: name, Mark: has(m.Verified), Policy: noPath, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeOverlay, Tunnel: o.Tunnel, Case: rules.Case4,
+				In: name, Mark: has(m.Verified), Policy: noPath, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeOverlay, Tunnel: o.Tunnel, Case: firewall.Case4,
 			})
 		}
 	}
@@ -88,7 +88,7 @@ func (l *layout) strayCarriers() bool {
 			list = append(list, r)
 		}
 		r := carrierRule(o)
-		r.Target, r.Case = drop(rules.PurposeCrossed), rules.Case7
+		r.Target, r.Case = drop(rules.PurposeCrossed), firewall.Case7
 		list = append(list, r)
 	}
 	if len(list) == 0 {

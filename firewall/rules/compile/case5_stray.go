@@ -1,6 +1,9 @@
 package compile
 
-import "github.com/xfrmfw/xfrmfw/firewall/rules"
+import (
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+)
 
 // recheck clears VERIFIED from packets without a security path: a CONNMARK restore of
 // another program, which runs after our PREROUTING, would bring it back to the
@@ -18,6 +21,6 @@ func (l *layout) recheck(input bool) []rules.Rule {
 	}
 	return append(list, rules.Rule{
 		Mark: verified, Policy: rules.PolicyMatch{Dir: rules.PolicyIn, None: true},
-		Target: setMark(0, l.Marks.Verified), Purpose: rules.PurposeStray, Case: rules.Case5,
+		Target: setMark(0, l.Marks.Verified), Purpose: rules.PurposeStray, Case: firewall.Case5,
 	})
 }

@@ -32,13 +32,13 @@ func spoofRules(g *firewall.GuardFacts) []rules.Rule {
 	if g.Pierce {
 		return exceptionRule(r)
 	}
-	r.Target, r.Purpose, r.Case = drop(rules.PurposeSpoof), rules.PurposeSpoofGuard, rules.Case6
+	r.Target, r.Purpose, r.Case = drop(rules.PurposeSpoof), rules.PurposeSpoofGuard, firewall.Case6
 	return []rules.Rule{r}
 }
 
 // exceptionRule leaves a packet alone: the policy of an exception decides first.
 func exceptionRule(r rules.Rule) []rules.Rule {
-	r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Return}, rules.PurposePierce, rules.NoCase
+	r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Return}, rules.PurposePierce, firewall.NoCase
 	return []rules.Rule{r}
 }
 
@@ -78,7 +78,7 @@ func (l *layout) ownErrors() []rules.Rule {
 		ports = append(ports, at.Port())
 	}
 	for _, port := range ports {
-		about = append(about, rules.CtMatch{Proto: xfrm.UDP, OrigSPorts: rules.Port(port)}, rules.CtMatch{Proto: xfrm.UDP, OrigDPorts: rules.Port(port)})
+		about = append(about, rules.CtMatch{Proto: xfrm.UDP, OrigSPorts: firewall.Port(port)}, rules.CtMatch{Proto: xfrm.UDP, OrigDPorts: firewall.Port(port)})
 	}
 	var list []rules.Rule
 	for _, ct := range about {
@@ -122,7 +122,7 @@ func (l *layout) quotedEntries(replied bool) []tree.Entry {
 
 // quotedRule drops errors about a flow of the guard's pair.
 func quotedRule(g *firewall.GuardFacts, ct rules.CtMatch) rules.Rule {
-	return rules.Rule{Dst: g.Local, Ct: ct, Target: drop(rules.PurposeSpoof), Purpose: rules.PurposeSpoofGuard, Tunnel: g.Tunnel, Case: rules.Case6}
+	return rules.Rule{Dst: g.Local, Ct: ct, Target: drop(rules.PurposeSpoof), Purpose: rules.PurposeSpoofGuard, Tunnel: g.Tunnel, Case: firewall.Case6}
 }
 
 // flowsOf matches the flows of a guard's pair: those that the remote end began, and
@@ -131,7 +131,7 @@ func quotedRule(g *firewall.GuardFacts, ct rules.CtMatch) rules.Rule {
 func flowsOf(g *firewall.GuardFacts) (began, answered rules.CtMatch, ok bool) {
 	local, remote := portsOf(g.LocalPort), portsOf(g.RemotePort)
 	began, answered = rules.CtMatch{Proto: g.Proto, OrigSrc: g.Remote}, rules.CtMatch{Proto: g.Proto, ReplSrc: g.Remote}
-	if local != (rules.Ports{}) || remote != (rules.Ports{}) {
+	if local != (firewall.Ports{}) || remote != (firewall.Ports{}) {
 		if g.Proto == xfrm.ICMP || g.Proto == xfrm.ICMPv6 {
 			return rules.CtMatch{}, rules.CtMatch{}, false
 		}
@@ -154,7 +154,7 @@ func (l *layout) quotedBesideLAN(g *firewall.GuardFacts, final rules.Rule, repli
 	}
 	var list []rules.Rule
 	if g.Peer.IsValid() && g.Remote.Contains(g.Peer) {
-		list = append(list, rules.Rule{Ct: about(prefix.Single(g.Peer)), Target: drop(rules.PurposeSpoof), Purpose: rules.PurposeSpoofGuard, Tunnel: g.Tunnel, Case: rules.Case6})
+		list = append(list, rules.Rule{Ct: about(prefix.Single(g.Peer)), Target: drop(rules.PurposeSpoof), Purpose: rules.PurposeSpoofGuard, Tunnel: g.Tunnel, Case: firewall.Case6})
 	}
 	for _, n := range g.Exempt {
 		network := narrowerOf(n.Prefix, g.Remote)

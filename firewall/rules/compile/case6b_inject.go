@@ -60,7 +60,7 @@ func injectRules(g *firewall.GuardFacts) []rules.Rule {
 	if g.Pierce {
 		return exceptionRule(r)
 	}
-	r.Target, r.Purpose, r.Case = drop(rules.PurposeInject), rules.PurposeInjectGuard, rules.Case6b
+	r.Target, r.Purpose, r.Case = drop(rules.PurposeInject), rules.PurposeInjectGuard, firewall.Case6b
 	return []rules.Rule{r}
 }
 
@@ -88,7 +88,7 @@ func (l *layout) mapped() {
 		}
 		list = append(list, rules.Rule{Src: h.Prefix, In: h.Device, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeLAN})
 		if i+1 == len(l.Homes) || l.Homes[i+1].Prefix != h.Prefix {
-			list = append(list, rules.Rule{Src: h.Prefix, Target: drop(rules.PurposeInject), Purpose: rules.PurposeInjectGuard, Case: rules.Case6b})
+			list = append(list, rules.Rule{Src: h.Prefix, Target: drop(rules.PurposeInject), Purpose: rules.PurposeInjectGuard, Case: firewall.Case6b})
 		}
 	}
 	l.chain(rules.Mangle, chainMapped, append(list, l.fromUplinks()...)...)

@@ -52,7 +52,7 @@ func (l *layout) known() {
 		l.chain(rules.Mangle, chainKnown)
 		return
 	}
-	found := rules.Rule{Mark: has(l.Marks.Verified), Target: drop(rules.PurposeCrossed), Purpose: rules.PurposeDispatch, Case: rules.Case7}
+	found := rules.Rule{Mark: has(l.Marks.Verified), Target: drop(rules.PurposeCrossed), Purpose: rules.PurposeDispatch, Case: firewall.Case7}
 	if len(sources)+len(rest) <= knownLeaf {
 		l.chain(rules.Mangle, chainKnown, append(knownRules(append(rest, reqidsOf(sources)...), l.Marks), found)...)
 		return

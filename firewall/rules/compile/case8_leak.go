@@ -47,17 +47,17 @@ func leakMatch(g *firewall.GuardFacts) rules.Rule {
 	match := outboundRule(g)
 	if g.ByDestination {
 		match.Src = netip.PrefixFrom(g.Local.Addr(), 0).Masked()
-		match.SPorts = rules.Ports{}
+		match.SPorts = firewall.Ports{}
 	}
 	return match
 }
 
 // leakCase is the case of a guard's packets that leave in clear.
-func leakCase(g *firewall.GuardFacts) rules.Case {
+func leakCase(g *firewall.GuardFacts) firewall.Case {
 	if g.ByDestination {
-		return rules.Case8d
+		return firewall.Case8d
 	}
-	return rules.Case8
+	return firewall.Case8
 }
 
 // sharesLeakChain reports whether the rules of cases 8 and 8b for a guard depend on
@@ -70,7 +70,7 @@ func sharesLeakChain(g *firewall.GuardFacts) bool {
 // selector share: most tunnels of a gateway have the same one, so that a tunnel costs
 // one rule in place of three.
 func localLeakRules(g *firewall.GuardFacts) []rules.Rule {
-	list := []rules.Rule{{Policy: rules.PolicyMatch{Dir: rules.PolicyOut, None: true}, Target: drop(rules.PurposeLeak), Purpose: rules.PurposeLeakGuard, Case: rules.Case8}}
+	list := []rules.Rule{{Policy: rules.PolicyMatch{Dir: rules.PolicyOut, None: true}, Target: drop(rules.PurposeLeak), Purpose: rules.PurposeLeakGuard, Case: firewall.Case8}}
 	for _, r := range natBeforeTunnelRules(g) {
 		list = append(list, rules.Rule{Ct: r.Ct, Target: r.Target, Purpose: r.Purpose, Case: r.Case})
 	}

@@ -35,7 +35,7 @@ func (l *layout) natBeforeTunnel(g *firewall.GuardFacts) []rules.Rule {
 		for i := range g.Locals {
 			list = append(list, rules.Rule{Ct: r.ct(i), Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone, Tunnel: g.Tunnel})
 		}
-		l.chain(rules.Mangle, r.name, append(list, rules.Rule{Target: drop(rules.PurposeLeak), Purpose: rules.PurposeLeakGuard, Tunnel: g.Tunnel, Case: rules.Case8b})...)
+		l.chain(rules.Mangle, r.name, append(list, rules.Rule{Target: drop(rules.PurposeLeak), Purpose: rules.PurposeLeakGuard, Tunnel: g.Tunnel, Case: firewall.Case8b})...)
 	}
 	return []rules.Rule{snat, dnat}
 }
@@ -46,7 +46,7 @@ func natBeforeTunnelRules(g *firewall.GuardFacts) []rules.Rule {
 	snat.Ct.ReplDst, snat.Ct.NotReplDst = g.Local, true
 	dnat.Ct.OrigDst, dnat.Ct.NotOrigDst = g.Local, true
 	for _, r := range []*rules.Rule{&snat, &dnat} {
-		r.Target, r.Purpose, r.Case = drop(rules.PurposeLeak), rules.PurposeLeakGuard, rules.Case8b
+		r.Target, r.Purpose, r.Case = drop(rules.PurposeLeak), rules.PurposeLeakGuard, firewall.Case8b
 	}
 	return []rules.Rule{snat, dnat}
 }

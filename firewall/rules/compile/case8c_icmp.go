@@ -53,7 +53,7 @@ func errorsAbout(base rules.Rule, local, remote netip.Prefix) []rules.Rule {
 		{State: rules.CtRelated, ReplSrc: local},
 	} {
 		r := base
-		r.Ct, r.Target, r.Case = ct, drop(rules.PurposeLeak), rules.Case8c
+		r.Ct, r.Target, r.Case = ct, drop(rules.PurposeLeak), firewall.Case8c
 		list = append(list, r)
 	}
 	return list

@@ -24,7 +24,7 @@ func (l *layout) strangerRules() []rules.Rule {
 func strangerRule(s *firewall.Stranger, m firewall.Marks) rules.Rule {
 	r := rules.Rule{
 		Mark: lacks(m.Verified), Ct: rules.CtMatch{State: rules.CtRelated | rules.CtEstablished, NotState: true},
-		In: s.In, Out: s.Out, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeStranger, Tunnel: s.Tunnel, Case: rules.Case8e,
+		In: s.In, Out: s.Out, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeStranger, Tunnel: s.Tunnel, Case: firewall.Case8e,
 	}
 	if s.Remote.IsValid() {
 		r.Dst, r.Policy = s.Remote, rules.PolicyMatch{Dir: rules.PolicyOut}

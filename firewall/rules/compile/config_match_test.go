@@ -30,14 +30,14 @@ func TestIdentityDecides(t *testing.T) {
 	entry := func(connection, identity string, ports ...uint16) firewall.TunnelConfig {
 		tc := firewall.TunnelConfig{Match: firewall.Match{Connection: connection, Identity: identity}, In: []firewall.Service{}}
 		for _, p := range ports {
-			tc.In = append(tc.In, firewall.Service{Proto: xfrm.TCP, Ports: rules.Port(p)})
+			tc.In = append(tc.In, firewall.Service{Proto: xfrm.TCP, Ports: firewall.Port(p)})
 		}
 		return tc
 	}
 	unrestricted := func(connection, identity string) firewall.TunnelConfig {
 		return firewall.TunnelConfig{Match: firewall.Match{Connection: connection, Identity: identity}}
 	}
-	pool := firewall.TunnelConfig{Match: firewall.Match{Remote: netip.MustParsePrefix("10.3.0.0/24")}, In: []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(80)}}}
+	pool := firewall.TunnelConfig{Match: firewall.Match{Remote: netip.MustParsePrefix("10.3.0.0/24")}, In: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(80)}}}
 	alice, bob := firewall.Peer{Connection: "rw", Identity: "alice"}, firewall.Peer{Connection: "rw", Identity: "bob"}
 	tests := []struct {
 		name    string

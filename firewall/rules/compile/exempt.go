@@ -57,14 +57,14 @@ func (l *layout) neverJudged(outbound bool, within []netip.Prefix, by tree.Direc
 func (l *layout) ownTraffic(outbound bool) []rules.Rule {
 	list := []rules.Rule{{Proto: xfrm.ESP}, {Proto: xfrm.AH}}
 	for _, port := range []uint16{firewall.IKE, firewall.NATT} {
-		list = append(list, rules.Rule{Proto: xfrm.UDP, DPorts: rules.Port(port)})
+		list = append(list, rules.Rule{Proto: xfrm.UDP, DPorts: firewall.Port(port)})
 	}
 	for _, at := range l.encapPorts() {
-		list = append(list, rules.Rule{Dst: prefix.Single(at.Addr()), Proto: xfrm.UDP, DPorts: rules.Port(at.Port())})
+		list = append(list, rules.Rule{Dst: prefix.Single(at.Addr()), Proto: xfrm.UDP, DPorts: firewall.Port(at.Port())})
 	}
-	dhcp := rules.Rule{Proto: xfrm.UDP, SPorts: rules.Port(67), DPorts: rules.Port(68)}
+	dhcp := rules.Rule{Proto: xfrm.UDP, SPorts: firewall.Port(67), DPorts: firewall.Port(68)}
 	if l.family == xfrm.IPv6 {
-		dhcp.SPorts, dhcp.DPorts = rules.Port(547), rules.Port(546)
+		dhcp.SPorts, dhcp.DPorts = firewall.Port(547), firewall.Port(546)
 	}
 	list = append(list, dhcp)
 	for i := range list {

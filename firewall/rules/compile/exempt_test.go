@@ -179,7 +179,7 @@ func TestSecondLines(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "gre1", Kind: "gre", Local: addr(sunWAN), Remote: addr(moonWAN)})
 	carried := site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, proto: xfrm.GRE, pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
-	gre := compileWorld(t, snapshotOf(host, carried), firewall.Config{Tunnels: []firewall.TunnelConfig{{Match: firewall.Match{Reqid: 1}, In: []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(22)}}, Out: []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(22)}}}}})
+	gre := compileWorld(t, snapshotOf(host, carried), firewall.Config{Tunnels: []firewall.TunnelConfig{{Match: firewall.Match{Reqid: 1}, In: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}, Out: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}}}})
 	carrier := from(1, moonWAN, sunWAN)
 	carrier.Proto, carrier.DstLocal = xfrm.GRE, true
 	accepted("a carrier without the tag", gre.arrive(carrier, nil))

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
@@ -30,7 +31,7 @@ func (l *layout) mangle() {
 	pre = append(pre, tree.Prefilter(l.within, tree.ByDestination, rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainInject}})...)
 	l.chain(rules.Mangle, chainPre, pre...)
 	l.hook(rules.Mangle, "PREROUTING", chainPre)
-	l.chain(rules.Mangle, chainStray, rules.Rule{Target: setMark(0, m.Both()), Purpose: rules.PurposeStray, Case: rules.Case5})
+	l.chain(rules.Mangle, chainStray, rules.Rule{Target: setMark(0, m.Both()), Purpose: rules.PurposeStray, Case: firewall.Case5})
 
 	// The guards skip decrypted packets.
 	inClear := rules.PolicyMatch{Dir: rules.PolicyIn, None: true}

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -23,9 +24,9 @@ func (l *layout) lockdown() []rules.Rule {
 		for _, kind := range []uint8{133, 134, 135, 136} {
 			list = append(list, accept(rules.Rule{Proto: xfrm.ICMPv6, ICMP: rules.ICMPMatch{Set: true, Type: kind}}))
 		}
-		list = append(list, accept(rules.Rule{Proto: xfrm.UDP, SPorts: rules.Port(547), DPorts: rules.Port(546), DstType: rules.Local}))
+		list = append(list, accept(rules.Rule{Proto: xfrm.UDP, SPorts: firewall.Port(547), DPorts: firewall.Port(546), DstType: rules.Local}))
 	} else {
-		list = append(list, accept(rules.Rule{Proto: xfrm.UDP, SPorts: rules.Port(67), DPorts: rules.Port(68)}))
+		list = append(list, accept(rules.Rule{Proto: xfrm.UDP, SPorts: firewall.Port(67), DPorts: firewall.Port(68)}))
 	}
 	for _, s := range l.Lockdown.Services {
 		r := accept(l.service(s))

@@ -52,12 +52,12 @@ func withPorts(r rules.Rule, p xfrm.Pair, source, destination xfrm.PortMatch) ru
 	return r
 }
 
-func portsOf(m xfrm.PortMatch) rules.Ports {
+func portsOf(m xfrm.PortMatch) firewall.Ports {
 	if m.Any() {
-		return rules.Ports{}
+		return firewall.Ports{}
 	}
 	lo, hi, _ := m.Range()
-	return rules.Ports{Lo: lo, Hi: hi}
+	return firewall.Ports{Lo: lo, Hi: hi}
 }
 
 // policyIn and policyOut match packets that came out of an SA, or go into it.
@@ -76,7 +76,7 @@ func policyMatch(dir rules.PolicyDir, m firewall.SAMatch) rules.PolicyMatch {
 func carrierRule(o *firewall.Overlay) rules.Rule {
 	r := rules.Rule{Src: prefix.Single(o.Remote), Dst: prefix.Single(o.Local), Proto: o.Proto, Purpose: rules.PurposeDispatch, Tunnel: o.Tunnel}
 	if o.Port != 0 {
-		r.DPorts = rules.Port(o.Port)
+		r.DPorts = firewall.Port(o.Port)
 	}
 	return r
 }

@@ -18,7 +18,7 @@ func restricted(t *testing.T, host xfrm.Host, tc firewall.TunnelConfig, sites ..
 
 func TestRestrictedIn(t *testing.T) {
 	hub := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{"10.0.0.0/8", "10.5.0.0/24"}}}
-	services := []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(22)}, {Proto: xfrm.UDP, Ports: rules.Ports{Lo: 5000, Hi: 5010}}, {Proto: xfrm.ICMP}}
+	services := []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}, {Proto: xfrm.UDP, Ports: firewall.Ports{Lo: 5000, Hi: 5010}}, {Proto: xfrm.ICMP}}
 	w := restricted(t, sunHost(), firewall.TunnelConfig{In: services}, sunSite(), hub)
 	packet := func(proto xfrm.Proto, port uint16, state rules.CtState) trace.Packet {
 		p := tagged(from(1, "10.1.0.10", "10.2.0.10"))
@@ -60,7 +60,7 @@ func TestRestrictedIn(t *testing.T) {
 }
 
 func TestRestrictedOut(t *testing.T) {
-	w := restricted(t, sunHost(), firewall.TunnelConfig{Out: []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(443)}}}, sunSite())
+	w := restricted(t, sunHost(), firewall.TunnelConfig{Out: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(443)}}}, sunSite())
 	p := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP, DPort: 443,
 		OutBundle: []xfrm.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
 	if got := w.forward(p); got.final != rules.Accept {
@@ -85,7 +85,7 @@ func TestRestrictedDevices(t *testing.T) {
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "ipsec0", Kind: "xfrm", IfID: 7})
 	s := sunSite()
 	s.ifID, s.pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
-	w := restricted(t, host, firewall.TunnelConfig{In: []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(22)}}, Out: []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(22)}}}, s)
+	w := restricted(t, host, firewall.TunnelConfig{In: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}, Out: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}}, s)
 	in := tagged(from(1, "10.1.0.10", "10.2.0.10"))
 	in.In = "ipsec0"
 	if got := w.arrive(in, nil); got.final != rules.Drop {
@@ -104,7 +104,7 @@ func TestRestrictedDevices(t *testing.T) {
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "gre1", Kind: "gre", Local: addr(sunWAN), Remote: addr(moonWAN)})
 	carried := site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, proto: xfrm.GRE,
 		pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
-	w = restricted(t, host, firewall.TunnelConfig{In: []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(22)}}}, carried)
+	w = restricted(t, host, firewall.TunnelConfig{In: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}}, carried)
 	inner := trace.Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: "gre1", Out: "eth1", Proto: xfrm.TCP, DPort: 80, Mark: verified}
 	if got := w.arrive(inner, nil); got.final != rules.Drop || !got.met(rules.PurposeRestricted) {
 		t.Errorf("out of GRE: verdict %s", got.final)
@@ -121,7 +121,7 @@ func TestRestrictedDevices(t *testing.T) {
 }
 
 func TestLockdown(t *testing.T) {
-	config := firewall.Config{WAN: []string{"eth0"}, Lockdown: &firewall.Lockdown{Services: []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(22)}}}}
+	config := firewall.Config{WAN: []string{"eth0"}, Lockdown: &firewall.Lockdown{Services: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}}}
 	w := compileWorld(t, snapshotOf(sunHost(), sunSite()), config)
 	packet := func(in string, proto xfrm.Proto, port uint16, local bool) trace.Packet {
 		return trace.Packet{Src: addr("198.51.100.7"), Dst: addr(sunWAN), In: in, Proto: proto, SPort: 40000, DPort: port, DstLocal: local, Out: "eth1"}

@@ -13,11 +13,11 @@ func (l *layout) tagDispatch() []rules.Rule {
 	list := []rules.Rule{
 		{Proto: xfrm.ESP, Target: to, Purpose: rules.PurposeDispatch},
 		{Proto: xfrm.AH, Target: to, Purpose: rules.PurposeDispatch},
-		{Proto: xfrm.UDP, DPorts: rules.Port(firewall.NATT), DstType: rules.Local, Target: to, Purpose: rules.PurposeDispatch},
+		{Proto: xfrm.UDP, DPorts: firewall.Port(firewall.NATT), DstType: rules.Local, Target: to, Purpose: rules.PurposeDispatch},
 	}
 	for _, at := range l.encapPorts() {
 		list = append(list, rules.Rule{
-			Dst: prefix.Single(at.Addr()), Proto: xfrm.UDP, DPorts: rules.Port(at.Port()), Target: to, Purpose: rules.PurposeDispatch,
+			Dst: prefix.Single(at.Addr()), Proto: xfrm.UDP, DPorts: firewall.Port(at.Port()), Target: to, Purpose: rules.PurposeDispatch,
 		})
 	}
 	return list
@@ -42,7 +42,7 @@ func (l *layout) tagging() {
 func untaggedRules(o *firewall.OuterFlow, m firewall.Marks) []rules.Rule {
 	r := rules.Rule{Src: prefix.Single(o.Peer), Dst: prefix.Single(o.Local), Proto: o.Proto, Purpose: rules.PurposeUntagged, Tunnel: o.Tunnel}
 	if o.Port != 0 {
-		r.DPorts = rules.Port(o.Port)
+		r.DPorts = firewall.Port(o.Port)
 	}
 	clearing := r
 	clearing.Target = setMark(0, m.Both())

@@ -3,6 +3,7 @@ package trace
 import (
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
@@ -11,15 +12,15 @@ import (
 // accept. The case is that of a rule that has none of its own.
 var decisive = [...]struct {
 	purpose rules.Purpose
-	number  rules.Case
+	number  firewall.Case
 }{
-	{rules.PurposeSpoof, rules.Case6}, {rules.PurposeInject, rules.Case6b}, {rules.PurposeCrossed, rules.Case7}, {rules.PurposeLeak, rules.Case8}, {rules.PurposeReject, rules.Case8},
-	{rules.PurposeRestricted, rules.NoCase}, {rules.PurposeLockdown, rules.NoCase},
-	{rules.PurposeVerified, rules.Case1}, {rules.PurposeRelated, rules.Case1b}, {rules.PurposeIPComp, rules.Case1c}, {rules.PurposePolicyOnly, rules.Case2},
-	{rules.PurposeUnconfirmed, rules.Case3}, {rules.PurposeOverlay, rules.Case4},
-	{rules.PurposeStranger, rules.Case8e}, {rules.PurposeUnknown, rules.Case7b},
-	{rules.PurposeAcceptIn, rules.NoCase}, {rules.PurposeAcceptOut, rules.NoCase}, {rules.PurposeOpen, rules.NoCase}, {rules.PurposeService, rules.NoCase},
-	{rules.PurposeStray, rules.Case5},
+	{rules.PurposeSpoof, firewall.Case6}, {rules.PurposeInject, firewall.Case6b}, {rules.PurposeCrossed, firewall.Case7}, {rules.PurposeLeak, firewall.Case8}, {rules.PurposeReject, firewall.Case8},
+	{rules.PurposeRestricted, firewall.NoCase}, {rules.PurposeLockdown, firewall.NoCase},
+	{rules.PurposeVerified, firewall.Case1}, {rules.PurposeRelated, firewall.Case1b}, {rules.PurposeIPComp, firewall.Case1c}, {rules.PurposePolicyOnly, firewall.Case2},
+	{rules.PurposeUnconfirmed, firewall.Case3}, {rules.PurposeOverlay, firewall.Case4},
+	{rules.PurposeStranger, firewall.Case8e}, {rules.PurposeUnknown, firewall.Case7b},
+	{rules.PurposeAcceptIn, firewall.NoCase}, {rules.PurposeAcceptOut, firewall.NoCase}, {rules.PurposeOpen, firewall.NoCase}, {rules.PurposeService, firewall.NoCase},
+	{rules.PurposeStray, firewall.Case5},
 }
 
 // drops are the purposes of drops that several cases share.
@@ -30,14 +31,14 @@ var drops = []rules.Purpose{rules.PurposeSpoof, rules.PurposeInject, rules.Purpo
 //
 // A rule's own case holds. A drop that several cases share has none: there the last
 // rule with a case before it holds, which led to the drop.
-func CaseOf(steps []Step) (rules.Case, Step) {
+func CaseOf(steps []Step) (firewall.Case, Step) {
 	for _, d := range decisive {
 		at := lastStep(steps, d.purpose)
 		if at < 0 {
 			continue
 		}
 		s := steps[at]
-		if c := s.Rule.Case; c != rules.NoCase {
+		if c := s.Rule.Case; c != firewall.NoCase {
 			return c, s
 		}
 		if slices.Contains(drops, d.purpose) {
@@ -45,14 +46,14 @@ func CaseOf(steps []Step) (rules.Case, Step) {
 		}
 		return d.number, s
 	}
-	return rules.Case9, Step{}
+	return firewall.Case9, Step{}
 }
 
 // dropCase returns the case of a drop after these steps: that of the rule which led
 // there.
-func dropCase(steps []Step, number rules.Case) rules.Case {
+func dropCase(steps []Step, number firewall.Case) firewall.Case {
 	for _, s := range slices.Backward(steps) {
-		if s.Rule.Case != rules.NoCase {
+		if s.Rule.Case != firewall.NoCase {
 			return s.Rule.Case
 		}
 	}

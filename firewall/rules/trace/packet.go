@@ -3,6 +3,7 @@ package trace
 import (
 	"net/netip"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -59,8 +60,8 @@ func Matches(r rules.Rule, p Packet) bool {
 		(!r.RPFilterInvert || p.FailsRPFilter)
 }
 
-func hasPort(r rules.Ports, port uint16) bool {
-	return r == rules.Ports{} || r.Lo <= port && port <= r.Hi
+func hasPort(r firewall.Ports, port uint16) bool {
+	return r == firewall.Ports{} || r.Lo <= port && port <= r.Hi
 }
 
 func matchICMP(m rules.ICMPMatch, p Packet) bool {

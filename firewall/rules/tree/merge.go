@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -70,7 +71,7 @@ func (t *tree) mergeRun(run []rules.Rule) []rules.Rule {
 	for i := range run {
 		rest := run[i]
 		n := tunnelNetwork{*t.By.Field(&rest), rest.Tunnel, rest.Case}
-		*t.By.Field(&rest), rest.Tunnel, rest.Case = netip.Prefix{}, "", rules.NoCase
+		*t.By.Field(&rest), rest.Tunnel, rest.Case = netip.Prefix{}, "", firewall.NoCase
 		at := slices.IndexFunc(kinds, func(k kind) bool { return k.rest == rest })
 		if at < 0 {
 			if len(kinds) == leafSize {
@@ -97,7 +98,7 @@ func (t *tree) mergeRun(run []rules.Rule) []rules.Rule {
 type tunnelNetwork struct {
 	prefix  netip.Prefix
 	tunnel  string
-	decides rules.Case
+	decides firewall.Case
 }
 
 // mergeNetworks sorts networks and joins the halves of each other.
@@ -115,7 +116,7 @@ func mergeNetworks(list []tunnelNetwork) []tunnelNetwork {
 				n.tunnel = ""
 			}
 			if last.decides != n.decides {
-				n.decides = rules.NoCase
+				n.decides = firewall.NoCase
 			}
 			out = out[:len(out)-1]
 		}

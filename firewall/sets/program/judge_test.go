@@ -10,7 +10,6 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -62,8 +61,8 @@ func TestTableDropsWhatJudgeDrops(t *testing.T) {
 }
 
 // cameOut reports whether a case is that of a packet out of a tunnel.
-func cameOut(c rules.Case) bool {
-	return slices.Contains([]rules.Case{rules.Case1, rules.Case1b, rules.Case1c, rules.Case2, rules.Case3, rules.Case4}, c)
+func cameOut(c firewall.Case) bool {
+	return slices.Contains([]firewall.Case{firewall.Case1, firewall.Case1b, firewall.Case1c, firewall.Case2, firewall.Case3, firewall.Case4}, c)
 }
 
 // explained returns the reason for a difference that is meant, or that no real
@@ -82,13 +81,13 @@ func explained(f *firewall.Facts, p firewall.Passage, got outcome, want firewall
 		return "a packet goes into an SA, or came out of one, only within its selectors"
 	case p.Flow.Related && !isError:
 		return "conntrack calls no ICMP message related that is not an error"
-	case want.Case == rules.Case8b && len(p.AheadSent) > 0:
+	case want.Case == firewall.Case8b && len(p.AheadSent) > 0:
 		return "behind SNAT the packet's own route tells whether it leaves in clear"
 	case got == dropped && slices.ContainsFunc(trail, func(s string) bool { return strings.Contains(s, "a stranger, behind NAT") }):
 		return "a stranger whom NAT maps into a tunnel is told behind it"
-	case want.Case == rules.Case6b && rewritten, got == dropped && hit("mapped"):
+	case want.Case == firewall.Case6b && rewritten, got == dropped && hit("mapped"):
 		return "where a source lives follows from the routes"
-	case want.Case == rules.Case2 && (hit("pol4: ipsec in") || hit("pol6: ipsec in")) && slices.ContainsFunc(trail, func(s string) bool { return strings.Contains(s, "@bare") }):
+	case want.Case == firewall.Case2 && (hit("pol4: ipsec in") || hit("pol6: ipsec in")) && slices.ContainsFunc(trail, func(s string) bool { return strings.Contains(s, "@bare") }):
 		return "a packet that must carry no bit is not verified"
 	}
 	return ""

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -18,7 +17,7 @@ func service(s firewall.Service) [][]sets.Term {
 	}
 	proto := num(sets.L4Proto, uint64(s.Proto))
 	switch {
-	case s.Ports == (rules.Ports{}):
+	case s.Ports == (firewall.Ports{}):
 		return [][]sets.Term{{proto}}
 	case s.Ports.Lo == s.Ports.Hi:
 		return [][]sets.Term{{proto, num(sets.DstPort, uint64(s.Ports.Lo))}}

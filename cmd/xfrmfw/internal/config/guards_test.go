@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -31,7 +30,7 @@ tunnels:
 		WAN:      []string{"eth0"},
 		Marks:    firewall.DefaultMarks(),
 		Log:      firewall.LogConfig{Group: 7, PerSecond: 20},
-		Lockdown: &firewall.Lockdown{Services: []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(22)}, {Proto: xfrm.ICMP}}},
+		Lockdown: &firewall.Lockdown{Services: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}, {Proto: xfrm.ICMP}}},
 		Guard: firewall.GuardConfig{
 			Remember:   12 * 3600,
 			Asymmetric: []string{"eth3"},
@@ -41,7 +40,7 @@ tunnels:
 		},
 		Tunnels: []firewall.TunnelConfig{{
 			Match: firewall.Match{Reqid: 1},
-			In:    []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(22)}, {Proto: xfrm.UDP, Ports: rules.Ports{Lo: 5000, Hi: 5010}}, {Proto: xfrm.ICMP}},
+			In:    []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}, {Proto: xfrm.UDP, Ports: firewall.Ports{Lo: 5000, Hi: 5010}}, {Proto: xfrm.ICMP}},
 			Out:   []firewall.Service{{Proto: xfrm.ESP}},
 		}},
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -78,7 +77,7 @@ func service(text string) (firewall.Service, string) {
 	if err != nil || err2 != nil || lo == 0 || hi < lo {
 		return s, "ports go from 1 to 65535, the lower one first"
 	}
-	s.Ports = rules.Ports{Lo: uint16(lo), Hi: uint16(hi)}
+	s.Ports = firewall.Ports{Lo: uint16(lo), Hi: uint16(hi)}
 	return s, ""
 }
 

@@ -265,8 +265,8 @@ func (w World) verdict(k walker, p passage, family xfrm.Family) Verdict {
 	if v.Name != "" {
 		v.Rule = rules.ID(family, decided.Table, decided.Chain, decided.Rule)
 	}
-	if number == rules.Case8 && w.byDestinationAlone(k.trace) {
-		number = rules.Case8d
+	if number == firewall.Case8 && w.byDestinationAlone(k.trace) {
+		number = firewall.Case8d
 	}
 	v.Case = number.String()
 	v.Text = v.words(k, p, w.Live[family], w.Live != nil)

@@ -107,7 +107,7 @@ func small(t testing.TB) Input {
 	)
 	s.Skipped = []xfrm.Ignored{{Object: "state message of 12 bytes", Reason: "shorter than its header"}}
 	p := netip.MustParsePrefix
-	service := []firewall.Service{{Proto: xfrm.TCP, Ports: rules.Port(443)}}
+	service := []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(443)}}
 	in := inputOf(t, s, firewall.Input{
 		Config: firewall.Config{Log: firewall.LogConfig{Kernel: true, PerSecond: 5}, Tunnels: []firewall.TunnelConfig{
 			{Match: firewall.Match{Reqid: 1}, Name: "office", MSS: firewall.MSS{Size: 1300}, In: service, Out: service, Remote: []netip.Prefix{p("10.0.0.0/8")}},

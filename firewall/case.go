@@ -1,4 +1,4 @@
-package rules
+package firewall
 
 // A Case is a verdict of xfrmfw(7). The zero value is none.
 type Case uint8
