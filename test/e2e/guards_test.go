@@ -218,7 +218,7 @@ func (n *battlefield) attacks(t *testing.T, f lab.Family) []attack {
 		quoted = always
 	}
 	all := []attack{
-		{"spoofed source to a LAN host", down, as("spoof", down), udp(s.alice, 7001+n.port, s.bob, 7000)},
+		{"spoofed source to a LAN host", down, as("spoof", always), udp(s.alice, 7001+n.port, s.bob, 7000)},
 		{"spoofed source to the gateway", down, as("spoof", always), udp(s.alice, 7001+n.port, s.sun, 7000)},
 		{"spoofed source through a port-forward", always, as("spoof", always), udp(s.alice, 7002+n.port, s.wan, 7100)},
 		{"spoofed near source to the far LAN", upAndDown, as("inject", always), udp(s.near, 7003+n.port, s.far, 7000)},
@@ -227,13 +227,13 @@ func (n *battlefield) attacks(t *testing.T, f lab.Family) []attack {
 			quoted := lab.UDPPacket(netip.AddrPortFrom(s.bob, 7300+n.port), netip.AddrPortFrom(s.alice, 7200+n.port), payload)
 			n.Mallory.SendRaw(t, lab.TooBigPacket(s.mallory, quoted).Times(perAttack)...)
 		}},
-		{"clear reply to an existing flow", down, as("spoof", down), udp(s.alice, 7200+n.port, s.bob, 7300+n.port)},
-		{"flow whose mark is restored", down, as("spoof", down), udp(s.alice, 7400+n.port, s.bob, 7300+n.port)},
-		{"UDP from port 4500 to a LAN host", down, as("spoof", down), udp(s.alice, 4500, s.bob, 7000)},
+		{"clear reply to an existing flow", down, as("spoof", always), udp(s.alice, 7200+n.port, s.bob, 7300+n.port)},
+		{"flow whose mark is restored", down, as("spoof", always), udp(s.alice, 7400+n.port, s.bob, 7300+n.port)},
+		{"UDP from port 4500 to a LAN host", down, as("spoof", always), udp(s.alice, 4500, s.bob, 7000)},
 		{"a peer with another tunnel's addresses", down, as("crossed", always), udp(s.claimed.Addr().Next(), 7006+n.port, s.own, 7000)},
 	}
 	if f == lab.IPv6 {
-		all = append(all, attack{"neighbour discovery to a LAN host", down, as("spoof", down), func(payload string) {
+		all = append(all, attack{"neighbour discovery to a LAN host", down, as("spoof", always), func(payload string) {
 			body := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, payload...)
 			n.Mallory.SendRaw(t, lab.IPPacket(s.alice, s.bob, 58, body).Times(perAttack)...)
 		}})
