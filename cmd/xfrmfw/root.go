@@ -66,6 +66,9 @@ func newRoot() (*cobra.Command, *bool) {
 			case "", iptables.NFT, iptables.Legacy:
 				return nil
 			}
+			if cmd.Name() == "hook" { // logs each error and exits with 0, because the IKE daemon waits for it
+				return nil
+			}
 			return usageError(fmt.Sprintf("--variant %s: want nft or legacy", o.variant))
 		},
 	}

@@ -105,12 +105,16 @@ func outOfSync(t *testing.T, h *lab.Host) {
 // forget removes what xfrmfw wrote down on a host: what it remembers of tunnels that are gone.
 func forget(t *testing.T, h *lab.Host) {
 	t.Helper()
-	entries, err := os.ReadDir(h.StateDir())
+	kept, err := filepath.Glob(filepath.Join(h.StateDir(), "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(h.StateDir(), e.Name())); err != nil {
+	copies, err := filepath.Glob(filepath.Join(h.RunDir(), "memory*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(kept, copies...) {
+		if err := os.RemoveAll(name); err != nil {
 			t.Fatal(err)
 		}
 	}
