@@ -47,24 +47,24 @@ func (d *decider) guards(inForce []Guard) {
 		}
 		up := (g.Source == LiveGuard || present[g.Tunnel]) && !d.down[g.Tunnel]
 		f.Held = g.Source == LiveGuard && g.Dirs&(1<<xfrm.Out) != 0
-		mapped := slices.ContainsFunc(d.NATSources, g.Local.Overlaps)
-		// A policy that stands takes packets which NAT maps into its selector: the
-		// kernel looks it up again behind SNAT, and holds them until the tunnel is up.
-		f.ByDestination = g.Local.Bits() > 0 && !up && (mapped && !f.Held || !mapped && d.hasNoSource(g.Local))
+		// This holds while a policy stands, too, though the kernel would hold packets
+		// which NAT maps into its selector: rules stay when policies go, and iptables has
+		// no hook behind SNAT that would tell the two apart.
+		f.ByDestination = g.Local.Bits() > 0 && !up && d.hasNoSource(g.Local)
 		f.Exempt = d.exempt(g)
 		f.Locals = locals[pairs{g.Tunnel, g.Remote.Masked()}]
 	}
 }
 
 // hasNoSource reports whether no address of this host and no route to a network lies
-// in a local selector: its traffic has its source from a virtual IP.
+// in a local selector: its traffic has its source from a virtual IP, or from SNAT.
 func (d *decider) hasNoSource(local netip.Prefix) bool {
 	if none, ok := d.noSource[local]; ok {
 		return none
 	}
 	here := slices.ContainsFunc(d.Host.Addresses, func(a xfrm.Address) bool { return local.Contains(a.Prefix.Addr()) })
 	routed := slices.ContainsFunc(d.Host.Routes, func(r xfrm.Route) bool { return r.Dst.Bits() != 0 && r.Dst.Overlaps(local) })
-	none := !here && !routed
+	none := slices.ContainsFunc(d.NATSources, local.Overlaps) || !here && !routed
 	if d.noSource == nil {
 		d.noSource = make(map[netip.Prefix]bool)
 	}
