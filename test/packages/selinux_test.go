@@ -13,8 +13,9 @@ import (
 
 // TestSELinuxModule compiles the module of the .rpm with all modules of a reference policy, and looks into the result.
 // XFRMFW_SELINUX_POLICY is a folder with them (*.pp.bz2), such as /usr/share/selinux/default of Debian's
-// selinux-policy-default. Without it, secilc, semodule-utils' pp and setools the test is skipped.
+// selinux-policy-default. It takes minutes, so scripts/test leaves it to a run by hand.
 func TestSELinuxModule(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
 	const pp = "/usr/libexec/selinux/hll/pp"
 	modules, _ := filepath.Glob(filepath.Join(os.Getenv("XFRMFW_SELINUX_POLICY"), "*.pp.bz2"))
 	missing := ""

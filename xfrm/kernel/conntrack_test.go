@@ -39,6 +39,9 @@ func TestPairIndex(t *testing.T) {
 // TestForgetRewritten fills a namespace's conntrack and deletes what NAT rewrote: the
 // rest stays, and the memory that it takes does not grow with the table.
 func TestForgetRewritten(t *testing.T) {
+	if stage := os.Getenv("XFRMFW_STAGE"); stage != "" { // a virtual machine, where ESP is what is new
+		t.Skipf("left out of %s: %s", stage, t.Name())
+	}
 	if _, err := exec.LookPath("conntrack"); err != nil {
 		t.Skip("conntrack is not installed")
 	}
