@@ -34,3 +34,27 @@ func (c Case) String() string {
 	}
 	return ""
 }
+
+// Action is the fate of a packet.
+type Action uint8
+
+// The actions. Leave returns the packet to the rest of the host's firewall; Refuse
+// drops it and tells the sender.
+const (
+	Leave Action = iota
+	Admit
+	Discard
+	Refuse
+)
+
+var actionNames = [...]string{"leave", "accept", "drop", "reject"}
+
+// String returns "leave", "accept", "drop" or "reject".
+func (a Action) String() string { return actionNames[a] }
+
+// Verdict is the fate of a packet and the case that decides it. NoCase stands for the
+// configuration's own limits and for packets that serve IPsec itself.
+type Verdict struct {
+	Action Action
+	Case   Case
+}

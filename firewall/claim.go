@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -51,29 +52,6 @@ func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
 			o.In, o.Untaggable = d.inbound(t, xfrm.FamilyOf(o.Remote)), untaggable
 		}
 	}
-}
-
-// unfit returns the reason why no rule can match exactly the traffic of a pair, or
-// nothing.
-func unfit(p xfrm.Pair) string {
-	for _, ports := range []xfrm.PortMatch{p.LocalPort, p.RemotePort} {
-		if _, _, ok := ports.Range(); !ok {
-			return fmt.Sprintf("port mask %s is no range, which iptables can't match", ports)
-		}
-		if !ports.Any() && !ported(p.Proto) {
-			return fmt.Sprintf("iptables knows no ports of protocol %s", p.Proto)
-		}
-	}
-	return ""
-}
-
-// ported reports whether rules can match a protocol's ports, or ICMP's types.
-func ported(p xfrm.Proto) bool {
-	switch p {
-	case xfrm.TCP, xfrm.UDP, xfrm.SCTP, xfrm.ICMP, xfrm.ICMPv6:
-		return true
-	}
-	return false
 }
 
 func (d *decider) ignore(t *xfrm.Tunnel, p xfrm.Pair, reason string) {
@@ -133,4 +111,29 @@ func (d *decider) restriction(t *xfrm.Tunnel) {
 		}
 	}
 	d.facts.Restrictions = append(d.facts.Restrictions, r)
+}
+
+// claimable returns the parts of a pair's remote selector that its tunnel's packets may
+// come from: within the cap, and where a pair for everything belongs to a device within
+// the prefixes that are routed into it, because its selectors say nothing then. A device
+// without routes leaves the selectors as they are.
+func (d *decider) claimable(p xfrm.Pair, limits []netip.Prefix) []netip.Prefix {
+	remotes := within(p.Remote, limits)
+	links := deviceLinks(p, d.Host)
+	if len(links) == 0 || !isWideSelector(p.Remote) {
+		return remotes
+	}
+	routed := routedInto(links, d.Host, p.Family())
+	if len(routed) == 0 {
+		return remotes
+	}
+	var parts []netip.Prefix
+	for _, remote := range remotes {
+		for _, part := range within(remote, routed) {
+			if !slices.Contains(parts, part) {
+				parts = append(parts, part)
+			}
+		}
+	}
+	return parts
 }

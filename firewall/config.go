@@ -98,3 +98,18 @@ func DefaultMarks() Marks { return Marks{Tag: 1 << 28, Verified: 1 << 29} }
 
 // Both is the mask of both bits.
 func (m Marks) Both() uint32 { return m.Tag | m.Verified }
+
+// Ports is an inclusive range of ports; the zero value is any port.
+type Ports struct{ Lo, Hi uint16 }
+
+// Port is the range of a single port.
+func Port(p uint16) Ports { return Ports{p, p} }
+
+// MSS says what becomes of the segment size that TCP connections through a
+// tunnel ask for. The zero value leaves it alone.
+type MSS struct {
+	// Auto computes it from the tunnel's states and the route to the peer.
+	Auto bool
+	// Size is the limit, where Auto is not set.
+	Size uint16
+}

@@ -69,3 +69,14 @@ func vtiKey(host xfrm.Host, mark uint32) bool {
 	}
 	return false
 }
+
+// untaggable reports whether a tunnel's packets are expected without TAG. A tunnel
+// that is down is judged by the outer family that its SAs will have, so that its
+// rules need no change when it comes up.
+func (d *decider) untaggable(t *xfrm.Tunnel, r *TunnelReport) bool {
+	offloading := d.Host.ESP4Offload
+	if t.Remote.IsValid() && !t.Remote.Is4() {
+		offloading = d.Host.ESP6Offload
+	}
+	return r.Evidence == PolicyOnly || r.Evidence == NoEvidence && offloading
+}

@@ -67,96 +67,6 @@ func Judge(f *Facts, p Passage) Verdict {
 // staysOnHost: a packet on the loopback interface concerns no tunnel.
 func (q *question) staysOnHost() bool { return q.In == "lo" || q.Out == "lo" }
 
-// findEvidence returns the case by which the packet came out of a tunnel: 1, 1b, 1c, 2,
-// 3 or 4, or NoCase.
-func (q *question) findEvidence() Case {
-	if !q.decrypted() {
-		// Case 4: a device that unwraps has dropped the SA, and its packets have the
-		// VERIFIED of their carrier; on a VTI TAG comes straight from ESP.
-		if o := q.overlayDevice(); o != nil && (q.Verified || o.VTI && q.Tagged) {
-			return Case4
-		}
-		return NoCase
-	}
-	for i := range q.Claims {
-		if c := &q.Claims[i]; c.PolicyOnly && q.verifies(c) {
-			return Case2
-		}
-	}
-	if o := q.carrier(); o != nil {
-		return q.tagCase(o.Below == nil && q.cameOutOf(o.In), o.Untaggable)
-	}
-	found := NoCase
-	for i := range q.Claims {
-		c := &q.Claims[i]
-		if q.verifies(c) && !c.PolicyOnly {
-			found = stronger(found, q.tagCase(true, c.Untaggable))
-		}
-	}
-	for i := range q.IPComp {
-		c := &q.IPComp[i]
-		if q.Received.Src == c.Remote && q.Received.Dst == c.Local && q.Proto == ipInIP(q.family) && q.cameOutOf(c.In) && (q.Tagged || !c.Enforced) {
-			found = stronger(found, Case1c)
-		}
-	}
-	if found == NoCase && q.isErrorFromInside() {
-		return Case1b
-	}
-	return found
-}
-
-// verifies: the packet came out of the claim's SAs and lies in its selectors.
-func (q *question) verifies(c *Claim) bool {
-	return q.cameOutOf(c.In) && q.comesFrom(c.Pair, q.Received)
-}
-
-// tagCase is the case of a packet by its SA: with TAG, without where none can be had,
-// and without where it could have been.
-func (q *question) tagCase(bySA, untaggable bool) Case {
-	switch {
-	case !bySA:
-		return NoCase
-	case q.Tagged:
-		return Case1
-	case untaggable:
-		return Case2
-	}
-	return Case3
-}
-
-// isErrorFromInside: an ICMP error about a flow of the tunnel that it came out of,
-// from a router that no other live tunnel owns (case 1b).
-func (q *question) isErrorFromInside() bool {
-	if !q.icmp() || !q.Flow.Related {
-		return false
-	}
-	for i := range q.Claims {
-		c := &q.Claims[i]
-		if !c.PolicyOnly && q.cameOutOf(c.In) && c.Pair.Local.Contains(q.Received.Dst) && (q.Tagged || !c.Enforced) &&
-			(contains(c.Pair.Remote, q.Flow.OrigSrc) || contains(c.Pair.Remote, q.Flow.ReplySrc)) {
-			return !q.ownedByAnother()
-		}
-	}
-	return false
-}
-
-// ownedByAnother: the most specific live claims that have the source are all of SAs
-// that the packet did not come out of.
-func (q *question) ownedByAnother() bool {
-	longest, own := -1, false
-	for i := range q.Claims {
-		c := &q.Claims[i]
-		if !c.Live || c.PolicyOnly || !c.Pair.Remote.Contains(q.Received.Src) || c.Pair.Remote.Bits() < longest {
-			continue
-		}
-		if c.Pair.Remote.Bits() > longest {
-			longest, own = c.Pair.Remote.Bits(), false
-		}
-		own = own || q.cameOutOf(c.In)
-	}
-	return longest >= 0 && !own
-}
-
 // isStrayCarrier: a verified packet in clear that carries an overlay device's, and did
 // not come by the way of its carriers.
 func (q *question) isStrayCarrier() bool {
@@ -165,16 +75,6 @@ func (q *question) isStrayCarrier() bool {
 	}
 	o := q.carrier()
 	return o != nil && !containsString(o.Below, q.In)
-}
-
-// carrier returns the overlay whose carrier the packet is.
-func (q *question) carrier() *Overlay {
-	for i := range q.Overlays {
-		if q.carries(&q.Overlays[i]) {
-			return &q.Overlays[i]
-		}
-	}
-	return nil
 }
 
 // isUnconfirmed: case 3 under enforce.
@@ -202,32 +102,6 @@ func (q *question) isCrossed() bool {
 // isForeign: out of an unknown reqid, with a source that a live tunnel owns (case 7b).
 func (q *question) isForeign() bool {
 	return q.decrypted() && q.evidence == NoCase && q.Way != FromHost && q.ownedByAnother()
-}
-
-// inClear: the packet came in from outside without any evidence.
-func (q *question) inClear() bool {
-	return q.Way != FromHost && !q.decrypted() && q.evidence == NoCase
-}
-
-// guard returns the guard that decides: the first that applies, unless a guard or an
-// exception that excepts names comes before it.
-func (q *question) guard(excepts, applies func(g *GuardFacts) bool) *GuardFacts {
-	for i := range q.Guards {
-		g := &q.Guards[i]
-		switch {
-		case g.Family() != q.family:
-		case excepts(g):
-			return nil
-		case !g.Pierce && applies(g):
-			return g
-		}
-	}
-	return nil
-}
-
-// exception restricts a condition to exceptions.
-func exception(fits func(g *GuardFacts) bool) func(g *GuardFacts) bool {
-	return func(g *GuardFacts) bool { return g.Pierce && fits(g) }
 }
 
 // isSpoofedAsReceived and isSpoofed: in clear, from a remote selector to its local one,
@@ -302,14 +176,6 @@ func (q *question) isInjectedAfterDNAT() bool {
 	}
 	fits := func(g *GuardFacts) bool { return g.Outbound() && q.goesIn(g.Pair(), q.AfterDNAT) }
 	return q.isFromNowhere(q.AfterDNAT.Src) && q.guard(exception(fits), fits) != nil
-}
-
-// outInClear: the packet leaves, by no tunnel device, and is not this host's own IKE,
-// ESP, AH or DHCP.
-func (q *question) outInClear() bool {
-	e := q.AfterDNAT
-	return q.Way != ToHost && !q.intoDevice() && !q.neverJudged(e, q.SrcLocal) &&
-		!(q.SrcLocal && q.serves(e.Src, e.SPort, e.DPort))
 }
 
 // leaks returns the guard whose packet leaves in clear, or nil: from its local to its

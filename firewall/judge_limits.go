@@ -20,15 +20,6 @@ func (q *question) isIPsecToHost() bool {
 	return q.onWAN(q.Out) && q.isIPsec(e.Src, e.SPort)
 }
 
-func (q *question) onWAN(name string) bool { return len(q.WAN) == 0 || slices.Contains(q.WAN, name) }
-
-func (q *question) isIPsec(local netip.Addr, port uint16) bool {
-	if q.Proto == xfrm.ESP || q.Proto == xfrm.AH {
-		return true
-	}
-	return q.Proto == xfrm.UDP && (port == IKE || port == NATT || slices.Contains(q.EncapPorts, netip.AddrPortFrom(local, port)))
-}
-
 // isRestrictedIn: out of a tunnel whose in: names no such service.
 func (q *question) isRestrictedIn() bool {
 	if q.Way == FromHost {
@@ -178,24 +169,3 @@ func flowPorts(g *GuardFacts) (began, answered func(*Flow) bool, ok bool) {
 	answered = func(f *Flow) bool { return portFits(g.LocalPort, f.OrigSPort) && portFits(g.RemotePort, f.OrigDPort) }
 	return began, answered, true
 }
-
-// stronger returns the stronger of two cases of evidence: the lower row of the table,
-// where NoCase is none.
-func stronger(a, b Case) Case {
-	if a == NoCase || b != NoCase && b < a {
-		return b
-	}
-	return a
-}
-
-func ipInIP(f xfrm.Family) xfrm.Proto {
-	if f == xfrm.IPv6 {
-		return xfrm.IPv6in
-	}
-	return xfrm.IPIP
-}
-
-// contains is Prefix.Contains for an address that may be invalid.
-func contains(p netip.Prefix, a netip.Addr) bool { return a.IsValid() && p.Contains(a) }
-
-func containsString(list []string, s string) bool { return slices.Contains(list, s) }

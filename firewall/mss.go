@@ -6,15 +6,6 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// MSS says what becomes of the segment size that TCP connections through a
-// tunnel ask for. The zero value leaves it alone.
-type MSS struct {
-	// Auto computes it from the tunnel's states and the route to the peer.
-	Auto bool
-	// Size is the limit, where Auto is not set.
-	Size uint16
-}
-
 // segmentSize returns the limit of the TCP segment size of a tunnel's connections, 0
 // for none.
 func (d *decider) segmentSize(t *xfrm.Tunnel, m MSS, inner xfrm.Family) uint16 {

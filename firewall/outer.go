@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -30,4 +31,9 @@ func outerFlow(sa *xfrm.SA, tunnel string) OuterFlow {
 		o.Proto, o.Port = xfrm.UDP, sa.Encap.DPort
 	}
 	return o
+}
+
+func compareOuterFlows(x, y OuterFlow) int {
+	return cmp.Or(x.Peer.Compare(y.Peer), x.Local.Compare(y.Local), cmp.Compare(x.Proto, y.Proto),
+		cmp.Compare(x.Port, y.Port), cmp.Compare(x.Tunnel, y.Tunnel))
 }

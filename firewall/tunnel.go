@@ -1,23 +1,11 @@
 package firewall
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
-
-// TunnelReport is the verdict on one tunnel.
-type TunnelReport struct {
-	// Name is the configured name, the hook's connection name, or empty.
-	Name string
-	Witness
-	// SAs has the evidence of each of the tunnel's SAs, in their order.
-	SAs []Witness
-	// Devices are the interfaces that only this tunnel's traffic uses.
-	Devices []string
-}
 
 // tunnel adds the facts of one tunnel: its report, its claims, and the packets
 // besides its claims' that belong to it.
@@ -92,62 +80,6 @@ func (d *decider) report(t *xfrm.Tunnel) TunnelReport {
 	return r
 }
 
-// untaggable reports whether a tunnel's packets are expected without TAG. A tunnel
-// that is down is judged by the outer family that its SAs will have, so that its
-// rules need no change when it comes up.
-func (d *decider) untaggable(t *xfrm.Tunnel, r *TunnelReport) bool {
-	offloading := d.Host.ESP4Offload
-	if t.Remote.IsValid() && !t.Remote.Is4() {
-		offloading = d.Host.ESP6Offload
-	}
-	return r.Evidence == PolicyOnly || r.Evidence == NoEvidence && offloading
-}
-
-// enforcement decides whether packets without TAG are dropped, and marks the
-// claims of which that holds.
-func (d *decider) enforcement() {
-	if !d.Config.Enforce {
-		return
-	}
-	d.facts.Unenforceable = d.obstacles()
-	d.facts.Enforce = len(d.facts.Unenforceable) == 0
-	if !d.facts.Enforce {
-		d.facts.Warnings = append(d.facts.Warnings, "cross_check: enforce is not in force, as under observe: "+few(d.facts.Unenforceable))
-		return
-	}
-	for i := range d.facts.Claims {
-		c := &d.facts.Claims[i]
-		c.Enforced = !c.Untaggable
-	}
-	for i := range d.facts.IPComp {
-		c := &d.facts.IPComp[i]
-		c.Enforced = !c.Untaggable
-	}
-	for i := range d.facts.Overlays {
-		o := &d.facts.Overlays[i]
-		o.Enforced = !o.Untaggable
-	}
-}
-
-// obstacles returns, for each tunnel that is up and whose packets may lack TAG for
-// a good reason, that reason. A tunnel that is down is no obstacle, because its
-// evidence shows when it has SAs.
-func (d *decider) obstacles() []string {
-	var found []string
-	for i := range d.Set.Tunnels {
-		t, r := &d.Set.Tunnels[i], &d.facts.Tunnels[i]
-		if r.Evidence != PolicyOnly {
-			continue
-		}
-		name := t.ID
-		if r.Name != "" {
-			name = r.Name + " (" + t.ID + ")"
-		}
-		found = append(found, fmt.Sprintf("tunnel %s: %s", name, r.Reason))
-	}
-	return found
-}
-
 // known adds the tunnel's reqid if each of its packets belongs to a claim.
 func (d *decider) known(t *xfrm.Tunnel) {
 	if d.uncertain[t.Reqid] {
@@ -158,9 +90,4 @@ func (d *decider) known(t *xfrm.Tunnel) {
 		k.Outer = t.Remote
 	}
 	d.facts.Known = append(d.facts.Known, k)
-}
-
-func compareOuterFlows(x, y OuterFlow) int {
-	return cmp.Or(x.Peer.Compare(y.Peer), x.Local.Compare(y.Local), cmp.Compare(x.Proto, y.Proto),
-		cmp.Compare(x.Port, y.Port), cmp.Compare(x.Tunnel, y.Tunnel))
 }

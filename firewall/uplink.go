@@ -1,8 +1,10 @@
 package firewall
 
 import (
+	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -27,19 +29,44 @@ func (d *decider) uplinks() []string {
 	return d.defaultLinks
 }
 
-// withMasterNames adds to interfaces the bridges, bonds and VRFs that they are ports of:
-// a packet of a port shows its master in INPUT and FORWARD.
-func withMasterNames(names []string, host xfrm.Host) []string {
-	all := slices.Clone(names)
-	for _, l := range host.Links {
-		if !slices.Contains(names, l.Name) {
+// behind finds the local selectors of which a part lives behind this gateway, and the
+// networks that do (case 6b). Of such a selector only these networks are the LAN's: a
+// packet with another source of it that comes in by an uplink is a stranger's, though
+// the default route leads to its source.
+//
+// A selector without such a part is left alone, because its network may live behind
+// the default route, as on a one-armed gateway or a cloud instance. The configuration's
+// behind: turns the guard on there.
+func (d *decider) behind() {
+	d.facts.Uplinks = d.uplinks()
+	inside := slices.Clone(d.Config.Behind)
+	for _, a := range d.Host.Addresses {
+		d.facts.Behind = append(d.facts.Behind, prefix.Single(a.Prefix.Addr()), a.Prefix.Masked())
+	}
+	for _, r := range d.Host.Routes {
+		l, ok := d.Host.Link(r.Link)
+		if r.Dst.Bits() <= 1 || !ok || l.Name == "lo" || d.isTunnelDevice(l.Name) {
 			continue
 		}
-		for _, name := range withMasters(host, l)[1:] {
-			if !slices.Contains(all, name) {
-				all = append(all, name)
-			}
+		d.facts.Behind = append(d.facts.Behind, r.Dst.Masked())
+		if !slices.Contains(d.facts.Uplinks, l.Name) {
+			inside = append(inside, r.Dst.Masked())
 		}
 	}
-	return all
+	d.facts.Behind = append(d.facts.Behind, d.Config.Behind...)
+	slices.SortFunc(d.facts.Behind, xfrm.ComparePrefix)
+	d.facts.Behind = slices.Compact(d.facts.Behind)
+	seen := make(map[netip.Prefix]bool)
+	for i := range d.facts.Guards {
+		g := &d.facts.Guards[i]
+		if g.Pierce || seen[g.Local] {
+			continue
+		}
+		seen[g.Local] = true
+		within := func(p netip.Prefix) bool { return g.Local.Overlaps(p) && p.Bits() >= g.Local.Bits() }
+		if !isWideSelector(g.Local) && slices.ContainsFunc(inside, within) && !slices.Contains(d.facts.Behind, g.Local) {
+			d.facts.PartlyBehind = append(d.facts.PartlyBehind, g.Local)
+		}
+	}
+	slices.SortFunc(d.facts.PartlyBehind, xfrm.ComparePrefix)
 }

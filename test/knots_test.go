@@ -30,7 +30,6 @@ const (
 // larger are the packages that pass a limit, with the reason.
 var larger = map[string]string{
 	"xfrm":                       "one model of the kernel's states and policies",
-	"firewall":                   "Decide finds one list of facts, and each kind of fact has a file",
 	"firewall/internal/fake":     "one table of samples",
 	"firewall/rules/compile":     "the cases share one layout of a family, which calls each of them",
 	"firewall/nftables":          "one netlink protocol, read and written",

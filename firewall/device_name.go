@@ -1,5 +1,12 @@
 package firewall
 
+import (
+	"fmt"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
 // MaxInterfaceName is the length of the longest name of an interface, in bytes
 // (IFNAMSIZ, linux/if.h).
 const MaxInterfaceName = 15
@@ -24,4 +31,21 @@ func SafeByte(c byte) bool {
 		return true
 	}
 	return c == '_' || c == '.' || c == ':' || c == '=' || c == '/' || c == '-'
+}
+
+// withoutUnnameableLinks returns the host without the links that no rule can name,
+// so that one odd name does not keep all rules from being applied. iptables takes
+// a name with a trailing "+" for a pattern.
+func withoutUnnameableLinks(host xfrm.Host) (xfrm.Host, []string) {
+	var warnings []string
+	var links []xfrm.Link
+	for _, l := range host.Links {
+		if SafeInterface(l.Name) && !strings.HasSuffix(l.Name, "+") {
+			links = append(links, l)
+			continue
+		}
+		warnings = append(warnings, fmt.Sprintf("interface %q has a name that iptables can't be told, so no rule names it: rename it with ip link set dev", l.Name))
+	}
+	host.Links = links
+	return host, warnings
 }

@@ -48,28 +48,3 @@ func routedInto(links []xfrm.Link, host xfrm.Host, family xfrm.Family) []netip.P
 	}
 	return prefixes
 }
-
-// claimable returns the parts of a pair's remote selector that its tunnel's packets may
-// come from: within the cap, and where a pair for everything belongs to a device within
-// the prefixes that are routed into it, because its selectors say nothing then. A device
-// without routes leaves the selectors as they are.
-func (d *decider) claimable(p xfrm.Pair, limits []netip.Prefix) []netip.Prefix {
-	remotes := within(p.Remote, limits)
-	links := deviceLinks(p, d.Host)
-	if len(links) == 0 || !isWideSelector(p.Remote) {
-		return remotes
-	}
-	routed := routedInto(links, d.Host, p.Family())
-	if len(routed) == 0 {
-		return remotes
-	}
-	var parts []netip.Prefix
-	for _, remote := range remotes {
-		for _, part := range within(remote, routed) {
-			if !slices.Contains(parts, part) {
-				parts = append(parts, part)
-			}
-		}
-	}
-	return parts
-}

@@ -1,0 +1,68 @@
+package firewall
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Input is all that facts are decided from.
+type Input struct {
+	Set    xfrm.Set
+	Host   xfrm.Host
+	Config Config
+	// Peers has the report of the IKE daemon's hook on each tunnel, by tunnel ID.
+	// It only ever selects among entries that the administrator wrote.
+	Peers map[string]Peer
+	// Guards are remembered and configured ones; those of live policies follow
+	// from the set.
+	Guards []Guard
+	// NATSources are the addresses that SNAT rules of other programs map to.
+	NATSources []netip.Prefix
+	// MarksWritten is true if rules of other programs write our bits. Packets that
+	// lose VERIFIED by them are accepted on the policy match alone, which is sound
+	// because crossed packets were dropped before.
+	MarksWritten bool
+}
+
+// Peer is the other end of a tunnel as the IKE daemon's hook reported it. An empty
+// field is not known.
+type Peer struct {
+	Connection string
+	// Identity is the EAP or XAuth user that the peer authenticated as, else its IKE
+	// identity.
+	Identity string
+}
+
+// decider holds an input and the facts found so far.
+type decider struct {
+	Input
+	facts Facts
+	// interfaces maps xfrm interfaces to the index of their tunnel.
+	interfaces map[string]int
+	// shared are the reqids that several tunnels have.
+	shared map[uint32]bool
+	// uncertain are the reqids with a pair that no claim stands for: packets of
+	// theirs may be legitimate though no claim verifies them.
+	uncertain map[uint32]bool
+	// claimed are the places of each tunnel's claims, by its ID.
+	claimed map[string]claimRange
+	// down are the tunnels that lack an SA, by ID.
+	down map[string]bool
+	// defaultLinks caches the interfaces of default routes.
+	defaultLinks []string
+	// peerLinks caches the interfaces by which peers are reached.
+	peerLinks map[int32]bool
+	// noSource caches hasNoSource by local selector.
+	noSource map[netip.Prefix]bool
+}
+
+// claimRange is the claims from one place up to another.
+type claimRange struct{ from, to int }
+
+// isTunnelDevice reports whether a device carries only tunnel traffic.
+func (d *decider) isTunnelDevice(name string) bool {
+	_, ok := d.interfaces[name]
+	return ok || slices.ContainsFunc(d.facts.Overlays, func(o Overlay) bool { return o.Devices[0] == name })
+}

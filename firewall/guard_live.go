@@ -1,0 +1,67 @@
+package firewall
+
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// LiveGuards are the guards that the policies of a set call for, in the order
+// of the kernel's policy database: of two that cover a packet, the first decides.
+func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
+	guards := make([]Guard, 0, len(set.Tunnels)+len(set.Exceptions))
+	for i := range set.Tunnels {
+		t := &set.Tunnels[i]
+		for _, p := range t.Pairs {
+			// With "level use" the administrator lets the traffic pass in clear.
+			if p.Optional || !expressible(p) {
+				continue
+			}
+			if !ported(p.Proto) {
+				p.LocalPort, p.RemotePort = xfrm.PortMatch{}, xfrm.PortMatch{}
+			}
+			g := Guard{
+				Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
+				Dirs: p.Dirs, Source: LiveGuard, Peer: t.Remote, Tunnel: t.ID, Priority: p.Priority,
+			}
+			if p.IfID == 0 && p.Mark.Mask == 0 {
+				guards = append(guards, g)
+			} else {
+				guards = append(guards, deviceGuards(g, p, host)...)
+			}
+		}
+	}
+	for _, e := range set.Exceptions {
+		p := e.Pair
+		if p.IfID != 0 || p.Mark.Mask != 0 || p.Ifindex != 0 || unfit(p) != "" {
+			continue
+		}
+		guards = append(guards, Guard{
+			Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
+			Pierce: true, Dirs: p.Dirs, Source: LiveGuard, Priority: e.Priority, Block: e.Action == xfrm.Block,
+		})
+	}
+	sortGuards(guards, compareGuards)
+	return guards
+}
+
+// deviceGuards returns the guards of a pair that belongs to a device: of the prefixes
+// that are routed there. The selectors say nothing then, and the peer may have chosen
+// them. A marked pair without a device is guarded by its selectors.
+func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
+	links := deviceLinks(p, host)
+	if len(links) == 0 && p.IfID == 0 {
+		return []Guard{g}
+	}
+	var guards []Guard
+	for _, dst := range routedInto(links, host, p.Family()) {
+		if dst.Bits() == 0 || neverJudged(dst.Addr()) {
+			continue
+		}
+		for _, remote := range within(p.Remote, []netip.Prefix{dst}) {
+			g.Remote, g.Routed = remote, true
+			guards = append(guards, g)
+		}
+	}
+	return guards
+}
