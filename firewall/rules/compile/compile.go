@@ -1,15 +1,11 @@
 package compile
 
 import (
-	"cmp"
-	"net/netip"
 	"reflect"
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -43,64 +39,6 @@ func Rulesets(f firewall.Facts) []rules.Ruleset {
 		sets = append(sets, l.set)
 	}
 	return sets
-}
-
-// layout collects the chains of one family.
-type layout struct {
-	*firewall.Facts
-	family xfrm.Family
-	set    rules.Ruleset
-	// have are the chains that were added.
-	have map[rules.ChainKey]bool
-	// InFamily and claims are the guards and claims of the family.
-	guards []*firewall.GuardFacts
-	claims []*firewall.Claim
-	// within are the few prefixes that hold all guarded remote selectors.
-	within []netip.Prefix
-	// names caches the names of chains that several guards share.
-	names map[sharedKey]string
-}
-
-func newLayout(f *firewall.Facts, family xfrm.Family) *layout {
-	l := &layout{Facts: f, family: family, have: make(map[rules.ChainKey]bool), names: make(map[sharedKey]string)}
-	l.set.Family = family
-	for i := range f.Guards {
-		if g := &f.Guards[i]; g.Family() == family {
-			l.guards = append(l.guards, g)
-		}
-	}
-	for i := range f.Claims {
-		if c := &f.Claims[i]; c.Pair.Family() == family {
-			l.claims = append(l.claims, c)
-		}
-	}
-	l.within = guardedPrefixes(l.guards)
-	return l
-}
-
-// chain adds a chain. A chain that several facts share is added once.
-func (l *layout) chain(table rules.Table, name string, list ...rules.Rule) {
-	l.add(rules.Chain{Table: table, Name: name, Rules: rules.ListOf(list...)})
-}
-
-func (l *layout) add(chains ...rules.Chain) {
-	for _, c := range chains {
-		if key := (rules.ChainKey{Table: c.Table, Name: c.Name}); !l.have[key] {
-			l.have[key] = true
-			l.set.Chains = append(l.set.Chains, c)
-		}
-	}
-}
-
-func compareChains(x, y rules.Chain) int {
-	if x.Table != y.Table {
-		return cmp.Compare(x.Table.Order(), y.Table.Order())
-	}
-	return cmp.Compare(x.Name, y.Name)
-}
-
-func (l *layout) hook(table rules.Table, from, to string) {
-	l.set.Hooks = append(l.set.Hooks, rules.Hook{Table: table, From: from, To: to})
 }
 
 // Compiler lays facts out again and again, as a daemon does. Its results are those of
@@ -138,16 +76,4 @@ func keepRules(before, after []rules.Ruleset) {
 			}
 		}
 	}
-}
-
-// guardedPrefixes are the few prefixes that hold the remote selectors of guards.
-// Exceptions only take from them.
-func guardedPrefixes(guards []*firewall.GuardFacts) []netip.Prefix {
-	var keys []netip.Prefix
-	for _, g := range guards {
-		if !g.Pierce {
-			keys = append(keys, g.Remote.Masked())
-		}
-	}
-	return prefix.Cover(keys, tree.MaxPrefilter)
 }

@@ -1,15 +1,9 @@
 package compile
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
-	"net/netip"
-	"strings"
-
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -91,89 +85,3 @@ func (l *layout) markVerified() rules.Target { return setMark(l.Marks.Verified, 
 // has matches packets that carry all bits of mask, lacks those without them.
 func has(mask uint32) rules.MarkMatch   { return rules.MarkMatch{Value: mask, Mask: mask} }
 func lacks(mask uint32) rules.MarkMatch { return rules.MarkMatch{Value: mask, Mask: mask, Not: true} }
-
-func (l *layout) icmp() xfrm.Proto {
-	if l.family == xfrm.IPv6 {
-		return xfrm.ICMPv6
-	}
-	return xfrm.ICMP
-}
-
-func (l *layout) ipInIP() xfrm.Proto {
-	if l.family == xfrm.IPv6 {
-		return xfrm.IPv6in
-	}
-	return xfrm.IPIP
-}
-
-// errorTypes are the ICMP errors, all of which quote the packet that they are about.
-func (l *layout) errorTypes() []uint8 {
-	if l.family == xfrm.IPv6 {
-		return []uint8{1, 2, 3, 4}
-	}
-	return []uint8{3, 11, 12}
-}
-
-// encapPorts are the local ports of ESP in UDP, besides 4500, with an outer address
-// of this family.
-func (l *layout) encapPorts() []netip.AddrPort {
-	var ports []netip.AddrPort
-	for _, at := range l.EncapPorts {
-		if xfrm.FamilyOf(at.Addr()) == l.family {
-			ports = append(ports, at)
-		}
-	}
-	return ports
-}
-
-// onWAN repeats a rule for every configured outer interface, or leaves it without
-// one. set puts the interface in its place.
-func (l *layout) onWAN(r rules.Rule, set func(*rules.Rule, string)) []rules.Rule {
-	if len(l.WAN) == 0 {
-		return []rules.Rule{r}
-	}
-	rules := make([]rules.Rule, len(l.WAN))
-	for i, name := range l.WAN {
-		rules[i] = r
-		set(&rules[i], name)
-	}
-	return rules
-}
-
-func inBy(r *rules.Rule, name string)  { r.In = name }
-func outBy(r *rules.Rule, name string) { r.Out = name }
-
-// tree adds the chains of a tree.
-func (l *layout) tree(s tree.Spec, entries []tree.Entry) {
-	s.Family = l.family
-	l.add(tree.Build(s, entries)...)
-}
-
-// entry is rules for packets within a prefix.
-func entry(key netip.Prefix, rules ...rules.Rule) tree.Entry {
-	return tree.Entry{Key: key, Rules: rules}
-}
-
-// sharedKey is a root of chains and the local selector that one of them is for.
-type sharedKey struct {
-	root  string
-	local netip.Prefix
-}
-
-// sharedName names the chain of a root that all guards with a local selector share.
-func (l *layout) sharedName(root string, local netip.Prefix) string {
-	key := sharedKey{root, local}
-	name, ok := l.names[key]
-	if !ok {
-		name = stableName(root, local.String())
-		l.names[key] = name
-	}
-	return name
-}
-
-// stableName names a chain by words that say what it is for, so that no other chain's
-// coming and going renames it.
-func stableName(root string, words ...string) string {
-	sum := sha256.Sum256([]byte(strings.Join(words, " ")))
-	return root + "-" + base64.RawURLEncoding.EncodeToString(sum[:])[:11]
-}
