@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -15,7 +18,7 @@ func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
 	from := len(d.facts.Claims)
 	untaggable := d.untaggable(t, r)
 	for _, p := range t.Pairs {
-		if reason := unfit(p); reason != "" {
+		if reason := guard.Unfit(p); reason != "" {
 			d.uncertain[t.Reqid] = true
 			d.ignore(t, p, reason)
 			continue
@@ -26,7 +29,7 @@ func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
 			continue
 		}
 		remotes := d.claimable(p, tc.Remote)
-		if len(within(p.Remote, tc.Remote)) == 0 {
+		if len(prefix.Intersect(p.Remote, tc.Remote)) == 0 {
 			d.ignore(t, p, "the configuration's remote: leaves nothing of its remote selector")
 		}
 		for _, remote := range remotes {
@@ -118,18 +121,18 @@ func (d *decider) restriction(t *xfrm.Tunnel) {
 // the prefixes that are routed into it, because its selectors say nothing then. A device
 // without routes leaves the selectors as they are.
 func (d *decider) claimable(p xfrm.Pair, limits []netip.Prefix) []netip.Prefix {
-	remotes := within(p.Remote, limits)
-	links := deviceLinks(p, d.Host)
+	remotes := prefix.Intersect(p.Remote, limits)
+	links := device.LinksOf(p, d.Host)
 	if len(links) == 0 || !isWideSelector(p.Remote) {
 		return remotes
 	}
-	routed := routedInto(links, d.Host, p.Family())
+	routed := device.RoutedInto(links, d.Host, p.Family())
 	if len(routed) == 0 {
 		return remotes
 	}
 	var parts []netip.Prefix
 	for _, remote := range remotes {
-		for _, part := range within(remote, routed) {
+		for _, part := range prefix.Intersect(remote, routed) {
 			if !slices.Contains(parts, part) {
 				parts = append(parts, part)
 			}

@@ -3,6 +3,7 @@ package firewall
 import (
 	"net/netip"
 
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -17,7 +18,7 @@ type Config struct {
 	MarkOnly bool
 	Marks    Marks
 	Log      LogConfig
-	Guard    GuardConfig
+	Guard    guard.Config
 	// Enforce drops what came out of a tunnel without TAG where TAG could be had
 	// (case 3). Where some tunnel's packets can't be tagged, it is not in force.
 	Enforce bool

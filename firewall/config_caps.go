@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -22,7 +24,7 @@ func (d *decider) cappedSet() xfrm.Set {
 		}
 		var pairs []xfrm.Pair
 		for _, p := range t.Pairs {
-			for _, remote := range within(p.Remote, tc.Remote) {
+			for _, remote := range prefix.Intersect(p.Remote, tc.Remote) {
 				p.Remote = remote
 				pairs = append(pairs, p)
 			}
@@ -34,7 +36,7 @@ func (d *decider) cappedSet() xfrm.Set {
 
 // capped takes from the guards what their tunnel's peer may not claim: it could
 // cut this host off from whatever it names.
-func (d *decider) capped(guards []Guard) []Guard {
+func (d *decider) capped(guards []guard.Guard) []guard.Guard {
 	caps := make(map[string][]netip.Prefix)
 	for i := range d.Set.Tunnels {
 		t := &d.Set.Tunnels[i]
@@ -45,32 +47,12 @@ func (d *decider) capped(guards []Guard) []Guard {
 	if len(caps) == 0 {
 		return guards
 	}
-	var kept []Guard
+	var kept []guard.Guard
 	for _, g := range guards {
-		for _, remote := range within(g.Remote, caps[g.Tunnel]) {
+		for _, remote := range prefix.Intersect(g.Remote, caps[g.Tunnel]) {
 			g.Remote = remote
 			kept = append(kept, g)
 		}
 	}
 	return kept
-}
-
-// within intersects a selector with the caps; without caps, which are nil then,
-// it stays as it is.
-func within(p netip.Prefix, caps []netip.Prefix) []netip.Prefix {
-	if caps == nil {
-		return []netip.Prefix{p}
-	}
-	var parts []netip.Prefix
-	for _, limit := range caps {
-		if limit.Overlaps(p) {
-			if limit.Bits() < p.Bits() {
-				limit = p
-			}
-			if !slices.Contains(parts, limit) {
-				parts = append(parts, limit)
-			}
-		}
-	}
-	return parts
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -123,7 +124,7 @@ func commonPrefixes(a, b []netip.Prefix) []netip.Prefix {
 	}
 	common := []netip.Prefix{}
 	for _, p := range a {
-		for _, part := range within(p, b) {
+		for _, part := range prefix.Intersect(p, b) {
 			if !slices.Contains(common, part) {
 				common = append(common, part)
 			}

@@ -4,14 +4,16 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Decide finds all facts about a host. It is pure: equal inputs give equal facts.
 func Decide(in Input) Facts {
-	host, warnings := withoutUnnameableLinks(in.Host)
+	host, warnings := device.WithoutUnnameable(in.Host)
 	in.Host = host
-	in.Config.WAN = withMasterNames(in.Config.WAN, host)
+	in.Config.WAN = device.WithMasterNames(in.Config.WAN, host)
 	d := &decider{
 		Input: in,
 		facts: Facts{
@@ -19,12 +21,14 @@ func Decide(in Input) Facts {
 			Lockdown: in.Config.Lockdown, Asymmetric: in.Config.Guard.Asymmetric,
 			NoIPv6: in.Host.NoIPv6, MarksWritten: in.MarksWritten, Warnings: warnings,
 		},
-		interfaces: xfrmInterfaces(in.Set, in.Host),
+		interfaces: device.Interfaces(in.Set, in.Host),
 		shared:     sharedReqids(in.Set),
 		uncertain:  make(map[uint32]bool),
 		claimed:    make(map[string]claimRange, len(in.Set.Tunnels)),
 	}
-	d.facts.Overlays = overlays(d.cappedSet(), in.Host)
+	for _, o := range device.Overlays(d.cappedSet(), in.Host) {
+		d.facts.Overlays = append(d.facts.Overlays, Overlay{Overlay: o})
+	}
 	d.facts.Connected = connectedNetworks(in.Host, d.isTunnelDevice)
 	d.devices()
 	for i := range in.Set.Tunnels {
@@ -32,7 +36,7 @@ func Decide(in Input) Facts {
 	}
 	d.unknownPeers()
 	d.enforcement()
-	d.guards(allGuards(d.capped(LiveGuards(in.Set, in.Host)), in.Guards))
+	d.guards(guard.InForce(d.capped(guard.Live(in.Set, in.Host)), in.Guards))
 	d.facts.Homes = d.homes()
 	d.behind()
 	for i := range in.Set.Tunnels {

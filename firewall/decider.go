@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -17,7 +18,7 @@ type Input struct {
 	Peers map[string]Peer
 	// Guards are remembered and configured ones; those of live policies follow
 	// from the set.
-	Guards []Guard
+	Guards []guard.Guard
 	// NATSources are the addresses that SNAT rules of other programs map to.
 	NATSources []netip.Prefix
 	// MarksWritten is true if rules of other programs write our bits. Packets that

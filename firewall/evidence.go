@@ -3,6 +3,7 @@ package firewall
 import (
 	"fmt"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -63,7 +64,7 @@ func markTakesOurBits(m xfrm.Mark, host xfrm.Host, marks Marks) bool {
 
 func vtiKey(host xfrm.Host, mark uint32) bool {
 	for _, l := range host.Links {
-		if isVTI(l) && (l.IKey == mark || l.OKey == mark) {
+		if device.IsVTI(l) && (l.IKey == mark || l.OKey == mark) {
 			return true
 		}
 	}

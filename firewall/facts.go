@@ -3,6 +3,8 @@ package firewall
 import (
 	"net/netip"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -80,8 +82,8 @@ type Facts struct {
 }
 
 // InForce returns the guards of the facts without what was looked up for them.
-func (f *Facts) InForce() []Guard {
-	guards := make([]Guard, len(f.Guards))
+func (f *Facts) InForce() []guard.Guard {
+	guards := make([]guard.Guard, len(f.Guards))
 	for i := range f.Guards {
 		guards[i] = f.Guards[i].Guard
 	}
@@ -135,6 +137,16 @@ type IPCompCarrier struct {
 	Untaggable, Enforced bool
 }
 
+// Overlay is a device that unwraps packets which a tunnel protects, with all that a rule
+// about its packets depends on.
+type Overlay struct {
+	device.Overlay
+	// In matches carrier packets that came out of the tunnel's SAs.
+	In SAMatch
+	// Untaggable and Enforced are as in Claim, for the carrier packets.
+	Untaggable, Enforced bool
+}
+
 // Device is an interface into which only tunnel traffic goes. On the pass through
 // it packets show no policy.
 type Device struct {
@@ -155,7 +167,7 @@ type Network struct {
 
 // GuardFacts is a guard with all that a rule about its packets depends on.
 type GuardFacts struct {
-	Guard
+	guard.Guard
 	// ByDestination is true if the destination alone decides outbound (case 8d):
 	// the tunnel is down, and no address of this host or network behind it lies in
 	// the local selector.

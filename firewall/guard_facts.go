@@ -4,11 +4,12 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // guards adds the guards in force, with all that rules about their packets depend on.
-func (d *decider) guards(inForce []Guard) {
+func (d *decider) guards(inForce []guard.Guard) {
 	present := make(map[string]bool, len(d.Set.Tunnels))
 	for i := range d.Set.Tunnels {
 		present[d.Set.Tunnels[i].ID] = true
@@ -21,7 +22,7 @@ func (d *decider) guards(inForce []Guard) {
 	seen := make(map[pairs]map[netip.Prefix]bool)
 	for i := range inForce {
 		g := &inForce[i]
-		if g.Pierce {
+		if g.Exception {
 			continue
 		}
 		key := pairs{g.Tunnel, g.Remote.Masked()}
@@ -42,11 +43,11 @@ func (d *decider) guards(inForce []Guard) {
 		g := &inForce[i]
 		f := &d.facts.Guards[i]
 		f.Guard = *g
-		if g.Pierce {
+		if g.Exception {
 			continue
 		}
-		up := (g.Source == LiveGuard || present[g.Tunnel]) && !d.down[g.Tunnel]
-		f.Held = g.Source == LiveGuard && g.Dirs&(1<<xfrm.Out) != 0
+		up := (g.Source == guard.FromPolicy || present[g.Tunnel]) && !d.down[g.Tunnel]
+		f.Held = g.Source == guard.FromPolicy && g.Dirs&(1<<xfrm.Out) != 0
 		// This holds while a policy stands, too, though the kernel would hold packets
 		// which NAT maps into its selector: rules stay when policies go, and iptables has
 		// no hook behind SNAT that would tell the two apart.
@@ -74,14 +75,14 @@ func (d *decider) hasNoSource(local netip.Prefix) bool {
 
 // exempt returns the connected networks within a guard's remote selector, each on
 // its own interface: a gateway never cuts off its own LAN.
-func (d *decider) exempt(g *Guard) []Network {
+func (d *decider) exempt(g *guard.Guard) []Network {
 	var networks []Network
 	for _, n := range d.facts.Connected {
 		if n.Prefix.Overlaps(g.Remote) {
 			networks = append(networks, n)
 		}
 	}
-	if !g.Routed && g.Source != MemoryGuard {
+	if !g.Routed && g.Source != guard.FromMemory {
 		return networks
 	}
 	// A network that is routed into a device gives way to a more specific route

@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -14,11 +17,11 @@ func connectedNetworks(host xfrm.Host, isTunnelDevice func(string) bool) []Netwo
 	var networks []Network
 	for _, a := range host.Addresses {
 		l, ok := host.Link(a.Link)
-		if !ok || l.Name == "lo" || a.Prefix.IsSingleIP() || a.Prefix.Bits() == 0 || isTunnelDevice(l.Name) || neverJudged(a.Prefix.Addr()) {
+		if !ok || l.Name == "lo" || a.Prefix.IsSingleIP() || a.Prefix.Bits() == 0 || isTunnelDevice(l.Name) || guard.NeverJudged(a.Prefix.Addr()) {
 			continue
 		}
 		// A packet of a VRF's or bridge's port shows the master too.
-		for _, name := range withMasters(host, l) {
+		for _, name := range device.WithMasters(host, l) {
 			if n := (Network{a.Prefix.Masked(), name}); !slices.Contains(networks, n) {
 				networks = append(networks, n)
 			}
@@ -38,7 +41,7 @@ func (d *decider) homes() []Network {
 	locals := make(map[netip.Prefix]bool)
 	var last netip.Prefix
 	for i := range d.facts.Guards {
-		if g := &d.facts.Guards[i]; !g.Pierce && g.Local != last && !isWideSelector(g.Local) && !remotes[g.Local] {
+		if g := &d.facts.Guards[i]; !g.Exception && g.Local != last && !isWideSelector(g.Local) && !remotes[g.Local] {
 			locals[g.Local] = true
 			last = g.Local
 		}
@@ -53,16 +56,16 @@ func (d *decider) homes() []Network {
 		}
 		dst := r.Dst.Masked()
 		// A packet of a VRF's port shows the VRF in FORWARD.
-		names := withMasters(d.Host, l)
+		names := device.WithMasters(d.Host, l)
 		routes[dst] = append(routes[dst], names...)
-		if _, ok := coveredBy(dst, isLocal); ok {
+		if _, ok := prefix.Covering(dst, isLocal); ok {
 			for _, name := range names {
 				homes = append(homes, Network{dst, name})
 			}
 		}
 	}
 	for local := range locals {
-		above, ok := coveredBy(local, func(p netip.Prefix) bool { return p != local && len(routes[p]) > 0 })
+		above, ok := prefix.Covering(local, func(p netip.Prefix) bool { return p != local && len(routes[p]) > 0 })
 		if !ok || len(routes[local]) > 0 {
 			continue
 		}
@@ -79,13 +82,3 @@ func (d *decider) homes() []Network {
 // isWideSelector reports whether a local selector is wider than a site's network.
 // The halves of the whole address space count like the whole.
 func isWideSelector(p netip.Prefix) bool { return p.Bits() < 8 }
-
-// coveredBy returns the most specific network around p, p itself included, that fits.
-func coveredBy(p netip.Prefix, fits func(netip.Prefix) bool) (netip.Prefix, bool) {
-	for bits := p.Bits(); bits > 0; bits-- {
-		if at := netip.PrefixFrom(p.Addr(), bits).Masked(); fits(at) {
-			return at, true
-		}
-	}
-	return netip.Prefix{}, false
-}

@@ -216,7 +216,7 @@ func (q *question) isRefusedLeak() bool {
 		return q.leaks() != nil
 	}
 	return q.outInClear() && len(q.AheadSent) == 0 && q.guard(
-		func(g *GuardFacts) bool { return (g.Pierce || g.Held) && q.isOutbound(g) },
+		func(g *GuardFacts) bool { return (g.Exception || g.Held) && q.isOutbound(g) },
 		func(g *GuardFacts) bool { return !g.Held && q.isLeakOf(g) }) != nil
 }
 

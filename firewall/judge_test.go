@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
@@ -187,12 +188,12 @@ func TestJudgeLoopback(t *testing.T) {
 // behind it.
 func TestJudgeBehindSNAT(t *testing.T) {
 	addr := netip.MustParseAddr
-	guard := firewall.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.1.0.0/24"), Source: firewall.ConfigGuard}
+	g := guard.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.1.0.0/24"), Source: guard.FromConfig}
 	host := xfrm.Host{
 		Links:     []xfrm.Link{{Index: 1, Name: "lo"}, {Index: 2, Name: "eth0"}, {Index: 3, Name: "eth1"}},
 		Addresses: []xfrm.Address{{Link: 3, Prefix: netip.MustParsePrefix("10.2.0.1/24")}},
 	}
-	facts := firewall.Decide(firewall.Input{Host: host, Config: firewall.Config{Marks: firewall.DefaultMarks()}, Guards: []firewall.Guard{guard}})
+	facts := firewall.Decide(firewall.Input{Host: host, Config: firewall.Config{Marks: firewall.DefaultMarks()}, Guards: []guard.Guard{g}})
 	sa := []xfrm.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}
 	for _, tc := range []struct {
 		name             string

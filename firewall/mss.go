@@ -3,6 +3,7 @@ package firewall
 import (
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -58,7 +59,7 @@ func header(f xfrm.Family) int {
 // uplinkMTU is the smallest MTU of the interfaces towards the peer.
 func uplinkMTU(t *xfrm.Tunnel, host xfrm.Host) int {
 	mtu := 1500
-	for i, name := range uplinks(*t, host, nil) {
+	for i, name := range device.Uplinks(*t, host, nil) {
 		for _, l := range host.Links {
 			if l.Name == name && l.MTU > 0 && (i == 0 || l.MTU < mtu) {
 				mtu = l.MTU

@@ -85,7 +85,7 @@ func (q *question) carries(o *Overlay) bool {
 	return !o.VTI && e.Src == o.Remote && e.Dst == o.Local && q.Proto == o.Proto && (o.Port == 0 || e.DPort == o.Port)
 }
 
-// overlayDevice returns the overlay whose device the packet came out of.
+// Overlay returns the overlay whose device the packet came out of.
 func (q *question) overlayDevice() *Overlay {
 	for i := range q.Overlays {
 		for _, name := range q.Overlays[i].Devices {
@@ -123,7 +123,7 @@ var (
 	notDestinations = []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("fe80::/10")}
 )
 
-// neverJudged reports whether the packet is none that a tunnel's site could send, or
+// NeverJudged reports whether the packet is none that a tunnel's site could send, or
 // keeps the link itself alive. Own is true if this host is the neighbour.
 func (q *question) neverJudged(e Ends, own bool) bool {
 	for _, p := range notSources {
@@ -205,7 +205,7 @@ func (q *question) guard(excepts, applies func(g *GuardFacts) bool) *GuardFacts 
 		case g.Family() != q.family:
 		case excepts(g):
 			return nil
-		case !g.Pierce && applies(g):
+		case !g.Exception && applies(g):
 			return g
 		}
 	}
@@ -214,7 +214,7 @@ func (q *question) guard(excepts, applies func(g *GuardFacts) bool) *GuardFacts 
 
 // exception restricts a condition to exceptions.
 func exception(fits func(g *GuardFacts) bool) func(g *GuardFacts) bool {
-	return func(g *GuardFacts) bool { return g.Pierce && fits(g) }
+	return func(g *GuardFacts) bool { return g.Exception && fits(g) }
 }
 
 // carrier returns the overlay whose carrier the packet is.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -39,7 +40,7 @@ func (d *decider) tunnelOf(id string) *xfrm.Tunnel {
 func (d *decider) strangers() {
 	add := func(t *xfrm.Tunnel, s Stranger) {
 		s.Tunnel = t.ID
-		for _, name := range uplinks(*t, d.Host, d.Config.WAN) {
+		for _, name := range device.Uplinks(*t, d.Host, d.Config.WAN) {
 			s.In = name
 			d.facts.Strangers = append(d.facts.Strangers, s)
 		}

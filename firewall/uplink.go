@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -21,7 +22,7 @@ func (d *decider) uplinks() []string {
 			if r.Dst.Bits() > 1 || !ok || l.Name == "lo" || d.isTunnelDevice(l.Name) {
 				continue
 			}
-			d.defaultLinks = append(d.defaultLinks, withMasters(d.Host, l)...)
+			d.defaultLinks = append(d.defaultLinks, device.WithMasters(d.Host, l)...)
 		}
 		slices.Sort(d.defaultLinks)
 		d.defaultLinks = slices.Compact(d.defaultLinks)
@@ -59,7 +60,7 @@ func (d *decider) behind() {
 	seen := make(map[netip.Prefix]bool)
 	for i := range d.facts.Guards {
 		g := &d.facts.Guards[i]
-		if g.Pierce || seen[g.Local] {
+		if g.Exception || seen[g.Local] {
 			continue
 		}
 		seen[g.Local] = true

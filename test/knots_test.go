@@ -31,7 +31,6 @@ const (
 var larger = map[string]string{
 	"xfrm":                       "one model of the kernel's states and policies",
 	"firewall/internal/fake":     "one table of samples",
-	"firewall/rules/compile":     "the cases share one layout of a family, which calls each of them",
 	"firewall/nftables":          "one netlink protocol, read and written",
 	"firewall/sets/program":      "one program of nftables",
 	"cmd/xfrmfw":                 "root.go names each command, and each command takes its options",

@@ -5,7 +5,7 @@ import (
 	"encoding/base64"
 	"strings"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -97,7 +97,7 @@ func ParseComment(comment string) (id string, purpose Purpose, tunnel string, ok
 // even within quotes, so a comment must never carry what a peer or user chose.
 func safeText(s string) bool {
 	for i := range len(s) {
-		if !firewall.SafeByte(s[i]) {
+		if !device.SafeByte(s[i]) {
 			return false
 		}
 	}

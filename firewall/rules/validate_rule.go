@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -94,7 +95,7 @@ func validInterfaces(from Hooks, r *Rule) error {
 		if name == "" {
 			continue
 		}
-		if !firewall.SafeInterface(name) {
+		if !device.SafeName(name) {
 			return fmt.Errorf("interface %q has a name that iptables can't be told", name)
 		}
 	}

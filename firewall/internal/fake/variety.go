@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -370,9 +371,9 @@ func (v *variety) config(in *firewall.Input) {
 		c.Log = firewall.LogConfig{Group: 3, PerSecond: 1}
 	}
 	if v.one(4) {
-		c.Guard.Pairs = []firewall.Guard{
-			{Local: p("0.0.0.0/0"), Remote: p("172.16.0.0/14"), Source: firewall.ConfigGuard},
-			{Local: p("fd00:2::/64"), Remote: p("fd02::/32"), Source: firewall.ConfigGuard},
+		c.Guard.Pairs = []guard.Guard{
+			{Local: p("0.0.0.0/0"), Remote: p("172.16.0.0/14"), Source: guard.FromConfig},
+			{Local: p("fd00:2::/64"), Remote: p("fd02::/32"), Source: guard.FromConfig},
 		}
 		in.Guards = append(in.Guards, c.Guard.Pairs...)
 	}

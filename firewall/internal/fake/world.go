@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -14,7 +15,7 @@ import (
 type World struct {
 	Host    xfrm.Host
 	Config  firewall.Config
-	Guards  []firewall.Guard
+	Guards  []guard.Guard
 	tunnels []tunnel
 	spi     uint32
 	next    int
@@ -76,8 +77,8 @@ func (w *World) Step(r *rand.Rand) {
 		at := r.IntN(len(w.tunnels))
 		if t := w.tunnels[at]; r.IntN(2) == 0 && t.pairs[0].remote.Bits() > 8 {
 			p := t.pairs[0]
-			w.Guards = append(w.Guards, firewall.Guard{
-				Local: p.local, Remote: p.remote, Proto: p.proto, Source: firewall.MemoryGuard, Priority: 1000, Peer: t.peer,
+			w.Guards = append(w.Guards, guard.Guard{
+				Local: p.local, Remote: p.remote, Proto: p.proto, Source: guard.FromMemory, Priority: 1000, Peer: t.peer,
 				Tunnel: fmt.Sprintf("m%d", t.reqid), Since: int64(r.IntN(100)), Expires: 1000 + int64(r.IntN(100)),
 			})
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"net/netip"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -49,4 +50,34 @@ func InFamily(outer netip.Addr, family xfrm.Family) netip.Addr {
 	four := outer.As4()
 	copy(six[:], four[:])
 	return netip.AddrFrom16(six)
+}
+
+// Intersect returns the parts of a prefix that lie in the limits: the prefix itself
+// without limits, which are nil then.
+func Intersect(p netip.Prefix, limits []netip.Prefix) []netip.Prefix {
+	if limits == nil {
+		return []netip.Prefix{p}
+	}
+	var parts []netip.Prefix
+	for _, limit := range limits {
+		if limit.Overlaps(p) {
+			if limit.Bits() < p.Bits() {
+				limit = p
+			}
+			if !slices.Contains(parts, limit) {
+				parts = append(parts, limit)
+			}
+		}
+	}
+	return parts
+}
+
+// Covering returns the most specific prefix around p, p itself included, that fits.
+func Covering(p netip.Prefix, fits func(netip.Prefix) bool) (netip.Prefix, bool) {
+	for bits := p.Bits(); bits > 0; bits-- {
+		if at := netip.PrefixFrom(p.Addr(), bits).Masked(); fits(at) {
+			return at, true
+		}
+	}
+	return netip.Prefix{}, false
 }

@@ -29,7 +29,7 @@ func (l *layout) spoof() {
 
 func spoofRules(g *firewall.GuardFacts) []rules.Rule {
 	r := inboundRule(g)
-	if g.Pierce {
+	if g.Exception {
 		return exceptionRule(r)
 	}
 	r.Target, r.Purpose, r.Case = drop(rules.PurposeSpoof), rules.PurposeSpoofGuard, firewall.Case6
@@ -105,7 +105,7 @@ func (l *layout) quotedEntries(replied bool) []tree.Entry {
 		if replied {
 			ct, other = answered, began
 		}
-		if !g.Pierce {
+		if !g.Exception {
 			entries = append(entries, l.quotedBesideLAN(g, quotedRule(g, ct), replied))
 			continue
 		}

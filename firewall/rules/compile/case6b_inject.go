@@ -57,7 +57,7 @@ func (l *layout) home() {
 
 func injectRules(g *firewall.GuardFacts) []rules.Rule {
 	r := outboundRule(g)
-	if g.Pierce {
+	if g.Exception {
 		return exceptionRule(r)
 	}
 	r.Target, r.Purpose, r.Case = drop(rules.PurposeInject), rules.PurposeInjectGuard, firewall.Case6b

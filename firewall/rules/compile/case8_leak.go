@@ -20,7 +20,7 @@ func (l *layout) leak() {
 		match := leakMatch(g)
 		var final []rules.Rule
 		switch {
-		case g.Pierce:
+		case g.Exception:
 			final = exceptionRule(match)
 		case sharesLeakChain(g):
 			name := l.sharedName(chainLocal, g.Local)
@@ -113,7 +113,7 @@ func (l *layout) refuseLeaks(name string, own []rules.Rule) []rules.Rule {
 // refuseEntry refuses a guard's packets. Only packets without a policy come here.
 func (l *layout) refuseEntry(letter string, g *firewall.GuardFacts) tree.Entry {
 	match := leakMatch(g)
-	if g.Pierce {
+	if g.Exception {
 		return entry(g.Remote, exceptionRule(outboundRule(g))...)
 	}
 	r := match
@@ -127,7 +127,7 @@ func (l *layout) refuseEntry(letter string, g *firewall.GuardFacts) tree.Entry {
 func (l *layout) ownLeaks() []tree.Entry {
 	var down []netip.Prefix
 	for _, g := range l.guards {
-		if !g.Pierce && !g.Held {
+		if !g.Exception && !g.Held {
 			down = append(down, g.Remote)
 		}
 	}
@@ -138,7 +138,7 @@ func (l *layout) ownLeaks() []tree.Entry {
 	var entries []tree.Entry
 	for _, g := range l.guards {
 		switch {
-		case !g.Pierce && !g.Held:
+		case !g.Exception && !g.Held:
 			entries = append(entries, l.refuseEntry("O", g))
 		// An exception from none of these pairs would decide nothing.
 		case g.Outbound() && remotes.Overlaps(g.Remote):

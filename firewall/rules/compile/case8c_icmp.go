@@ -16,7 +16,7 @@ func (l *layout) errors() {
 		if !g.Outbound() {
 			continue
 		}
-		if g.Pierce {
+		if g.Exception {
 			entries = append(entries, entry(g.Remote, exceptionRule(rules.Rule{Src: g.Local, Dst: g.Remote, Tunnel: g.Tunnel})...))
 			continue
 		}

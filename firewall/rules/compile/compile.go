@@ -6,6 +6,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/degrade"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -39,6 +40,18 @@ func Rulesets(f firewall.Facts) []rules.Ruleset {
 		sets = append(sets, l.set)
 	}
 	return sets
+}
+
+// Without returns the result for programs that lack features, by family, with a warning
+// for each feature that was needed. The receiver is not changed.
+func (r Result) Without(lacks map[xfrm.Family]rules.Features, host xfrm.Host) Result {
+	sets, warnings := degrade.Rulesets(r.Rulesets, lacks, host)
+	r.Rulesets = sets
+	if len(warnings) > 0 {
+		r.Warnings = append(slices.Clone(r.Warnings), warnings...)
+		slices.Sort(r.Warnings)
+	}
+	return r
 }
 
 // Compiler lays facts out again and again, as a daemon does. Its results are those of

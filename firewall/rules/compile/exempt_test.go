@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -73,7 +74,7 @@ func TestNeverJudged(t *testing.T) {
 func TestInjectExempt(t *testing.T) {
 	s := sunSite()
 	s.pairs = [][2]string{{"0.0.0.0/0", moonLAN}, {"0.0.0.0/0", "224.0.0.0/3"}}
-	w := compileWorld(t, snapshotOf(sunHost(), s), firewall.Config{Guard: firewall.GuardConfig{Asymmetric: []string{"eth3"}}})
+	w := compileWorld(t, snapshotOf(sunHost(), s), firewall.Config{Guard: guard.Config{Asymmetric: []string{"eth3"}}})
 	for _, p := range []trace.Packet{
 		{Src: addr("0.0.0.0"), Dst: addr("10.1.0.1"), In: "eth0"}, {Src: addr("10.2.0.9"), Dst: addr("224.0.0.9"), In: "eth0"},
 		{Src: addr("10.2.0.9"), Dst: addr("10.1.0.1"), In: "eth3"},

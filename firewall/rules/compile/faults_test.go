@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -90,8 +91,8 @@ func TestLeasedLineWithTheTunnelAsBackup(t *testing.T) {
 	host.Links = append(host.Links, xfrm.Link{Index: 8, Name: "leased0", Up: true})
 	leased := host
 	leased.Routes = append(slices.Clone(host.Routes), xfrm.Route{Dst: netip.MustParsePrefix(moonLAN), Link: 8, Via: addr("10.250.0.1")})
-	remembered := []firewall.Guard{{
-		Local: netip.MustParsePrefix(sunLAN), Remote: netip.MustParsePrefix(moonLAN), Source: firewall.MemoryGuard, Tunnel: "t1", Expires: 1 << 40,
+	remembered := []guard.Guard{{
+		Local: netip.MustParsePrefix(sunLAN), Remote: netip.MustParsePrefix(moonLAN), Source: guard.FromMemory, Tunnel: "t1", Expires: 1 << 40,
 	}}
 	in := clear4("10.1.0.10", "10.2.0.10")
 	out := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "leased0", Proto: xfrm.TCP}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -222,7 +223,7 @@ func TestInjectThroughPortForward(t *testing.T) {
 			}
 		}
 	}
-	w := compileWorld(t, snapshotOf(host, s), firewall.Config{Guard: firewall.GuardConfig{Asymmetric: []string{"eth2"}}})
+	w := compileWorld(t, snapshotOf(host, s), firewall.Config{Guard: guard.Config{Asymmetric: []string{"eth2"}}})
 	p := clear4("10.2.0.66", "10.1.0.10")
 	p.In, p.Ct, p.OutBundle = "eth2", trace.Conntrack{State: rules.CtDNAT, Dir: rules.CtOriginal}, []xfrm.Transform{{Proto: xfrm.ESP, Reqid: 1}}
 	if got := w.arrive(p, nil); got.met(rules.PurposeInject) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
@@ -17,9 +18,9 @@ func states(t *testing.T, host xfrm.Host, s site) map[string]world {
 	t.Helper()
 	down := s
 	down.down = true
-	remembered := firewall.Input{Guards: firewall.LiveGuards(xfrm.Tunnels(snapshotOf(host, s)), host)}
+	remembered := firewall.Input{Guards: guard.Live(xfrm.Tunnels(snapshotOf(host, s)), host)}
 	for i := range remembered.Guards {
-		remembered.Guards[i].Source = firewall.MemoryGuard
+		remembered.Guards[i].Source = guard.FromMemory
 	}
 	return map[string]world{
 		"up":         compileWorld(t, snapshotOf(host, s), firewall.Config{}),
@@ -443,7 +444,7 @@ func TestFullTunnelClient(t *testing.T) {
 // A chain's name is the same in every run of the program: a second apply would
 // write it anew otherwise.
 func TestChainNamesAreTheSameInEveryRun(t *testing.T) {
-	g := firewall.Guard{Local: netip.MustParsePrefix(sunLAN), Remote: netip.MustParsePrefix("10.0.0.0/8"), Source: firewall.LiveGuard, Tunnel: "t0123456789"}
+	g := guard.Guard{Local: netip.MustParsePrefix(sunLAN), Remote: netip.MustParsePrefix("10.0.0.0/8"), Source: guard.FromPolicy, Tunnel: "t0123456789"}
 	if got, want := lanChain("S", &firewall.GuardFacts{Guard: g}), "XFRMFW-LAN-S-9WYVJkKlqj-"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

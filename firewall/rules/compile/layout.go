@@ -77,7 +77,7 @@ func (l *layout) hook(table rules.Table, from, to string) {
 func guardedPrefixes(guards []*firewall.GuardFacts) []netip.Prefix {
 	var keys []netip.Prefix
 	for _, g := range guards {
-		if !g.Pierce {
+		if !g.Exception {
 			keys = append(keys, g.Remote.Masked())
 		}
 	}

@@ -8,16 +8,17 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 const day = 24 * 3600
 
-func remember(memory []firewall.Guard, s xfrm.Snapshot, now int64) []firewall.Guard {
+func remember(memory []guard.Guard, s xfrm.Snapshot, now int64) []guard.Guard {
 	s.Host.Resolvers = []netip.Addr{addr("9.9.9.9")}
 	set := xfrm.Tunnels(s)
-	return firewall.Remember(memory, firewall.LiveGuards(set, s.Host), set, s.Host, nil, firewall.GuardConfig{}, now).Guards
+	return guard.Remember(memory, guard.Live(set, s.Host), set, s.Host, nil, guard.Config{}, now).Guards
 }
 
 func TestWhatIsRemembered(t *testing.T) {
@@ -83,7 +84,7 @@ func TestMemoryAges(t *testing.T) {
 // that was wrong has written is mended.
 func TestNoClockLowersAnExpiry(t *testing.T) {
 	host := sunHost()
-	for name, held := range map[string]firewall.Guard{
+	for name, held := range map[string]guard.Guard{
 		"written by a clock that was ahead": {Since: 1000 + 400*day, Expires: 1000 + 430*day},
 		"with a longer time to remember":    {Since: 500, Expires: 1000 + 90*day},
 	} {
@@ -139,7 +140,7 @@ func TestUnsafePairsAreNamed(t *testing.T) {
 		s.pairs = [][2]string{{sunLAN, remote}}
 		snapshot := snapshotOf(host, s)
 		set := xfrm.Tunnels(snapshot)
-		got := firewall.Remember(nil, firewall.LiveGuards(set, host), set, host, nil, firewall.GuardConfig{}, 1000)
+		got := guard.Remember(nil, guard.Live(set, host), set, host, nil, guard.Config{}, 1000)
 		if (len(got.Unsafe) == 1) != (want != "") || len(got.Unsafe) == 1 && got.Unsafe[0].Reason != want {
 			t.Errorf("%s: %+v, want %q", remote, got.Unsafe, want)
 		}
@@ -147,13 +148,13 @@ func TestUnsafePairsAreNamed(t *testing.T) {
 }
 
 func TestMergeMemory(t *testing.T) {
-	pair := func(remote string, expires int64, priority uint32) firewall.Guard {
-		return firewall.Guard{Local: netip.MustParsePrefix(sunLAN), Remote: netip.MustParsePrefix(remote), Priority: priority, Expires: expires}
+	pair := func(remote string, expires int64, priority uint32) guard.Guard {
+		return guard.Guard{Local: netip.MustParsePrefix(sunLAN), Remote: netip.MustParsePrefix(remote), Priority: priority, Expires: expires}
 	}
-	a := []firewall.Guard{pair("10.1.0.0/24", 10, 1), pair("10.4.0.0/24", 10, 5)}
-	b := []firewall.Guard{pair("10.1.0.0/24", 20, 1), pair("10.3.0.0/24", 10, 3), pair("10.4.0.0/24", 5, 5)}
-	want := []firewall.Guard{pair("10.1.0.0/24", 20, 1), pair("10.3.0.0/24", 10, 3), pair("10.4.0.0/24", 10, 5)}
-	if got := firewall.MergeMemory(a, b); !slices.Equal(got, want) {
+	a := []guard.Guard{pair("10.1.0.0/24", 10, 1), pair("10.4.0.0/24", 10, 5)}
+	b := []guard.Guard{pair("10.1.0.0/24", 20, 1), pair("10.3.0.0/24", 10, 3), pair("10.4.0.0/24", 5, 5)}
+	want := []guard.Guard{pair("10.1.0.0/24", 20, 1), pair("10.3.0.0/24", 10, 3), pair("10.4.0.0/24", 10, 5)}
+	if got := guard.MergeMemory(a, b); !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
 }
@@ -167,13 +168,13 @@ func TestMemoryIsBoundedByConnection(t *testing.T) {
 		connection string
 		most       int
 	}{
-		"one connection, many networks": {func(i int) string { return fmt.Sprintf("198.%d.%d.7", 18+i/200, i%200) }, "evil", firewall.MaxRememberedByConnection},
-		"one IPv4 /24, no hook":         {func(i int) string { return fmt.Sprintf("198.51.100.%d", i%250+1) }, "", firewall.MaxRememberedByNetwork},
-		"one IPv6 /64, no hook":         {func(i int) string { return fmt.Sprintf("2001:db8:bad::%x", i+1) }, "", firewall.MaxRememberedByPeer},
-		"one IPv6 /48, no hook":         {func(i int) string { return fmt.Sprintf("2001:db8:bad:%x::1", i+1) }, "", firewall.MaxRememberedByNetwork},
+		"one connection, many networks": {func(i int) string { return fmt.Sprintf("198.%d.%d.7", 18+i/200, i%200) }, "evil", guard.MaxRememberedByConnection},
+		"one IPv4 /24, no hook":         {func(i int) string { return fmt.Sprintf("198.51.100.%d", i%250+1) }, "", guard.MaxRememberedByNetwork},
+		"one IPv6 /64, no hook":         {func(i int) string { return fmt.Sprintf("2001:db8:bad::%x", i+1) }, "", guard.MaxRememberedByPeer},
+		"one IPv6 /48, no hook":         {func(i int) string { return fmt.Sprintf("2001:db8:bad:%x::1", i+1) }, "", guard.MaxRememberedByNetwork},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var memory []firewall.Guard
+			var memory []guard.Guard
 			refused := 0
 			for i := range 1500 {
 				local := sunWAN
@@ -184,8 +185,8 @@ func TestMemoryIsBoundedByConnection(t *testing.T) {
 					pairs: [][2]string{{sunLAN, fmt.Sprintf("172.%d.%d.0/24", 16+i/250, i%250)}}}
 				s := snapshotOf(host, evil)
 				set := xfrm.Tunnels(s)
-				peers := map[string]firewall.Peer{set.Tunnels[0].ID: {Connection: tc.connection}}
-				got := firewall.Remember(memory, firewall.LiveGuards(set, host), set, host, peers, firewall.GuardConfig{}, 2000)
+				peers := map[string]string{set.Tunnels[0].ID: tc.connection}
+				got := guard.Remember(memory, guard.Live(set, host), set, host, peers, guard.Config{}, 2000)
 				memory, refused = got.Guards, refused+got.Refused
 			}
 			if len(memory) != tc.most || refused != 1500-tc.most {
@@ -207,7 +208,7 @@ func TestMemoryIsBoundedByPeer(t *testing.T) {
 			pairs: [][2]string{{sunLAN, fmt.Sprintf("172.20.%d.0/24", i)}}}
 		memory = remember(memory, snapshotOf(host, evil), 2000)
 	}
-	if len(memory) != 1+firewall.MaxRememberedByPeer {
+	if len(memory) != 1+guard.MaxRememberedByPeer {
 		t.Errorf("%d pairs remembered", len(memory))
 	}
 	found := false

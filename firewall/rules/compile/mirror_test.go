@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -169,7 +170,7 @@ func mirrorOf(t *testing.T, s xfrm.Snapshot, in firewall.Input) *world {
 		}
 	}
 	s.Policies = slices.DeleteFunc(slices.Clone(s.Policies), func(p xfrm.Policy) bool { return p.Selector.Src.Addr().Is6() })
-	in.Guards = slices.DeleteFunc(slices.Clone(in.Guards), func(g firewall.Guard) bool { return g.Remote.Addr().Is6() })
+	in.Guards = slices.DeleteFunc(slices.Clone(in.Guards), func(g guard.Guard) bool { return g.Remote.Addr().Is6() })
 	if len(s.Policies) == 0 && len(in.Guards) == 0 {
 		return nil
 	}

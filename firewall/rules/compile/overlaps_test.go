@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -69,8 +70,8 @@ func (o overlap) worlds(t *testing.T) map[string]world {
 		s.Policies = append(s.Policies, o.policies...)
 		return s
 	}
-	see := func(memory []firewall.Guard, s xfrm.Snapshot) []firewall.Guard { return remember(memory, s, 1000) }
-	var memory []firewall.Guard
+	see := func(memory []guard.Guard, s xfrm.Snapshot) []guard.Guard { return remember(memory, s, 1000) }
+	var memory []guard.Guard
 	if len(o.first) > 0 {
 		memory = see(memory, snapshotOf(host, o.first...))
 	}
@@ -246,7 +247,7 @@ func overlaps() []overlap {
 	}
 	named := wide
 	named.name += ", configured"
-	named.config.Guard.Pairs = []firewall.Guard{{Local: netip.MustParsePrefix("10.1.0.0/16"), Remote: netip.MustParsePrefix("10.0.0.0/8"), Source: firewall.ConfigGuard}}
+	named.config.Guard.Pairs = []guard.Guard{{Local: netip.MustParsePrefix("10.1.0.0/16"), Remote: netip.MustParsePrefix("10.0.0.0/8"), Source: guard.FromConfig}}
 	second := "203.0.113.2"
 	return []overlap{
 		wide, named,

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -51,7 +52,7 @@ func TestRestrictedIn(t *testing.T) {
 		t.Errorf("another tunnel was restricted: verdict %s", got.final)
 	}
 	// A flow that was allowed is not readmitted in clear when the tunnel is gone.
-	gone := compileInput(t, snapshotOf(sunHost()), firewall.Input{Guards: firewall.LiveGuards(xfrm.Tunnels(snapshotOf(sunHost(), sunSite())), sunHost())})
+	gone := compileInput(t, snapshotOf(sunHost()), firewall.Input{Guards: guard.Live(xfrm.Tunnels(snapshotOf(sunHost(), sunSite())), sunHost())})
 	clear := clear4("10.1.0.10", "10.2.0.10")
 	clear.Ct.State = rules.CtEstablished
 	if got := gone.arrive(clear, nil); got.final != rules.Drop {

@@ -12,7 +12,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
@@ -74,7 +74,11 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 			}
 			if r.IntN(16) == 0 {
 				remembered++
-				w.Guards = firewall.Remember(w.Guards, kept.InForce(), joined, in.Host, in.Peers, in.Config.Guard, 500).Guards
+				connections := make(map[string]string)
+				for id, p := range in.Peers {
+					connections[id] = p.Connection
+				}
+				w.Guards = guard.Remember(w.Guards, kept.InForce(), joined, in.Host, connections, in.Config.Guard, 500).Guards
 			}
 			want, err := plan.Make(fresh.Rulesets, model)
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -46,7 +47,7 @@ func sites(n int) firewall.Facts {
 			Tunnel: id, Pair: xfrm.Pair{Local: local, Remote: remote}, In: firewall.SAMatch{Reqid: reqid}, Out: firewall.SAMatch{Reqid: reqid}, Live: true,
 		})
 		f.Known = append(f.Known, firewall.KnownReqid{Reqid: reqid})
-		f.Guards = append(f.Guards, firewall.GuardFacts{Guard: firewall.Guard{Local: local, Remote: remote, Tunnel: id}})
+		f.Guards = append(f.Guards, firewall.GuardFacts{Guard: guard.Guard{Local: local, Remote: remote, Tunnel: id}})
 	}
 	return f
 }
@@ -83,8 +84,8 @@ func TestTunnelIsSixElements(t *testing.T) {
 }
 
 func TestRanks(t *testing.T) {
-	guard := func(remote string, pierce bool) firewall.GuardFacts {
-		return firewall.GuardFacts{Guard: firewall.Guard{Local: netip.MustParsePrefix("10.2.0.0/16"), Remote: netip.MustParsePrefix(remote), Pierce: pierce}}
+	guard := func(remote string, exception bool) firewall.GuardFacts {
+		return firewall.GuardFacts{Guard: guard.Guard{Local: netip.MustParsePrefix("10.2.0.0/16"), Remote: netip.MustParsePrefix(remote), Exception: exception}}
 	}
 	got := ranks([]firewall.GuardFacts{
 		guard("10.1.1.0/24", false), // before the exception

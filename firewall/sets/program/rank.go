@@ -16,9 +16,9 @@ func ranks(guards []firewall.GuardFacts) []int {
 	var exceptions []int
 	for i := range guards {
 		g := &guards[i]
-		if g.Pierce {
+		if g.Exception {
 			for j := range i {
-				if !guards[j].Pierce && overlap(&guards[j], g) {
+				if !guards[j].Exception && overlap(&guards[j], g) {
 					out[i] = max(out[i], out[j]+1)
 				}
 			}

@@ -87,7 +87,7 @@ func (b *builder) guards(f *family, r *relations) {
 		l := &all[order[i]]
 		p := selectors(xfrm.Pair{Local: g.Local, Remote: g.Remote, Proto: g.Proto, LocalPort: g.LocalPort, RemotePort: g.RemotePort})
 		p.comment = g.Tunnel
-		if g.Pierce {
+		if g.Exception {
 			for _, d := range []struct {
 				dir  xfrm.Dir
 				list *[]pair

@@ -8,6 +8,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 )
 
 // guard reads what is guarded beyond the life of its policies.
@@ -40,10 +41,10 @@ func (p *parser) remember(node ast.Node) (seconds int64, off bool) {
 }
 
 // pairs reads the pairs that are always guarded.
-func (p *parser) pairs(node ast.Node) []firewall.Guard {
-	var pairs []firewall.Guard
+func (p *parser) pairs(node ast.Node) []guard.Guard {
+	var pairs []guard.Guard
 	p.list(node, "pairs", "pairs: [{local: 10.2.0.0/24, remote: 10.1.0.0/24}]", func(n ast.Node) {
-		g := firewall.Guard{Source: firewall.ConfigGuard}
+		g := guard.Guard{Source: guard.FromConfig}
 		before := len(p.errs) + p.more
 		if !p.walk(n, "a pair", words{
 			"local":  func(n ast.Node) { g.Local = p.prefix(n, "local") },

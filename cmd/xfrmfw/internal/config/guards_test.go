@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -31,11 +32,11 @@ tunnels:
 		Marks:    firewall.DefaultMarks(),
 		Log:      firewall.LogConfig{Group: 7, PerSecond: 20},
 		Lockdown: &firewall.Lockdown{Services: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}, {Proto: xfrm.ICMP}}},
-		Guard: firewall.GuardConfig{
+		Guard: guard.Config{
 			Remember:   12 * 3600,
 			Asymmetric: []string{"eth3"},
-			Pairs: []firewall.Guard{{
-				Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.1.0.0/24"), Source: firewall.ConfigGuard,
+			Pairs: []guard.Guard{{
+				Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.1.0.0/24"), Source: guard.FromConfig,
 			}},
 		},
 		Tunnels: []firewall.TunnelConfig{{

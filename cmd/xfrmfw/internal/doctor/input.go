@@ -6,6 +6,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor/nft"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
@@ -43,7 +44,7 @@ type Input struct {
 	// Notices tell of a configuration that waits for its confirmation, or was refused.
 	Notices []string
 	// Memory is what is remembered, with times of the wall clock.
-	Memory []firewall.Guard
+	Memory []guard.Guard
 	// IKE names the IKE daemon that runs in this network; empty for none. Daemon
 	// tells that xfrmfw's runs, Hooked that a configuration of the IKE daemon
 	// names xfrmfw.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -243,13 +244,13 @@ const idle = 7 * 24 * time.Hour
 
 // decommissioned are remembered pairs that have not been seen for long.
 func decommissioned(in Input) []Finding {
-	remember := cmp.Or(in.Config.Guard.Remember, firewall.DefaultRemember)
+	remember := cmp.Or(in.Config.Guard.Remember, guard.DefaultRemember)
 	limit := min(int64(idle/time.Second), remember/2)
 	var lines []string
 	var first string
 	for _, g := range in.Memory {
 		last := g.Expires - remember
-		if g.Pierce || g.Expires == 0 || g.Expires <= in.now() || in.now()-last < limit {
+		if g.Exception || g.Expires == 0 || g.Expires <= in.now() || in.now()-last < limit {
 			continue
 		}
 		if first == "" {

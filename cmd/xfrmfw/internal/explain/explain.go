@@ -218,7 +218,7 @@ func (w World) guarding(r rules.Rule, p trace.Packet) string {
 		addr        netip.Addr
 	}{{r.Ct.OrigSrc, r.Dst, p.Ct.OrigSrc}, {r.Ct.ReplSrc, r.Dst, p.Ct.ReplSrc}, {r.Src, r.Dst, p.Src}, {r.Dst, r.Src, p.Dst}} {
 		for _, g := range w.Result.Guards {
-			if !g.Pierce && within(g.Remote, at.rule) && g.Remote.Contains(at.addr) && (at.local.Bits() <= 0 || at.local == g.Local) {
+			if !g.Exception && within(g.Remote, at.rule) && g.Remote.Contains(at.addr) && (at.local.Bits() <= 0 || at.local == g.Local) {
 				return g.Tunnel
 			}
 		}

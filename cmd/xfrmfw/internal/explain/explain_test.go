@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
@@ -142,12 +143,12 @@ func TestGuards(t *testing.T) {
 	w := world(s, firewall.Config{})
 	w.Result = compile.Compile(firewall.Input{
 		Set: w.Set, Host: s.Host, Config: firewall.Config{Marks: w.Marks}, NATSources: []netip.Prefix{pfx("10.22.0.9/32")},
-		Guards: []firewall.Guard{
-			{Local: pfx("10.2.0.0/24"), Remote: pfx("10.1.0.0/24"), Source: firewall.MemoryGuard, Tunnel: "tgone"},
-			{Local: pfx("10.22.0.0/24"), Remote: pfx("10.7.0.0/24"), Source: firewall.MemoryGuard, Tunnel: "tmapped"},
+		Guards: []guard.Guard{
+			{Local: pfx("10.2.0.0/24"), Remote: pfx("10.1.0.0/24"), Source: guard.FromMemory, Tunnel: "tgone"},
+			{Local: pfx("10.22.0.0/24"), Remote: pfx("10.7.0.0/24"), Source: guard.FromMemory, Tunnel: "tmapped"},
 			// Neighbours of both, with which they have one rule.
-			{Local: pfx("10.2.0.0/24"), Remote: pfx("10.1.1.0/24"), Source: firewall.MemoryGuard, Tunnel: "tnext"},
-			{Local: pfx("10.22.0.0/24"), Remote: pfx("10.7.1.0/24"), Source: firewall.MemoryGuard, Tunnel: "tbeside"},
+			{Local: pfx("10.2.0.0/24"), Remote: pfx("10.1.1.0/24"), Source: guard.FromMemory, Tunnel: "tnext"},
+			{Local: pfx("10.22.0.0/24"), Remote: pfx("10.7.1.0/24"), Source: guard.FromMemory, Tunnel: "tbeside"},
 		},
 	})
 	for _, test := range []struct {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
@@ -72,9 +72,9 @@ func (g *Gateway) Recount(ctx context.Context, change plan.Change) error {
 func (g *Gateway) NewPairs(l Look) []kernel.Pair {
 	known := g.tracker.Tunnels()
 	var pairs []kernel.Pair
-	for _, guard := range l.Result.InForce() {
-		if guard.Source == firewall.LiveGuard && !guard.Pierce && !known[guard.Tunnel] && guard.Local.Bits() > 0 {
-			pairs = append(pairs, kernel.Pair{Local: guard.Local, Remote: guard.Remote})
+	for _, in := range l.Result.InForce() {
+		if in.Source == guard.FromPolicy && !in.Exception && !known[in.Tunnel] && in.Local.Bits() > 0 {
+			pairs = append(pairs, kernel.Pair{Local: in.Local, Remote: in.Remote})
 		}
 	}
 	return pairs
@@ -99,7 +99,7 @@ func (g *Gateway) saveMemory(l Look) (warnings []string) {
 		return nil
 	}
 	held := l.Live.Memory
-	fresh := firewall.Remember(held.Guards, l.Result.InForce(), l.Set, l.Snapshot.Host, selecting(l.Peers), l.Config.Guard, held.Now)
+	fresh := guard.Remember(held.Guards, l.Result.InForce(), l.Set, l.Snapshot.Host, connections(l.Peers), l.Config.Guard, held.Now)
 	if fresh.Refused > 0 {
 		warnings = append(warnings, fmt.Sprintf("the memory has no room for %s: name them under guard: pairs:", text.Count(fresh.Refused, "pair")))
 	}
@@ -115,13 +115,13 @@ func (g *Gateway) saveMemory(l Look) (warnings []string) {
 
 // unsafeWarnings name the pairs that are not remembered, and that the configuration does
 // not name either, with the line that does.
-func unsafeWarnings(pairs []firewall.Unsafe, configured []firewall.Guard) []string {
+func unsafeWarnings(pairs []guard.Unsafe, configured []guard.Guard) []string {
 	const most = 3
 	var warnings []string
 	left := 0
 	for _, p := range pairs {
 		local, remote := p.Guard.Local, p.Guard.Remote
-		if slices.ContainsFunc(configured, func(c firewall.Guard) bool { return covers(c.Local, local) && covers(c.Remote, remote) }) {
+		if slices.ContainsFunc(configured, func(c guard.Guard) bool { return covers(c.Local, local) && covers(c.Remote, remote) }) {
 			continue
 		}
 		if len(warnings) == most {

@@ -10,6 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
@@ -202,7 +203,7 @@ func (g *Gateway) compile(s xfrm.Snapshot, have Live) (Look, error) {
 }
 
 // guards returns the configured guards and the remembered ones that have not expired.
-func guards(c firewall.Config, remembered memory.Memory) []firewall.Guard {
+func guards(c firewall.Config, remembered memory.Memory) []guard.Guard {
 	all := slices.Clone(c.Guard.Pairs)
 	for _, guard := range remembered.Guards {
 		if guard.Expires > remembered.Now {

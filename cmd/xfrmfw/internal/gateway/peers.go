@@ -35,6 +35,15 @@ func (g *Gateway) matchPeers(set xfrm.Set) (peers.Found, []string) {
 	return found, warnings
 }
 
+// connections are the reported names of the tunnels' connections, by tunnel ID.
+func connections(found peers.Found) map[string]string {
+	names := make(map[string]string, len(found.Peers))
+	for id, p := range found.Peers {
+		names[id] = p.Connection
+	}
+	return names
+}
+
 // selecting returns the peers that the configuration's entries may match, by tunnel ID.
 func selecting(found peers.Found) map[string]firewall.Peer {
 	list := make(map[string]firewall.Peer, len(found.Peers))

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 )
 
 // clock is the memory's own time. It goes by the time that this program observes a
@@ -38,7 +38,7 @@ func (c clock) at(boot string, uptime int64) clock {
 // begin sets the clock for guards of a memory without one, whose times were taken
 // from a wall clock. That clock may have been wrong then or may be now: no guard has
 // less than a day left.
-func begin(guards []firewall.Guard, wall int64, boot string, uptime int64) clock {
+func begin(guards []guard.Guard, wall int64, boot string, uptime int64) clock {
 	now := wall
 	for _, g := range guards {
 		now = max(now, g.Since)

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -40,7 +40,7 @@ type record struct {
 	Proto      xfrm.Proto     `json:"proto,omitzero"`
 	LocalPort  xfrm.PortMatch `json:"local_port,omitzero"`
 	RemotePort xfrm.PortMatch `json:"remote_port,omitzero"`
-	Pierce     bool           `json:"pierce,omitzero"`
+	Exception  bool           `json:"pierce,omitzero"`
 	Dirs       uint8          `json:"dirs,omitzero"`
 	Peer       netip.Addr     `json:"peer,omitzero"`
 	Tunnel     string         `json:"tunnel"`
@@ -53,7 +53,7 @@ type record struct {
 
 // text is what a file says.
 type text struct {
-	guards []firewall.Guard
+	guards []guard.Guard
 	clock  *clock
 	saved  bool
 	// damage is why some of it is not understood, or nil.
@@ -163,21 +163,21 @@ func (t *text) parseGuards(d *json.Decoder) error {
 }
 
 // guard returns the guard that a record stands for.
-func (r record) guard() firewall.Guard {
-	return firewall.Guard{
+func (r record) guard() guard.Guard {
+	return guard.Guard{
 		Local: r.Local, Remote: r.Remote, Proto: r.Proto, LocalPort: r.LocalPort, RemotePort: r.RemotePort,
-		Pierce: r.Pierce, Dirs: r.Dirs, Source: firewall.MemoryGuard, Peer: r.Peer, Tunnel: r.Tunnel, Connection: r.Connection,
+		Exception: r.Exception, Dirs: r.Dirs, Source: guard.FromMemory, Peer: r.Peer, Tunnel: r.Tunnel, Connection: r.Connection,
 		Priority: r.Priority, Routed: r.Routed, Since: r.Since, Expires: r.Expires,
 	}
 }
 
 // encode returns the text of a file.
-func (f file) encode(guards []firewall.Guard) ([]byte, error) {
+func (f file) encode(guards []guard.Guard) ([]byte, error) {
 	f.Schema, f.Guards = schema, make([]record, 0, len(guards))
 	for _, g := range guards {
 		f.Guards = append(f.Guards, record{
 			Local: g.Local, Remote: g.Remote, Proto: g.Proto, LocalPort: g.LocalPort, RemotePort: g.RemotePort,
-			Pierce: g.Pierce, Dirs: g.Dirs, Peer: g.Peer, Tunnel: g.Tunnel, Connection: g.Connection,
+			Exception: g.Exception, Dirs: g.Dirs, Peer: g.Peer, Tunnel: g.Tunnel, Connection: g.Connection,
 			Priority: g.Priority, Routed: g.Routed, Since: g.Since, Expires: g.Expires,
 		})
 	}
@@ -198,7 +198,7 @@ func (r record) problem() string {
 		return "its prefixes are of two families"
 	case r.Local.Addr().Is4In6(), r.Remote.Addr().Is4In6():
 		return "a prefix is of IPv4 in IPv6"
-	case r.Remote.Bits() == 0 && !r.Pierce:
+	case r.Remote.Bits() == 0 && !r.Exception:
 		return "its remote is everything"
 	case !local, !remote, (!r.LocalPort.Any() || !r.RemotePort.Any()) && !ported(r.Proto):
 		return "its ports are none"

@@ -1,5 +1,5 @@
 // Package memory keeps the pairs of selectors that are guarded beyond their
-// policies. firewall.Remember says what may be in it; here it is read, distrusting
+// policies. guard.Remember says what may be in it; here it is read, distrusting
 // every byte, and written so that a reader finds the old file or the new one.
 //
 // It has two places. The state directory outlives a reboot; the run directory keeps
@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 )
 
 // Store is the memory's two files. Its copies are one, and several may use it at a
@@ -33,16 +33,16 @@ type Store struct {
 
 type known struct {
 	mu     sync.Mutex
-	guards []firewall.Guard
+	guards []guard.Guard
 }
 
-func (k *known) get() []firewall.Guard {
+func (k *known) get() []guard.Guard {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.guards
 }
 
-func (k *known) set(guards []firewall.Guard) {
+func (k *known) set(guards []guard.Guard) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.guards = guards
@@ -79,7 +79,7 @@ func In(dirs rundir.Dirs) (Store, error) {
 type Memory struct {
 	// Guards are the pairs, of which those count that expire later than Now. No caller
 	// may write to them.
-	Guards []firewall.Guard
+	Guards []guard.Guard
 	// Now is the time by the memory's own clock, in seconds.
 	Now int64
 	// Warning tells what could not be read.
@@ -110,7 +110,7 @@ func (s Store) Load() Memory {
 			disk.damage, filepath.Join(s.disk.dir, s.disk.name), len(disk.guards))
 	}
 	if err != nil || disk.damage != nil || copyErr == nil && !copied.saved {
-		m.Guards = firewall.MergeMemory(firewall.MergeMemory(disk.guards, copied.guards), s.known.get())
+		m.Guards = guard.MergeMemory(guard.MergeMemory(disk.guards, copied.guards), s.known.get())
 		m.stale = m.Warning != "" || len(m.Guards) > 0
 	}
 	var now clock
@@ -136,7 +136,7 @@ func (s Store) Load() Memory {
 // Save replaces the memory, whose clock stands at now. It makes the state directory if
 // there is none. A file that is not understood is kept beside it. After an error the
 // run directory has the memory, until the next boot.
-func (s Store) Save(guards []firewall.Guard, now int64) error {
+func (s Store) Save(guards []guard.Guard, now int64) error {
 	s.known.set(guards)
 	boot, up := s.uptime()
 	f := file{Clock: &clock{Observed: now, Boot: boot, Uptime: up}}
@@ -210,7 +210,7 @@ const (
 )
 
 // Changed reports whether guards should be written, as the memory was read.
-func (m Memory) Changed(now []firewall.Guard) bool {
+func (m Memory) Changed(now []guard.Guard) bool {
 	if len(m.Guards) != len(now) || m.stale || len(now) > 0 && m.Now-m.written > writtenAfter {
 		return true
 	}

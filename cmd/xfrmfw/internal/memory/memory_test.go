@@ -16,20 +16,21 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-func some() []firewall.Guard {
-	return []firewall.Guard{
-		{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.1.0.128/25"), Pierce: true, Dirs: 6,
-			Source: firewall.MemoryGuard, Tunnel: "t0123456789", Since: 10, Expires: 20},
+func some() []guard.Guard {
+	return []guard.Guard{
+		{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.1.0.128/25"), Exception: true, Dirs: 6,
+			Source: guard.FromMemory, Tunnel: "t0123456789", Since: 10, Expires: 20},
 		{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.1.0.0/24"), Dirs: 7, Proto: xfrm.TCP,
-			LocalPort: xfrm.PortMatch{Port: 22, Mask: 0xffff}, Source: firewall.MemoryGuard, Peer: netip.MustParseAddr("192.0.2.1"),
+			LocalPort: xfrm.PortMatch{Port: 22, Mask: 0xffff}, Source: guard.FromMemory, Peer: netip.MustParseAddr("192.0.2.1"),
 			Tunnel: "t0123456789", Since: 10, Expires: 20},
 		{Local: netip.MustParsePrefix("fd00:2::/64"), Remote: netip.MustParsePrefix("fd00:1::/64"), Dirs: 7,
-			Source: firewall.MemoryGuard, Tunnel: "tabcdef0123-0002", Since: 10, Expires: 20},
+			Source: guard.FromMemory, Tunnel: "tabcdef0123-0002", Since: 10, Expires: 20},
 	}
 }
 
@@ -80,7 +81,7 @@ func (h *host) write(t *testing.T, text string) {
 	}
 }
 
-func equal(t *testing.T, what string, want, got []firewall.Guard) {
+func equal(t *testing.T, what string, want, got []guard.Guard) {
 	t.Helper()
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
 		t.Errorf("%s (-want +got)\n%s", what, diff)
@@ -296,21 +297,21 @@ func TestTheClock(t *testing.T) {
 // whatever the two clocks say.
 func TestAMemoryWithoutAClock(t *testing.T) {
 	const day = 24 * 3600
-	at := func(since, expires int64) firewall.Guard {
+	at := func(since, expires int64) guard.Guard {
 		g := some()[1]
 		g.Since, g.Expires = since, expires
 		return g
 	}
 	for name, tc := range map[string]struct {
-		guards []firewall.Guard
+		guards []guard.Guard
 		wall   int64
 		want   int64
 	}{
-		"all is well":                       {[]firewall.Guard{at(100*day, 130*day), at(105*day, 140*day)}, 110 * day, 110 * day},
-		"the wall clock has jumped ahead":   {[]firewall.Guard{at(100*day, 130*day)}, 500 * day, 129 * day},
-		"the wall clock is behind":          {[]firewall.Guard{at(100*day, 130*day)}, 0, 100 * day},
-		"one was written by a clock ahead":  {[]firewall.Guard{at(100*day, 130*day), at(500*day, 530*day)}, 110 * day, 129 * day},
-		"one was written by a clock behind": {[]firewall.Guard{at(100*day, 130*day), at(3, 30*day)}, 110 * day, 29 * day},
+		"all is well":                       {[]guard.Guard{at(100*day, 130*day), at(105*day, 140*day)}, 110 * day, 110 * day},
+		"the wall clock has jumped ahead":   {[]guard.Guard{at(100*day, 130*day)}, 500 * day, 129 * day},
+		"the wall clock is behind":          {[]guard.Guard{at(100*day, 130*day)}, 0, 100 * day},
+		"one was written by a clock ahead":  {[]guard.Guard{at(100*day, 130*day), at(500*day, 530*day)}, 110 * day, 129 * day},
+		"one was written by a clock behind": {[]guard.Guard{at(100*day, 130*day), at(3, 30*day)}, 110 * day, 29 * day},
 	} {
 		if got := begin(tc.guards, tc.wall, "boot", 5).Observed; got != tc.want {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
@@ -319,7 +320,7 @@ func TestAMemoryWithoutAClock(t *testing.T) {
 }
 
 func TestChanged(t *testing.T) {
-	later := func(by int64) []firewall.Guard {
+	later := func(by int64) []guard.Guard {
 		g := some()
 		for i := range g {
 			g[i].Expires += by
@@ -327,7 +328,7 @@ func TestChanged(t *testing.T) {
 		return g
 	}
 	for name, tc := range map[string]struct {
-		now  []firewall.Guard
+		now  []guard.Guard
 		want bool
 	}{
 		"the same": {some(), false}, "a little later": {later(60), false}, "much later": {later(2 * fresher), true},
@@ -369,7 +370,7 @@ func TestNothingRememberedDamagesTheFile(t *testing.T) {
 			snapshot.Policies = append(snapshot.Policies, p)
 		}
 		set := xfrm.Tunnels(snapshot)
-		fresh := firewall.Remember(nil, firewall.LiveGuards(set, snapshot.Host), set, snapshot.Host, nil, firewall.GuardConfig{}, 1000).Guards
+		fresh := guard.Remember(nil, guard.Live(set, snapshot.Host), set, snapshot.Host, nil, guard.Config{}, 1000).Guards
 		b, err := file{}.encode(fresh)
 		if err != nil {
 			t.Fatal(err)
@@ -404,7 +405,7 @@ func FuzzParse(f *testing.F) {
 func TestLoadSeesWhatOthersWrote(t *testing.T) {
 	h := newHost(t)
 	ours, theirs := h.store(), h.store()
-	want := func(what string, want []firewall.Guard) {
+	want := func(what string, want []guard.Guard) {
 		t.Helper()
 		for name, s := range map[string]Store{"ours": ours, "theirs": theirs, "new": h.store()} {
 			m := s.Load()

@@ -8,7 +8,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 )
 
 // Forgettable selects remembered pairs: those of a tunnel, or those whose remote network
@@ -33,7 +33,7 @@ func ParseForgettable(word string) (Forgettable, error) {
 	return Forgettable{word, prefix}, nil
 }
 
-func (f Forgettable) selects(g firewall.Guard) bool {
+func (f Forgettable) selects(g guard.Guard) bool {
 	p := f.prefix
 	return g.Tunnel == f.word || p.IsValid() && p.Bits() <= g.Remote.Bits() && p.Overlaps(g.Remote)
 }

@@ -199,7 +199,7 @@ func (o Outcome) Up() int {
 func (o Outcome) GuardedPairs() int {
 	pairs := make(map[[2]netip.Prefix]bool)
 	for _, g := range o.Look.Result.InForce() {
-		if !g.Pierce {
+		if !g.Exception {
 			pairs[[2]netip.Prefix{g.Local, g.Remote}] = true
 		}
 	}

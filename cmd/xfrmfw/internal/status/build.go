@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -207,20 +208,20 @@ func encap(e xfrm.Encap) string {
 
 const espInTCP = 7 // TCP_ENCAP_ESPINTCP
 
-// guardsOf lists the guarded pairs; what pierces them is none. Times of the memory's
+// guardsOf lists the guarded pairs; exceptions are left out. Times of the memory's
 // clock become those of the wall clock.
-func guardsOf(all []firewall.Guard, ahead int64) []Guard {
+func guardsOf(all []guard.Guard, ahead int64) []Guard {
 	out := make([]Guard, 0, len(all))
 	seen := make(map[Guard]bool, len(all))
 	for _, g := range all {
-		if g.Source == firewall.MemoryGuard {
+		if g.Source == guard.FromMemory {
 			g.Since, g.Expires = max(g.Since+ahead, 0), g.Expires+ahead
 		}
 		shown := Guard{
 			Local: g.Local.String(), Remote: g.Remote.String(), Source: string(g.Source),
 			Since: moment(g.Since), Expires: moment(g.Expires),
 		}
-		if !g.Pierce && !seen[shown] {
+		if !g.Exception && !seen[shown] {
 			seen[shown] = true
 			out = append(out, shown)
 		}

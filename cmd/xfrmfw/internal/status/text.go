@@ -9,6 +9,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 )
 
 // TextOptions say how much the text form shows.
@@ -239,7 +240,7 @@ func (p *page) guards() {
 	var texts []string
 	for _, g := range p.Guards {
 		by[g.Source]++
-		if g.Source == string(firewall.LiveGuard) && !p.options.Verbose {
+		if g.Source == string(guard.FromPolicy) && !p.options.Verbose {
 			continue
 		}
 		text := fmt.Sprintf("%s <-> %s, %s", g.Local, g.Remote, g.Source)
@@ -252,7 +253,7 @@ func (p *page) guards() {
 		texts = append(texts, text)
 	}
 	p.line(fmt.Sprintf("guarded  %s: %d live, %d remembered, %d configured", text.Count(len(p.Guards), "pair"),
-		by[string(firewall.LiveGuard)], by[string(firewall.MemoryGuard)], by[string(firewall.ConfigGuard)]))
+		by[string(guard.FromPolicy)], by[string(guard.FromMemory)], by[string(guard.FromConfig)]))
 	p.items(texts)
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
@@ -113,10 +114,10 @@ func small(t testing.TB) Input {
 			{Match: firewall.Match{Reqid: 1}, Name: "office", MSS: firewall.MSS{Size: 1300}, In: service, Out: service, Remote: []netip.Prefix{p("10.0.0.0/8")}},
 			{Match: firewall.Match{Reqid: 2}, Name: "roadwarriors"},
 		}},
-		Guards: []firewall.Guard{
-			{Local: p("10.2.0.0/24"), Remote: p("10.7.0.0/16"), Source: firewall.MemoryGuard, Since: now - 86400, Expires: now + 86400},
-			{Local: p("10.2.0.0/24"), Remote: p("10.8.0.0/16"), Source: firewall.ConfigGuard},
-			{Local: p("10.2.0.0/24"), Remote: p("10.8.9.0/24"), Source: firewall.MemoryGuard, Pierce: true},
+		Guards: []guard.Guard{
+			{Local: p("10.2.0.0/24"), Remote: p("10.7.0.0/16"), Source: guard.FromMemory, Since: now - 86400, Expires: now + 86400},
+			{Local: p("10.2.0.0/24"), Remote: p("10.8.0.0/16"), Source: guard.FromConfig},
+			{Local: p("10.2.0.0/24"), Remote: p("10.8.9.0/24"), Source: guard.FromMemory, Exception: true},
 		},
 	})
 	for _, tun := range in.Set.Tunnels {

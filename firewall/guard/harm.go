@@ -1,9 +1,10 @@
-package firewall
+package guard
 
 import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -15,7 +16,7 @@ func (m *memorizer) hasPeer(p netip.Prefix) bool {
 
 // lasting reports whether a pair is a site's, and not a lease or the whole internet.
 func (m *memorizer) lasting(g *Guard, t *xfrm.Tunnel) bool {
-	if g.Remote.Bits() == 0 || unfit(g.Pair()) != "" {
+	if g.Remote.Bits() == 0 || Unfit(g.Pair()) != "" {
 		return false
 	}
 	// A single address inside a tunnel is a road warrior's lease, which somebody
@@ -56,7 +57,7 @@ func (m *memorizer) harm(g *Guard, t *xfrm.Tunnel) string {
 			continue
 		}
 		if uplink == nil {
-			uplink = append(uplinks(*t, m.host, nil), "lo")
+			uplink = append(device.Uplinks(*t, m.host, nil), "lo")
 		}
 		if l, ok := m.host.Link(r.Link); ok && l.Kind != "xfrm" && l.Kind != "vti" && l.Kind != "vti6" && !slices.Contains(uplink, l.Name) {
 			return "this host's route to " + r.Dst.String() + " by " + l.Name + " lies in it"

@@ -1,4 +1,4 @@
-package firewall
+package device
 
 import (
 	"net/netip"
@@ -7,24 +7,24 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// deviceLinks returns the devices that a pair's policies belong to: the xfrm
+// LinksOf returns the devices that a pair's policies belong to: the xfrm
 // interfaces of its if_id, and the VTIs of its mark. The kernel looks inbound policies
 // of a VTI up by its input key, outbound ones by its output key
 // (net/ipv4/ip_vti.c, vti_rcv_cb and vti_xmit).
-func deviceLinks(p xfrm.Pair, host xfrm.Host) []xfrm.Link {
+func LinksOf(p xfrm.Pair, host xfrm.Host) []xfrm.Link {
 	if p.IfID == 0 && p.Mark.Mask == 0 {
 		return nil
 	}
 	var links []xfrm.Link
 	for _, l := range host.Links {
-		if l.Kind == "xfrm" && p.IfID != 0 && l.IfID == p.IfID || isVTI(l) && hasKey(p, l) {
+		if l.Kind == "xfrm" && p.IfID != 0 && l.IfID == p.IfID || IsVTI(l) && hasKey(p, l) {
 			links = append(links, l)
 		}
 	}
 	return links
 }
 
-func isVTI(l xfrm.Link) bool { return l.Kind == "vti" || l.Kind == "vti6" }
+func IsVTI(l xfrm.Link) bool { return l.Kind == "vti" || l.Kind == "vti6" }
 
 func hasKey(p xfrm.Pair, l xfrm.Link) bool {
 	if p.Mark.Mask == 0 {
@@ -34,9 +34,9 @@ func hasKey(p xfrm.Pair, l xfrm.Link) bool {
 	return in && l.IKey&p.Mark.Mask == p.Mark.Value || p.Has(xfrm.Out) && l.OKey&p.Mark.Mask == p.Mark.Value
 }
 
-// routedInto returns the prefixes that routes of any table lead into some devices, for
+// RoutedInto returns the prefixes that routes of any table lead into some devices, for
 // one family. A default route is one of them.
-func routedInto(links []xfrm.Link, host xfrm.Host, family xfrm.Family) []netip.Prefix {
+func RoutedInto(links []xfrm.Link, host xfrm.Host, family xfrm.Family) []netip.Prefix {
 	var prefixes []netip.Prefix
 	for _, r := range host.Routes {
 		if xfrm.FamilyOf(r.Dst.Addr()) != family || !slices.ContainsFunc(links, func(l xfrm.Link) bool { return l.Index == r.Link }) {

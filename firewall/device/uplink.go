@@ -1,4 +1,4 @@
-package firewall
+package device
 
 import (
 	"slices"
@@ -6,11 +6,11 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// uplinks names the interfaces by which a tunnel's peer is reached, where
+// Uplinks names the interfaces by which a tunnel's peer is reached, where
 // strangers come in too: the configured ones, or those of the best route to the
-// peer, and those of the default routes: a host with two uplinks has strangers
+// peer, and those of the default routes: a host with two Uplinks has strangers
 // behind both.
-func uplinks(t xfrm.Tunnel, host xfrm.Host, wan []string) []string {
+func Uplinks(t xfrm.Tunnel, host xfrm.Host, wan []string) []string {
 	if len(wan) > 0 {
 		return wan
 	}
@@ -33,8 +33,8 @@ func uplinks(t xfrm.Tunnel, host xfrm.Host, wan []string) []string {
 	return slices.Compact(names)
 }
 
-// withMasters returns the link's name and those of its masters, lowest first.
-func withMasters(host xfrm.Host, l xfrm.Link) []string {
+// WithMasters returns the link's name and those of its masters, lowest first.
+func WithMasters(host xfrm.Host, l xfrm.Link) []string {
 	names := []string{l.Name}
 	for l.Master != 0 && len(names) < 8 {
 		above, ok := host.Link(l.Master)
@@ -47,15 +47,15 @@ func withMasters(host xfrm.Host, l xfrm.Link) []string {
 	return names
 }
 
-// withMasterNames adds to interfaces the bridges, bonds and VRFs that they are ports of:
+// WithMasterNames adds to interfaces the bridges, bonds and VRFs that they are ports of:
 // a packet of a port shows its master in INPUT and FORWARD.
-func withMasterNames(names []string, host xfrm.Host) []string {
+func WithMasterNames(names []string, host xfrm.Host) []string {
 	all := slices.Clone(names)
 	for _, l := range host.Links {
 		if !slices.Contains(names, l.Name) {
 			continue
 		}
-		for _, name := range withMasters(host, l)[1:] {
+		for _, name := range WithMasters(host, l)[1:] {
 			if !slices.Contains(all, name) {
 				all = append(all, name)
 			}

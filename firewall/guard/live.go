@@ -1,14 +1,16 @@
-package firewall
+package guard
 
 import (
 	"net/netip"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// LiveGuards are the guards that the policies of a set call for, in the order
+// Live are the guards that the policies of a set call for, in the order
 // of the kernel's policy database: of two that cover a packet, the first decides.
-func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
+func Live(set xfrm.Set, host xfrm.Host) []Guard {
 	guards := make([]Guard, 0, len(set.Tunnels)+len(set.Exceptions))
 	for i := range set.Tunnels {
 		t := &set.Tunnels[i]
@@ -17,12 +19,12 @@ func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
 			if p.Optional || !expressible(p) {
 				continue
 			}
-			if !ported(p.Proto) {
+			if !Ported(p.Proto) {
 				p.LocalPort, p.RemotePort = xfrm.PortMatch{}, xfrm.PortMatch{}
 			}
 			g := Guard{
 				Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
-				Dirs: p.Dirs, Source: LiveGuard, Peer: t.Remote, Tunnel: t.ID, Priority: p.Priority,
+				Dirs: p.Dirs, Source: FromPolicy, Peer: t.Remote, Tunnel: t.ID, Priority: p.Priority,
 			}
 			if p.IfID == 0 && p.Mark.Mask == 0 {
 				guards = append(guards, g)
@@ -33,12 +35,12 @@ func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
 	}
 	for _, e := range set.Exceptions {
 		p := e.Pair
-		if p.IfID != 0 || p.Mark.Mask != 0 || p.Ifindex != 0 || unfit(p) != "" {
+		if p.IfID != 0 || p.Mark.Mask != 0 || p.Ifindex != 0 || Unfit(p) != "" {
 			continue
 		}
 		guards = append(guards, Guard{
 			Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
-			Pierce: true, Dirs: p.Dirs, Source: LiveGuard, Priority: e.Priority, Block: e.Action == xfrm.Block,
+			Exception: true, Dirs: p.Dirs, Source: FromPolicy, Priority: e.Priority, Block: e.Action == xfrm.Block,
 		})
 	}
 	sortGuards(guards, compareGuards)
@@ -49,16 +51,16 @@ func LiveGuards(set xfrm.Set, host xfrm.Host) []Guard {
 // that are routed there. The selectors say nothing then, and the peer may have chosen
 // them. A marked pair without a device is guarded by its selectors.
 func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
-	links := deviceLinks(p, host)
+	links := device.LinksOf(p, host)
 	if len(links) == 0 && p.IfID == 0 {
 		return []Guard{g}
 	}
 	var guards []Guard
-	for _, dst := range routedInto(links, host, p.Family()) {
-		if dst.Bits() == 0 || neverJudged(dst.Addr()) {
+	for _, dst := range device.RoutedInto(links, host, p.Family()) {
+		if dst.Bits() == 0 || NeverJudged(dst.Addr()) {
 			continue
 		}
-		for _, remote := range within(p.Remote, []netip.Prefix{dst}) {
+		for _, remote := range prefix.Intersect(p.Remote, []netip.Prefix{dst}) {
 			g.Remote, g.Routed = remote, true
 			guards = append(guards, g)
 		}

@@ -1,4 +1,7 @@
-package firewall
+// Package device finds the interfaces of this host that belong to tunnels: xfrm
+// interfaces, VTIs, and overlay devices whose carrier packets a tunnel protects; and
+// the uplinks by which peers are reached.
+package device
 
 import (
 	"cmp"
@@ -8,14 +11,35 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// overlays finds the devices on which decapsulated tunnel traffic appears.
-func overlays(set xfrm.Set, host xfrm.Host) []Overlay {
+// Overlay is a device of this host that unwraps packets which a tunnel protects.
+// The inner packets have lost the security path (skb_scrub_packet), so no policy
+// match holds on them. The mark of the carrier packet remains.
+type Overlay struct {
+	Tunnel string
+	// Devices are the device itself, then the bridges and VRFs above it: its packets
+	// appear on them once more.
+	Devices []string
+	// VTI is true for a VTI. Its packets come straight out of ESP and carry TAG;
+	// those of other devices carry the VERIFIED of their carrier.
+	VTI bool
+	// Proto, Port, Local and Remote match the carrier packets, from Remote to Local.
+	// They are zero for a VTI.
+	Proto         xfrm.Proto
+	Port          uint16
+	Local, Remote netip.Addr
+	// Below are the devices of the overlay that carries this one's carrier, such as
+	// GRE below VXLAN; nil where the tunnel itself carries it.
+	Below []string
+}
+
+// Overlays finds the devices on which decapsulated tunnel traffic appears.
+func Overlays(set xfrm.Set, host xfrm.Host) []Overlay {
 	var found []Overlay
 	for _, l := range host.Links {
 		switch l.Kind {
 		case "vti", "vti6":
 			if i := vtiTunnel(set, l); i >= 0 {
-				found = append(found, Overlay{Tunnel: set.Tunnels[i].ID, Devices: withMasters(host, l), VTI: true})
+				found = append(found, Overlay{Tunnel: set.Tunnels[i].ID, Devices: WithMasters(host, l), VTI: true})
 			}
 		default:
 			proto, port, ok := carrier(l)
@@ -24,7 +48,7 @@ func overlays(set xfrm.Set, host xfrm.Host) []Overlay {
 			}
 			if i, local, ok := carrierTunnel(set, host, l, proto, port); ok {
 				found = append(found, Overlay{
-					Tunnel: set.Tunnels[i].ID, Devices: withMasters(host, l),
+					Tunnel: set.Tunnels[i].ID, Devices: WithMasters(host, l),
 					Proto: proto, Port: port, Local: local, Remote: l.Remote,
 				})
 			}
@@ -38,7 +62,7 @@ func overlays(set xfrm.Set, host xfrm.Host) []Overlay {
 // stacked adds the devices whose carrier packets go into an overlay's device, or
 // into an xfrm interface, out of which they come with the policy match.
 func stacked(found []Overlay, set xfrm.Set, host xfrm.Host) []Overlay {
-	interfaces := xfrmInterfaces(set, host)
+	interfaces := Interfaces(set, host)
 	known := make(map[string]Overlay, len(found))
 	for _, o := range found {
 		known[o.Devices[0]] = o
@@ -57,7 +81,7 @@ func stacked(found []Overlay, set xfrm.Set, host xfrm.Host) []Overlay {
 				continue
 			}
 			o := Overlay{
-				Tunnel: below.Tunnel, Devices: withMasters(host, l),
+				Tunnel: below.Tunnel, Devices: WithMasters(host, l),
 				Proto: proto, Port: port, Local: l.Local, Remote: l.Remote, Below: below.Devices,
 			}
 			if isInterface {
@@ -146,10 +170,10 @@ func vtiTunnel(set xfrm.Set, l xfrm.Link) int {
 	})
 }
 
-// xfrmInterfaces returns the xfrm interfaces whose if_id some pair has, and the
+// Interfaces returns the xfrm interfaces whose if_id some pair has, and the
 // tunnel's index. Their packets keep the policy match on the way in; on the way
 // out they show none on the first pass, which is through the device.
-func xfrmInterfaces(set xfrm.Set, host xfrm.Host) map[string]int {
+func Interfaces(set xfrm.Set, host xfrm.Host) map[string]int {
 	found := make(map[string]int)
 	for _, l := range host.Links {
 		if l.Kind != "xfrm" || l.IfID == 0 {

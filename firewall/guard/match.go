@@ -1,4 +1,4 @@
-package firewall
+package guard
 
 import (
 	"fmt"
@@ -7,22 +7,22 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// unfit returns the reason why no rule can match exactly the traffic of a pair, or
+// Unfit returns the reason why no rule can match exactly the traffic of a pair, or
 // nothing.
-func unfit(p xfrm.Pair) string {
+func Unfit(p xfrm.Pair) string {
 	for _, ports := range []xfrm.PortMatch{p.LocalPort, p.RemotePort} {
 		if _, _, ok := ports.Range(); !ok {
 			return fmt.Sprintf("port mask %s is no range, which iptables can't match", ports)
 		}
-		if !ports.Any() && !ported(p.Proto) {
+		if !ports.Any() && !Ported(p.Proto) {
 			return fmt.Sprintf("iptables knows no ports of protocol %s", p.Proto)
 		}
 	}
 	return ""
 }
 
-// ported reports whether rules can match a protocol's ports, or ICMP's types.
-func ported(p xfrm.Proto) bool {
+// Ported reports whether rules can match a protocol's ports, or ICMP's types.
+func Ported(p xfrm.Proto) bool {
 	switch p {
 	case xfrm.TCP, xfrm.UDP, xfrm.SCTP, xfrm.ICMP, xfrm.ICMPv6:
 		return true
@@ -37,7 +37,8 @@ func expressible(p xfrm.Pair) bool {
 	return l && r
 }
 
-// neverJudged reports whether an address is none that a tunnel's site could have.
-func neverJudged(a netip.Addr) bool {
+// NeverJudged reports whether a cannot belong to a site behind a tunnel: loopback,
+// multicast, link-local or broadcast.
+func NeverJudged(a netip.Addr) bool {
 	return a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }

@@ -1,4 +1,4 @@
-package firewall
+package guard
 
 import (
 	"net/netip"

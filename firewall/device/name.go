@@ -1,4 +1,4 @@
-package firewall
+package device
 
 import (
 	"fmt"
@@ -7,20 +7,20 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// MaxInterfaceName is the length of the longest name of an interface, in bytes
+// MaxName is the length of the longest name of an interface, in bytes
 // (IFNAMSIZ, linux/if.h).
-const MaxInterfaceName = 15
+const MaxName = 15
 
-// SafeInterface reports whether rules can name an interface. The kernel lets a
+// SafeName reports whether rules can name an interface. The kernel lets a
 // name hold quotes, which would end the word.
-func SafeInterface(name string) bool {
+func SafeName(name string) bool {
 	for i := range len(name) {
 		c := name[i]
 		if !SafeByte(c) && (c != '@' && c != '+' || i == 0) || i == 0 && c == '-' || c == '/' {
 			return false
 		}
 	}
-	return name != "" && len(name) <= MaxInterfaceName
+	return name != "" && len(name) <= MaxName
 }
 
 // SafeByte reports whether a byte stands for itself in a word of iptables-restore,
@@ -33,14 +33,14 @@ func SafeByte(c byte) bool {
 	return c == '_' || c == '.' || c == ':' || c == '=' || c == '/' || c == '-'
 }
 
-// withoutUnnameableLinks returns the host without the links that no rule can name,
+// WithoutUnnameable returns the host without the links that no rule can name,
 // so that one odd name does not keep all rules from being applied. iptables takes
 // a name with a trailing "+" for a pattern.
-func withoutUnnameableLinks(host xfrm.Host) (xfrm.Host, []string) {
+func WithoutUnnameable(host xfrm.Host) (xfrm.Host, []string) {
 	var warnings []string
 	var links []xfrm.Link
 	for _, l := range host.Links {
-		if SafeInterface(l.Name) && !strings.HasSuffix(l.Name, "+") {
+		if SafeName(l.Name) && !strings.HasSuffix(l.Name, "+") {
 			links = append(links, l)
 			continue
 		}

@@ -1,4 +1,4 @@
-package firewall
+package guard
 
 import (
 	"cmp"
@@ -32,7 +32,7 @@ func compareGuards(a, b *Guard) int {
 	if n := compareSelectors(a, b); n != 0 {
 		return n
 	}
-	return cmp.Or(cmpBool(b.Pierce, a.Pierce), cmp.Compare(a.Tunnel, b.Tunnel))
+	return cmp.Or(cmpBool(b.Exception, a.Exception), cmp.Compare(a.Tunnel, b.Tunnel))
 }
 
 // compareSelectors orders guards by priority, the most specific first.
@@ -54,23 +54,23 @@ type guardKey struct {
 	local, remote         netip.Prefix
 	proto                 xfrm.Proto
 	localPort, remotePort xfrm.PortMatch
-	pierce                bool
+	exception             bool
 	// dirs only counts for exceptions: pairs are guarded in both directions.
 	dirs uint8
 }
 
 func (g Guard) key() guardKey {
-	k := guardKey{g.Local, g.Remote, g.Proto, g.LocalPort, g.RemotePort, g.Pierce, 0}
-	if g.Pierce {
+	k := guardKey{g.Local, g.Remote, g.Proto, g.LocalPort, g.RemotePort, g.Exception, 0}
+	if g.Exception {
 		k.dirs = g.Dirs
 	}
 	return k
 }
 
-// allGuards are all that the rules enforce, in the order in which they decide:
+// InForce are all that the rules enforce, in the order in which they decide:
 // live and remembered ones by priority, as the kernel would, a live one before
 // a remembered one; then configured ones. What is live is not repeated.
-func allGuards(live, others []Guard) []Guard {
+func InForce(live, others []Guard) []Guard {
 	if len(others) == 0 {
 		return live // which is in that order
 	}
@@ -103,9 +103,9 @@ func allGuards(live, others []Guard) []Guard {
 	}
 	sortGuards(all, func(a, b *Guard) int {
 		return cmp.Or(
-			cmpBool(a.Source == ConfigGuard, b.Source == ConfigGuard),
+			cmpBool(a.Source == FromConfig, b.Source == FromConfig),
 			cmp.Compare(a.Priority, b.Priority),
-			cmpBool(a.Source == MemoryGuard, b.Source == MemoryGuard),
+			cmpBool(a.Source == FromMemory, b.Source == FromMemory),
 		)
 	})
 	return all

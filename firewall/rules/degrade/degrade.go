@@ -1,4 +1,5 @@
-package compile
+// Package degrade makes rule sets for programs that lack extensions.
+package degrade
 
 import (
 	"fmt"
@@ -10,28 +11,27 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Without returns the result for programs that lack features, by family. Rules
-// that need one are replaced where others protect as well, else left out; the rest
-// stands. A warning for each feature that was needed names the module. The
-// receiver is not changed, and returned as it is if nothing is lacking.
+// Rulesets returns rule sets for programs that lack features, by family. Rules that need
+// one are replaced where others protect as well, else left out; the others stay. A
+// warning for each feature that was needed names the module. The argument is not
+// changed, and returned as it is if no feature is lacking.
 //
 // A conntrack match is decided as the kernel decides it for a packet without an
-// entry (net/netfilter/xt_conntrack.c): all that asks for a state or a tuple fails,
-// and all that asks for the absence of a state holds. So guards get stricter, and
-// what is let through on the word of conntrack is not let through.
-func (r Result) Without(lacks map[xfrm.Family]rules.Features, host xfrm.Host) Result {
-	var warnings []string
+// entry (net/netfilter/xt_conntrack.c): a match on a state or a tuple fails, and a match
+// on the absence of a state holds. So guards get stricter, and no packet is let through
+// because of conntrack.
+func Rulesets(sets []rules.Ruleset, lacks map[xfrm.Family]rules.Features, host xfrm.Host) (degraded []rules.Ruleset, warnings []string) {
 	needed := make(map[rules.Features][]xfrm.Family)
-	for i, rs := range r.Rulesets {
+	for i, rs := range sets {
 		lack := lacks[rs.Family]
 		if lack == 0 {
 			continue
 		}
 		if len(needed) == 0 {
-			r.Rulesets = slices.Clone(r.Rulesets)
+			sets = slices.Clone(sets)
 		}
 		d := degrader{lacks: lack, locals: addresses(host, rs.Family)}
-		r.Rulesets[i] = d.ruleset(rs)
+		sets[i] = d.ruleset(rs)
 		for _, f := range d.needed.All() {
 			needed[f] = append(needed[f], rs.Family)
 		}
@@ -43,17 +43,13 @@ func (r Result) Without(lacks map[xfrm.Family]rules.Features, host xfrm.Host) Re
 		}
 		e := f.Extension(families[0])
 		where := ""
-		if slices.ContainsFunc(r.Rulesets, func(rs rules.Ruleset) bool { return lacks[rs.Family]&f == 0 }) {
+		if slices.ContainsFunc(sets, func(rs rules.Ruleset) bool { return lacks[rs.Family]&f == 0 }) {
 			where = fmt.Sprintf(" (%s)", families[0])
 		}
 		warnings = append(warnings, fmt.Sprintf("iptables%s lacks the %s %s: %s; load the module %s, or install the package of iptables' extensions, and run xfrmfw apply",
 			where, e.Kind, e.Name, e.Lost, e.Module))
 	}
-	if len(warnings) > 0 {
-		r.Warnings = append(slices.Clone(r.Warnings), warnings...)
-		slices.Sort(r.Warnings)
-	}
-	return r
+	return sets, warnings
 }
 
 // addresses are the host's own of a family, sorted.

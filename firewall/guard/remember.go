@@ -1,4 +1,4 @@
-package firewall
+package guard
 
 import (
 	"cmp"
@@ -8,8 +8,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// GuardConfig is what the administrator decided about guards.
-type GuardConfig struct {
+// Config is what the administrator decided about guards.
+type Config struct {
 	// Forget keeps nothing in memory: guards end with their policies.
 	Forget bool
 	// Remember is how long a pair is guarded after it was last seen, in seconds.
@@ -44,21 +44,21 @@ type Unsafe struct {
 
 // Remember returns the memory after a look at the kernel: what it held that has
 // not expired, and the pairs of live policies that may be remembered, with the
-// exceptions that come before them. peers has the connections of live tunnels, by
-// their ID, as far as they are known. now is in seconds of the memory's own clock,
+// exceptions that come before them. connections names the connections of live tunnels,
+// by their ID, as far as they are known. now is in seconds of the memory's own clock,
 // which goes by time observed. Whatever now is, no guard ends earlier than the
 // memory said.
 //
 // live are the guards in force, of which those of live policies count, in their
 // order.
-func Remember(memory, live []Guard, set xfrm.Set, host xfrm.Host, peers map[string]Peer, c GuardConfig, now int64) Remembered {
+func Remember(memory, live []Guard, set xfrm.Set, host xfrm.Host, connections map[string]string, c Config, now int64) Remembered {
 	if c.Forget {
 		return Remembered{}
 	}
 	m := memorizer{
 		host: host, now: now,
 		expires: now + cmp.Or(c.Remember, DefaultRemember),
-		names:   peers,
+		names:   connections,
 		counts:  make(map[quotaKey]int),
 		held:    make(map[guardKey]heldPair, len(memory)),
 		tunnels: make(map[string]*xfrm.Tunnel, len(set.Tunnels)),
@@ -82,7 +82,7 @@ func Remember(memory, live []Guard, set xfrm.Set, host xfrm.Host, peers map[stri
 		g := &memory[i]
 		// An exception ends with its policy while the tunnel stands. A pair only
 		// ever ages: no peer's doing takes a guard away.
-		if g.Expires > now && !m.held[g.key()].fresh && !(g.Pierce && m.tunnels[g.Tunnel] != nil) {
+		if g.Expires > now && !m.held[g.key()].fresh && !(g.Exception && m.tunnels[g.Tunnel] != nil) {
 			fresh = append(fresh, *g)
 		}
 	}
@@ -122,7 +122,7 @@ type memorizer struct {
 	peers []netip.Addr
 	// names are the connections of tunnels, by their ID, and counts the pairs of each
 	// connection, address and network.
-	names   map[string]Peer
+	names   map[string]string
 	counts  map[quotaKey]int
 	refused int
 	unsafe  []Unsafe
@@ -141,16 +141,16 @@ type heldPair struct {
 func (m *memorizer) fresh(all []Guard) []Guard {
 	live := make([]Guard, 0, len(all))
 	for i := range all {
-		if g := &all[i]; g.Source == LiveGuard && !g.Block {
+		if g := &all[i]; g.Source == FromPolicy && !g.Block {
 			live = append(live, *g)
 		}
 	}
 	wanted := make([]bool, len(live))
-	var pierces []int
+	var exceptions []int
 	for i := range live {
 		g := &live[i]
-		if g.Pierce {
-			pierces = append(pierces, i)
+		if g.Exception {
+			exceptions = append(exceptions, i)
 			continue
 		}
 		t := m.tunnels[g.Tunnel]
@@ -161,13 +161,13 @@ func (m *memorizer) fresh(all []Guard) []Guard {
 			m.unsafe = append(m.unsafe, Unsafe{*g, reason})
 			continue
 		}
-		g.Connection = m.names[g.Tunnel].Connection
+		g.Connection = m.names[g.Tunnel]
 		if !m.room(g) {
 			m.refused++
 			continue
 		}
 		wanted[i] = true
-		for _, p := range pierces {
+		for _, p := range exceptions {
 			if live[p].Remote.Overlaps(g.Remote) && live[p].Local.Overlaps(g.Local) {
 				wanted[p] = true
 				live[p].Tunnel, live[p].Peer, live[p].Connection = g.Tunnel, g.Peer, g.Connection
@@ -180,7 +180,7 @@ func (m *memorizer) fresh(all []Guard) []Guard {
 			continue
 		}
 		g := live[i]
-		g.Source, g.Since, g.Expires = MemoryGuard, m.now, m.expires
+		g.Source, g.Since, g.Expires = FromMemory, m.now, m.expires
 		held := m.held[g.key()]
 		if held.known {
 			g.Since, g.Expires = min(held.since, m.now), max(held.expires, m.expires)

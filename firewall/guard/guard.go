@@ -1,0 +1,69 @@
+// Package guard has the pairs of selectors whose traffic may only pass inside a tunnel:
+// those of live policies, of policies that stood before, and of the configuration; the
+// order in which they decide; and which of them outlive their policies.
+package guard
+
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Source is the reason why a pair of selectors is guarded.
+type Source string
+
+// The sources of guards: a policy in the kernel, a policy that was there before, or the
+// configuration.
+const (
+	FromPolicy Source = "live"
+	FromMemory Source = "memory"
+	FromConfig Source = "config"
+)
+
+// A Guard is a pair of selectors whose traffic may only pass inside a tunnel, or
+// (with Exception set) an exception from such pairs.
+type Guard struct {
+	// Local is 0.0.0.0/0 or ::/0 where the destination alone decides.
+	Local, Remote         netip.Prefix
+	Proto                 xfrm.Proto
+	LocalPort, RemotePort xfrm.PortMatch
+	// Exception is true if the traffic passes: the guard stands for a bypass policy, or
+	// for a block policy, whose traffic the kernel drops itself.
+	Exception bool
+	// Dirs has bit 1<<Dir set for the policies' directions, as in xfrm.Pair.
+	Dirs   uint8
+	Source Source
+	// Peer is the outer address of the tunnel's other end, if known.
+	Peer netip.Addr
+	// Tunnel is the ID of the live tunnel, or of the one that is remembered.
+	Tunnel string
+	// Priority is the policy's: the lower number decides first.
+	Priority uint32
+	// Block is true if an exception is a block policy.
+	Block bool
+	// Routed is true if Remote is routed into a tunnel device, so that a more specific
+	// route to elsewhere takes from it.
+	Routed bool
+	// Connection is the administrator's name of the remembered tunnel, if known.
+	Connection string
+	// Since and Expires are in seconds, 0 if unknown or never. A remembered guard's
+	// are those of the memory's own clock.
+	Since, Expires int64
+}
+
+// Pair returns the guard's selectors.
+func (g Guard) Pair() xfrm.Pair {
+	return xfrm.Pair{Local: g.Local, Remote: g.Remote, Proto: g.Proto, LocalPort: g.LocalPort, RemotePort: g.RemotePort}
+}
+
+// Family returns the family of the guard's selectors.
+func (g Guard) Family() xfrm.Family { return xfrm.FamilyOf(g.Remote.Addr()) }
+
+// Inbound reports whether the guard decides on packets from the remote selector. A pair
+// is guarded in both directions; an exception holds in those of its policy.
+func (g Guard) Inbound() bool {
+	return !g.Exception || g.Dirs&(1<<xfrm.In|1<<xfrm.Fwd) != 0
+}
+
+// Outbound reports whether the guard decides on packets to the remote selector.
+func (g Guard) Outbound() bool { return !g.Exception || g.Dirs&(1<<xfrm.Out) != 0 }
