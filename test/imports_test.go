@@ -39,9 +39,9 @@ cmd/xfrmfw/internal/config: firewall firewall/guard firewall/rules xfrm cmd/xfrm
 cmd/xfrmfw/internal/confirm: firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker golang.org/x/sys cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending
 cmd/xfrmfw/internal/daemon: firewall/rules/plan xfrm xfrm/kernel firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys firewall cmd/xfrmfw/internal/pending
 cmd/xfrmfw/internal/explain: firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace xfrm cmd/xfrmfw/internal/text firewall/rules/compile
-cmd/xfrmfw/internal/doctor: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/doctor/nft cmd/xfrmfw/internal/text firewall/rules/compile
-cmd/xfrmfw/internal/doctor/gather: firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/status firewall
-cmd/xfrmfw/internal/doctor/nft: 
+cmd/xfrmfw/internal/doctor: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm firewall/foreign cmd/xfrmfw/internal/text firewall/rules/compile
+cmd/xfrmfw/internal/doctor/gather: firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/status firewall firewall/foreign
+firewall/foreign:
 cmd/xfrmfw/internal/gateway: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending firewall/rules/compile firewall/guard
 cmd/xfrmfw/internal/hook: cmd/xfrmfw/internal/config cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker cmd/xfrmfw/internal/confirm
 cmd/xfrmfw/internal/approved: cmd/xfrmfw/internal/rundir

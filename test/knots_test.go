@@ -32,9 +32,6 @@ var larger = map[string]string{
 	"xfrm":                       "one model of the kernel's states and policies",
 	"firewall/internal/fake":     "one table of samples",
 	"firewall/nftables":          "one netlink protocol, read and written",
-	"firewall/sets/program":      "one program of nftables",
-	"cmd/xfrmfw":                 "root.go names each command, and each command takes its options",
-	"cmd/xfrmfw/internal/doctor": "tables.go has a finding for each trap in nftables",
 }
 
 // goPackage is what go list tells of one.

@@ -3,15 +3,11 @@ package program
 import (
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
-
-// refusedFor is how long the senders of a flow that leaked are told.
-const refusedFor = 10 * time.Second
 
 // clearPackets lays out what becomes of packets in clear between the ends of a
 // guarded pair. Everything that is spared is asked only once a guard has matched.

@@ -1,18 +1,8 @@
 package program
 
 import (
-	"fmt"
-	"net/netip"
-	"slices"
-	"strings"
-
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
-
-// maxDepth is how many SAs a packet may have come out of (XFRM_MAX_DEPTH is 6, and
-// a policy match of iptables knows four).
-const maxDepth = 4
 
 // decryptedPackets lays out what pre does with packets that came out of an SA: it
 // drops them unless a tunnel of their reqid has them in its selectors. VERIFIED is
@@ -86,64 +76,6 @@ func (b *builder) relatedChain(f *family, r *relations) {
 	}
 }
 
-// owners are the sources of live tunnels of one prefix length.
-type owners struct {
-	suffix string
-	bits   int
-}
-
-// own matches packets out of an SA of the owner of their source, owned those whose
-// source has an owner. A tunnel to everywhere owns all sources.
-func (o owners) own(f *family, depth uint8) sets.Term {
-	fields := []sets.Field{sets.F(sets.InReqid).At(depth)}
-	if o.bits > 0 {
-		fields = append(fields, sets.F(f.src).Masked(o.bits))
-	}
-	return sets.In{Fields: fields, Set: "own" + o.suffix}
-}
-
-func (o owners) owned(f *family) []sets.Term {
-	if o.bits == 0 {
-		return nil
-	}
-	return []sets.Term{sets.In{Fields: []sets.Field{sets.F(f.src).Masked(o.bits)}, Set: "owned" + o.suffix}}
-}
-
-// ownerSets adds two sets for each prefix length: sources with the reqid of their
-// owner, and sources alone.
-func (b *builder) ownerSets(f *family) []owners {
-	by := make(map[int][]*firewall.Claim)
-	for i := range b.f.Claims {
-		c := &b.f.Claims[i]
-		if !c.PolicyOnly && c.Live && f.has(c.Pair.Remote.Addr()) {
-			by[c.Pair.Remote.Bits()] = append(by[c.Pair.Remote.Bits()], c)
-		}
-	}
-	var all []owners
-	for bits, claims := range by {
-		o := owners{fmt.Sprintf("%s_%d", f.suffix, bits), bits}
-		own := sets.Set{Name: "own" + o.suffix, Comment: "cases 1b and 7b"}
-		owned := sets.Set{Name: "owned" + o.suffix, Comment: "cases 1b and 7b"}
-		for _, c := range claims {
-			source := sets.AppendAddr(nil, c.Pair.Remote.Addr())
-			if bits == 0 {
-				source = nil
-			}
-			own.Elements = append(own.Elements, sets.Element{Key: sets.Key(slices.Concat(sets.AppendUint(nil, c.In.Reqid), source))})
-			owned.Elements = append(owned.Elements, sets.Element{Key: sets.Key(source)})
-		}
-		if bits > 0 {
-			b.set(own, sets.InReqid, f.src)
-			b.set(owned, f.src)
-		} else {
-			b.set(own, sets.InReqid)
-		}
-		all = append(all, o)
-	}
-	slices.SortFunc(all, func(x, y owners) int { return y.bits - x.bits })
-	return all
-}
-
 // carriers binds packets that carry an overlay device's to the tunnel that protects
 // them: the inner packets are accepted on the device's name.
 func (b *builder) carriers(f *family) []sets.Rule {
@@ -208,24 +140,4 @@ func (b *builder) ipcomp(f *family) []sets.Rule {
 		rules = append(rules, rule("case 1c", and([]sets.Term{num(sets.L4Proto, uint64(f.inIP))}, append(l, leadTo("confirmed"))...)...))
 	}
 	return rules
-}
-
-func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
-
-// overlayDevices are the devices whose packets keep the evidence of their carrier,
-// and the VTIs, whose packets carry TAG.
-func (b *builder) overlayDevices() (carried, vtis []string) {
-	for i := range b.f.Overlays {
-		o := &b.f.Overlays[i]
-		if o.VTI {
-			vtis = append(vtis, o.Devices...)
-		} else {
-			carried = append(carried, o.Devices...)
-		}
-	}
-	compact := func(names []string) []string {
-		slices.SortFunc(names, strings.Compare)
-		return slices.Compact(names)
-	}
-	return compact(carried), compact(vtis)
 }

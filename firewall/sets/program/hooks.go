@@ -2,7 +2,6 @@ package program
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
@@ -231,50 +230,6 @@ func (b *builder) admit() []sets.Rule {
 	return rules
 }
 
-// strangerFlows leaves new flows from outside unmarked that would enter a tunnel
-// which takes any source (case 8e).
-func (b *builder) strangerFlows() []sets.Rule {
-	var rules []sets.Rule
-	for _, s := range b.f.Strangers {
-		terms := []sets.Term{is(sets.InName, s.In), b.unverified(), sets.AnyBit(sets.CtState, sets.New)}
-		k := sets.Dst4
-		if !s.Remote.Addr().Is4() {
-			k = sets.Dst6
-		}
-		switch {
-		case s.Out != "":
-			terms = append(terms, is(sets.OutName, s.Out))
-		case s.Remote.Bits() > 0:
-			terms = append(terms, within(k, s.Remote), encrypted)
-		default:
-			terms = append(terms, encrypted)
-		}
-		rules = append(rules, rule("case 8e", append(terms, back)...))
-	}
-	return rules
-}
-
-// deviceNames are the interfaces into which only tunnel traffic goes; xfrmDevices are
-// those of them out of which packets come with their security path.
-func (b *builder) deviceNames() []string {
-	return b.devices(func(firewall.Device) bool { return true })
-}
-
-func (b *builder) xfrmDevices() []string {
-	return b.devices(func(d firewall.Device) bool { return d.Xfrm })
-}
-
-func (b *builder) devices(fits func(firewall.Device) bool) []string {
-	var names []string
-	for _, d := range b.f.Devices {
-		if fits(d) {
-			names = append(names, d.Name)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
 func (b *builder) output(families []*family) {
 	rules := append([]sets.Rule{loopback(sets.OutIndex)},
 		rule("case 5", sets.AnyBit(sets.Mark, uint64(b.verified())), b.clearBits(b.verified())))
@@ -285,60 +240,6 @@ func (b *builder) output(families []*family) {
 		rules = append(rules, rule("may enter a tunnel", named(sets.OutName, names), b.setBits(b.verified())))
 	}
 	b.base("output_", "before filter: own packets", sets.Base{Type: sets.Filter, Hook: sets.Output, Priority: -5}, rules...)
-}
-
-// home adds the networks behind this host, and the local selectors of which only
-// these are the LAN's.
-func (b *builder) home(families []*family) {
-	for _, f := range families {
-		for _, list := range []struct {
-			name, comment string
-			networks      []netip.Prefix
-		}{
-			{"home", "networks behind this host", b.f.Behind},
-			{"partly", "local selectors of which only networks behind this host are the LAN's", b.f.PartlyBehind},
-		} {
-			s := sets.Set{Name: list.name + f.suffix, Comment: list.comment, Interval: true, Opens: list.name == "home"}
-			var networks []firewall.Network
-			for _, p := range list.networks {
-				if f.has(p.Addr()) {
-					networks = append(networks, firewall.Network{Prefix: p.Masked()})
-				}
-			}
-			for _, n := range outermost(networks) {
-				s.Elements = append(s.Elements, sets.Element{Key: sets.KeyOf(sets.Addr(n.Prefix.Addr())), Last: sets.KeyOf(sets.Addr(sets.LastAddr(n.Prefix)))})
-			}
-			b.set(s, f.src)
-		}
-	}
-}
-
-// fromNowhere drops what comes in by an uplink with a source of a local selector that
-// does not live behind this host, though the default route leads there.
-func (b *builder) fromNowhere(f *family, source sets.FieldKind, before ...sets.Term) []sets.Rule {
-	if len(b.f.Uplinks) == 0 || len(b.f.PartlyBehind) == 0 {
-		return nil
-	}
-	return []sets.Rule{rule("case 6b: a stranger", and([]sets.Term{named(sets.InName, b.f.Uplinks)}, append(before,
-		sets.In{Fields: field(source), Set: "partly" + f.suffix},
-		sets.In{Fields: field(source), Not: true, Set: "home" + f.suffix}, leadTo("drop_inject"))...)...)}
-}
-
-// strangers drops packets of flows that come in by an uplink, from none of the
-// networks behind this host, and go into a tunnel because NAT maps them into its
-// selector. What DNAT published stays. On a host whose networks can't be told from
-// the uplink's there is no such rule.
-func (b *builder) strangers(families []*family) []sets.Rule {
-	if len(b.f.Uplinks) == 0 || len(b.f.PartlyBehind) == 0 {
-		return nil
-	}
-	var rules []sets.Rule
-	for _, f := range families {
-		rules = append(rules, rule("case 6b: a stranger, behind NAT", named(sets.InName, b.f.Uplinks), encrypted, original,
-			sets.AnyBit(sets.CtStatus, sets.SNATed), sets.NoBit(sets.CtStatus, sets.DNATed), b.unverified(),
-			sets.In{Fields: field(f.origSrc), Not: true, Set: "home" + f.suffix}, leadTo("drop_inject")))
-	}
-	return rules
 }
 
 func (b *builder) postrouting(families []*family) {
@@ -377,42 +278,4 @@ func (b *builder) nat(families []*family) {
 		}
 	}
 	b.base("nat", "before all NAT: keeps tunnel traffic from it", sets.Base{Type: sets.NAT, Hook: sets.Postrouting, Priority: -190}, append(keep, exempt...)...)
-}
-
-// lockdown blocks what else comes in by the WAN interfaces.
-func (b *builder) lockdown() []sets.Rule {
-	if b.f.Lockdown == nil || len(b.f.WAN) == 0 {
-		return nil
-	}
-	if !slices.ContainsFunc(b.table.Chains, func(c sets.Chain) bool { return c.Name == "lockdown" }) {
-		b.lockdownChain()
-	}
-	return []sets.Rule{rule("lockdown", named(sets.InName, b.f.WAN), leadTo("lockdown"))}
-}
-
-func (b *builder) lockdownChain() {
-	local := num(sets.FibDstType, sets.Local)
-	rules := []sets.Rule{
-		rule("verified", b.isVerified(), back),
-		rule("replies", replies, back),
-		rule("IPsec", oneOf(sets.L4Proto, uint64(xfrm.ESP), uint64(xfrm.AH)), local, back),
-		rule("IKE", oneOf(sets.UDPDst, firewall.IKE, firewall.NATT), local, back),
-		rule("neighbour discovery", oneOf(sets.ICMPv6Type, 133, 134, 135, 136), back),
-		rule("DHCP", num(sets.NFProto, 2), num(sets.UDPSrc, 67), num(sets.UDPDst, 68), back),
-		rule("DHCPv6", num(sets.NFProto, 10), num(sets.UDPSrc, 547), num(sets.UDPDst, 546), local, back),
-	}
-	for _, at := range b.f.EncapPorts {
-		k := sets.Dst4
-		if !at.Addr().Is4() {
-			k = sets.Dst6
-		}
-		rules = append(rules, rule("ESP in UDP", sets.Equals(k, sets.Addr(at.Addr())), num(sets.UDPDst, uint64(at.Port())), back))
-	}
-	for _, s := range b.f.Lockdown.Services {
-		for _, terms := range service(s) {
-			rules = append(rules, rule("service", append(terms, local, back)...))
-		}
-	}
-	rules = append(rules, b.logged("lockdown")...)
-	b.chain("lockdown", "what else comes in by the WAN interfaces", append(rules, rule("lockdown", sets.Counter{}, sets.Verdict{Do: sets.Drop}))...)
 }

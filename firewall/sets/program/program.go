@@ -17,26 +17,12 @@
 package program
 
 import (
-	"slices"
-
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
 // Name is the name of the table.
 const Name = "xfrmfw"
-
-// Host is what rules need to know of the host beyond the facts.
-type Host struct {
-	// Bridges are bridges of the host. Frames that they only pass on are not judged.
-	Bridges []Bridge
-}
-
-// Bridge is a bridge and the address by which frames are for the host itself.
-type Bridge struct {
-	Name string
-	MAC  [6]byte
-}
 
 // Table lays out the facts. It is pure: equal facts give an equal table.
 func Table(f *firewall.Facts, h Host) sets.Table {
@@ -57,42 +43,6 @@ func Table(f *firewall.Facts, h Host) sets.Table {
 	b.table.Sort()
 	return b.table
 }
-
-type builder struct {
-	f     *firewall.Facts
-	host  Host
-	table sets.Table
-	of    map[*family]*relations
-}
-
-func (b *builder) chain(name, comment string, rules ...sets.Rule) {
-	b.table.Chains = append(b.table.Chains, sets.Chain{Name: name, Comment: comment, Rules: rules})
-}
-
-func (b *builder) base(name, comment string, base sets.Base, rules ...sets.Rule) {
-	b.table.Chains = append(b.table.Chains, sets.Chain{Name: name, Comment: comment, Base: base, Rules: rules})
-}
-
-// set adds a set with elements in any order.
-func (b *builder) set(s sets.Set, kinds ...sets.FieldKind) {
-	for _, k := range kinds {
-		s.Key = append(s.Key, sets.F(k))
-	}
-	slices.SortFunc(s.Elements, sets.Element.Compare)
-	s.Elements = slices.CompactFunc(s.Elements, func(x, y sets.Element) bool { return x.Compare(y) == 0 })
-	b.table.Sets = append(b.table.Sets, s)
-}
-
-func (b *builder) tag() uint32      { return b.f.Marks.Tag }
-func (b *builder) verified() uint32 { return b.f.Marks.Verified }
-
-func (b *builder) setBits(bits uint32) sets.Term   { return sets.SetMark{Value: bits, Mask: bits} }
-func (b *builder) clearBits(bits uint32) sets.Term { return sets.SetMark{Mask: bits} }
-
-// isVerified and isTagged match packets with the bit.
-func (b *builder) isVerified() sets.Term { return sets.AllBits(sets.Mark, uint64(b.verified())) }
-func (b *builder) unverified() sets.Term { return sets.NoBit(sets.Mark, uint64(b.verified())) }
-func (b *builder) isTagged() sets.Term   { return sets.AllBits(sets.Mark, uint64(b.tag())) }
 
 // shared adds the sets that both families have in common.
 func (b *builder) shared() {

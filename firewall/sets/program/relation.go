@@ -74,13 +74,6 @@ type shape struct {
 	layer              int
 }
 
-// view says which fields of a packet are the ends of a pair at one place.
-type view struct {
-	remote, local              sets.FieldKind
-	proto, remotePort, locPort sets.FieldKind
-	depth                      uint8
-}
-
 // relate makes the sets of a relation. Pairs whose sets of intervals would overlap
 // go to layers, because the kernel refuses elements that overlap (nft_pipapo).
 func (b *builder) relate(r relation, f *family, pairs []pair) *relation {

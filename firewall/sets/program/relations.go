@@ -3,6 +3,7 @@ package program
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
@@ -190,3 +191,6 @@ func outermost(networks []firewall.Network) []firewall.Network {
 	}
 	return out
 }
+
+// refusedFor is how long the senders of a flow that leaked are told.
+const refusedFor = 10 * time.Second

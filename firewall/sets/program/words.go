@@ -125,3 +125,10 @@ func each(comment string, lookups [][]sets.Term, then ...sets.Term) []sets.Rule 
 }
 
 func field(k sets.FieldKind) []sets.Field { return []sets.Field{sets.F(k)} }
+
+// view says which fields of a packet are the ends of a pair at one place.
+type view struct {
+	remote, local              sets.FieldKind
+	proto, remotePort, locPort sets.FieldKind
+	depth                      uint8
+}

@@ -9,17 +9,6 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
 
-// Denial is an access that a security module of the kernel denied, as its audit
-// record says.
-type Denial struct {
-	// Module is "SELinux" or "AppArmor", and Subject the domain or profile that it denied
-	// the access: "ipsec_t", "/usr/lib/ipsec/charon".
-	Module, Subject string
-	// Operation is what was denied: "execute", "connectto", "exec"; Object the file or the
-	// type that it was denied on, and Command the name of the process.
-	Operation, Object, Command string
-}
-
 // selinuxModule is where the .rpm has it.
 const selinuxModule = "/usr/share/selinux/packages/xfrmfw.cil"
 

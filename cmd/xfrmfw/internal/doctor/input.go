@@ -4,8 +4,8 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor/nft"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/foreign"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
@@ -30,7 +30,7 @@ type Input struct {
 	Other Other
 	// NFT are the tables of nftables that have a base chain and are not those of
 	// iptables-nft.
-	NFT nft.Ruleset
+	NFT foreign.Ruleset
 	// Sysctl are the kernel's settings.
 	Sysctl Sysctl
 	// Counters are two readings of /proc/net/xfrm_stat, so long apart.
@@ -143,4 +143,15 @@ func (in Input) name(i int) string {
 		return in.Result.Tunnels[i].Name
 	}
 	return in.Set.Tunnels[i].ID
+}
+
+// Denial is an access that a security module of the kernel denied, as its audit
+// record says.
+type Denial struct {
+	// Module is "SELinux" or "AppArmor", and Subject the domain or profile that it denied
+	// the access: "ipsec_t", "/usr/lib/ipsec/charon".
+	Module, Subject string
+	// Operation is what was denied: "execute", "connectto", "exec"; Object the file or the
+	// type that it was denied on, and Command the name of the process.
+	Operation, Object, Command string
 }

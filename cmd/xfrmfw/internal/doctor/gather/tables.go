@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor/nft"
+	"github.com/xfrmfw/xfrmfw/firewall/foreign"
 )
 
 // ErrNoNFT says that the nft program is not there.
@@ -21,7 +21,7 @@ const nftLimit = time.Minute
 // Tables lists the tables of nftables that have a base chain and are not those
 // of iptables-nft, whose rules iptables-save prints. Only these are listed in
 // full: with many tunnels the others are large.
-func Tables(ctx context.Context) (nft.Ruleset, error) {
+func Tables(ctx context.Context) (foreign.Ruleset, error) {
 	path := ""
 	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/run/current-system/sw/bin"} {
 		if p, err := exec.LookPath(dir + "/nft"); err == nil {
@@ -30,15 +30,15 @@ func Tables(ctx context.Context) (nft.Ruleset, error) {
 		}
 	}
 	if path == "" {
-		return nft.Ruleset{}, ErrNoNFT
+		return foreign.Ruleset{}, ErrNoNFT
 	}
 	ctx, cancel := context.WithTimeout(ctx, nftLimit)
 	defer cancel()
 	chains, err := list(ctx, path, "chains")
 	if err != nil {
-		return nft.Ruleset{}, err
+		return foreign.Ruleset{}, err
 	}
-	var all nft.Ruleset
+	var all foreign.Ruleset
 	for _, t := range chains.Tables {
 		if t.IPTables() || t.Family != "ip" && t.Family != "ip6" && t.Family != "inet" {
 			continue
@@ -52,21 +52,21 @@ func Tables(ctx context.Context) (nft.Ruleset, error) {
 		}
 		one, err := list(ctx, path, "table", t.Family, t.Name)
 		if err != nil {
-			return nft.Ruleset{}, err
+			return foreign.Ruleset{}, err
 		}
 		all.Tables = append(all.Tables, one.Tables...)
 	}
 	return all, nil
 }
 
-func list(ctx context.Context, path string, what ...string) (nft.Ruleset, error) {
+func list(ctx context.Context, path string, what ...string) (foreign.Ruleset, error) {
 	cmd := exec.CommandContext(ctx, path, append([]string{"-j", "list"}, what...)...)
 	cmd.Env = []string{"LC_ALL=C"}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nft.Ruleset{}, fmt.Errorf("nft list %s: %w: %s", strings.Join(what, " "), err, strings.TrimSpace(stderr.String()))
+		return foreign.Ruleset{}, fmt.Errorf("nft list %s: %w: %s", strings.Join(what, " "), err, strings.TrimSpace(stderr.String()))
 	}
-	return nft.Parse(out)
+	return foreign.Parse(out)
 }

@@ -1,7 +1,7 @@
-// Package nft reads what "nft -j list" prints and asks what becomes of a packet
+// Package foreign reads what "nft -j list" prints and asks what becomes of a packet
 // in a base chain of somebody else's. It knows what firewalls of every day use,
 // and says that it is not sure of the rest. It runs no program.
-package nft
+package foreign
 
 import (
 	"encoding/json"

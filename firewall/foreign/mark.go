@@ -1,4 +1,4 @@
-package nft
+package foreign
 
 // Mark is a statement that writes the packet's mark.
 type Mark struct {

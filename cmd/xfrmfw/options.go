@@ -1,0 +1,46 @@
+package main
+
+import (
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
+	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+)
+
+// options are the flags that all commands share.
+type options struct {
+	config   string
+	variant  string
+	runDir   string
+	stateDir string
+	// explicit tells that --config was given, so that the file has to exist.
+	explicit bool
+}
+
+// dirs are the directories that the commands write to.
+func (o *options) dirs() rundir.Dirs { return rundir.Dirs{Run: o.runDir, State: o.stateDir} }
+
+// gateway are the options of the gateway, with a snapshot in place of the kernel if one
+// is named.
+func (o *options) gateway(snapshot string) gateway.Options {
+	return gateway.Options{Dirs: o.dirs(), Config: o.config, Explicit: o.explicit, Variant: iptables.Variant(o.variant), Snapshot: snapshot}
+}
+
+// report is gateway for commands that report on the rules in force.
+func (o *options) report(snapshot string) gateway.Options {
+	g := o.gateway(snapshot)
+	g.Trust = gateway.TrustInForce
+	return g
+}
+
+// byHand is gateway for the user's own apply, whose configuration is the file's.
+func (o *options) byHand(snapshot string) gateway.Options {
+	g := o.gateway(snapshot)
+	g.Trust = gateway.TrustFile
+	return g
+}
+
+const (
+	defaultConfig   = "/etc/xfrmfw/xfrmfw.yaml"
+	defaultRunDir   = "/run/xfrmfw"
+	defaultStateDir = "/var/lib/xfrmfw"
+)

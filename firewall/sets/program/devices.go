@@ -1,0 +1,54 @@
+package program
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+)
+
+// deviceNames are the interfaces into which only tunnel traffic goes; xfrmDevices are
+// those of them out of which packets come with their security path.
+func (b *builder) deviceNames() []string {
+	return b.devices(func(firewall.Device) bool { return true })
+}
+
+func (b *builder) xfrmDevices() []string {
+	return b.devices(func(d firewall.Device) bool { return d.Xfrm })
+}
+
+func (b *builder) devices(fits func(firewall.Device) bool) []string {
+	var names []string
+	for _, d := range b.f.Devices {
+		if fits(d) {
+			names = append(names, d.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// overlayDevices are the devices whose packets keep the evidence of their carrier,
+// and the VTIs, whose packets carry TAG.
+func (b *builder) overlayDevices() (carried, vtis []string) {
+	for i := range b.f.Overlays {
+		o := &b.f.Overlays[i]
+		if o.VTI {
+			vtis = append(vtis, o.Devices...)
+		} else {
+			carried = append(carried, o.Devices...)
+		}
+	}
+	compact := func(names []string) []string {
+		slices.SortFunc(names, strings.Compare)
+		return slices.Compact(names)
+	}
+	return compact(carried), compact(vtis)
+}
+
+// maxDepth is how many SAs a packet may have come out of (XFRM_MAX_DEPTH is 6, and
+// a policy match of iptables knows four).
+const maxDepth = 4
+
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

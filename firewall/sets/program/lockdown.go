@@ -1,0 +1,47 @@
+package program
+
+import (
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// lockdown blocks what else comes in by the WAN interfaces.
+func (b *builder) lockdown() []sets.Rule {
+	if b.f.Lockdown == nil || len(b.f.WAN) == 0 {
+		return nil
+	}
+	if !slices.ContainsFunc(b.table.Chains, func(c sets.Chain) bool { return c.Name == "lockdown" }) {
+		b.lockdownChain()
+	}
+	return []sets.Rule{rule("lockdown", named(sets.InName, b.f.WAN), leadTo("lockdown"))}
+}
+
+func (b *builder) lockdownChain() {
+	local := num(sets.FibDstType, sets.Local)
+	rules := []sets.Rule{
+		rule("verified", b.isVerified(), back),
+		rule("replies", replies, back),
+		rule("IPsec", oneOf(sets.L4Proto, uint64(xfrm.ESP), uint64(xfrm.AH)), local, back),
+		rule("IKE", oneOf(sets.UDPDst, firewall.IKE, firewall.NATT), local, back),
+		rule("neighbour discovery", oneOf(sets.ICMPv6Type, 133, 134, 135, 136), back),
+		rule("DHCP", num(sets.NFProto, 2), num(sets.UDPSrc, 67), num(sets.UDPDst, 68), back),
+		rule("DHCPv6", num(sets.NFProto, 10), num(sets.UDPSrc, 547), num(sets.UDPDst, 546), local, back),
+	}
+	for _, at := range b.f.EncapPorts {
+		k := sets.Dst4
+		if !at.Addr().Is4() {
+			k = sets.Dst6
+		}
+		rules = append(rules, rule("ESP in UDP", sets.Equals(k, sets.Addr(at.Addr())), num(sets.UDPDst, uint64(at.Port())), back))
+	}
+	for _, s := range b.f.Lockdown.Services {
+		for _, terms := range service(s) {
+			rules = append(rules, rule("service", append(terms, local, back)...))
+		}
+	}
+	rules = append(rules, b.logged("lockdown")...)
+	b.chain("lockdown", "what else comes in by the WAN interfaces", append(rules, rule("lockdown", sets.Counter{}, sets.Verdict{Do: sets.Drop}))...)
+}

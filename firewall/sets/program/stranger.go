@@ -1,0 +1,85 @@
+package program
+
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+)
+
+// strangerFlows leaves new flows from outside unmarked that would enter a tunnel
+// which takes any source (case 8e).
+func (b *builder) strangerFlows() []sets.Rule {
+	var rules []sets.Rule
+	for _, s := range b.f.Strangers {
+		terms := []sets.Term{is(sets.InName, s.In), b.unverified(), sets.AnyBit(sets.CtState, sets.New)}
+		k := sets.Dst4
+		if !s.Remote.Addr().Is4() {
+			k = sets.Dst6
+		}
+		switch {
+		case s.Out != "":
+			terms = append(terms, is(sets.OutName, s.Out))
+		case s.Remote.Bits() > 0:
+			terms = append(terms, within(k, s.Remote), encrypted)
+		default:
+			terms = append(terms, encrypted)
+		}
+		rules = append(rules, rule("case 8e", append(terms, back)...))
+	}
+	return rules
+}
+
+// home adds the networks behind this host, and the local selectors of which only
+// these are the LAN's.
+func (b *builder) home(families []*family) {
+	for _, f := range families {
+		for _, list := range []struct {
+			name, comment string
+			networks      []netip.Prefix
+		}{
+			{"home", "networks behind this host", b.f.Behind},
+			{"partly", "local selectors of which only networks behind this host are the LAN's", b.f.PartlyBehind},
+		} {
+			s := sets.Set{Name: list.name + f.suffix, Comment: list.comment, Interval: true, Opens: list.name == "home"}
+			var networks []firewall.Network
+			for _, p := range list.networks {
+				if f.has(p.Addr()) {
+					networks = append(networks, firewall.Network{Prefix: p.Masked()})
+				}
+			}
+			for _, n := range outermost(networks) {
+				s.Elements = append(s.Elements, sets.Element{Key: sets.KeyOf(sets.Addr(n.Prefix.Addr())), Last: sets.KeyOf(sets.Addr(sets.LastAddr(n.Prefix)))})
+			}
+			b.set(s, f.src)
+		}
+	}
+}
+
+// fromNowhere drops what comes in by an uplink with a source of a local selector that
+// does not live behind this host, though the default route leads there.
+func (b *builder) fromNowhere(f *family, source sets.FieldKind, before ...sets.Term) []sets.Rule {
+	if len(b.f.Uplinks) == 0 || len(b.f.PartlyBehind) == 0 {
+		return nil
+	}
+	return []sets.Rule{rule("case 6b: a stranger", and([]sets.Term{named(sets.InName, b.f.Uplinks)}, append(before,
+		sets.In{Fields: field(source), Set: "partly" + f.suffix},
+		sets.In{Fields: field(source), Not: true, Set: "home" + f.suffix}, leadTo("drop_inject"))...)...)}
+}
+
+// strangers drops packets of flows that come in by an uplink, from none of the
+// networks behind this host, and go into a tunnel because NAT maps them into its
+// selector. What DNAT published stays. On a host whose networks can't be told from
+// the uplink's there is no such rule.
+func (b *builder) strangers(families []*family) []sets.Rule {
+	if len(b.f.Uplinks) == 0 || len(b.f.PartlyBehind) == 0 {
+		return nil
+	}
+	var rules []sets.Rule
+	for _, f := range families {
+		rules = append(rules, rule("case 6b: a stranger, behind NAT", named(sets.InName, b.f.Uplinks), encrypted, original,
+			sets.AnyBit(sets.CtStatus, sets.SNATed), sets.NoBit(sets.CtStatus, sets.DNATed), b.unverified(),
+			sets.In{Fields: field(f.origSrc), Not: true, Set: "home" + f.suffix}, leadTo("drop_inject")))
+	}
+	return rules
+}
