@@ -22,6 +22,8 @@ firewall/device: xfrm
 firewall/guard: firewall/device firewall/internal/prefix xfrm
 firewall/internal/fake: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/trace xfrm
 firewall/internal/pinned:
+firewall/prove: firewall firewall/internal/prefix firewall/prove/bdd firewall/rules xfrm
+firewall/prove/bdd:
 firewall/sets: xfrm
 firewall/nftables: firewall/sets xfrm golang.org/x/sys
 firewall/sets/program: firewall firewall/rules firewall/sets xfrm

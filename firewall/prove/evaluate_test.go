@@ -1,0 +1,129 @@
+package prove
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// gateway is a random host with what it decides.
+type gateway struct {
+	in    firewall.Input
+	facts firewall.Facts
+	sets  map[xfrm.Family]rules.Ruleset
+}
+
+func randomGateway(seed uint64) gateway {
+	g := gateway{in: fake.Gateway(rand.New(rand.NewPCG(seed, 4242))), sets: make(map[xfrm.Family]rules.Ruleset)}
+	g.facts = firewall.Decide(g.in)
+	for _, rs := range compile.Rulesets(g.facts) {
+		g.sets[rs.Family] = rs
+	}
+	return g
+}
+
+// worlds is how many random gateways a test takes: few, or as many as a campaign of
+// scripts/soak asks for.
+func worlds(t *testing.T, few uint64) uint64 {
+	t.Helper()
+	text := os.Getenv("XFRMFW_WORLDS")
+	if text == "" {
+		return few
+	}
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		t.Fatalf("XFRMFW_WORLDS: %v", err)
+	}
+	return n
+}
+
+// devices are all interfaces of the host.
+func (g *gateway) devices() []string {
+	var names []string
+	for _, l := range g.in.Host.Links {
+		names = append(names, l.Name)
+	}
+	return names
+}
+
+// one is a packet with at most one SA on each path.
+func one(p firewall.Passage) firewall.Passage {
+	p.Path, p.Ahead = p.Path[:min(1, len(p.Path))], p.Ahead[:min(1, len(p.Ahead))]
+	p.AheadSent = p.Ahead
+	return p
+}
+
+// A packet is in the set with the verdict that the packet evaluator gives it, for
+// random packets of random gateways, and the drop has the same case.
+func TestSetsAreThePacketEvaluator(t *testing.T) {
+	const packets = 300
+	for seed := range worlds(t, 2) {
+		g := randomGateway(seed)
+		maker := fake.NewPassages(rand.New(rand.NewPCG(seed, 7)), g.in, &g.facts)
+		for family, rs := range g.sets {
+			evaluator, w := trace.NewEvaluator(rs), NewFirewall(rs, g.facts.Marks, g.devices(), true)
+			fates := make(map[firewall.Way]Fate)
+			for _, way := range []firewall.Way{firewall.ToHost, firewall.Through, firewall.FromHost} {
+				fates[way] = w.Run(way, All)
+			}
+			for range packets {
+				p := one(maker.Next())
+				if xfrm.FamilyOf(p.Received.Src) != family {
+					continue
+				}
+				want, steps := fake.Walk(evaluator, &g.facts, p)
+				f := fates[p.Way]
+				got := firewall.Verdict{}
+				n := 0
+				for _, is := range []struct {
+					action firewall.Action
+					set    Set
+				}{{firewall.Leave, f.Left}, {firewall.Admit, f.Accepted}, {firewall.Discard, f.Dropped}, {firewall.Refuse, f.Rejected}} {
+					if w.Has(is.set, p) {
+						got.Action = is.action
+						n++
+					}
+				}
+				for c, set := range f.ByCase {
+					if w.Has(set, p) {
+						got.Case = c
+					}
+				}
+				if got.Action == firewall.Leave || got.Action == firewall.Admit {
+					got.Case = want.Case
+				}
+				if n != 1 || got != want {
+					var met []string
+					for _, s := range steps {
+						met = append(met, s.String())
+					}
+					t.Fatalf("seed %d: %s %v of %d verdicts, want %s %v: %+v\n%s", seed, got.Action, got.Case, n, want.Action, want.Case, p, strings.Join(met, "\n"))
+				}
+			}
+		}
+	}
+}
+
+// The vector of a packet is the packet again.
+func TestPacketsAreVectors(t *testing.T) {
+	g := randomGateway(1)
+	maker := fake.NewPassages(rand.New(rand.NewPCG(1, 7)), g.in, &g.facts)
+	for range 300 {
+		p := one(maker.Next())
+		s := NewSpace(xfrm.FamilyOf(p.Received.Src), g.facts.Marks, g.devices())
+		v := s.vector(p)
+		if again := s.vector(s.packet(p.Way, v)); fmt.Sprint(again) != fmt.Sprint(v) {
+			t.Fatalf("%+v became %+v", p, s.packet(p.Way, v))
+		}
+	}
+}

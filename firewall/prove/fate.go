@@ -1,0 +1,202 @@
+package prove
+
+import (
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+)
+
+// Fate tells what becomes of the packets of a space. Each packet is in one of
+// Accepted, Dropped, Rejected and Left.
+type Fate struct {
+	// Accepted packets are accepted by a rule of ours, Left ones are left to the rest
+	// of the firewall.
+	Accepted, Dropped, Rejected, Left Set
+	// ByCase are the dropped and rejected packets by their case.
+	ByCase map[firewall.Case]Set
+	// after are the packets that a hook let pass, by their mark behind it.
+	after map[place]stream
+	// met are the packets that matched a rule of a purpose.
+	met map[rules.Purpose]Set
+}
+
+// place is a hook of a table.
+type place struct {
+	table rules.Table
+	hook  string
+}
+
+var (
+	prerouting = place{rules.Mangle, "PREROUTING"}
+	mangleIn   = place{rules.Mangle, "INPUT"}
+	mangleFwd  = place{rules.Mangle, "FORWARD"}
+	manglePost = place{rules.Mangle, "POSTROUTING"}
+	filterIn   = place{rules.Filter, "INPUT"}
+	filterFwd  = place{rules.Filter, "FORWARD"}
+	filterOut  = place{rules.Filter, "OUTPUT"}
+	natPost    = place{rules.NAT, "POSTROUTING"}
+)
+
+// routes are the hooks that packets pass on a way, in their order.
+var routes = map[firewall.Way][]place{
+	firewall.ToHost:   {prerouting, mangleIn, filterIn},
+	firewall.Through:  {prerouting, mangleFwd, filterFwd, manglePost, natPost},
+	firewall.FromHost: {filterOut, manglePost, natPost},
+}
+
+// classified are the purposes that tell the case of a packet that is not dropped.
+var classified = []rules.Purpose{
+	rules.PurposeVerified, rules.PurposeRelated, rules.PurposeIPComp, rules.PurposePolicyOnly, rules.PurposeUnconfirmed,
+	rules.PurposeOverlay, rules.PurposeStranger, rules.PurposeUnknown,
+	rules.PurposeAcceptIn, rules.PurposeAcceptOut, rules.PurposeOpen, rules.PurposeService, rules.PurposeStray,
+}
+
+// Firewall is the rules of one family, ready for questions.
+type Firewall struct {
+	*Space
+	rules *Rules
+	hooks map[hookSight]*evaluator
+	// Cases is true if a Fate tells the cases of packets that are not dropped.
+	cases bool
+}
+
+type hookSight struct {
+	place
+	sight
+}
+
+// NewFirewall prepares a valid rule set. Names are further interfaces of the host.
+func NewFirewall(rs rules.Ruleset, marks firewall.Marks, names []string, cases bool) *Firewall {
+	r := NewRules(rs)
+	return &Firewall{
+		Space: NewSpace(rs.Family, marks, append(r.Devices(), names...)), rules: r, hooks: make(map[hookSight]*evaluator), cases: cases,
+	}
+}
+
+// Run sends packets on their way through the rules.
+func (w *Firewall) Run(way firewall.Way, from Set) Fate {
+	f := Fate{
+		Accepted: None, Dropped: None, Rejected: None,
+		ByCase: make(map[firewall.Case]Set), after: make(map[place]stream), met: make(map[rules.Purpose]Set),
+	}
+	in := w.arriving(way, from)
+	for _, at := range routes[way] {
+		passed := newEffect()
+		in = w.hook(way, at).pass(passed, at, in)
+		f.after[at] = in
+		for how, set := range passed.ended {
+			f.end(w.Space, at, how, set)
+		}
+		for p, set := range passed.met {
+			f.met[p] = w.Or(f.Met(p), set)
+		}
+	}
+	gone := w.Or(f.Dropped, f.Rejected)
+	f.Accepted = w.Minus(f.Accepted, gone)
+	f.Left = w.Minus(from, w.Or(gone, f.Accepted))
+	return f
+}
+
+// Met returns the packets that matched a rule with a purpose.
+func (f *Fate) Met(p rules.Purpose) Set {
+	if set, ok := f.met[p]; ok {
+		return set
+	}
+	return None
+}
+
+// Of returns the dropped and rejected packets of a case.
+func (f *Fate) Of(c firewall.Case) Set {
+	if set, ok := f.ByCase[c]; ok {
+		return set
+	}
+	return None
+}
+
+func (f *Fate) end(s *Space, at place, how end, set Set) {
+	switch how.verb {
+	case rules.Accept:
+		if at != natPost {
+			f.Accepted = s.Or(f.Accepted, set)
+		}
+		return
+	case rules.Drop:
+		f.Dropped = s.Or(f.Dropped, set)
+	case rules.Reject:
+		f.Rejected = s.Or(f.Rejected, set)
+	}
+	f.ByCase[how.c] = s.Or(f.Of(how.c), set)
+}
+
+// hook returns the evaluator of a hook's chains.
+func (w *Firewall) hook(way firewall.Way, at place) *evaluator {
+	key := hookSight{at, w.sightAt(way, at)}
+	if e, ok := w.hooks[key]; ok {
+		return e
+	}
+	e := &evaluator{Space: w.Space, rules: w.rules, at: key.sight, known: make(map[visit]*effect), purposes: make(map[rules.Purpose]bool)}
+	if w.cases {
+		for _, p := range classified {
+			e.purposes[p] = true
+		}
+	}
+	w.hooks[key] = e
+	return e
+}
+
+// pass sends a stream through a hook, adds its effect, and returns the packets that go
+// on: those that come back, and those that are accepted.
+func (e *evaluator) pass(to *effect, at place, in stream) stream {
+	on := nothing
+	for _, h := range e.rules.hooks {
+		if h.Table != at.table || h.From != at.hook {
+			continue
+		}
+		chain := rules.ChainKey{Table: at.table, Name: h.To}
+		back := nothing
+		for m, set := range in {
+			if set == None {
+				continue
+			}
+			back = e.join(back, e.add(to, chain, m, set, firewall.NoCase))
+			// An accept is the last that a table says, so no mark changes in it.
+			for how, ended := range e.chain(chain, m).ended {
+				if how.verb == rules.Accept {
+					on[m] = e.Or(on[m], e.And(set, ended))
+				}
+			}
+		}
+		in = back
+	}
+	return e.join(in, on)
+}
+
+// arriving divides packets by the bits that they bring.
+func (s *Space) arriving(way firewall.Way, from Set) stream {
+	in := nothing
+	if way == firewall.FromHost {
+		in[0] = from
+		return in
+	}
+	for i := range in {
+		in[i] = s.And(from, s.And(negated(s.Bit(s.tagged), i&tagBit == 0), negated(s.Bit(s.verified), i&verifiedBit == 0)))
+	}
+	return in
+}
+
+// sightAt is what rules see at a hook.
+func (s *Space) sightAt(way firewall.Way, at place) sight {
+	if at == prerouting {
+		return sight{path: true, in: true, dstLocal: s.Bit(s.dstLocal)}
+	}
+	v := sight{
+		path: way != firewall.FromHost, ahead: way != firewall.ToHost, in: way != firewall.FromHost && at.hook != "POSTROUTING",
+		out: way != firewall.ToHost, routed: true, dstLocal: None,
+	}
+	if at.hook == "POSTROUTING" {
+		v.path = false // no rule there may ask
+	}
+	if way == firewall.ToHost {
+		v.dstLocal = All
+	}
+	return v
+}
