@@ -15,6 +15,9 @@ type Result struct {
 	firewall.Facts
 	// Rulesets has one entry per family: IPv4, then IPv6.
 	Rulesets []rules.Ruleset
+	// Degraded is true if rules are replaced or left out, because iptables or the kernel
+	// lacks extensions.
+	Degraded bool
 }
 
 // Compile decides the facts and lays them out.
@@ -48,6 +51,7 @@ func (r Result) Without(lacks map[xfrm.Family]rules.Features, host xfrm.Host) Re
 	sets, warnings := degrade.Rulesets(r.Rulesets, lacks, host)
 	r.Rulesets = sets
 	if len(warnings) > 0 {
+		r.Degraded = true
 		r.Warnings = append(slices.Clone(r.Warnings), warnings...)
 		slices.Sort(r.Warnings)
 	}

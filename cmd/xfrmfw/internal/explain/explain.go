@@ -30,6 +30,9 @@ type Explanation struct {
 	// Steps are the rules that the packet meets and that match, in order.
 	Steps   []Step  `json:"steps"`
 	Verdict Verdict `json:"verdict"`
+	// Fault is a sentence about the rules if they give another verdict than the
+	// specification, firewall.Judge; empty if they agree.
+	Fault string `json:"fault"`
 	// InSync tells whether the live rules are those that Steps and Verdict are
 	// about; nil with a snapshot.
 	InSync *bool `json:"in_sync"`
@@ -141,7 +144,11 @@ func (w World) Explain(q Query) (Explanation, error) {
 		LiveSteps: []Step{}, OddRules: []string{}, Warnings: list(w.Warnings), marks: w.Marks,
 	}
 	e.Tunnel = w.tunnel(k, q)
-	e.Verdict = w.verdict(k, p, family)
+	judged, fault, warning := w.settle(k, p)
+	e.Verdict, e.Fault = w.verdict(k, p, judged), fault
+	if warning != "" {
+		e.Warnings = append(e.Warnings, warning)
+	}
 	if w.Live == nil {
 		return e, nil
 	}
@@ -153,7 +160,11 @@ func (w World) Explain(q Query) (Explanation, error) {
 	if !inSync {
 		standing := live.Match(w.Result.Rulesets[i], w.Live[family])
 		live := w.walk(standing.Ruleset, p)
-		v := w.verdict(live, p, family)
+		found := live.result()
+		if agree(found, judged) {
+			found = judged
+		}
+		v := w.verdict(live, p, found)
 		e.Live, e.LiveSteps = &v, list(live.steps)
 		for _, odd := range standing.Unexpected {
 			if slices.Contains(live.entered, place{odd.Table, odd.Chain}) {
@@ -257,27 +268,20 @@ func (w World) named(i int) *Tunnel {
 	return out
 }
 
-// verdict sums up a walk.
-func (w World) verdict(k walker, p passage, family xfrm.Family) Verdict {
-	v := Verdict{Action: k.action, By: k.by, Counter: k.counter}
-	number, decided := trace.CaseOf(k.trace)
-	v.Name = decided.Rule.Purpose
-	if v.Name != "" {
-		v.Rule = rules.ID(family, decided.Table, decided.Chain, decided.Rule)
+// verdict is what happens to a packet: by the kernel, if it drops the packet first, else
+// as judged. The rule is the one that decided on the walk.
+func (w World) verdict(k walker, p passage, judged firewall.Verdict) Verdict {
+	v := Verdict{Action: k.action, By: k.by, Counter: k.counter, Case: judged.Case.String()}
+	if k.by != Kernel {
+		v.Action, v.By = actions[judged.Action], Ours
+		if v.Action == Returned {
+			v.By = Rest
+		}
 	}
-	if number == firewall.Case8 && w.byDestinationAlone(k.trace) {
-		number = firewall.Case8d
+	_, decided := trace.CaseOf(k.trace)
+	if v.Name = decided.Rule.Purpose; v.Name != "" {
+		v.Rule = rules.ID(k.family, decided.Table, decided.Chain, decided.Rule)
 	}
-	v.Case = number.String()
-	v.Text = v.words(k, p, w.Live[family], w.Live != nil)
+	v.Text = v.words(k, p, w.Live[k.family], w.Live != nil)
 	return v
-}
-
-// byDestinationAlone reports whether a leak was judged by a rule that leaves out
-// the source although its guard names one.
-func (w World) byDestinationAlone(steps []trace.Step) bool {
-	s, ok := trace.Last(steps, rules.PurposeLeakGuard)
-	return ok && s.Rule.Src.Bits() == 0 && slices.ContainsFunc(w.Result.Guards, func(g firewall.GuardFacts) bool {
-		return (s.Rule.Tunnel == "" || g.Tunnel == s.Rule.Tunnel) && within(g.Remote, s.Rule.Dst) && g.Local.Bits() > 0
-	})
 }

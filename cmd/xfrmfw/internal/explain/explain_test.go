@@ -181,6 +181,81 @@ func TestGuards(t *testing.T) {
 	}
 }
 
+// The verdict is that of the specification. Rules that give another one are a fault, unless
+// iptables lacks an extension for them.
+func TestRulesThatDiffer(t *testing.T) {
+	spoof := query("10.1.0.9", "10.2.0.1", func(q *Query) { q.In = "wan0" })
+	for _, test := range []struct {
+		name     string
+		degraded bool
+		action   Action
+		number   string
+		fault    string
+		warning  string
+	}{
+		{"a fault", false, Dropped, "6", "the rules give another verdict: return by case 9. This is a fault of xfrmfw", ""},
+		{"an extension is missing, and the kernel drops the packet", true, Dropped, "9", "", "with all extensions of iptables: drop by case 6"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := world(sun(), firewall.Config{})
+			for i := range w.Result.Rulesets {
+				w.Result.Rulesets[i].Chains, w.Result.Rulesets[i].Hooks = nil, nil
+			}
+			w.Result.Degraded = test.degraded
+			e, err := w.Explain(spoof)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Verdict.Action != test.action || e.Verdict.Case != test.number {
+				t.Errorf("%s, case %s; want %s, case %s", e.Verdict.Action, e.Verdict.Case, test.action, test.number)
+			}
+			if (e.Fault != "") != (test.fault != "") || !strings.HasPrefix(e.Fault, test.fault) || test.fault != "" && !strings.Contains(textOf(t, e), "\nFAULT    "+test.fault) {
+				t.Errorf("fault %q", e.Fault)
+			}
+			if got := strings.Join(e.Warnings, "\n"); got != test.warning {
+				t.Errorf("warnings %q", got)
+			}
+		})
+	}
+}
+
+// The rules agree with the specification for every query between these addresses.
+func TestRulesAgree(t *testing.T) {
+	w := world(sun(), firewall.Config{})
+	addresses := []string{"10.1.0.9", "10.1.0.200", "10.1.0.70", "10.2.0.1", "10.2.0.9", "10.7.0.5", "10.9.0.5", "192.0.2.1"}
+	n := 0
+	for _, src := range addresses {
+		for _, dst := range addresses {
+			for _, in := range []string{"", "wan0", "lan0", "ipsec0"} {
+				for _, reqid := range []uint32{0, 11, 99} {
+					for _, tag := range []bool{false, true} {
+						for _, ct := range []string{CtNew, CtEstablished, CtRelated} {
+							if tag && reqid == 0 {
+								continue
+							}
+							e, err := w.Explain(query(src, dst, func(q *Query) {
+								q.In, q.Ct, q.Tag, q.Reqid, q.HasReqid = in, ct, tag, reqid, reqid != 0
+								if ct == CtRelated {
+									q.Proto, q.DPort, q.ICMPType = xfrm.ICMP, 0, 3
+								}
+							}))
+							if err != nil {
+								continue
+							}
+							if n++; e.Fault != "" {
+								t.Errorf("%s\n%s", e.Fault, textOf(t, e))
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	if n < 1000 {
+		t.Errorf("only %d queries were explained", n)
+	}
+}
+
 func textOf(t *testing.T, e Explanation) string {
 	t.Helper()
 	var b bytes.Buffer

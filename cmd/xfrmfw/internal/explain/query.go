@@ -234,21 +234,11 @@ func (w World) cameOutOf(p *passage, reqid uint32) []xfrm.Transform {
 	t := w.Set.Tunnels[i]
 	for _, sa := range t.SAs {
 		if sa.Inbound {
-			return transforms(t, sa)
+			return t.Transforms(sa)
 		}
 	}
 	p.assume("no inbound state has reqid %d now: taken as its policies ask for it", reqid)
-	return transforms(t, xfrm.SA{State: xfrm.State{Proto: t.Proto, Mode: t.Mode, Reqid: t.Reqid, Src: t.Remote, Dst: t.Local}})
-}
-
-// transforms are a state as xt_policy sees it. With IPComp the compression comes
-// with the state, and is what makes the tunnel.
-func transforms(t xfrm.Tunnel, sa xfrm.SA) []xfrm.Transform {
-	all := []xfrm.Transform{{Proto: sa.Proto, Mode: sa.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst}}
-	if t.Comp {
-		all = append(all, xfrm.Transform{Proto: xfrm.Comp, Mode: t.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst})
-	}
-	return all
+	return t.Transforms(xfrm.SA{State: xfrm.State{Proto: t.Proto, Mode: t.Mode, Reqid: t.Reqid, Src: t.Remote, Dst: t.Local}})
 }
 
 // track fills in what conntrack would say.

@@ -21,6 +21,9 @@ func (e Explanation) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "%s  %s\n\n", action, v.Text)
 	}
 	verdict(e.Verdict)
+	if e.Fault != "" {
+		line("FAULT", e.Fault)
+	}
 	line("packet", e.Packet.String())
 	if len(e.Packet.Assumed) > 0 {
 		line("", "assumed: "+strings.Join(e.Packet.Assumed, "; "))

@@ -21,6 +21,9 @@ type walker struct {
 
 	action Action
 	by     By
+	// byRules is the action of the rules alone: they are walked to their end even if the
+	// kernel drops the packet before.
+	byRules Action
 	// at is the builtin chain that decided, or the last of filter.
 	at      place
 	counter string
@@ -34,7 +37,7 @@ type walker struct {
 
 func (w World) walk(rs rules.Ruleset, p passage) walker {
 	k := walker{
-		world: w, rules: trace.NewEvaluator(rs), family: rs.Family, packet: p.packet, action: Returned, by: Rest,
+		world: w, rules: trace.NewEvaluator(rs), family: rs.Family, packet: p.packet, action: Returned, by: Rest, byRules: Returned,
 	}
 	for _, h := range rs.Hooks {
 		k.entered = append(k.entered, place{h.Table, h.To})
@@ -65,9 +68,9 @@ func (k *walker) through() {
 	arrives := k.pass(rules.Mangle, "PREROUTING")
 	k.policy(xfrm.Fwd, k.world.inbound(xfrm.Fwd, k.packet), arrives)
 	out := k.world.outbound(k.packet)
-	out.refused = out.refused || out.stateless
+	out.Refused = out.Refused || out.Stateless
 	k.policy(xfrm.Out, out, arrives)
-	k.packet.OutBundle = out.ahead
+	k.packet.OutBundle = out.Ahead
 	if arrives && k.pass(rules.Mangle, "FORWARD") && k.pass(rules.Filter, "FORWARD") {
 		k.leave()
 	}
@@ -75,20 +78,20 @@ func (k *walker) through() {
 
 // fromHost: what finds no state passes OUTPUT on its way to nowhere.
 func (k *walker) fromHost() {
-	var out judgement
+	var out xfrm.Decision
 	if !exempt(k.packet, false) {
 		out = k.world.outbound(k.packet)
 		k.policy(xfrm.Out, out, true)
-		k.packet.OutBundle = out.ahead
+		k.packet.OutBundle = out.Ahead
 	}
-	if out.stateless {
+	if out.Stateless {
 		k.packet.Out = "lo" // the device of the kernel's route to nowhere (ipv4_blackhole_route)
 	}
 	if !k.pass(rules.Mangle, "OUTPUT") || !k.pass(rules.Filter, "OUTPUT") {
 		return
 	}
-	if out.stateless && k.by != Kernel {
-		k.action, k.by, k.counter = Dropped, Kernel, noStates
+	if out.Stateless && k.by != Kernel {
+		k.action, k.by, k.counter = Dropped, Kernel, xfrm.NoStates
 		return
 	}
 	k.leave()
@@ -100,19 +103,27 @@ func (k *walker) leave() {
 	}
 	k.pass(rules.NAT, "POSTROUTING")
 	if j, ok := k.world.intoDevice(k.packet); ok {
-		if !j.found || j.stateless {
-			j.refused, j.counter = true, noStates
+		if !j.Found || j.Stateless {
+			j.Refused, j.Counter = true, xfrm.NoStates
 		}
 		k.policy(xfrm.Out, j, true)
 	}
 }
 
-// pass runs one hook and reports whether the packet goes on. What the kernel has
+// pass runs one hook and reports whether the packet goes on. A packet that the kernel has
 // dropped goes on too, to show the rules that it would meet.
 func (k *walker) pass(table rules.Table, hook string) bool {
 	packet, verb, trace := k.rules.Trace(table, hook, k.packet)
 	k.packet = packet
 	k.add(hook, trace)
+	switch {
+	case verb == rules.Drop:
+		k.byRules = Dropped
+	case verb == rules.Reject:
+		k.byRules = Rejected
+	case verb == rules.Accept && table == rules.Filter:
+		k.byRules = Accepted
+	}
 	if k.by == Kernel {
 		return verb == rules.Return || verb == rules.Accept
 	}
@@ -135,14 +146,14 @@ func (k *walker) pass(table rules.Table, hook string) bool {
 }
 
 // policy notes what the kernel decides, where the packet arrives there.
-func (k *walker) policy(d xfrm.Dir, j judgement, arrives bool) {
+func (k *walker) policy(d xfrm.Dir, j xfrm.Decision, arrives bool) {
 	effect := "not reached: a rule drops the packet first"
 	if arrives {
-		effect = j.effect(d != xfrm.Out, len(k.packet.SecPath) > 0)
+		effect = effectOf(j, d != xfrm.Out, len(k.packet.SecPath) > 0)
 	}
 	k.policies = append(k.policies, k.world.policy(d, j, effect))
-	if arrives && j.refused && k.by != Kernel {
-		k.action, k.by, k.counter = Dropped, Kernel, j.counter
+	if arrives && j.Refused && k.by != Kernel {
+		k.action, k.by, k.counter = Dropped, Kernel, j.Counter
 	}
 }
 

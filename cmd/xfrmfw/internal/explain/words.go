@@ -6,6 +6,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // reason says what a decisive purpose means for the packet.
@@ -70,8 +71,8 @@ func (v Verdict) words(k walker, p passage, have live.Tables, isLive bool) strin
 	}
 	what += ": " + reason(v.Name, v.Case)
 	switch {
-	case v.By == Kernel && v.Counter == noStates:
-		return "dropped by the kernel (" + noStates + "): the tunnel is down, and the kernel asks the IKE daemon for an SA"
+	case v.By == Kernel && v.Counter == xfrm.NoStates:
+		return "dropped by the kernel (" + xfrm.NoStates + "): the tunnel is down, and the kernel asks the IKE daemon for an SA"
 	case v.By == Kernel && v.Case == "9":
 		return fmt.Sprintf("dropped by the kernel (%s)", v.Counter)
 	case v.By == Kernel:
