@@ -37,14 +37,16 @@ firewall/rules/degrade: firewall/internal/prefix firewall/rules xfrm
 firewall/rules/tree: firewall firewall/internal/prefix firewall/rules xfrm
 firewall/iptables: firewall/rules firewall/rules/live firewall/rules/plan xfrm github.com/coreos/go-iptables golang.org/x/sys firewall
 cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/spf13 golang.org/x/sys
-cmd/xfrmfw/internal/config: firewall firewall/guard firewall/rules xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml
+cmd/xfrmfw/internal/config: firewall firewall/guard firewall/rules xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml cmd/xfrmfw/internal/engine
 cmd/xfrmfw/internal/confirm: firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker golang.org/x/sys cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending
 cmd/xfrmfw/internal/daemon: firewall/rules/plan xfrm xfrm/kernel firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys firewall cmd/xfrmfw/internal/pending
+cmd/xfrmfw/internal/engine: firewall firewall/rules firewall/rules/compile firewall/sets firewall/sets/program
 cmd/xfrmfw/internal/explain: firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace xfrm cmd/xfrmfw/internal/text firewall/rules/compile
-cmd/xfrmfw/internal/doctor: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm firewall/foreign cmd/xfrmfw/internal/text firewall/rules/compile
-cmd/xfrmfw/internal/doctor/gather: firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/status firewall firewall/foreign
+cmd/xfrmfw/internal/doctor: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm firewall/foreign cmd/xfrmfw/internal/text firewall/rules/compile cmd/xfrmfw/internal/doctor/nft
+cmd/xfrmfw/internal/doctor/gather: firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/status firewall firewall/foreign firewall/sets/program
 firewall/foreign:
-cmd/xfrmfw/internal/gateway: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending firewall/rules/compile firewall/guard
+cmd/xfrmfw/internal/gateway: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending firewall/rules/compile firewall/guard cmd/xfrmfw/internal/engine firewall/nftables firewall/sets firewall/sets/program
+cmd/xfrmfw/internal/doctor/nft:
 cmd/xfrmfw/internal/hook: cmd/xfrmfw/internal/config cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker cmd/xfrmfw/internal/confirm
 cmd/xfrmfw/internal/approved: cmd/xfrmfw/internal/rundir
 cmd/xfrmfw/internal/pending: cmd/xfrmfw/internal/rundir golang.org/x/sys
@@ -55,11 +57,11 @@ cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal
 cmd/xfrmfw/internal/nudge: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/pace:
 cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
-cmd/xfrmfw/internal/reconcile: firewall firewall/guard firewall/rules cmd/xfrmfw/internal/memory firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/text xfrm/kernel
+cmd/xfrmfw/internal/reconcile: firewall firewall/guard firewall/rules cmd/xfrmfw/internal/memory firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/text xfrm/kernel firewall/sets
 cmd/xfrmfw/internal/rundir: golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys
-cmd/xfrmfw/internal/status: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/text firewall/rules/compile
-cmd/xfrmfw/internal/status/gather: firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status cmd/xfrmfw/internal/pending
+cmd/xfrmfw/internal/status: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/text firewall/rules/compile cmd/xfrmfw/internal/engine firewall/sets
+cmd/xfrmfw/internal/status/gather: firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status cmd/xfrmfw/internal/pending firewall/rules/live xfrm
 cmd/xfrmfw/internal/text:
 cmd/xfrmfw/internal/watch: golang.org/x/sys cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/screen cmd/xfrmfw/internal/status
 cmd/xfrmfw/internal/worker: cmd/xfrmfw/internal/gateway

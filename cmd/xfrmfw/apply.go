@@ -14,7 +14,6 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
 func applyCommand(o *options) *cobra.Command {
@@ -69,7 +68,7 @@ func applyCommand(o *options) *cobra.Command {
 				return text.WriteJSON(cmd.OutOrStdout(), r)
 			}
 			warn(cmd.ErrOrStderr(), out.AllWarnings())
-			answer := fmt.Sprintln(out)
+			answer := strings.Join(append([]string{out.String()}, out.OwnLines()...), "\n") + "\n"
 			if confirmed {
 				answer += fmt.Sprintf("run xfrmfw confirm within %s, or the former rules come back\n", limit)
 			}
@@ -105,11 +104,12 @@ func dryRunApply(ctx context.Context, o *options, snapshot string, diff bool, st
 	warn(stderr, look.AllWarnings())
 	var b strings.Builder
 	switch {
-	case look.Change.Empty():
+	case look.InSync():
 		b.WriteString("# nothing to change\n")
 	case diff:
-		b.WriteString(reconcile.DiffText(plan.Compare(look.Result.Rulesets, look.Live.Rules), look.Names()))
+		b.WriteString(reconcile.Diff(look))
 	default:
+		b.WriteString(reconcile.TableText(look))
 		for _, s := range look.Change.Steps {
 			fmt.Fprintf(&b, "# %s %s\n%s", s.Family, s.Table, s.Text)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
@@ -10,6 +11,7 @@ import (
 type options struct {
 	config   string
 	variant  string
+	engine   string
 	runDir   string
 	stateDir string
 	// explicit tells that --config was given, so that the file has to exist.
@@ -22,7 +24,7 @@ func (o *options) dirs() rundir.Dirs { return rundir.Dirs{Run: o.runDir, State: 
 // gateway are the options of the gateway, with a snapshot in place of the kernel if one
 // is named.
 func (o *options) gateway(snapshot string) gateway.Options {
-	return gateway.Options{Dirs: o.dirs(), Config: o.config, Explicit: o.explicit, Variant: iptables.Variant(o.variant), Snapshot: snapshot}
+	return gateway.Options{Dirs: o.dirs(), Config: o.config, Explicit: o.explicit, Variant: iptables.Variant(o.variant), Engine: engine.Name(o.engine), Snapshot: snapshot}
 }
 
 // report is gateway for commands that report on the rules in force.

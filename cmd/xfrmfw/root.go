@@ -3,9 +3,11 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 )
 
@@ -21,14 +23,18 @@ func newRoot() (*cobra.Command, *bool) {
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			*started = true
 			o.explicit = cmd.Flags().Changed("config")
-			switch iptables.Variant(o.variant) {
-			case "", iptables.NFT, iptables.Legacy:
-				return nil
-			}
 			if cmd.Name() == "hook" { // logs each error and exits with 0, because the IKE daemon waits for it
 				return nil
 			}
-			return usageError(fmt.Sprintf("--variant %s: want nft or legacy", o.variant))
+			switch iptables.Variant(o.variant) {
+			case "", iptables.NFT, iptables.Legacy:
+			default:
+				return usageError(fmt.Sprintf("--variant %s: want nft or legacy", o.variant))
+			}
+			if o.engine != "" && !engine.Name(o.engine).Known() {
+				return usageError(fmt.Sprintf("--engine %s: want %s", o.engine, strings.Join(engine.Names(), " or ")))
+			}
+			return nil
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
@@ -38,6 +44,7 @@ func newRoot() (*cobra.Command, *bool) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&o.config, "config", defaultConfig, "configuration `file`")
 	flags.StringVar(&o.variant, "variant", "", "iptables `variant`, nft or legacy (default: what the host's iptables is)")
+	flags.StringVar(&o.engine, "engine", "", "`engine` of the rules, iptables or nftables (default: the configuration's, else iptables)")
 	flags.StringVar(&o.runDir, "run-dir", defaultRunDir, "`directory` of locks")
 	flags.StringVar(&o.stateDir, "state-dir", defaultStateDir, "`directory` of what is to outlive a reboot")
 	root.AddCommand(
@@ -46,6 +53,7 @@ func newRoot() (*cobra.Command, *bool) {
 	)
 	noFiles(root)
 	cobra.CheckErr(root.RegisterFlagCompletionFunc("variant", cobra.FixedCompletions([]string{"nft", "legacy"}, cobra.ShellCompDirectiveNoFileComp)))
+	cobra.CheckErr(root.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(engine.Names(), cobra.ShellCompDirectiveNoFileComp)))
 	for _, flag := range []string{"run-dir", "state-dir"} {
 		cobra.CheckErr(root.MarkPersistentFlagDirname(flag))
 	}

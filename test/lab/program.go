@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -75,6 +76,17 @@ func Binary(t testing.TB) string {
 	return path
 }
 
+// Engine is the engine that the program under test uses: XFRMFW_ENGINE, or its default.
+func Engine() string { return cmp.Or(os.Getenv("XFRMFW_ENGINE"), "iptables") }
+
+// withEngine has the program under test use the engine of the lab, as engine: in its configuration would.
+func withEngine(args []string) []string {
+	if os.Getenv("XFRMFW_ENGINE") == "" {
+		return args
+	}
+	return append([]string{"--engine", Engine()}, args...)
+}
+
 // Xfrmfw runs the program under test on the host to its end.
 func (h *Host) Xfrmfw(t testing.TB, args ...string) Result {
 	t.Helper()
@@ -84,7 +96,7 @@ func (h *Host) Xfrmfw(t testing.TB, args ...string) Result {
 // XfrmfwWith is Xfrmfw with additions to the environment, such as those of an updown script, and a stdin.
 func (h *Host) XfrmfwWith(t testing.TB, env []string, input string, args ...string) Result {
 	t.Helper()
-	return h.Call(t, env, input, Binary(t), args...)
+	return h.Call(t, env, input, Binary(t), withEngine(args)...)
 }
 
 // MustXfrmfw is Xfrmfw for what must succeed; it returns stdout.
@@ -110,7 +122,7 @@ type Process struct {
 // logged if the test failed.
 func (h *Host) StartXfrmfw(t testing.TB, args ...string) *Process {
 	t.Helper()
-	return h.Start(t, nil, Binary(t), args...)
+	return h.Start(t, nil, Binary(t), withEngine(args)...)
 }
 
 // Start starts a program as Call does and leaves it running until the test ends.

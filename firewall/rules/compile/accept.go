@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"slices"
+
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
@@ -75,9 +77,17 @@ func (l *layout) open(by func(*rules.Rule, string), inbound bool) []rules.Rule {
 	return all
 }
 
-// acceptIn lets verified traffic in: by the policy match beside the mark, and by the
-// mark alone on overlay devices, where the kernel has dropped the policy.
+// acceptIn lets verified traffic in, and leads the rest of what came out of an SA to the
+// tree that accepts by the policy alone.
 func (l *layout) acceptIn() []rules.Rule {
+	return append(l.acceptVerified(), rules.Rule{
+		Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Jump, Chain: chainBare}, Purpose: rules.PurposeDispatch,
+	})
+}
+
+// acceptVerified accepts by the policy match beside the mark, and by the mark alone on
+// overlay devices, where the kernel has dropped the policy.
+func (l *layout) acceptVerified() []rules.Rule {
 	list := []rules.Rule{{
 		Mark: has(l.Marks.Verified), Policy: rules.PolicyMatch{Dir: rules.PolicyIn},
 		Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn,
@@ -90,9 +100,7 @@ func (l *layout) acceptIn() []rules.Rule {
 			})
 		}
 	}
-	return append(list, rules.Rule{
-		Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Jump, Chain: chainBare}, Purpose: rules.PurposeDispatch,
-	})
+	return list
 }
 
 // acceptByPolicy lays out the tree that accepts on the policy match alone: packets
@@ -118,4 +126,53 @@ func (l *layout) acceptOut() []rules.Rule {
 		list = append(list, rules.Rule{Out: d.Name, Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptOut})
 	}
 	return list
+}
+
+// Accepts lays out the accepts that the nftables engine needs in iptables: about a dozen
+// rules a family, none for a single tunnel. The table of nftables has classified and
+// dropped before filter, and an accept of its own would end its own base chain alone. It
+// marks with VERIFIED what came out of a tunnel, and in FORWARD and OUTPUT what may enter
+// one; the policy match beside the mark checks it wherever the kernel still has the policy.
+func Accepts(f firewall.Facts) []rules.Ruleset {
+	var sets []rules.Ruleset
+	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
+		if family == xfrm.IPv6 && f.NoIPv6 {
+			continue
+		}
+		l := newLayout(&f, family)
+		l.accepts()
+		slices.SortFunc(l.set.Chains, compareChains)
+		rules.Prune(&l.set)
+		sets = append(sets, l.set)
+	}
+	return sets
+}
+
+func (l *layout) accepts() {
+	in, out := l.open(inBy, true), l.open(outBy, false)
+	out = append(out, rules.Rule{Out: "lo", Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
+	var fwd []rules.Rule
+	verified := rules.Rule{Mark: has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn}
+	if !l.MarkOnly {
+		if l.PacketOffload {
+			fwd = append(fwd, verified)
+		}
+		accept := l.acceptVerified()
+		in, fwd = append(in, accept...), append(fwd, accept...)
+	}
+	enter := verified
+	enter.Policy, enter.Purpose = rules.PolicyMatch{Dir: rules.PolicyOut}, rules.PurposeAcceptOut
+	into := []rules.Rule{enter}
+	for _, d := range l.Devices {
+		device := verified
+		device.Out, device.Purpose = d.Name, rules.PurposeAcceptOut
+		into = append(into, device)
+	}
+	fwd, out = append(fwd, into...), append(out, into...)
+	l.chain(rules.Filter, chainIn, in...)
+	l.chain(rules.Filter, chainFwd, fwd...)
+	l.chain(rules.Filter, chainOut, out...)
+	l.hook(rules.Filter, "INPUT", chainIn)
+	l.hook(rules.Filter, "FORWARD", chainFwd)
+	l.hook(rules.Filter, "OUTPUT", chainOut)
 }

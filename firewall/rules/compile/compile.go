@@ -62,7 +62,12 @@ func (r Result) Without(lacks map[xfrm.Family]rules.Features, host xfrm.Host) Re
 // Compile. Equal facts, such as those after a rekey, have the very same rule sets, and
 // chains with equal rules have the very same Rules, by which a Planner knows them. The
 // zero value is ready to use; it is not for concurrent use.
-type Compiler struct{ last Result }
+type Compiler struct {
+	// Layout lays facts out in place of Rulesets, if it is set.
+	Layout func(firewall.Facts) []rules.Ruleset
+
+	last Result
+}
 
 // Compile decides the facts and lays them out.
 func (c *Compiler) Compile(in firewall.Input) Result {
@@ -70,7 +75,11 @@ func (c *Compiler) Compile(in firewall.Input) Result {
 	if c.last.Rulesets != nil && reflect.DeepEqual(f, c.last.Facts) {
 		return c.last
 	}
-	sets := Rulesets(f)
+	layout := Rulesets
+	if c.Layout != nil {
+		layout = c.Layout
+	}
+	sets := layout(f)
 	keepRules(c.last.Rulesets, sets)
 	c.last = Result{Facts: f, Rulesets: sets}
 	return c.last

@@ -21,8 +21,12 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
-// Name is the name of the table.
-const Name = "xfrmfw"
+// Name is the name of the table, and Decides that of a base chain which it has only as the
+// engine of the verdicts, not as a companion.
+const (
+	Name    = "xfrmfw"
+	Decides = "pre"
+)
 
 // Table lays out the facts. It is pure: equal facts give an equal table.
 func Table(f *firewall.Facts, h Host) sets.Table {

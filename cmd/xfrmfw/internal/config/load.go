@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
@@ -40,6 +41,10 @@ type Config struct {
 	// Firewall is what the rules are to be.
 	Firewall firewall.Config
 	Daemon   Daemon
+	// Engine lays the rules out, and Accept says where the nftables engine has verified
+	// traffic accepted. Empty is iptables, and auto.
+	Engine engine.Name
+	Accept engine.Accept
 }
 
 // Default is the configuration of a host without a file.
@@ -101,5 +106,5 @@ func Parse(data []byte, filename string) (Config, error) {
 	if err := p.err(); err != nil {
 		return Config{}, err
 	}
-	return Config{Firewall: p.config, Daemon: p.service}, nil
+	return Config{Firewall: p.config, Daemon: p.service, Engine: p.engine, Accept: p.accept}, nil
 }

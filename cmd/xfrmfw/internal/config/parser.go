@@ -12,6 +12,7 @@ import (
 	yamlparser "github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
@@ -25,6 +26,8 @@ type parser struct {
 	config firewall.Config
 	// service is what the file says of the daemon.
 	service Daemon
+	engine  engine.Name
+	accept  engine.Accept
 	errs    []error
 	// more counts the mistakes beyond maxErrors.
 	more int

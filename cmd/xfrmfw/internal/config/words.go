@@ -7,6 +7,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
@@ -26,6 +27,10 @@ func (p *parser) topWords() words {
 		"log":      p.log,
 		"lockdown": p.lockdown,
 		"daemon":   p.daemon,
+		"engine":   func(n ast.Node) { p.engine = engine.Name(p.choice(n, "engine", engine.Names()...)) },
+		"accept": func(n ast.Node) {
+			p.accept = engine.Accept(p.choice(n, "accept", string(engine.AcceptAuto), string(engine.AcceptIPTables), string(engine.AcceptNone)))
+		},
 
 		"cross_check": func(n ast.Node) {
 			p.config.Enforce = p.choice(n, "cross_check", "observe", "enforce") == "enforce"

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os/signal"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +40,10 @@ type change struct {
 	Config string `json:"config"`
 	// Former are the live rules from before, as iptables-save printed them.
 	Former map[xfrm.Family]string `json:"former"`
+	// Table is the table of nftables from before, as nftables.Save has it, and TableDecided
+	// tells that it had the verdicts.
+	Table        []byte `json:"table"`
+	TableDecided bool   `json:"table_decided"`
 }
 
 // ErrPending is the error of what has to wait because a change waits to be confirmed.
@@ -70,8 +75,12 @@ func apply(ctx context.Context, g *gateway.Gateway, limit time.Duration) (reconc
 	if err != nil {
 		return reconcile.Outcome{}, err
 	}
-	c := change{
-		Deadline: pending.Now() + int64(limit), Variant: string(g.Programs().Variant()), Config: o.Config, Former: make(map[xfrm.Family]string),
+	c := change{Deadline: pending.Now() + int64(limit), Config: o.Config, Former: make(map[xfrm.Family]string)}
+	if p := g.Programs(); p != nil {
+		c.Variant = string(p.Variant())
+	}
+	if c.Table, c.TableDecided, err = g.SavedTable(); err != nil {
+		return reconcile.Outcome{}, err
 	}
 	for family, save := range rules {
 		c.Former[family] = string(save.Append(nil))
@@ -242,8 +251,27 @@ func Await(ctx context.Context, o gateway.Options) error {
 	return o.Take(pending.Name, pending.Suffix)
 }
 
-// rollBack puts the former chains and jumps of xfrmfw back.
+// rollBack puts the former chains, jumps and table of xfrmfw back: first those that had
+// the verdicts.
 func (c change) rollBack(ctx context.Context) error {
+	parts := []func(context.Context) error{c.rulesBack, c.tableBack}
+	if c.TableDecided {
+		slices.Reverse(parts)
+	}
+	for _, back := range parts {
+		if err := back(ctx); err != nil {
+			return fmt.Errorf("put the former rules back: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c change) tableBack(context.Context) error { return gateway.RestoreTable(c.Table) }
+
+func (c change) rulesBack(ctx context.Context) error {
+	if c.Variant == "" { // a host without iptables
+		return nil
+	}
 	former := make(map[xfrm.Family]live.Tables, len(c.Former))
 	families := make([]xfrm.Family, 0, len(c.Former))
 	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
@@ -265,8 +293,5 @@ func (c change) rollBack(ctx context.Context) error {
 	_, err = reconcile.Until(ctx, programs, func(now map[xfrm.Family]live.Tables) (plan.Change, error) {
 		return plan.Rollback(former, now)
 	})
-	if err != nil {
-		return fmt.Errorf("put the former rules back: %w", err)
-	}
-	return nil
+	return err
 }

@@ -187,10 +187,13 @@ func (d *daemon) subscribe(ctx context.Context) error {
 		d.log.warn("%v: changes of the host are seen every %s only", err, d.settings.Resync)
 		d.host = nil
 	}
-	if d.gateway.Programs().Variant() != iptables.NFT {
+	if !d.gateway.InTables() {
 		return nil
 	}
-	own := func(pid int) bool { return d.programs.Load().Ran(pid) }
+	own := func(pid int) bool {
+		programs := d.programs.Load()
+		return pid == os.Getpid() || programs != nil && programs.Ran(pid)
+	}
 	d.tables = newSource("nf_tables", func() (*kernel.Watcher, error) { return kernel.WatchTables(own) })
 	if err := d.tables.start(ctx, d.log); err != nil {
 		d.log.warn("%v: what others do to the rules is seen every %s only", err, d.settings.Audit)
@@ -307,7 +310,7 @@ func (d *daemon) audit(now time.Time) {
 	// Reading takes at most a hundredth of the time, whatever the interval.
 	readAt, cost := d.source.LastRead()
 	due := readAt.Add(100 * cost)
-	if d.tables.alive() && d.gateway.Programs().Variant() == iptables.NFT {
+	if d.tables.alive() && d.gateway.InTables() {
 		due = readAt.Add(max(deepAudit, 1000*cost))
 	}
 	if !now.Before(due) {

@@ -12,7 +12,6 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pending"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
 // reconcileOnce looks at the kernel and makes the rules those that it asks for. A failure
@@ -54,7 +53,7 @@ func (d *daemon) reconcileOnce(ctx context.Context) {
 	wait := max(d.settings.Resync, 500*ended.Sub(began))
 	d.resyncAt = ended.Add(wait)
 	d.metrics.recorder.Waits(wait)
-	if out.Steps > 0 {
+	if out.Changed() {
 		d.log.info("%s", out)
 	}
 	d.warn(slices.Concat(out.Warnings, out.Look.Result.Warnings))
@@ -106,7 +105,7 @@ func (t tracked) Live(ctx context.Context) (gateway.Live, error) {
 }
 
 // drift logs the changes that others made to the rules, before they are repaired.
-func (d *daemon) drift(differences []plan.Difference) {
+func (d *daemon) drift(differences []string) {
 	d.metrics.recorder.Repaired()
 	const most = 5
 	d.log.warn("others changed the rules, which is mended: %s", text.Count(len(differences), "difference"))

@@ -20,12 +20,16 @@ type Input struct {
 	// Config has the bits in use in its Marks, also where marks: auto chose them.
 	Config firewall.Config
 	Result compile.Result
+	// Engine is "iptables" or "nftables".
+	Engine string
 	// Variant is the iptables variant in use, "nft" or "legacy"; Live are its
 	// rules, nil if they could not be read.
 	Variant string
 	Live    map[xfrm.Family]live.Tables
 	// Differences are plan.Make's.
 	Differences []plan.Difference
+	// TableDifferences are those of our table of nftables, one line each.
+	TableDifferences []string
 	// Other are the rules of the other variant.
 	Other Other
 	// NFT are the tables of nftables that have a base chain and are not those of
@@ -89,6 +93,10 @@ type LinkSysctl struct {
 	NoPolicy, NoPolicy6, NoXfrm bool
 	SendRedirects               bool
 }
+
+// tableDecides reports whether the verdicts are in our table of nftables, which stands
+// behind the NAT and the marks of all other programs.
+func (in Input) tableDecides() bool { return in.Engine == "nftables" }
 
 // now is the time to which ages refer, in seconds since the epoch.
 func (in Input) now() int64 { return in.Snapshot.Time }

@@ -4,6 +4,9 @@ import "fmt"
 
 // nftMarks are statements in tables of others that write our bits.
 func nftMarks(in Input) []Finding {
+	if in.tableDecides() {
+		return nil
+	}
 	var found []Finding
 	both := in.Config.Marks.Both()
 	for _, t := range in.NFT.Tables {

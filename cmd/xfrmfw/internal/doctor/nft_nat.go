@@ -14,6 +14,9 @@ import (
 // iptables does not bind them: of several nat chains the first decides that gives
 // the flow a source, be it its own (nf_nat_inet_fn).
 func nftNAT(in Input) []Finding {
+	if in.tableDecides() {
+		return nil
+	}
 	type place struct{ table, chain int }
 	var places []place
 	for i, t := range in.NFT.Tables {

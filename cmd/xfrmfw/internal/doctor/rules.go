@@ -68,6 +68,7 @@ func outOfSync(in Input) []Finding {
 		}
 		lines = append(lines, d.String())
 	}
+	lines = append(lines, in.TableDifferences...)
 	if len(lines) == 0 {
 		return nil
 	}
@@ -182,6 +183,9 @@ func unreadable(in Input) []Finding {
 
 // foreignMarks are rules of others that write, or keep for later, our bits.
 func foreignMarks(in Input) []Finding {
+	if in.tableDecides() {
+		return nil
+	}
 	var found []Finding
 	both := in.Config.Marks.Both()
 	add := func(where string, have map[xfrm.Family]live.Tables) {

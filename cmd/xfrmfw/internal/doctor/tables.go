@@ -38,9 +38,13 @@ func nftDrops(in Input) []Finding {
 			if len(hit) == 0 {
 				continue
 			}
+			breaks := "xfrmfw accepts it, but an accept in iptables does not bind another table's chain"
+			if in.tableDecides() {
+				breaks = "xfrmfw marks it as verified, but an accept binds only its own base chain"
+			}
 			found = append(found, Finding{
 				Severity: Error, Seen: fmt.Sprintf("%s drops %s", where(t, c, fate), text.FirstOf(unique(what))),
-				Breaks: "xfrmfw accepts it, but an accept in iptables does not bind another table's chain",
+				Breaks: breaks,
 				Mend:   in.mendNFT(t, c, unique(lines), hit),
 			})
 		}

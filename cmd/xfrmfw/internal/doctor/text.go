@@ -15,7 +15,9 @@ import (
 type Report struct {
 	Schema int `json:"schema"`
 	// Time is in RFC 3339.
-	Time    string `json:"time"`
+	Time string `json:"time"`
+	// Engine is "iptables" or "nftables".
+	Engine  string `json:"engine"`
 	Variant string `json:"variant"`
 	Marks   struct {
 		Tag      uint32 `json:"tag"`
@@ -29,7 +31,7 @@ type Report struct {
 // NewReport examines the input and reports on it.
 func NewReport(in Input) Report {
 	r := Report{
-		Schema: 1, Time: time.Unix(in.now(), 0).UTC().Format(time.RFC3339), Variant: in.Variant,
+		Schema: 1, Time: time.Unix(in.now(), 0).UTC().Format(time.RFC3339), Engine: in.Engine, Variant: in.Variant,
 		Checks: len(checks()), Findings: Examine(in),
 	}
 	r.setMarks(in.Config.Marks)

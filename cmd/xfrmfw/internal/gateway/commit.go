@@ -13,6 +13,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
 
@@ -20,9 +21,38 @@ import (
 // milliseconds.
 const recountLimit = 5 * time.Second
 
-// Commit applies the change of a look. If retry is true the live rules have to be read
-// and planned again, and the error is only the reason.
+// Commit applies the changes of a look: first those of the part that decides, so that a
+// new engine is in force before the rules of the other one go. If retry is true the live
+// rules have to be read and planned again, and the error is only the reason. After another
+// error the former rules are in force, or the error says what is.
 func (g *Gateway) Commit(ctx context.Context, l Look) (retry bool, err error) {
+	if g.engine.TableDecides() {
+		if retry, err = g.commitTable(l); err != nil {
+			return retry, err
+		}
+		if retry, err = g.commitRules(ctx, l); err != nil && !retry {
+			err = errors.Join(err, g.undoTable(l.Live.Table))
+		}
+		return retry, err
+	}
+	if retry, err = g.commitRules(ctx, l); err != nil {
+		return retry, err
+	}
+	if l.Live.Table, err = g.ReadTable(); err != nil { // a commit of iptables-nft makes a new generation
+		return false, err
+	}
+	l.TableChange = sets.Diff(l.Live.Table.Table, l.Table)
+	if retry, err = g.commitTable(l); err != nil && !retry {
+		err = fmt.Errorf("%w; the rules of iptables are in force", err)
+	}
+	return retry, err
+}
+
+// commitRules applies the change of the rules of iptables.
+func (g *Gateway) commitRules(ctx context.Context, l Look) (retry bool, err error) {
+	if l.Change.Empty() {
+		return false, nil
+	}
 	err = g.programs.Apply(ctx, l.Change)
 	switch {
 	case err == nil:

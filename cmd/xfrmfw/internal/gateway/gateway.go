@@ -6,6 +6,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/approved"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
@@ -35,6 +37,8 @@ type Options struct {
 	Trust Trust
 	// Variant selects the iptables programs; empty is the host's default.
 	Variant iptables.Variant
+	// Engine is used in place of the configuration's; empty is that one.
+	Engine engine.Name
 	// Snapshot is the path of a snapshot that replaces the kernel; live rules are then
 	// taken to be none, and no program is needed. Empty is the kernel.
 	Snapshot string
@@ -49,7 +53,9 @@ type Gateway struct {
 	// was not confirmed.
 	text     approved.Text
 	refused  bool
+	engine   engine.Engine
 	programs *iptables.Programs // nil with a snapshot, and without any installed
+	table    *table             // nil with a snapshot
 	memory   memory.Store
 	peers    *peers.Store // nil with a snapshot
 
@@ -69,7 +75,8 @@ type Gateway struct {
 
 // Open reads the configuration first, so that a bad one is reported before anything else
 // is looked at, and then finds the iptables programs. The error is a *config.Error for a
-// mistake in the configuration, an *iptables.NotFoundError without programs.
+// mistake in the configuration, an *iptables.NotFoundError without programs where they
+// are needed.
 func Open(ctx context.Context, o Options) (*Gateway, error) {
 	return OpenWith(ctx, o, iptables.Options{})
 }
@@ -86,10 +93,15 @@ func OpenWith(ctx context.Context, o Options, run iptables.Options) (*Gateway, e
 	if kernel.NoIPv6() {
 		run.Families = run.Families[:1]
 	}
-	if g.programs, err = iptables.Find(ctx, run); err != nil {
+	if g.programs, err = iptables.Find(ctx, run); err != nil && g.needsPrograms() {
 		return nil, fmt.Errorf("find iptables: %w", err)
 	}
 	return g, nil
+}
+
+// needsPrograms reports whether nothing can be done without the iptables programs.
+func (g *Gateway) needsPrograms() bool {
+	return g.engine.Name() == engine.IPTables || g.config.Accept == engine.AcceptIPTables
 }
 
 // OpenWithoutPrograms is Open for a host without iptables: its live rules can't be read.
@@ -98,9 +110,12 @@ func OpenWithoutPrograms(o Options) (*Gateway, error) {
 	if err := g.loadConfig(); err != nil {
 		return nil, err
 	}
+	g.engine = engine.New(cmp.Or(o.Engine, g.config.Engine), g.config.Accept)
+	g.compiler.Layout = g.engine.Rules
 	if o.Snapshot != "" {
 		return g, nil
 	}
+	g.table = new(table)
 	return g, g.openStores()
 }
 
@@ -124,16 +139,20 @@ func openPeers(dirs rundir.Dirs) (*peers.Store, error) {
 // Fork returns a gateway with the same configuration and programs and with caches of its
 // own, so that the two may be used at the same time.
 func (g *Gateway) Fork() (*Gateway, error) {
-	f := &Gateway{options: g.options, config: g.config, text: g.text, refused: g.refused, programs: g.programs}
+	f := &Gateway{options: g.options, config: g.config, text: g.text, refused: g.refused, engine: g.engine, programs: g.programs}
+	f.compiler.Layout = f.engine.Rules
 	if g.FromSnapshot() {
 		return f, nil
 	}
+	f.table = new(table)
 	return f, f.openStores()
 }
 
 // Inherit takes over the caches of a gateway that is replaced, as far as they hold
 // whatever the configuration, and what it knows of the memory.
-func (g *Gateway) Inherit(from *Gateway) { g.reader, g.memory = from.reader, from.memory }
+func (g *Gateway) Inherit(from *Gateway) {
+	g.reader, g.memory, g.table = from.reader, from.memory, from.table
+}
 
 // WillCommit says that the changes of this gateway's looks are committed.
 func (g *Gateway) WillCommit() { g.commits = true }
@@ -147,8 +166,16 @@ func (g *Gateway) Dirs() rundir.Dirs { return g.options.Dirs }
 // Config returns the configuration as it was read.
 func (g *Gateway) Config() config.Config { return g.config }
 
+// Engine returns the engine that lays the rules out.
+func (g *Gateway) Engine() engine.Engine { return g.engine }
+
 // Programs returns the iptables programs, nil if there are none.
 func (g *Gateway) Programs() *iptables.Programs { return g.programs }
+
+// InTables reports whether all our rules are in nf_tables, which notifies of each change.
+func (g *Gateway) InTables() bool {
+	return g.programs == nil || g.programs.Variant() == iptables.NFT
+}
 
 // FromSnapshot reports whether a snapshot replaces the kernel.
 func (g *Gateway) FromSnapshot() bool { return g.options.Snapshot != "" }
@@ -176,7 +203,10 @@ func (g *Gateway) Rules(ctx context.Context) (map[xfrm.Family]live.Tables, error
 		return map[xfrm.Family]live.Tables{xfrm.IPv4: {}, xfrm.IPv6: {}}, nil
 	}
 	if g.programs == nil {
-		return nil, errors.New("read live rules: iptables is not installed")
+		if g.needsPrograms() {
+			return nil, errors.New("read live rules: iptables is not installed")
+		}
+		return nil, nil
 	}
 	rules, err := g.programs.SaveAll(ctx)
 	if err != nil {

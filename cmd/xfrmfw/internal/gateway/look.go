@@ -7,13 +7,16 @@ import (
 	"slices"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/firewall/nftables"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -22,7 +25,9 @@ import (
 type Live struct {
 	// Rules are all rules, or those of others where our own are known from our commits. Nil
 	// is not known.
-	Rules  map[xfrm.Family]live.Tables
+	Rules map[xfrm.Family]live.Tables
+	// Table is our table of nftables.
+	Table  nftables.State
 	Memory memory.Memory
 	// Warnings are those of reading the memory.
 	Warnings []string
@@ -39,12 +44,22 @@ type Look struct {
 	Peers    peers.Found
 	// Config is the configuration of the rules, with the marks that were chosen.
 	Config firewall.Config
-	// Result holds the wanted rules.
+	// Engine is the one that laid the rules out.
+	Engine engine.Name
+	// Accepts is true if rules of iptables are put in force beside the table.
+	Accepts bool
+	// Result holds the wanted rules of iptables.
 	Result compile.Result
 	// Change leads from the live rules to the wanted ones. It is empty after Read.
 	Change plan.Change
+	// Table is the wanted table of nftables, and TableChange leads to it from the live one.
+	Table       sets.Table
+	TableChange sets.Change
 	// Warnings are for the user, besides those of Result.
 	Warnings []string
+
+	// foreignMatters is true if rules of others can wipe VERIFIED.
+	foreignMatters bool
 }
 
 // Names returns the names of the tunnels that have one, by their ID.
@@ -56,6 +71,18 @@ func (l Look) Names() map[string]string {
 		}
 	}
 	return names
+}
+
+// InSync reports whether nothing has to be changed.
+func (l Look) InSync() bool { return l.Change.Empty() && l.TableChange.Empty() }
+
+// Differences are what the changes mend, one line each.
+func (l Look) Differences() []string {
+	var lines []string
+	for _, d := range l.Change.Differences {
+		lines = append(lines, d.String())
+	}
+	return append(lines, l.TableDifferences()...)
 }
 
 // Look reads the live rules and the kernel and plans the change.
@@ -90,25 +117,29 @@ func (g *Gateway) ReadLive(ctx context.Context) (Live, error) {
 	}
 	live.Rules, live.ReadAt, live.Cost = rules, began, cost
 	g.tracker.Observed(rules)
-	return live, nil
+	live.Table, err = g.ReadTable()
+	return live, err
 }
 
 // Known reports whether the live rules are known from the last reading and the commits
 // since, so that KnownLive can stand for ReadLive.
-func (g *Gateway) Known() bool { return g.tracker.Known() }
+func (g *Gateway) Known() bool { return g.tracker.Known() && g.table.isKnown() }
 
 // KnownLive reads the memory, and returns it with the foreign rules that are known.
 func (g *Gateway) KnownLive() Live {
-	live := Live{Rules: g.tracker.Others()}
+	live := Live{Rules: g.tracker.Others(), Table: g.table.state}
 	live.Memory, live.Warnings = g.ReadMemory()
 	return live
 }
 
 // Forget has the live rules read again: others changed them, a commit failed, or they
 // need not be held.
-func (g *Gateway) Forget() { g.tracker.Forget() }
+func (g *Gateway) Forget() {
+	g.tracker.Forget()
+	g.table.forget()
+}
 
-// Applied notes that the change of a look was committed, so that the live rules stay
+// Applied notes that the changes of a look were committed, so that the live rules stay
 // known. A change that can't be followed has them read again.
 func (g *Gateway) Applied(l Look) { _ = g.tracker.Applied(l.Change) }
 
@@ -145,6 +176,12 @@ func (g *Gateway) Plan(ctx context.Context, live Live) (Look, error) {
 	if err != nil {
 		return Look{}, err
 	}
+	if err := g.PlanTable(&look); err != nil {
+		return Look{}, err
+	}
+	if g.programs == nil && !g.FromSnapshot() {
+		return look, nil
+	}
 	look.Change, err = g.tracker.Plan(look.Result.Rulesets)
 	if err != nil || look.Change.Empty() {
 		return look, err
@@ -154,6 +191,9 @@ func (g *Gateway) Plan(ctx context.Context, live Live) (Look, error) {
 		return look, nil
 	}
 	if look, err = g.compile(look.Snapshot, live); err != nil {
+		return Look{}, err
+	}
+	if err := g.PlanTable(&look); err != nil {
 		return Look{}, err
 	}
 	look.Change, err = g.tracker.Plan(look.Result.Rulesets)
@@ -187,18 +227,21 @@ func (g *Gateway) Read(ctx context.Context, live Live) (Look, error) {
 
 func (g *Gateway) compile(s xfrm.Snapshot, have Live) (Look, error) {
 	g.compiledOnce = true
-	look := Look{Live: have, Snapshot: s, Set: g.joiner.Tunnels(s), Config: g.config.Firewall, Warnings: slices.Concat(g.Notices(), have.Warnings)}
+	look := Look{Engine: g.engine.Name(), Accepts: g.programs != nil, Live: have, Snapshot: s, Set: g.joiner.Tunnels(s), Config: g.config.Firewall, Warnings: slices.Concat(g.Notices(), have.Warnings)}
 	marks, marksErr := chooseMarks(s, have.Rules, look.Config)
 	look.Config.Marks = marks
 	var warnings []string
 	look.Peers, warnings = g.matchPeers(look.Set)
 	look.Warnings = append(look.Warnings, warnings...)
-	look.Result = g.compiler.Compile(firewall.Input{
-		Set: look.Set, Host: s.Host, Config: look.Config, Guards: guards(look.Config, have.Memory),
-		NATSources:   natSources(have.Rules),
-		Peers:        selecting(look.Peers),
-		MarksWritten: len(live.ForeignMarks(have.Rules, marks.Both())) > 0,
-	}).Without(g.lacks, s.Host)
+	in := firewall.Input{
+		Set: look.Set, Host: s.Host, Config: look.Config, Guards: guards(look.Config, have.Memory), Peers: selecting(look.Peers),
+	}
+	// The table stands behind all NAT and behind other programs' marks.
+	if look.foreignMatters = !g.engine.TableDecides(); look.foreignMatters {
+		in.NATSources, in.MarksWritten = natSources(have.Rules), len(live.ForeignMarks(have.Rules, marks.Both())) > 0
+	}
+	look.Result = g.compiler.Compile(in).Without(g.lacks, s.Host)
+	look.Table = g.engine.Table(&look.Result.Facts, programHost(s.Host))
 	return look, marksErr
 }
 

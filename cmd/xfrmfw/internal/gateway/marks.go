@@ -39,6 +39,9 @@ func chooseMarks(s xfrm.Snapshot, rules map[xfrm.Family]live.Tables, c firewall.
 // MarkWarnings returns a warning for each live rule of others that writes our bits.
 func (l Look) MarkWarnings() []string {
 	var warnings []string
+	if !l.foreignMatters {
+		return nil
+	}
 	for _, m := range live.ForeignMarks(l.Live.Rules, l.Config.Marks.Both()) {
 		effect := "clears our bits: traffic that it meets after our rules is no longer known as verified; narrow its mask"
 		if m.Sets {

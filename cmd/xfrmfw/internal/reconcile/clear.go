@@ -24,9 +24,21 @@ func Clear(ctx context.Context, g *gateway.Gateway, keepGuards bool) (Outcome, e
 	if keepGuards {
 		planned = plan.ClearButGuards
 	}
-	out, err := Until(ctx, g.Programs(), planned)
+	var out Outcome
+	if g.Programs() != nil {
+		if out, err = Until(ctx, g.Programs(), planned); err != nil {
+			return out, fmt.Errorf("clear rules: %w", err)
+		}
+	}
+	if keepGuards { // the table accepts nothing
+		return out, nil
+	}
+	cleared, err := g.ClearTable()
 	if err != nil {
-		return out, fmt.Errorf("clear rules: %w", err)
+		return out, fmt.Errorf("clear table: %w", err)
+	}
+	if cleared {
+		out.Table.Commits++
 	}
 	return out, nil
 }

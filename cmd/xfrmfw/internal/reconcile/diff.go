@@ -4,9 +4,37 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
+
+// Diff lists the changes of both parts of a look.
+func Diff(l gateway.Look) string {
+	var b strings.Builder
+	if !l.TableChange.Empty() {
+		fmt.Fprintf(&b, "nftables %s\n", l.TableChange.Table)
+		for line := range strings.Lines(l.TableChange.String()) {
+			b.WriteString("  " + line)
+		}
+		b.WriteByte('\n')
+	}
+	if !l.Change.Empty() || l.TableChange.Empty() {
+		b.WriteString(DiffText(plan.Compare(l.Result.Rulesets, l.Live.Rules), l.Names()))
+	}
+	return b.String()
+}
+
+// TableText is the wanted table as nft reads it where there is none yet, else what changes.
+func TableText(l gateway.Look) string {
+	switch {
+	case l.TableChange.Empty():
+		return ""
+	case l.Live.Table.Table.Name == "":
+		return "# nftables\n" + l.Table.String()
+	}
+	return "# nftables\n" + l.TableChange.String()
+}
 
 // DiffText lists the changes of an apply by family, table and chain: "+" is a rule that
 // is added, "-" one that is removed, ">" one that moves. Names are those of tunnels, by ID.

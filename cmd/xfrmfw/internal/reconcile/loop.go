@@ -15,6 +15,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
@@ -68,7 +69,7 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 		}
 		out.Look = look
 		out.warn(look.Warnings)
-		if !look.Change.Empty() {
+		if !look.InSync() {
 			if !s.Confirm(ctx, look) {
 				s.Lost()
 				continue
@@ -82,6 +83,7 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 				return out, last
 			}
 			out.add(look.Change)
+			out.addTable(look.TableChange)
 			out.newPairs = append(out.newPairs, g.NewPairs(look)...)
 		}
 		out.warn(g.Remember(look))
@@ -102,6 +104,8 @@ type Outcome struct {
 	// Counts adds up the rules and chains that were written, and Steps the commits.
 	Counts plan.Counts
 	Steps  int
+	// Table counts what was written to the table of nftables.
+	Table TableCounts
 	// Families are those of the commits, in the order of the first commit of each.
 	Families []xfrm.Family
 	// Warnings are those of all attempts, each once; those of Look.Result are not among
@@ -144,6 +148,33 @@ func (o *Outcome) add(change plan.Change) {
 	}
 }
 
+// TableCounts counts the changes of the table of nftables.
+type TableCounts struct {
+	// Commits are the transactions, Rules and Elements those that were added, Deleted the
+	// elements that went.
+	Commits, Rules, Elements, Deleted int
+}
+
+func (o *Outcome) addTable(change sets.Change) {
+	if change.Empty() {
+		return
+	}
+	o.Table.Commits++
+	for _, op := range change.Ops() {
+		switch op := op.(type) {
+		case sets.AddRule:
+			o.Table.Rules++
+		case sets.AddElements:
+			o.Table.Elements += len(op.Elements)
+		case sets.DeleteElements:
+			o.Table.Deleted += len(op.Elements)
+		}
+	}
+}
+
+// Changed reports whether anything was written.
+func (o Outcome) Changed() bool { return o.Steps+o.Table.Commits > 0 }
+
 func (o *Outcome) warn(warnings []string) {
 	for _, w := range warnings {
 		if !slices.Contains(o.Warnings, w) {
@@ -163,9 +194,26 @@ func (o Outcome) AllWarnings() []string {
 // pairs; 226 rules written, ipv4 and ipv6".
 func (o Outcome) String() string {
 	tunnels := fmt.Sprintf("%s (%d up)", text.Count(len(o.Look.Set.Tunnels), "tunnel"), o.Up())
-	if o.Steps == 0 {
+	if !o.Changed() {
 		return "no change: " + tunnels + "; rules in sync"
 	}
+	var parts []string
+	if o.Table.Commits > 0 {
+		parts = append(parts, o.Table.String())
+	}
+	if o.Steps > 0 {
+		parts = append(parts, o.rulesWritten())
+	}
+	return fmt.Sprintf("applied: %s, %s; %s", tunnels, text.Count(o.GuardedPairs(), "guarded pair"), strings.Join(parts, "; "))
+}
+
+// String says what was written to the table.
+func (c TableCounts) String() string {
+	return fmt.Sprintf("table inet xfrmfw: %s and %s written, %s deleted", text.Count(c.Rules, "rule"), text.Count(c.Elements, "element"), text.Count(c.Deleted, "element"))
+}
+
+// rulesWritten says what was written to iptables.
+func (o Outcome) rulesWritten() string {
 	c, done := o.Counts, ""
 	switch {
 	case c.Rules > 0:
@@ -180,7 +228,27 @@ func (o Outcome) String() string {
 		families = append(families, f.String())
 	}
 	slices.Sort(families)
-	return fmt.Sprintf("applied: %s, %s; %s, %s", tunnels, text.Count(o.GuardedPairs(), "guarded pair"), done, strings.Join(families, " and "))
+	return done + ", " + strings.Join(families, " and ")
+}
+
+// OwnLines are the lines that the host's own rules need where nothing of xfrmfw accepts:
+// empty where it does.
+func (o Outcome) OwnLines() []string {
+	if o.Look.Table.Name == "" || len(o.Look.Result.Rulesets) > 0 && o.Look.Accepts || !o.Changed() {
+		return nil
+	}
+	v := o.Look.Config.Marks.Verified
+	verified := fmt.Sprintf("meta mark & %#x == %#x accept", v, v)
+	return []string{
+		"nothing of xfrmfw accepts: the host's own rules of nftables need these lines, in base chains of priority -4 or later:",
+		"  input    meta l4proto { esp, ah } accept",
+		"  input    udp dport { 500, 4500 } fib daddr type local accept",
+		"  input    " + verified,
+		"  forward  " + verified,
+		"  output   meta l4proto { esp, ah } accept",
+		"  output   udp sport { 500, 4500 } accept",
+		"  output   " + verified,
+	}
 }
 
 // Up returns the number of tunnels that are up.

@@ -6,6 +6,7 @@ import (
 	"reflect"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
 // once is the source of a command: it reads the rules for each attempt, and the kernel
@@ -28,5 +29,5 @@ func (s once) Done(ctx context.Context, l gateway.Look) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("look again after the rules were written: %w", err)
 	}
-	return reflect.DeepEqual(again.Result.Rulesets, l.Result.Rulesets), nil
+	return reflect.DeepEqual(again.Result.Rulesets, l.Result.Rulesets) && sets.Diff(l.Table, again.Table).Empty(), nil
 }

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
@@ -15,31 +16,44 @@ const schema = 1
 
 // ApplyReport is the outcome of an apply in the shape of its JSON form.
 type ApplyReport struct {
-	Schema       int  `json:"schema"`
-	Changed      bool `json:"changed"`
-	Tunnels      int  `json:"tunnels"`
-	Up           int  `json:"up"`
-	GuardedPairs int  `json:"guarded_pairs"`
+	Schema  int  `json:"schema"`
+	Changed bool `json:"changed"`
+	// Engine is the one whose rules are in force.
+	Engine       string `json:"engine"`
+	Tunnels      int    `json:"tunnels"`
+	Up           int    `json:"up"`
+	GuardedPairs int    `json:"guarded_pairs"`
 	// Written are the rules and chains that were written, Deleted the chains, Jumps our
 	// jumps that were set, Commits the runs of iptables-restore.
-	RulesWritten  int      `json:"rules_written"`
-	ChainsWritten int      `json:"chains_written"`
-	ChainsDeleted int      `json:"chains_deleted"`
-	JumpsSet      int      `json:"jumps_set"`
-	Commits       int      `json:"commits"`
-	Families      []string `json:"families"`
+	RulesWritten  int `json:"rules_written"`
+	ChainsWritten int `json:"chains_written"`
+	ChainsDeleted int `json:"chains_deleted"`
+	JumpsSet      int `json:"jumps_set"`
+	Commits       int `json:"commits"`
+	// Table is what was written to the table of nftables.
+	Table    TableReport `json:"table"`
+	Families []string    `json:"families"`
 	// ConfirmSeconds is the time of apply --confirm, 0 for none.
 	ConfirmSeconds int      `json:"confirm_seconds"`
 	Warnings       []string `json:"warnings"`
 }
 
+// TableReport counts the transactions of the table of nftables, and what they wrote.
+type TableReport struct {
+	Commits         int `json:"commits"`
+	RulesWritten    int `json:"rules_written"`
+	ElementsWritten int `json:"elements_written"`
+	ElementsDeleted int `json:"elements_deleted"`
+}
+
 // Report returns the outcome of an apply as its JSON form has it.
 func (o Outcome) Report() ApplyReport {
 	r := ApplyReport{
-		Schema: schema, Changed: o.Steps > 0, Tunnels: len(o.Look.Set.Tunnels), Up: o.Up(), GuardedPairs: o.GuardedPairs(),
+		Schema: schema, Changed: o.Changed(), Engine: string(o.Look.Engine), Tunnels: len(o.Look.Set.Tunnels), Up: o.Up(), GuardedPairs: o.GuardedPairs(),
 		RulesWritten: o.Counts.Rules, ChainsWritten: o.Counts.Written, ChainsDeleted: o.Counts.Deleted, JumpsSet: o.Counts.Jumps,
 		Commits: o.Steps, Families: []string{}, Warnings: list(o.AllWarnings()),
 	}
+	r.Table = TableReport{o.Table.Commits, o.Table.Rules, o.Table.Elements, o.Table.Deleted}
 	for _, f := range o.Families {
 		r.Families = append(r.Families, f.String())
 	}
@@ -64,6 +78,8 @@ type ClearReport struct {
 	Schema        int `json:"schema"`
 	ChainsRemoved int `json:"chains_removed"`
 	JumpsRemoved  int `json:"jumps_removed"`
+	// TableRemoved tells that the table of nftables was removed.
+	TableRemoved bool `json:"table_removed"`
 	// Leftovers could not be removed.
 	Leftovers []string `json:"leftovers"`
 	changed   bool
@@ -73,15 +89,23 @@ type ClearReport struct {
 func NewClearReport(out Outcome) ClearReport {
 	return ClearReport{
 		Schema: schema, ChainsRemoved: out.Counts.Deleted, JumpsRemoved: out.Counts.Jumps,
-		Leftovers: differences(out.Look.Change.Leftovers), changed: out.Steps > 0,
+		Leftovers: differences(out.Look.Change.Leftovers), TableRemoved: out.Table.Commits > 0,
+		changed: out.Steps > 0,
 	}
 }
 
 // WriteText writes the report for a person to read.
 func (r ClearReport) WriteText(w io.Writer) error {
-	answer := "nothing to clear"
+	var removed []string
 	if r.changed {
-		answer = fmt.Sprintf("cleared: %s and %s removed", text.Count(r.ChainsRemoved, "chain"), text.Count(r.JumpsRemoved, "jump"))
+		removed = append(removed, fmt.Sprintf("%s and %s", text.Count(r.ChainsRemoved, "chain"), text.Count(r.JumpsRemoved, "jump")))
+	}
+	if r.TableRemoved {
+		removed = append(removed, "table inet xfrmfw")
+	}
+	answer := "nothing to clear"
+	if len(removed) > 0 {
+		answer = "cleared: " + strings.Join(removed, ", ") + " removed"
 	}
 	return writeLines(w, append(r.Leftovers, answer))
 }
@@ -90,6 +114,8 @@ func (r ClearReport) WriteText(w io.Writer) error {
 type CheckReport struct {
 	Schema int  `json:"schema"`
 	InSync bool `json:"in_sync"`
+	// Engine is the one that the rules were compared with.
+	Engine string `json:"engine"`
 	// Loaded is false if no rule of xfrmfw is in place.
 	Loaded  bool `json:"loaded"`
 	Tunnels int  `json:"tunnels"`
@@ -102,10 +128,16 @@ type CheckReport struct {
 // NewCheckReport compares the live rules of a look with the wanted ones.
 func NewCheckReport(l gateway.Look) CheckReport {
 	total, unloaded := notLoaded(l.Result.Rulesets, l.Change.Differences)
-	inSync := l.Change.Empty()
+	if l.Table.Name != "" {
+		for _, c := range l.Table.Chains {
+			total += len(c.Rules)
+		}
+		unloaded = unloaded && l.Live.Table.Table.Name == ""
+	}
+	inSync := l.InSync()
 	return CheckReport{
 		Schema: schema, InSync: inSync, Loaded: inSync || !unloaded, Tunnels: len(l.Set.Tunnels), Rules: total,
-		Differences: differences(l.Change.Differences), Warnings: list(l.AllWarnings()),
+		Engine: string(l.Engine), Differences: list(l.Differences()), Warnings: list(l.AllWarnings()),
 	}
 }
 

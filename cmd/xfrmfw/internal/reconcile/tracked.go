@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
 // rereadBelow is the cost of reading the live rules up to which they are read before a
@@ -21,7 +20,7 @@ type Tracked struct {
 	Gateway *gateway.Gateway
 	// Drift, if set, is called with the changes that others made to the rules, before they
 	// are repaired.
-	Drift func([]plan.Difference)
+	Drift func([]string)
 
 	// read is true if this attempt has read the rules, at readAt in the time of cost.
 	read   bool
@@ -48,7 +47,7 @@ func (t *Tracked) Confirm(ctx context.Context, l gateway.Look) bool {
 		return false
 	}
 	if t.read && l.Change.Drift && t.Drift != nil {
-		t.Drift(l.Change.Differences)
+		t.Drift(l.Differences())
 	}
 	return true
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -24,6 +25,12 @@ type Input struct {
 	Live map[xfrm.Family]live.Tables
 	// Rules are those of Live, where they were collected already.
 	Rules *Rules
+	// Engine is the one that the rules were compared with, and Table its table of nftables,
+	// the live one unless a snapshot replaces the kernel.
+	Engine string
+	Table  sets.Table
+	// Terse leaves out the text of the table's elements.
+	Terse bool
 	// Differences are plan.Make's, one line each.
 	Differences []string
 	// Variant is "nft" or "legacy", empty for a snapshot.
@@ -54,6 +61,7 @@ func Build(in Input) Report {
 	r := Report{
 		Schema:      Schema,
 		Time:        moment(in.Snapshot.Time),
+		Engine:      in.Engine,
 		Variant:     in.Variant,
 		Marks:       Marks{Tag: in.Marks.Tag, Verified: in.Marks.Verified},
 		Daemon:      in.Daemon,
@@ -74,7 +82,7 @@ func Build(in Input) Report {
 			r.InSync = OutOfSync
 		}
 	}
-	rules := in.rules()
+	rules := in.rules().withTable(in.Table, in.Result.Claims, in.Terse)
 	r.unloaded = in.Live != nil && len(rules.all) == 0 && len(in.Differences) > 0
 	for i := range rules.all {
 		r.count(&rules.all[i])

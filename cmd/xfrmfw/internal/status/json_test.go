@@ -19,6 +19,7 @@ import (
 type documented struct {
 	Schema  int    `json:"schema"`
 	Time    string `json:"time"`
+	Engine  string `json:"engine"`
 	Variant string `json:"variant"`
 	Marks   struct {
 		Tag      uint32 `json:"tag"`

@@ -19,7 +19,9 @@ type Report struct {
 	Schema int `json:"schema"`
 	// Time is when the kernel was read, in RFC 3339; empty if not known.
 	Time string `json:"time"`
-	// Variant is "nft" or "legacy"; empty for a snapshot.
+	// Engine is "iptables" or "nftables".
+	Engine string `json:"engine"`
+	// Variant is "nft" or "legacy"; empty for a snapshot, and without iptables.
 	Variant string   `json:"variant"`
 	Marks   Marks    `json:"marks"`
 	Daemon  Daemon   `json:"daemon"`

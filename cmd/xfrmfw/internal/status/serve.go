@@ -214,7 +214,7 @@ const (
 // the tree of chains that it stands in.
 func roleOf(r Rule) role {
 	switch r.Purpose {
-	case rules.PurposeAcceptIn:
+	case rules.PurposeAcceptIn, rules.PurposeVerified, rules.PurposePolicyOnly, rules.PurposeUnconfirmed, rules.PurposeRelated, rules.PurposeIPComp, rules.PurposeOverlay:
 		return servesIn
 	case rules.PurposeAcceptOut, rules.PurposeStranger, rules.PurposeNAT, rules.PurposeNATKeep:
 		return servesOut

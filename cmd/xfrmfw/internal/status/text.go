@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
@@ -115,6 +116,9 @@ func (p *page) head() {
 	p.wrap("", strings.Join(answer, "; "))
 
 	var host []string
+	if p.Engine == string(engine.NFTables) {
+		host = append(host, "engine nftables")
+	}
 	if p.Variant != "" {
 		host = append(host, "iptables-"+p.Variant)
 	}

@@ -27,6 +27,9 @@ func Start(command string, o gateway.Options, files ...*os.File) error {
 	if o.Variant != "" {
 		args = append(args, "--variant", string(o.Variant))
 	}
+	if o.Engine != "" {
+		args = append(args, "--engine", string(o.Engine))
+	}
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.ExtraFiles = files

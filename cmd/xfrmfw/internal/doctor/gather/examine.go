@@ -39,7 +39,7 @@ func Examine(ctx context.Context, o gateway.Options, daemon status.Daemon, inter
 	}
 	e.Modules, e.Capabilities = host.Modules(e.Variant), host.Capabilities(e.Variant)
 	e.Denials = host.Denials(begin)
-	e.Config = g.Config().Firewall
+	e.Config, e.Engine = g.Config().Firewall, string(g.Engine().Name())
 	e.gateway(ctx, g)
 	if e.NFT, err = Tables(ctx); err != nil {
 		e.minor("look at the tables of nftables", err, errors.Is(err, ErrNoNFT))
@@ -86,6 +86,9 @@ func (e *examination) gateway(ctx context.Context, g *gateway.Gateway) {
 		}
 	}
 	e.Live = live.Rules
+	if live.Table, err = g.ReadTable(); err != nil {
+		e.fail("read the table of nftables", err)
+	}
 	live.Memory, live.Warnings = g.ReadMemory()
 	for _, w := range live.Warnings {
 		e.fail("read the memory", errors.New(w))
@@ -104,6 +107,10 @@ func (e *examination) gateway(ctx context.Context, g *gateway.Gateway) {
 		return
 	}
 	e.Config, e.Snapshot, e.Set, e.Result = look.Config, look.Snapshot, look.Set, look.Result
+	if err := g.PlanTable(&look); err != nil {
+		e.fail("compare the table of nftables", err)
+	}
+	e.TableDifferences = look.TableDifferences()
 	if e.Live == nil {
 		return
 	}

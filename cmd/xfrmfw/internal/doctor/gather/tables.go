@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall/foreign"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 )
 
 // ErrNoNFT says that the nft program is not there.
@@ -18,7 +19,7 @@ var ErrNoNFT = errors.New("there is no nft program: install nftables to have the
 // nftLimit is when nft is killed.
 const nftLimit = time.Minute
 
-// Tables lists the tables of nftables that have a base chain and are not those
+// Tables lists the tables of nftables that have a base chain and are not ours, nor those
 // of iptables-nft, whose rules iptables-save prints. Only these are listed in
 // full: with many tunnels the others are large.
 func Tables(ctx context.Context) (foreign.Ruleset, error) {
@@ -40,7 +41,7 @@ func Tables(ctx context.Context) (foreign.Ruleset, error) {
 	}
 	var all foreign.Ruleset
 	for _, t := range chains.Tables {
-		if t.IPTables() || t.Family != "ip" && t.Family != "ip6" && t.Family != "inet" {
+		if t.IPTables() || t.Family == "inet" && t.Name == program.Name || t.Family != "ip" && t.Family != "ip6" && t.Family != "inet" {
 			continue
 		}
 		base := false

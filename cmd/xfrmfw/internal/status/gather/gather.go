@@ -13,6 +13,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	ruleslive "github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Report reads the kernel and the live rules and reports on both. A terse report lacks
@@ -36,6 +38,7 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 	}
 	in := status.Input{
 		Snapshot: look.Snapshot, Set: look.Set, Marks: look.Config.Marks, Result: look.Result, Warnings: look.Warnings, Peers: shown(look.Peers),
+		Engine: string(look.Engine), Table: look.Table, Terse: terse,
 		MemoryAhead: live.Memory.Ahead(time.Now()),
 	}
 	if g.FromSnapshot() {
@@ -43,11 +46,14 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 	}
 	collected := <-rules
 	in.Pending = pending.Look(g.Dirs()).Pending
-	in.Live, in.Rules, in.Daemon = live.Rules, &collected, daemon
-	for _, d := range look.Change.Differences {
-		in.Differences = append(in.Differences, d.String())
+	in.Live, in.Table, in.Rules, in.Daemon = live.Rules, live.Table.Table, &collected, daemon
+	if in.Live == nil { // a host without iptables
+		in.Live = map[xfrm.Family]ruleslive.Tables{}
 	}
-	in.Variant = string(g.Programs().Variant())
+	in.Differences = look.Differences()
+	if p := g.Programs(); p != nil {
+		in.Variant = string(p.Variant())
+	}
 	in.Warnings = append(append(in.Warnings, look.MarkWarnings()...), <-rivals...)
 	in.Warnings = append(in.Warnings, doctor.Evident(doctor.Input{
 		Snapshot: look.Snapshot, Set: look.Set, Config: look.Config, Result: look.Result, Live: live.Rules,
@@ -57,6 +63,9 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 
 // rivalWarnings are about rules of the other iptables variant, which the kernel runs too.
 func rivalWarnings(ctx context.Context, programs *iptables.Programs) []string {
+	if programs == nil {
+		return nil
+	}
 	r, err := programs.Other(ctx)
 	if err != nil {
 		// The usual cause is programs without a kernel that supports them: the report is

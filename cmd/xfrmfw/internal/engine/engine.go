@@ -1,0 +1,89 @@
+// Package engine has the two ways in which facts are laid out for the kernel: as rules of
+// iptables, with a small table of nftables beside them, or as a table of nftables, with
+// few accepts in iptables. Both are the same two parts for everything else: one reads,
+// compares, commits and clears both parts, whatever is in them.
+package engine
+
+import (
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
+)
+
+// Name is the name of an engine.
+type Name string
+
+// The engines.
+const (
+	IPTables Name = "iptables"
+	NFTables Name = "nftables"
+)
+
+// Names are all engines.
+func Names() []string { return []string{string(IPTables), string(NFTables)} }
+
+// Known reports whether there is an engine of the name.
+func (n Name) Known() bool { return slices.Contains(Names(), string(n)) }
+
+// Accept says where the nftables engine has what it verified accepted, because an accept
+// in its own table ends its own base chain alone.
+type Accept string
+
+// The ways to accept.
+const (
+	// AcceptAuto is in iptables where its programs are found, else none.
+	AcceptAuto Accept = "auto"
+	// AcceptIPTables is in iptables, whose programs have to be there.
+	AcceptIPTables Accept = "iptables"
+	// AcceptNone leaves it to the host's own rules.
+	AcceptNone Accept = "none"
+)
+
+// Engine is one way to lay facts out. Its methods are pure.
+type Engine interface {
+	Name() Name
+	// Rules returns the rules of iptables for each family.
+	Rules(firewall.Facts) []rules.Ruleset
+	// Table returns the table of nftables.
+	Table(*firewall.Facts, program.Host) sets.Table
+	// TableDecides reports whether the table has the verdicts. They come first when a change
+	// takes several commits.
+	TableDecides() bool
+}
+
+// New returns the engine of a name; that of an unknown name is IPTables.
+func New(n Name, a Accept) Engine {
+	if n == NFTables {
+		return nftables{a}
+	}
+	return iptables{}
+}
+
+type iptables struct{}
+
+func (iptables) Name() Name { return IPTables }
+
+func (iptables) Rules(f firewall.Facts) []rules.Ruleset { return compile.Rulesets(f) }
+
+func (iptables) Table(*firewall.Facts, program.Host) sets.Table { return sets.Table{} }
+
+func (iptables) TableDecides() bool { return false }
+
+type nftables struct{ accept Accept }
+
+func (nftables) Name() Name { return NFTables }
+
+func (n nftables) Rules(f firewall.Facts) []rules.Ruleset {
+	if n.accept == AcceptNone {
+		return nil
+	}
+	return compile.Accepts(f)
+}
+
+func (nftables) Table(f *firewall.Facts, h program.Host) sets.Table { return program.Table(f, h) }
+
+func (nftables) TableDecides() bool { return true }

@@ -1,0 +1,213 @@
+package status
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+)
+
+// tableRow is a rule or an element of the table of nftables with its owner.
+type tableRow struct {
+	owner string
+	rule  Rule
+}
+
+// withTable adds the table of nftables: its elements, each with the tunnel that its
+// comment names, and the rules that count.
+func (r Rules) withTable(t sets.Table, claims []firewall.Claim, terse bool) Rules {
+	if t.Name == "" {
+		return r
+	}
+	rows := tableRows(t, claims, terse)
+	owners := make([]string, len(r.all))
+	for owner, span := range r.owners {
+		for i := span.from; i < span.to; i++ {
+			owners[i] = owner
+		}
+	}
+	order := make([]int, len(r.all))
+	for i, place := range r.places {
+		order[place] = i
+	}
+	return collect(func(yield func(string, Rule) bool) {
+		for _, i := range order {
+			if !yield(owners[i], r.all[i]) {
+				return
+			}
+		}
+		for i := range rows {
+			if !yield(rows[i].owner, rows[i].rule) {
+				return
+			}
+		}
+	}, func(r Rule) Rule { return r })
+}
+
+// tableRows are the rows of a table: sets first, then chains, both by name.
+func tableRows(t sets.Table, claims []firewall.Claim, terse bool) []tableRow {
+	untagged := untaggedPackets(t)
+	var rows []tableRow
+	for i := range t.Sets {
+		s := &t.Sets[i]
+		purpose := purposeOf(s.Name)
+		for _, e := range s.Elements {
+			row := tableRow{e.Comment, Rule{Family: familyOf(s), Table: rules.Table(t.Name), Chain: s.Name, Purpose: purpose, Packets: e.Count.Packets, Bytes: e.Count.Bytes}}
+			row.rule.ID = elementID(s.Name, e)
+			switch {
+			case s.Name == "unknown":
+				row.owner, row.rule.Kind = "", NotedUnknown
+			case s.Name == "untagged":
+				claim := claimOf(claims, reqidOf(e.Key))
+				row.rule.Purpose, row.rule.Kind = rules.PurposePolicyOnly, KindPolicyOnly
+				if claim != nil && !claim.Untaggable {
+					row.rule.Purpose, row.rule.Kind = rules.PurposeUnconfirmed, KindUnconfirmed
+				}
+				if claim != nil {
+					row.owner = claim.Tunnel
+				}
+			case isClaims(s.Name):
+				// The element counts cases 1 to 3; those without TAG are counted by reqid besides.
+				reqid := reqidOf(e.Key)
+				without := min(untagged[reqid], row.rule.Packets)
+				untagged[reqid] -= without
+				row.rule.Packets -= without
+				row.rule.Kind = KindVerified
+			}
+			if !terse {
+				row.rule.Rule = e.Text(*s)
+			}
+			rows = append(rows, row)
+		}
+	}
+	for _, c := range t.Chains {
+		for i := range c.Rules {
+			r := &c.Rules[i]
+			if !slices.Contains(r.Terms, sets.Term(sets.Counter{})) {
+				continue
+			}
+			row := tableRow{rule: Rule{Table: rules.Table(t.Name), Chain: c.Name, Packets: r.Count.Packets, Bytes: r.Count.Bytes}}
+			row.rule.Kind, row.rule.Purpose = countedIn(c.Name)
+			row.rule.ID = ruleID(c.Name, r)
+			if !terse {
+				row.rule.Rule = r.String()
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// countedIn says what the counter of a chain counts.
+func countedIn(chain string) (Kind, rules.Purpose) {
+	switch chain {
+	case "drop_spoof":
+		return DropSpoof, rules.PurposeSpoof
+	case "drop_inject":
+		return DropInject, rules.PurposeInject
+	case "drop_crossed":
+		return DropCrossed, rules.PurposeCrossed
+	case "drop_leak":
+		return DropLeak, rules.PurposeLeak
+	case "drop_refuse":
+		return DropLeak, rules.PurposeReject
+	case "drop_unconfirmed":
+		return DropUnconfirmed, rules.PurposeUnconfirmed
+	case "lockdown":
+		return DropLockdown, rules.PurposeLockdown
+	case "stray":
+		return NotedStrayTag, rules.PurposeStray
+	case "unverify":
+		return NotedStrayTag, rules.PurposeStray
+	case "tag_":
+		return "", rules.PurposeTag
+	}
+	switch {
+	case strings.HasPrefix(chain, "restrict_"):
+		return DropRestricted, rules.PurposeRestricted
+	case strings.HasPrefix(chain, "errors"):
+		return KindVerified, rules.PurposeRelated
+	}
+	return "", rules.PurposeDispatch
+}
+
+// purposeOf says what the elements of a set are for.
+func purposeOf(set string) rules.Purpose {
+	for _, p := range []struct {
+		prefix  string
+		purpose rules.Purpose
+	}{
+		{"carrier", rules.PurposeOverlay}, {"carried", rules.PurposeCrossed}, {"c4_", rules.PurposeVerified}, {"c6_", rules.PurposeVerified},
+		{"bare", rules.PurposePolicyOnly}, {"untagged", rules.PurposeUnconfirmed}, {"untaggable", rules.PurposePolicyOnly},
+		{"ipcomp", rules.PurposeIPComp}, {"known", rules.PurposeCrossed}, {"unknown", rules.PurposeUnknown}, {"own", rules.PurposeForeign},
+		{"keep", rules.PurposeNATKeep}, {"mss", rules.PurposeMSS}, {"spared", rules.PurposeUntagged}, {"encap", rules.PurposeTag},
+		{"restrict", rules.PurposeRestricted}, {"pi", rules.PurposePierce}, {"pf", rules.PurposePierce}, {"po", rules.PurposePierce},
+		{"lan", rules.PurposeLAN}, {"peer", rules.PurposeSpoofGuard}, {"rem", rules.PurposeLeakGuard}, {"refused", rules.PurposeReject},
+		{"g", rules.PurposeSpoofGuard}, {"d", rules.PurposeLeakGuard},
+	} {
+		if strings.HasPrefix(set, p.prefix) {
+			return p.purpose
+		}
+	}
+	return rules.PurposeExempt
+}
+
+// isClaims reports whether the elements of a set are claims.
+func isClaims(set string) bool {
+	p := purposeOf(set)
+	return p == rules.PurposeVerified || strings.HasPrefix(set, "bare")
+}
+
+// untaggedPackets are the packets without TAG by reqid.
+func untaggedPackets(t sets.Table) map[uint32]uint64 {
+	counts := make(map[uint32]uint64)
+	s, _ := t.Set("untagged")
+	for _, e := range s.Elements {
+		counts[reqidOf(e.Key)] += e.Count.Packets
+	}
+	return counts
+}
+
+func reqidOf(k sets.Key) uint32 {
+	if len(k) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32([]byte(k[:4]))
+}
+
+func claimOf(claims []firewall.Claim, reqid uint32) *firewall.Claim {
+	for i := range claims {
+		if claims[i].In.Reqid == reqid {
+			return &claims[i]
+		}
+	}
+	return nil
+}
+
+// familyOf is the family of a set's addresses, empty for none.
+func familyOf(s *sets.Set) string {
+	for _, f := range s.Key {
+		switch f.Type() {
+		case sets.TypeIPv4:
+			return "ipv4"
+		case sets.TypeIPv6:
+			return "ipv6"
+		}
+	}
+	return ""
+}
+
+func elementID(set string, e sets.Element) string { return hashID(set, string(e.Key), string(e.Last)) }
+
+func ruleID(chain string, r *sets.Rule) string { return hashID(chain, r.String()) }
+
+// hashID is an ID as the rules of iptables have.
+func hashID(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return base64.RawURLEncoding.EncodeToString(sum[:rules.IDLen/4*3])
+}
