@@ -9,14 +9,28 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// watched are the chains with counters behind our jumps.
-var watched = map[string][]string{"mangle": {"PREROUTING", "INPUT", "FORWARD"}, "filter": {"INPUT", "FORWARD"}}
+// watched are the chains with counters behind what sets and clears our bits: our jumps, or the table of nftables, whose
+// last word on the bits is right before filter.
+func watched() map[string][]string {
+	if lab.Engine() == "nftables" {
+		return map[string][]string{"filter": {"INPUT", "FORWARD"}}
+	}
+	return map[string][]string{"mangle": {"PREROUTING", "INPUT", "FORWARD"}, "filter": {"INPUT", "FORWARD"}}
+}
+
+// marking is the table whose chains have the bits of a packet first.
+func marking() string {
+	if lab.Engine() == "nftables" {
+		return "filter"
+	}
+	return "mangle"
+}
 
 // watch counts in these chains, of the packets that came out of no state, those with VERIFIED as forged, those with TAG
 // as tagged and those without VERIFIED as clear; of the others those with VERIFIED as genuine.
 func watch(t *testing.T, h *lab.Host, f lab.Family) {
 	t.Helper()
-	for table, chains := range watched {
+	for table, chains := range watched() {
 		var lines []string
 		for _, chain := range chains {
 			for comment, match := range map[string]string{
@@ -99,7 +113,10 @@ func TestCleartextIsNeverVerified(t *testing.T) {
 			}
 
 			n.Alice.MustPing(t, bob, 3)
-			for _, rule := range []string{"mangle PREROUTING genuine", "mangle FORWARD genuine"} {
+			for _, rule := range []string{"mangle PREROUTING genuine", marking() + " FORWARD genuine"} {
+				if strings.Contains(rule, "PREROUTING") && marking() != "mangle" {
+					continue
+				}
 				if got := counts(t, n.Sun, f)[rule]; got != 3 {
 					t.Errorf("%s counted %d of the tunnel's own packets, want 3", rule, got)
 				}
@@ -108,17 +125,17 @@ func TestCleartextIsNeverVerified(t *testing.T) {
 			attack("a forged source, to the gateway", "spoof", udp(alice, 7001, n.Sun.Inner(f), 7000, "forged"))
 			attack("UDP/4500 in transit", "filter FORWARD clear", udp(mallory, 4500, bob, 4500, lab.ESPPayload(spi, 1)))
 			attack("UDP/4500 in transit, forged source", "spoof", udp(alice, 4500, bob, 4500, lab.ESPPayload(spi, 1)))
-			attack("UDP/4500 to the gateway", "mangle INPUT clear", udp(mallory, 4500, n.Sun.Outer(f), 4500, lab.ESPPayload(spi, 1)))
+			attack("UDP/4500 to the gateway", marking()+" INPUT clear", udp(mallory, 4500, n.Sun.Outer(f), 4500, lab.ESPPayload(spi, 1)))
 			attack("ESP in transit", "filter FORWARD clear", lab.ESPPacket(mallory, bob, spi, 1))
 			attack("ESP from the peer in transit", "filter FORWARD clear", lab.ESPPacket(n.Moon.Outer(f), bob, spi, 1))
-			attack("ESP to the gateway", "mangle INPUT clear", lab.ESPPacket(n.Moon.Outer(f), n.Sun.Outer(f), spi, 1))
+			attack("ESP to the gateway", marking()+" INPUT clear", lab.ESPPacket(n.Moon.Outer(f), n.Sun.Outer(f), spi, 1))
 			c := counts(t, n.Sun, f)
 			for _, rule := range []string{"mangle PREROUTING tagged", "mangle FORWARD tagged", "filter FORWARD tagged"} {
 				if c[rule] != 0 {
 					t.Errorf("%d packets in clear with TAG in %s", c[rule], rule)
 				}
 			}
-			if c["mangle INPUT tagged"] == 0 {
+			if c[marking()+" INPUT tagged"] == 0 {
 				t.Error("outer packets to the gateway were not tagged: the others prove nothing")
 			}
 			if got := inbox.Count("forged"); got != 0 {

@@ -16,10 +16,10 @@ const schema = 1
 
 // ApplyReport is the outcome of an apply in the shape of its JSON form.
 type ApplyReport struct {
-	Schema  int  `json:"schema"`
-	Changed bool `json:"changed"`
+	Schema int `json:"schema"`
 	// Engine is the one whose rules are in force.
 	Engine       string `json:"engine"`
+	Changed      bool   `json:"changed"`
 	Tunnels      int    `json:"tunnels"`
 	Up           int    `json:"up"`
 	GuardedPairs int    `json:"guarded_pairs"`
@@ -112,10 +112,10 @@ func (r ClearReport) WriteText(w io.Writer) error {
 
 // CheckReport is the outcome of check in the shape of its JSON form.
 type CheckReport struct {
-	Schema int  `json:"schema"`
-	InSync bool `json:"in_sync"`
+	Schema int `json:"schema"`
 	// Engine is the one that the rules were compared with.
 	Engine string `json:"engine"`
+	InSync bool   `json:"in_sync"`
 	// Loaded is false if no rule of xfrmfw is in place.
 	Loaded  bool `json:"loaded"`
 	Tunnels int  `json:"tunnels"`
