@@ -21,7 +21,7 @@ func configure(t *testing.T, h *lab.Host, text string) {
 // TestCrossCheck takes away the rule that tags, as a program that meddles with our chains could: under observe the
 // tunnel's packets pass and are counted by themselves, under enforce none does.
 func TestCrossCheck(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	closed(t, n.Gateways()...)
 	n.Up(t, lab.IPsec{})
@@ -51,7 +51,7 @@ func TestCrossCheck(t *testing.T) {
 // TestEnforceWithOffload is that enforce is refused where ESP is decrypted before netfilter sees it, and that a hook, who
 // can't ask anybody, leaves it.
 func TestEnforceWithOffload(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	lab.LoadESPOffload(t)
 	n := lab.NewNetwork(t)
 	n.EnableGRO(t)

@@ -362,7 +362,7 @@ func (n *entangled) travel(t *testing.T, state string) {
 
 // TestEntangledTunnels sends through, past and around tunnels that overlap, in every state.
 func TestEntangledTunnels(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	n := newEntangled(t)
 	for i, state := range []string{stateUp, stateOffload, stateTrap, stateFlushed, stateMemory, stateBoot} {
 		n.port = 7100 + uint16(i)

@@ -20,7 +20,7 @@ echo $n >/run/xfrmfw/count
 // TestApplyFails is that an apply which fails half-way leaves traffic as it was classified before and says what stands,
 // and that the next one mends all.
 func TestApplyFails(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	standing := lab.IPsec{}
 	fresh := []lab.IPsec{{Inner: lab.IPv6, Reqid: 12}, {Reqid: 13, MoonNets: prefixes("10.1.3.0/24")}}

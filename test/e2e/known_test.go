@@ -13,6 +13,7 @@ import (
 // tunnels than one chain holds. The kernel compares outer addresses in the inner packet's family; the rules still lead
 // such packets to the tunnel's reqid, and none is looked for among all of them.
 func TestCrossingAmongMany(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	for _, test := range []struct {
 		name   string
 		tunnel lab.IPsec

@@ -16,7 +16,7 @@ func spd(t *testing.T, h *lab.Host) string {
 
 // TestLabCrowd is that a flush takes every kind of tunnel that tests make, and leaves the further tunnels beside them.
 func TestLabCrowd(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	t.Setenv("XFRMFW_CROWD", "25")
 	n := lab.NewNetwork(t)
 	const alone = "SAD count 50 SPD IN 25 OUT 25 FWD 25"
@@ -53,7 +53,7 @@ func TestLabCrowd(t *testing.T) {
 
 // TestLabCrowdAsMadeByIP is that the further tunnels are what ip makes of the same words.
 func TestLabCrowdAsMadeByIP(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	t.Setenv("XFRMFW_CROWD", "2")
 	n := lab.NewNetwork(t)
 	us := n.Sun.Outer(lab.IPv4)
@@ -85,7 +85,7 @@ func (l listener) Errorf(format string, args ...any) { *l.heard += fmt.Sprintf(f
 
 // TestLabCrowdLost is that a test which flushes the further tunnels away fails.
 func TestLabCrowdLost(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	lab.Require(t)
 	t.Setenv("XFRMFW_CROWD", "3")
 	var heard string

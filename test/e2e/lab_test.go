@@ -61,7 +61,7 @@ func TestLabTunnels(t *testing.T) {
 
 // TestLabTransport protects the gateways' own traffic.
 func TestLabTransport(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	for _, f := range lab.Families {
 		t.Run(f.String(), func(t *testing.T) {
 			n := lab.NewNetwork(t)
@@ -78,7 +78,7 @@ func TestLabTransport(t *testing.T) {
 // TestLabCleartext shows what the firewall is for: without policies, forged packets and a tunnel's traffic both pass in
 // clear; with them, the kernel stops the forgery by itself.
 func TestLabCleartext(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	for _, f := range lab.Families {
 		t.Run(f.String(), func(t *testing.T) {
 			n := lab.NewNetwork(t)
@@ -121,7 +121,7 @@ func TestLabCleartext(t *testing.T) {
 
 // TestLabTCP sends a stream through a tunnel, and a forged segment to its server.
 func TestLabTCP(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	n.Up(t, lab.IPsec{})
 	at := n.Bob.ServeTCP(t, netip.AddrPortFrom(n.Bob.Inner(lab.IPv4), 7000))
@@ -147,7 +147,7 @@ func TestLabTCP(t *testing.T) {
 // TestLabOffload shows that ESP which is decrypted in GRO never reaches netfilter, so that no rule can tag the outer
 // packet, and that the policy match still knows the inner one.
 func TestLabOffload(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	for _, offload := range []bool{false, true} {
 		for _, tunnel := range []lab.IPsec{
 			{}, {Inner: lab.IPv6}, {NATT: true, NATTGRO: true},
@@ -205,7 +205,7 @@ func TestLabVariant(t *testing.T) {
 
 // TestLabKeys is that the keys of the lab's SAs are found in what prints them.
 func TestLabKeys(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	n.Up(t, lab.IPsec{})
 	if got := lab.KeyIn(n.Sun.Run(t, "ip", "xfrm", "state")); got != "hexadecimal" {
@@ -218,7 +218,7 @@ func TestLabKeys(t *testing.T) {
 
 // TestLabProgram is that a program sees its host's folders, and that a started one can be stopped.
 func TestLabProgram(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	h := lab.NewHosts(t, "moon", "sun")
 	for _, host := range h {
 		script := "echo " + host.Name + " >/run/xfrmfw/name; cat /run/xfrmfw/name; exec sleep 1000"
@@ -232,7 +232,7 @@ func TestLabProgram(t *testing.T) {
 
 // TestLabXfrmfw is that the program under test starts on a host, and sees the host's folders and no other host's.
 func TestLabXfrmfw(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	for _, host := range lab.NewHosts(t, "moon", "sun") {
 		if out := host.MustXfrmfw(t, "--help"); !strings.Contains(out, "xfrmfw") {
 			t.Errorf("xfrmfw --help says %q", out)

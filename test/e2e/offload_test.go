@@ -10,7 +10,7 @@ import (
 // TestOffload is that traffic passes where ESP is decrypted before netfilter sees it, so that nothing can be tagged. Each
 // kind of tunnel is shown without the offload too: the tag rule counts then.
 func TestOffload(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	tagged := lab.Mark{Value: 0x10000000, Mask: 0x10000000}
 	tests := []struct {
 		name    string

@@ -68,6 +68,7 @@ func TestErrorsThroughTunnel(t *testing.T) {
 // TestWideRemoteOverLAN is that a remote selector which covers a gateway's own LAN cuts the LAN neither from its gateway
 // nor from the tunnel, in any state.
 func TestWideRemoteOverLAN(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	var tunnels []lab.IPsec
 	for i, f := range lab.Families {

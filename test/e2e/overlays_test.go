@@ -105,7 +105,7 @@ func TestOverlayOverOverlay(t *testing.T) {
 // tunnel, and is let through for the flow that it is about. The kernel lets it pass from 6.8 on, where states and policies
 // have the flag.
 func TestErrorsOfOutsideRouters(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	const f = lab.IPv4
 	n := lab.NewNetwork(t)
 	closed(t, n.Gateways()...)

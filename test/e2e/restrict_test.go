@@ -57,7 +57,7 @@ func travel(t *testing.T, what string, ways ...way) {
 // whose WAN is closed but for one service. What was allowed inside the tunnel is not let through in clear when that is
 // gone, though another program's rule lets in what is ESTABLISHED.
 func TestRestrictionsAndLockdown(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	var config strings.Builder
 	config.WriteString("wan: [wan0]\nlockdown: {services: [udp/7000]}\ntunnels:\n")

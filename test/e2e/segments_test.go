@@ -11,7 +11,7 @@ import (
 // TestSegmentSizeOnTheWire compares the segment size that both ends of a TCP connection ask each other for, as it comes
 // out of the tunnel, with what the standards leave room for.
 func TestSegmentSizeOnTheWire(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Oldest)
 	for _, test := range []struct {
 		name   string
 		tunnel lab.IPsec

@@ -80,15 +80,15 @@ func TestKinds(t *testing.T) {
 		evidence  string
 		in        lab.Stages
 	}{
-		{"fixed reqid, NAT-T", side{connection: []string{"encap = yes"}, child: []string{"reqid = 77"}}, true, "", nil, "tag+policy", lab.Both},
-		{"trap", side{child: []string{"start_action = trap"}}, false, "", nil, "tag+policy", lab.Both},
+		{"fixed reqid, NAT-T", side{connection: []string{"encap = yes"}, child: []string{"reqid = 77"}}, true, "", nil, "tag+policy", lab.Oldest},
+		{"trap", side{child: []string{"start_action = trap"}}, false, "", nil, "tag+policy", lab.Oldest},
 		{"xfrm interface", side{child: []string{"if_id_in = 7", "if_id_out = 7"}}, true, "", func(t *testing.T, n *lab.Network) {
 			for _, g := range n.Gateways() {
 				g.IP(t, "link add ipsec0 type xfrm dev wan0 if_id 7", "link set ipsec0 up",
 					fmt.Sprintf("route replace %s dev ipsec0", n.Peer(g).InnerNet(f)))
 			}
-		}, "tag+policy", lab.Both},
-		{"gre", side{child: []string{"mode = transport"}}, true, "gre", gre, "tag+policy", lab.Both},
+		}, "tag+policy", lab.Newest},
+		{"gre", side{child: []string{"mode = transport"}}, true, "gre", gre, "tag+policy", lab.Oldest},
 		{"l2tp", side{child: []string{"mode = transport"}}, true, "udp/1701", func(t *testing.T, n *lab.Network) {
 			for i, g := range n.Gateways() {
 				g.IP(t, fmt.Sprintf("l2tp add tunnel tunnel_id 1 peer_tunnel_id 1 encap udp local %s remote %s udp_sport 1701 udp_dport 1701",

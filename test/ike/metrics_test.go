@@ -23,6 +23,7 @@ import (
 // TestMetrics has Debian's Prometheus scrape the daemon of a gateway, while traffic goes through a tunnel and an attacker
 // forges some, and asks it all that the dashboard and the alerts ask. Then the tunnel goes down.
 func TestMetrics(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	const target, address, shipped = "127.0.0.1:9863", "127.0.0.1:9090", "../../scripts/dist"
 	program := prometheus.Program(t, "prometheus")
 	n := lab.NewNetwork(t)

@@ -15,8 +15,8 @@ const (
 	// Both is the newest kernel with iptables-nft and the oldest with iptables-legacy: for tests in which kernel or
 	// variant has a part. It is the label of a test that has none.
 	Both Stages = iota
-	// Newest and Oldest are one of the two, for tests in which kernel and variant have little part. Put a new test where
-	// less runs, as the stages run beside each other.
+	// Newest and Oldest are one of the two, for tests in which kernel and variant have little part. Put a new test into
+	// Oldest where it can be: that one is user-mode Linux, which takes a third of the time, but has no xfrm interfaces.
 	Newest
 	Oldest
 	// All is Both, the two pairs that few people have, and other releases.
@@ -25,14 +25,15 @@ const (
 	Soak
 )
 
+// The kernels and variants of Newest and Oldest.
 const (
-	newest = "e2e-6.12-nft"
-	oldest = "e2e-6.1-legacy"
+	newest = "6.12-nft"
+	oldest = "uml-legacy"
 )
 
 // RunIn labels a test: in other stages it ends here, and scripts/test makes sure that another stage runs it. It comes
-// first in the test, and holds for the subtests. Only stages of test/e2e differ in kernel and variant; elsewhere all
-// labels but Soak are the same.
+// first in the test, and holds for the subtests. Stages of test/e2e and test/ike are of each label; elsewhere a test runs
+// in user-mode Linux if its label is Oldest, and in the other stage otherwise.
 func RunIn(t testing.TB, stages Stages) {
 	t.Helper()
 	stage := os.Getenv("XFRMFW_STAGE")
@@ -48,12 +49,13 @@ func RunIn(t testing.TB, stages Stages) {
 }
 
 func (s Stages) has(stage string) bool {
+	tests, machine, _ := strings.Cut(stage, "-")
 	switch {
-	case !strings.HasPrefix(stage, "e2e-"):
-		return s != Soak
-	case stage == newest:
+	case tests != "e2e" && tests != "ike":
+		return s != Soak && (s == Oldest) == (machine == oldest)
+	case machine == newest:
 		return s == Both || s == Newest || s == All
-	case stage == oldest:
+	case machine == oldest:
 		return s == Both || s == Oldest || s == All
 	}
 	return s == All

@@ -9,12 +9,15 @@ import (
 
 func TestStages(t *testing.T) {
 	want := map[string]string{
-		newest:             "[true true false true false]",
-		oldest:             "[true false true true false]",
-		"e2e-6.12-legacy":  "[false false false true false]",
-		"e2e-6.1-nft":      "[false false false true false]",
-		"ike-6.12-nft":     "[true true true true false]",
-		"operator-6.1-nft": "[true true true true false]",
+		"e2e-6.12-nft":        "[true true false true false]",
+		"e2e-uml-legacy":      "[true false true true false]",
+		"e2e-6.12-legacy":     "[false false false true false]",
+		"e2e-6.1-nft":         "[false false false true false]",
+		"ike-6.12-nft":        "[true true false true false]",
+		"ike-uml-legacy":      "[true false true true false]",
+		"operator-6.1-nft":    "[true true false true false]",
+		"operator-uml-legacy": "[false false true false false]",
+		"packages":            "[true true false true false]",
 	}
 	got := make(map[string]string)
 	for stage := range want {
@@ -38,9 +41,9 @@ func TestRunIn(t *testing.T) {
 		want  string
 	}{
 		{"", Soak, ""},
-		{newest, Soak, "left to scripts/soak: TestX"},
-		{newest, Oldest, "left out of e2e-6.12-nft: TestX"},
-		{newest, Newest, ""},
+		{"e2e-6.12-nft", Soak, "left to scripts/soak: TestX"},
+		{"e2e-6.12-nft", Oldest, "left out of e2e-6.12-nft: TestX"},
+		{"e2e-6.12-nft", Newest, ""},
 		{"e2e-6.1-nft", Both, "left out of e2e-6.1-nft: TestX"},
 		{"e2e-6.1-nft", All, ""},
 	}

@@ -23,6 +23,7 @@ import (
 //
 // The seed is printed; XFRMFW_SEED repeats a run, and XFRMFW_PACKETS says how many packets there are.
 func TestExplain(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	seed := number(t, "XFRMFW_SEED", uint64(time.Now().UnixNano()))
 	packets := int(number(t, "XFRMFW_PACKETS", 300))
 	t.Logf("seed %d", seed)

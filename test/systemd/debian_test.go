@@ -265,6 +265,7 @@ func TestDebian(t *testing.T) {
 		dropOut(t, m)
 	})
 	step("the units with iptables-legacy", func(t *testing.T) {
+		lab.RunIn(t, lab.Soak)
 		m.Run(t, "systemctl", "stop", "xfrmfw.service")
 		m.Run(t, "xfrmfw", "clear")
 		variant(t, m, "legacy")
