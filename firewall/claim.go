@@ -108,11 +108,7 @@ func (d *decider) restriction(t *xfrm.Tunnel) {
 		}
 	}
 	r.Overlays = slices.DeleteFunc(slices.Clone(d.facts.Overlays), func(o Overlay) bool { return o.Tunnel != t.ID })
-	for _, device := range d.facts.Devices {
-		if device.Tunnel == t.ID {
-			r.Into = append(r.Into, device.Name)
-		}
-	}
+	r.Into = d.into(t)
 	d.facts.Restrictions = append(d.facts.Restrictions, r)
 }
 

@@ -29,6 +29,8 @@ func Decide(in Input) Facts {
 	for _, o := range device.Overlays(d.cappedSet(), in.Host) {
 		d.facts.Overlays = append(d.facts.Overlays, Overlay{Overlay: o})
 	}
+	d.overlaySources()
+	d.openDevices()
 	d.facts.Connected = connectedNetworks(in.Host, d.isTunnelDevice)
 	d.devices()
 	for i := range in.Set.Tunnels {

@@ -44,6 +44,8 @@ type Facts struct {
 	// Overlays are the devices that unwrap packets which a tunnel protects (case 4),
 	// sorted by name.
 	Overlays []Overlay
+	// OpenDevices are those of them that take carriers from any address.
+	OpenDevices []OpenDevice
 	// Devices are the interfaces into which only tunnel traffic goes, sorted by name.
 	Devices []Device
 	// Guards are in force, in the order in which they decide.
@@ -145,6 +147,20 @@ type Overlay struct {
 	In SAMatch
 	// Untaggable and Enforced are as in Claim, for the carrier packets.
 	Untaggable, Enforced bool
+	// Sources are the addresses that the tunnel's packets may have on the device: what
+	// a VTI's policies and routes give it, within the configuration's remote:. Nil is
+	// any. They tell tunnels apart that share the device.
+	Sources []netip.Prefix
+}
+
+// OpenDevice is an overlay device that takes carrier packets from any address. Of
+// those that came out of a tunnel only the ones of its overlays may get there.
+type OpenDevice struct {
+	Name  string
+	Proto xfrm.Proto
+	Port  uint16
+	// Local is invalid if the device takes packets to any address of this host.
+	Local netip.Addr
 }
 
 // Device is an interface into which only tunnel traffic goes. On the pass through
@@ -206,8 +222,17 @@ type Restriction struct {
 	Sources, Destinations []RestrictedPrefix
 	// Overlays are the tunnel's own.
 	Overlays []Overlay
-	// Into are the devices that lead into the tunnel.
-	Into []string
+	// Into are the ways into the tunnel by a device.
+	Into []Into
+}
+
+// Into is a device, or the part of its traffic, that goes into one tunnel.
+type Into struct {
+	Device string
+	// Remote has the destinations that go into the tunnel, where others share the
+	// device. Except are those of other tunnels that the kernel finds first.
+	Remote netip.Prefix
+	Except []netip.Prefix
 }
 
 // RestrictedPrefix is a prefix behind a restricted tunnel's peer.

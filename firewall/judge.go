@@ -73,8 +73,22 @@ func (q *question) isStrayCarrier() bool {
 	if q.Way == FromHost || q.decrypted() || !q.Verified {
 		return false
 	}
-	o := q.carrier()
-	return o != nil && !containsString(o.Below, q.In)
+	if o := q.carrier(); o != nil {
+		return !containsString(o.Below, q.In)
+	}
+	return q.isOpenCarrier()
+}
+
+// isOpenCarrier: to a device that takes carriers from any address, from one that no
+// tunnel is known for.
+func (q *question) isOpenCarrier() bool {
+	for i := range q.OpenDevices {
+		o, e := &q.OpenDevices[i], q.Received
+		if q.Proto == o.Proto && (o.Port == 0 || o.Port == e.DPort) && (o.Local == e.Dst || !o.Local.IsValid() && q.DstLocal) {
+			return true
+		}
+	}
+	return false
 }
 
 // isUnconfirmed: case 3 under enforce.
@@ -86,7 +100,7 @@ func (q *question) isCrossed() bool {
 	if !q.decrypted() || q.evidence != NoCase || q.Way == FromHost {
 		return false
 	}
-	if q.carrier() != nil {
+	if q.carrier() != nil || q.isOpenCarrier() {
 		return true
 	}
 	for _, k := range q.Known {

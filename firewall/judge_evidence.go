@@ -1,12 +1,18 @@
 package firewall
 
+import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+)
+
 // findEvidence returns the case by which the packet came out of a tunnel: 1, 1b, 1c, 2,
 // 3 or 4, or NoCase.
 func (q *question) findEvidence() Case {
 	if !q.decrypted() {
 		// Case 4: a device that unwraps has dropped the SA, and its packets have the
 		// VERIFIED of their carrier; on a VTI TAG comes straight from ESP.
-		if o := q.overlayDevice(); o != nil && (q.Verified || o.VTI && q.Tagged) {
+		if q.isUnwrapped() {
 			return Case4
 		}
 		return NoCase
@@ -18,6 +24,9 @@ func (q *question) findEvidence() Case {
 	}
 	if o := q.carrier(); o != nil {
 		return q.tagCase(o.Below == nil && q.cameOutOf(o.In), o.Untaggable)
+	}
+	if q.isOpenCarrier() {
+		return NoCase
 	}
 	found := NoCase
 	for i := range q.Claims {
@@ -80,4 +89,25 @@ func stronger(a, b Case) Case {
 		return b
 	}
 	return a
+}
+
+// isUnwrapped reports whether the packet came out of an overlay device with the
+// evidence of its carrier, from an address that the tunnel may send from, or as an
+// error about a flow with such an address.
+func (q *question) isUnwrapped() bool {
+	for i := range q.Overlays {
+		o := &q.Overlays[i]
+		if !containsString(o.Devices, q.In) || !q.Verified && !(o.VTI && q.Tagged) {
+			continue
+		}
+		if o.sends(q.Received.Src) || q.icmp() && q.Flow.Related && (o.sends(q.Flow.OrigSrc) || o.sends(q.Flow.ReplySrc)) {
+			return true
+		}
+	}
+	return false
+}
+
+// sends reports whether packets with that source may come out of the overlay's device.
+func (o *Overlay) sends(a netip.Addr) bool {
+	return o.Sources == nil || a.IsValid() && prefix.OverlapsAny(prefix.Single(a), o.Sources)
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -30,14 +31,20 @@ func (q *question) isRestrictedIn() bool {
 	})
 }
 
-// isOf: the packet came out of a restricted tunnel, or verified out of its overlay.
+// isOf: the packet came out of a restricted tunnel, or out of its overlay: verified,
+// or from an address that no tunnel of the device may send from.
 func (q *question) isOf(r *Restriction) bool {
 	for _, s := range r.Sources {
 		if s.Prefix.Contains(q.AfterDNAT.Src) && q.cameOutOf(s.SA) {
 			return true
 		}
 	}
-	return q.evidence == Case4 && slices.ContainsFunc(r.Overlays, func(o Overlay) bool { return slices.Contains(o.Devices, q.In) })
+	return !q.decrypted() && slices.ContainsFunc(r.Overlays, func(o Overlay) bool {
+		if q.evidence == Case4 {
+			return slices.Contains(o.Devices, q.In) && o.sends(q.AfterDNAT.Src)
+		}
+		return o.Sources != nil && o.Devices[0] == q.In
+	})
 }
 
 // isRestrictedOut: into a tunnel whose out: names no such service, or whose remote: has
@@ -62,7 +69,9 @@ func (q *question) isInto(r *Restriction) bool {
 			return true
 		}
 	}
-	return q.Out != "" && slices.Contains(r.Into, q.Out)
+	return q.Out != "" && slices.ContainsFunc(r.Into, func(i Into) bool {
+		return i.Device == q.Out && (!i.Remote.IsValid() || i.Remote.Contains(q.AfterDNAT.Dst) && !prefix.OverlapsAny(prefix.Single(q.AfterDNAT.Dst), i.Except))
+	})
 }
 
 // isAllowed: a reply, a listed service, or the carrier of an overlay device's packets,

@@ -140,3 +140,26 @@ func TestJudgeBehindSNAT(t *testing.T) {
 		}
 	}
 }
+
+// Packets that were once judged wrongly have the right verdict, by Judge and by the
+// rules.
+func TestFaults(t *testing.T) {
+	for _, f := range fake.Faults() {
+		facts := firewall.Decide(f.Input)
+		if got := firewall.Judge(&facts, f.Passage); got != f.Want {
+			t.Errorf("%s: %v %v, want %v %v", f.Name, got.Action, got.Case, f.Want.Action, f.Want.Case)
+		}
+		for _, rs := range compile.Rulesets(facts) {
+			if rs.Family != familyOfAddr(f.Passage.Received.Src) {
+				continue
+			}
+			got, steps := walk(trace.NewEvaluator(rs), &facts, f.Passage)
+			if got != f.Want {
+				t.Errorf("%s: the rules: %v %v, want %v %v", f.Name, got.Action, got.Case, f.Want.Action, f.Want.Case)
+				for _, s := range steps {
+					t.Log(s.String())
+				}
+			}
+		}
+	}
+}

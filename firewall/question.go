@@ -85,18 +85,6 @@ func (q *question) carries(o *Overlay) bool {
 	return !o.VTI && e.Src == o.Remote && e.Dst == o.Local && q.Proto == o.Proto && (o.Port == 0 || e.DPort == o.Port)
 }
 
-// Overlay returns the overlay whose device the packet came out of.
-func (q *question) overlayDevice() *Overlay {
-	for i := range q.Overlays {
-		for _, name := range q.Overlays[i].Devices {
-			if name == q.In {
-				return &q.Overlays[i]
-			}
-		}
-	}
-	return nil
-}
-
 // intoDevice reports whether the packet leaves by a device into which only tunnel
 // traffic goes.
 func (q *question) intoDevice() bool {

@@ -22,7 +22,9 @@ func (d *decider) devices() {
 	}
 	for _, o := range d.facts.Overlays {
 		if _, ok := d.interfaces[o.Devices[0]]; !ok {
-			add(o.Devices[0], d.tunnelOf(o.Tunnel), false)
+			for _, l := range o.OwnLinks(d.Host) {
+				add(l.Name, d.tunnelOf(o.Tunnel), false)
+			}
 		}
 	}
 	slices.SortFunc(d.facts.Devices, func(a, b Device) int { return cmp.Compare(a.Name, b.Name) })
@@ -49,7 +51,9 @@ func (d *decider) strangers() {
 		add(&d.Set.Tunnels[d.interfaces[name]], Stranger{Out: name})
 	}
 	for _, o := range d.facts.Overlays {
-		add(d.tunnelOf(o.Tunnel), Stranger{Out: o.Devices[0]})
+		for _, l := range o.OwnLinks(d.Host) {
+			add(d.tunnelOf(o.Tunnel), Stranger{Out: l.Name})
+		}
 	}
 	for i := range d.Set.Tunnels {
 		t := &d.Set.Tunnels[i]

@@ -16,8 +16,8 @@ import (
 // match holds on them. The mark of the carrier packet remains.
 type Overlay struct {
 	Tunnel string
-	// Devices are the device itself, then the bridges and VRFs above it: its packets
-	// appear on them once more.
+	// Devices are the device itself, then the bridges, VRFs and VLANs above it: its
+	// packets appear on them once more.
 	Devices []string
 	// VTI is true for a VTI. Its packets come straight out of ESP and carry TAG;
 	// those of other devices carry the VERIFIED of their carrier.
@@ -38,25 +38,61 @@ func Overlays(set xfrm.Set, host xfrm.Host) []Overlay {
 	for _, l := range host.Links {
 		switch l.Kind {
 		case "vti", "vti6":
-			if i := vtiTunnel(set, l); i >= 0 {
-				found = append(found, Overlay{Tunnel: set.Tunnels[i].ID, Devices: WithMasters(host, l), VTI: true})
+			for _, i := range vtiTunnels(set, l) {
+				found = append(found, Overlay{Tunnel: set.Tunnels[i].ID, Devices: above(host, l), VTI: true})
 			}
 		default:
-			proto, port, ok := carrier(l)
-			if !ok || !l.Remote.IsValid() || l.Remote.IsUnspecified() {
+			proto, port, ok := Carrier(l)
+			if !ok {
 				continue
 			}
-			if i, local, ok := carrierTunnel(set, host, l, proto, port); ok {
-				found = append(found, Overlay{
-					Tunnel: set.Tunnels[i].ID, Devices: WithMasters(host, l),
-					Proto: proto, Port: port, Local: local, Remote: l.Remote,
-				})
+			for _, remote := range carrierPeers(set, l) {
+				at := l
+				at.Remote = remote
+				if i, local, ok := carrierTunnel(set, host, at, proto, port); ok {
+					found = append(found, Overlay{
+						Tunnel: set.Tunnels[i].ID, Devices: above(host, l),
+						Proto: proto, Port: port, Local: local, Remote: remote,
+					})
+				}
 			}
 		}
 	}
 	found = stacked(found, set, host)
-	slices.SortFunc(found, func(a, b Overlay) int { return cmp.Compare(a.Devices[0], b.Devices[0]) })
+	slices.SortStableFunc(found, func(a, b Overlay) int { return cmp.Compare(a.Devices[0], b.Devices[0]) })
 	return found
+}
+
+// TakesAny reports whether a device takes carrier packets from any address: mGRE,
+// multipoint VXLAN, and devices that other programs give a peer for each packet
+// ("external").
+func TakesAny(l xfrm.Link) bool {
+	_, _, ok := Carrier(l)
+	return ok && (!xfrm.Specified(l.Remote) || l.Remote.IsMulticast())
+}
+
+// IsCarried reports whether a device's packets are carried in those of another protocol.
+func IsCarried(l xfrm.Link) bool {
+	_, _, ok := Carrier(l)
+	return ok || l.Kind == "vlan"
+}
+
+// carrierPeers returns the addresses that carrier packets of a device come from: its
+// own remote address, or where it takes any those of the hosts to which there is a
+// tunnel.
+func carrierPeers(set xfrm.Set, l xfrm.Link) []netip.Addr {
+	if !TakesAny(l) {
+		return []netip.Addr{l.Remote}
+	}
+	var peers []netip.Addr
+	for i := range set.Tunnels {
+		for _, p := range set.Tunnels[i].Pairs {
+			if p.Remote.IsSingleIP() && !slices.Contains(peers, p.Remote.Addr()) {
+				peers = append(peers, p.Remote.Addr())
+			}
+		}
+	}
+	return peers
 }
 
 // stacked adds the devices whose carrier packets go into an overlay's device, or
@@ -70,7 +106,7 @@ func stacked(found []Overlay, set xfrm.Set, host xfrm.Host) []Overlay {
 	for again := len(found)+len(interfaces) > 0; again; {
 		again = false
 		for _, l := range host.Links {
-			proto, port, ok := carrier(l)
+			proto, port, ok := Carrier(l)
 			if _, done := known[l.Name]; done || !ok || !xfrm.Specified(l.Remote) || !xfrm.Specified(l.Local) {
 				continue
 			}
@@ -81,7 +117,7 @@ func stacked(found []Overlay, set xfrm.Set, host xfrm.Host) []Overlay {
 				continue
 			}
 			o := Overlay{
-				Tunnel: below.Tunnel, Devices: WithMasters(host, l),
+				Tunnel: below.Tunnel, Devices: above(host, l),
 				Proto: proto, Port: port, Local: l.Local, Remote: l.Remote, Below: below.Devices,
 			}
 			if isInterface {
@@ -108,8 +144,8 @@ func underlay(host xfrm.Host, l xfrm.Link) string {
 	return below.Name
 }
 
-// carrier tells which protocol, and which UDP port, carries a device's packets.
-func carrier(l xfrm.Link) (proto xfrm.Proto, port uint16, ok bool) {
+// Carrier tells which protocol, and which UDP port, carries a device's packets.
+func Carrier(l xfrm.Link) (proto xfrm.Proto, port uint16, ok bool) {
 	switch l.Kind {
 	case "gre", "gretap", "erspan", "ip6gre", "ip6gretap", "ip6erspan":
 		return xfrm.GRE, 0, true
@@ -128,15 +164,16 @@ func carrier(l xfrm.Link) (proto xfrm.Proto, port uint16, ok bool) {
 	return 0, 0, false
 }
 
-// carrierTunnel finds the tunnel that protects a device's carrier packets: the
-// one whose policy the kernel would choose for them, or the most specific where
-// priorities are equal.
+// carrierTunnel finds the tunnel that protects a device's carrier packets as they come
+// in: the one whose policy the kernel would choose for them, or the most specific where
+// priorities are equal. A device chooses the source port of UDP by the inner flow, so a
+// pair with a port of the peer's is another direction's, if there is one without.
 func carrierTunnel(set xfrm.Set, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port uint16) (int, netip.Addr, bool) {
 	best, at, local := xfrm.Pair{}, -1, netip.Addr{}
 	for i, t := range set.Tunnels {
 		for _, p := range t.Pairs {
 			own, ok := carries(p, host, l, proto, port)
-			if !ok || at >= 0 && cmp.Or(cmp.Compare(p.Priority, best.Priority),
+			if !ok || at >= 0 && cmp.Or(cmp.Compare(peerPort(p), peerPort(best)), cmp.Compare(p.Priority, best.Priority),
 				cmp.Compare(best.Remote.Bits(), p.Remote.Bits()), cmp.Compare(best.Local.Bits(), p.Local.Bits())) >= 0 {
 				continue
 			}
@@ -144,6 +181,14 @@ func carrierTunnel(set xfrm.Set, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, 
 		}
 	}
 	return at, local, at >= 0
+}
+
+// peerPort is 1 for a pair that names a port of the peer's, else 0.
+func peerPort(p xfrm.Pair) int {
+	if p.RemotePort.Any() {
+		return 0
+	}
+	return 1
 }
 
 // carries reports whether a pair covers a device's carrier packets, and from
@@ -161,13 +206,64 @@ func carries(p xfrm.Pair, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port ui
 	return p.Local.Addr(), p.Local.IsSingleIP() && host.Owns(p.Local.Addr())
 }
 
-// vtiTunnel finds the tunnel whose policies a VTI's key selects.
-func vtiTunnel(set xfrm.Set, l xfrm.Link) int {
-	return slices.IndexFunc(set.Tunnels, func(t xfrm.Tunnel) bool {
-		return slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool {
-			return hasKey(p, l)
-		})
-	})
+// vtiTunnels finds the tunnels whose policies a VTI's key selects. A VTI without a
+// remote address may have several, and so may VTIs with one key: there the remote
+// address of the device tells.
+func vtiTunnels(set xfrm.Set, l xfrm.Link) []int {
+	var all, own []int
+	for i := range set.Tunnels {
+		t := &set.Tunnels[i]
+		if !slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return hasKey(p, l) }) {
+			continue
+		}
+		all = append(all, i)
+		if !xfrm.Specified(l.Remote) || !xfrm.Specified(t.Remote) || t.Remote == l.Remote {
+			own = append(own, i)
+		}
+	}
+	if len(own) > 0 {
+		return own
+	}
+	return all
+}
+
+// above returns the link's name and those of the devices on which its packets
+// appear once more: its masters, and the VLANs above it and above them.
+func above(host xfrm.Host, l xfrm.Link) []string {
+	names := WithMasters(host, l)
+	for i := 0; i < len(names); i++ {
+		for _, vlan := range host.Links {
+			below, ok := host.Link(vlan.Parent)
+			if vlan.Kind != "vlan" || !ok || below.Name != names[i] {
+				continue
+			}
+			for _, name := range WithMasters(host, vlan) {
+				if !slices.Contains(names, name) {
+					names = append(names, name)
+				}
+			}
+		}
+	}
+	return names
+}
+
+// OwnLinks returns the overlay's device and the VLANs that carry its packets alone. A
+// bridge or VRF above it has other ports.
+func (o *Overlay) OwnLinks(host xfrm.Host) []xfrm.Link {
+	var all []xfrm.Link
+	for _, l := range host.Links {
+		if l.Name == o.Devices[0] {
+			all = append(all, l)
+		}
+	}
+	for i := 0; i < len(all); i++ {
+		for _, vlan := range host.Links {
+			if vlan.Kind == "vlan" && vlan.Parent == all[i].Index && !slices.Contains(all, vlan) {
+				all = append(all, vlan)
+			}
+		}
+	}
+	return all
 }
 
 // Interfaces returns the xfrm interfaces whose if_id some pair has, and the

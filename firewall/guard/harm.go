@@ -59,7 +59,7 @@ func (m *memorizer) harm(g *Guard, t *xfrm.Tunnel) string {
 		if uplink == nil {
 			uplink = append(device.Uplinks(*t, m.host, nil), "lo")
 		}
-		if l, ok := m.host.Link(r.Link); ok && l.Kind != "xfrm" && l.Kind != "vti" && l.Kind != "vti6" && !slices.Contains(uplink, l.Name) {
+		if l, ok := m.host.Link(r.Link); ok && !(g.Routed && device.IsCarried(l)) && l.Kind != "xfrm" && l.Kind != "vti" && l.Kind != "vti6" && !slices.Contains(uplink, l.Name) {
 			return "this host's route to " + r.Dst.String() + " by " + l.Name + " lies in it"
 		}
 	}

@@ -1,7 +1,9 @@
 package guard
 
 import (
+	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
@@ -33,6 +35,7 @@ func Live(set xfrm.Set, host xfrm.Host) []Guard {
 			}
 		}
 	}
+	guards = append(guards, overlayGuards(set, host)...)
 	for _, e := range set.Exceptions {
 		p := e.Pair
 		if p.IfID != 0 || p.Mark.Mask != 0 || p.Ifindex != 0 || Unfit(p) != "" {
@@ -63,6 +66,31 @@ func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
 		for _, remote := range prefix.Intersect(p.Remote, []netip.Prefix{dst}) {
 			g.Remote, g.Routed = remote, true
 			guards = append(guards, g)
+		}
+	}
+	return guards
+}
+
+// overlayGuards returns the guards of what is routed into overlay devices that a tunnel
+// protects, from any source. No policy stands for them, so any exception of a policy
+// decides first, and the kernel holds none of their packets.
+func overlayGuards(set xfrm.Set, host xfrm.Host) []Guard {
+	var guards []Guard
+	for _, o := range device.Overlays(set, host) {
+		i := slices.IndexFunc(set.Tunnels, func(t xfrm.Tunnel) bool { return t.ID == o.Tunnel })
+		if t := &set.Tunnels[i]; o.VTI || t.Optional {
+			continue
+		}
+		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
+			for _, dst := range device.RoutedInto(o.OwnLinks(host), host, family) {
+				if dst.Bits() < 8 || NeverJudged(dst.Addr()) || slices.ContainsFunc(guards, func(g Guard) bool { return g.Remote == dst }) {
+					continue
+				}
+				guards = append(guards, Guard{
+					Local: netip.PrefixFrom(dst.Addr(), 0).Masked(), Remote: dst, Source: FromPolicy, Peer: o.Remote, Tunnel: o.Tunnel,
+					Priority: math.MaxUint32, Routed: true,
+				})
+			}
 		}
 	}
 	return guards

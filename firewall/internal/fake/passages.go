@@ -3,6 +3,7 @@ package fake
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -94,10 +95,11 @@ func (m *Passages) Next() firewall.Passage {
 	case firewall.FromHost:
 		p.In, p.SrcLocal, p.Misrouted = "", true, false
 	}
+	m.device(&p, family)
 	m.flow(&p, family)
 	if p.Way != firewall.FromHost {
 		p.Tagged, p.Verified = m.chance(2), m.chance(4)
-		if m.chance(2) {
+		if m.chance(2) && !m.unwrapped(&p) {
 			p.Path = m.path(family, true)
 		}
 		if p.Flow.DNAT && !p.Flow.Reply {
@@ -109,6 +111,28 @@ func (m *Passages) Next() firewall.Passage {
 	}
 	p.Sent, p.AheadSent = p.AfterDNAT, p.Ahead
 	return p
+}
+
+// device lets one packet in six come out of an overlay device, or go into a tunnel's.
+func (m *Passages) device(p *firewall.Passage, family xfrm.Family) {
+	if len(m.facts.Overlays) > 0 && p.Way != firewall.FromHost && m.chance(6) {
+		o := pick(m.Rand, m.facts.Overlays...)
+		p.In = pick(m.Rand, o.Devices...)
+		if len(o.Sources) > 0 && m.chance(2) {
+			if from := pick(m.Rand, o.Sources...); familyOfAddr(from.Addr()) == family {
+				p.Received.Src = m.within(from)
+				p.AfterDNAT.Src = p.Received.Src
+			}
+		}
+	}
+	if len(m.facts.Devices) > 0 && p.Way != firewall.ToHost && m.chance(6) {
+		p.Out = pick(m.Rand, m.facts.Devices...).Name
+	}
+}
+
+// unwrapped reports whether a packet came in by an overlay device: most have no SA.
+func (m *Passages) unwrapped(p *firewall.Passage) bool {
+	return !m.chance(8) && slices.ContainsFunc(m.facts.Overlays, func(o firewall.Overlay) bool { return slices.Contains(o.Devices, p.In) })
 }
 
 func (m *Passages) protocol(p *firewall.Passage, e *firewall.Ends, family xfrm.Family) {

@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"slices"
+
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
@@ -23,13 +25,38 @@ func (l *layout) carried() {
 		if o.Below != nil { // it comes out of a device, and so shows no SA
 			to.Target, to.Case = drop(rules.PurposeCrossed), firewall.Case7
 		} else {
-			name := stableName(chainCarrier, o.Devices[0])
+			name := stableName(chainCarrier, o.Devices[0], o.Local.String(), o.Remote.String())
 			l.chain(rules.Mangle, name, carrierRules(o, l.Marks)...)
 			to.Target = rules.Target{Verb: rules.Goto, Chain: name}
 		}
 		entries = append(entries, entry(prefix.Single(o.Remote), to))
 	}
+	for _, r := range l.openCarriers() {
+		entries = append(entries, entry(l.everything(), r))
+	}
 	l.tree(tree.Spec{Table: rules.Mangle, Root: chainCarried, By: tree.BySource}, entries)
+}
+
+// openCarriers drop the carriers of devices that take any, as they come out of a tunnel
+// that is none of theirs.
+func (l *layout) openCarriers() []rules.Rule {
+	var list []rules.Rule
+	for _, o := range l.OpenDevices {
+		r := rules.Rule{Proto: o.Proto, Target: drop(rules.PurposeCrossed), Purpose: rules.PurposeDispatch, Case: firewall.Case7}
+		if o.Port != 0 {
+			r.DPorts = firewall.Port(o.Port)
+		}
+		switch {
+		case !o.Local.IsValid():
+			r.DstType = rules.Local
+		case xfrm.FamilyOf(o.Local) == l.family:
+			r.Dst = prefix.Single(o.Local)
+		default:
+			continue
+		}
+		list = append(list, r)
+	}
+	return list
 }
 
 func carrierRules(o *firewall.Overlay, m firewall.Marks) []rules.Rule {
@@ -56,6 +83,7 @@ func (l *layout) overlayRules() []rules.Rule {
 			Mark: has(m.Verified), Policy: noPath, Target: rules.Target{Verb: rules.Jump, Chain: chainAstray}, Purpose: rules.PurposeDispatch,
 		})
 	}
+	l.outOf()
 	for i := range l.Overlays {
 		o := &l.Overlays[i]
 		for _, name := range o.Devices {
@@ -64,12 +92,60 @@ func (l *layout) overlayRules() []rules.Rule {
 					In: name, Mark: has(m.Tag), Policy: noPath, Target: l.markVerified(), Purpose: rules.PurposeDispatch, Tunnel: o.Tunnel,
 				})
 			}
-			list = append(list, rules.Rule{
-				In: name, Mark: has(m.Verified), Policy: noPath, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeOverlay, Tunnel: o.Tunnel, Case: firewall.Case4,
-			})
+			r := rules.Rule{In: name, Mark: has(m.Verified), Policy: noPath, Tunnel: o.Tunnel}
+			if o.Sources == nil {
+				r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Return}, rules.PurposeOverlay, firewall.Case4
+				list = append(list, r)
+				continue
+			}
+			if !l.endsOn(i, name) { // the tree asks for all tunnels of the device at once
+				continue
+			}
+			r.Target, r.Purpose = rules.Target{Verb: rules.Jump, Chain: chainOutOf}, rules.PurposeDispatch
+			list = append(list, r)
+			r.Target, r.Purpose = rules.Target{Verb: rules.Return}, rules.PurposeDone
+			list = append(list, r)
 		}
 	}
 	return list
+}
+
+// endsOn reports whether no later overlay has a device.
+func (l *layout) endsOn(i int, device string) bool {
+	return !slices.ContainsFunc(l.Overlays[i+1:], func(o firewall.Overlay) bool { return slices.Contains(o.Devices, device) })
+}
+
+// outOf lays out the sources that packets out of overlay devices may have. It leaves
+// VERIFIED on those, and on errors about flows with such an address. All others keep
+// no bit: they are in clear for all that follows.
+func (l *layout) outOf() {
+	m := l.Marks
+	var from, began, replied []tree.Entry
+	for i := range l.Overlays {
+		o := &l.Overlays[i]
+		for _, name := range o.Devices {
+			for _, p := range l.ofFamily(o.Sources) {
+				r := rules.Rule{In: name, Target: l.markVerified(), Purpose: rules.PurposeOverlay, Tunnel: o.Tunnel, Case: firewall.Case4}
+				source, origin, reply := r, r, r
+				source.Src = p
+				origin.Ct, reply.Ct = rules.CtMatch{State: rules.CtRelated, OrigSrc: p}, rules.CtMatch{State: rules.CtRelated, ReplSrc: p}
+				from, began, replied = append(from, entry(p, source)), append(began, entry(p, origin)), append(replied, entry(p, reply))
+			}
+		}
+	}
+	verified := rules.Rule{Mark: has(m.Verified), Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone}
+	lead := func(root string) rules.Rule {
+		return rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: root}, Purpose: rules.PurposeDispatch}
+	}
+	isError := lead(chainOutOf + "-E")
+	isError.Proto, isError.Ct = l.icmp(), rules.CtMatch{State: rules.CtRelated}
+	l.chain(rules.Mangle, chainOutOf,
+		rules.Rule{Target: setMark(0, m.Verified), Purpose: rules.PurposeReset}, lead(chainOutOf+"-S"), verified, isError, verified,
+		rules.Rule{Target: setMark(0, m.Both()), Purpose: rules.PurposeStray, Case: firewall.Case5})
+	l.chain(rules.Mangle, chainOutOf+"-E", lead(chainOutOf+"-T"), lead(chainOutOf+"-R"))
+	l.tree(tree.Spec{Table: rules.Mangle, Root: chainOutOf + "-S", By: tree.BySource, AnyOrder: true}, from)
+	l.tree(tree.Spec{Table: rules.Mangle, Root: chainOutOf + "-T", By: tree.ByOriginSource, AnyOrder: true, Rare: true}, began)
+	l.tree(tree.Spec{Table: rules.Mangle, Root: chainOutOf + "-R", By: tree.ByReplySource, AnyOrder: true, Rare: true}, replied)
 }
 
 // strayCarriers drops carriers of an overlay device that came out of another overlay
@@ -91,6 +167,7 @@ func (l *layout) strayCarriers() bool {
 		r.Target, r.Case = drop(rules.PurposeCrossed), firewall.Case7
 		list = append(list, r)
 	}
+	list = append(list, l.openCarriers()...)
 	if len(list) == 0 {
 		return false
 	}

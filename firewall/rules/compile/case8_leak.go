@@ -101,7 +101,7 @@ func (l *layout) refuse() (fwd, out []rules.Rule) {
 // refuseLeaks adds the chain that leads packets without a policy to a tree that
 // refuses them, and returns the rules that lead there.
 func (l *layout) refuseLeaks(name string, own []rules.Rule) []rules.Rule {
-	list := append(l.intoDevices(), l.neverJudged(true, l.within, tree.ByDestination)...)
+	list := append(l.sparedDevices(), l.neverJudged(true, l.within, tree.ByDestination)...)
 	list = append(list, own...)
 	list = append(list, rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: name + "-T"}, Purpose: rules.PurposeDispatch})
 	l.chain(rules.Filter, name, list...)

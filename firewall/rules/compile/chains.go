@@ -9,6 +9,7 @@ const (
 	chainPost = "XFRMFW-POST"
 
 	chainTag         = "XFRMFW-TAG"
+	chainOutOf       = "XFRMFW-OUTOF"
 	chainPol         = "XFRMFW-POL"
 	chainSel         = "XFRMFW-SEL"
 	chainCarried     = "XFRMFW-CARRIED"

@@ -89,9 +89,9 @@ func (l *layout) fromDevices() []rules.Rule {
 	return list
 }
 
-// intoDevices spares packets into tunnel devices: on that pass they show no policy,
+// sparedDevices spares packets into tunnel devices: on that pass they show no policy,
 // and what the device sends below is judged on its own.
-func (l *layout) intoDevices() []rules.Rule {
+func (l *layout) sparedDevices() []rules.Rule {
 	var list []rules.Rule
 	for _, d := range l.Devices {
 		list = append(list, rules.Rule{Out: d.Name, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})

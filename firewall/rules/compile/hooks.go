@@ -78,7 +78,7 @@ func (l *layout) leaving() {
 
 func (l *layout) postrouting(leaving []netip.Prefix) []rules.Rule {
 	list := []rules.Rule{{Out: "lo", Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt}}
-	list = append(list, l.intoDevices()...)
+	list = append(list, l.sparedDevices()...)
 	list = append(list, l.neverJudged(true, leaving, tree.ByDestination)...)
 	list = append(list, l.ownTraffic(true)...)
 	list = append(list, rules.Rule{

@@ -119,6 +119,25 @@ func stableName(root string, words ...string) string {
 	return root + "-" + base64.RawURLEncoding.EncodeToString(sum[:])[:11]
 }
 
+// everything is the whole address space of the layout's family.
+func (l *layout) everything() netip.Prefix {
+	if l.family == xfrm.IPv6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
+// ofFamily returns the prefixes of the layout's family.
+func (l *layout) ofFamily(all []netip.Prefix) []netip.Prefix {
+	var list []netip.Prefix
+	for _, p := range all {
+		if xfrm.FamilyOf(p.Addr()) == l.family {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
 func (l *layout) icmp() xfrm.Proto {
 	if l.family == xfrm.IPv6 {
 		return xfrm.ICMPv6

@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"reflect"
 	"slices"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -18,125 +18,12 @@ import (
 // Most tests tell of IPv4. Each of their worlds has a mirror where everything is
 // IPv6, and each of their packets passes that too and must fare the same.
 
-// mirror96 is where the mirror keeps the addresses of IPv4.
-var mirror96 = netip.MustParsePrefix("fd64::/96")
-
-// toIPv6 puts an address of IPv4 in the mirror. What both families have of their
-// own goes to its like.
-func toIPv6(a netip.Addr) netip.Addr {
-	switch {
-	case !a.Is4():
-		return a
-	case a.IsUnspecified():
-		return netip.IPv6Unspecified()
-	case a.IsLoopback():
-		return netip.IPv6Loopback()
-	}
-	in := a.As4()
-	out := mirror96.Addr().As16()
-	switch {
-	case a.IsLinkLocalUnicast():
-		out = netip.MustParseAddr("fe80::").As16()
-	case a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		out = netip.MustParseAddr("ff02::").As16()
-	}
-	copy(out[12:], in[:])
-	return netip.AddrFrom16(out)
-}
-
-func toIPv4(a netip.Addr) netip.Addr {
-	if !mirror96.Contains(a) {
-		return a
-	}
-	in := a.As16()
-	return netip.AddrFrom4([4]byte(in[12:]))
-}
-
 var icmpTypes = map[uint8]uint8{0: 129, 3: 1, 5: 137, 8: 128, 11: 3, 12: 4}
-
-// mirrored returns a deep copy of a value with all of IPv4 in it made IPv6.
-func mirrored[T any](v T) T {
-	out := reflect.New(reflect.TypeFor[T]()).Elem()
-	mirrorInto(out, reflect.ValueOf(&v).Elem())
-	return out.Interface().(T)
-}
-
-func mirrorInto(out, in reflect.Value) {
-	switch v := in.Interface().(type) {
-	case netip.Addr:
-		out.Set(reflect.ValueOf(toIPv6(v)))
-		return
-	case netip.Prefix:
-		if v.IsValid() && v.Addr().Is4() {
-			at, bits := toIPv6(v.Addr()), v.Bits()
-			if bits > 0 {
-				bits += 96
-			}
-			if bits > 0 && v.Addr().IsUnspecified() {
-				at = mirror96.Addr()
-			}
-			v = netip.PrefixFrom(at, bits)
-		}
-		out.Set(reflect.ValueOf(v))
-		return
-	case xfrm.Family:
-		if v == xfrm.IPv4 {
-			v = xfrm.IPv6
-		}
-		out.Set(reflect.ValueOf(v))
-		return
-	case xfrm.Proto:
-		switch v {
-		case xfrm.ICMP:
-			v = xfrm.ICMPv6
-		case xfrm.IPIP:
-			v = xfrm.IPv6in
-		}
-		out.Set(reflect.ValueOf(v))
-		return
-	}
-	switch in.Kind() {
-	case reflect.Struct:
-		for i := range in.NumField() {
-			mirrorInto(out.Field(i), in.Field(i))
-		}
-	case reflect.Slice:
-		if in.IsNil() {
-			return
-		}
-		out.Set(reflect.MakeSlice(in.Type(), in.Len(), in.Len()))
-		for i := range in.Len() {
-			mirrorInto(out.Index(i), in.Index(i))
-		}
-	case reflect.Map:
-		if in.IsNil() {
-			return
-		}
-		out.Set(reflect.MakeMapWithSize(in.Type(), in.Len()))
-		for key, value := range in.Seq2() {
-			twin := reflect.New(in.Type().Elem()).Elem()
-			mirrorInto(twin, value)
-			out.SetMapIndex(key, twin)
-		}
-	case reflect.Array:
-		for i := range in.Len() {
-			mirrorInto(out.Index(i), in.Index(i))
-		}
-	case reflect.Pointer:
-		if in.IsNil() {
-			return
-		}
-		out.Set(reflect.New(in.Type().Elem()))
-		mirrorInto(out.Elem(), in.Elem())
-	default:
-		out.Set(in)
-	}
-}
 
 // mirrorPacket is the packet that stands for one of IPv4 in the mirror.
 func mirrorPacket(p trace.Packet) trace.Packet {
 	icmp := p.Proto == xfrm.ICMP
-	p = mirrored(p)
+	p = fake.Mirrored(p)
 	if dhcp := map[uint16]uint16{67: 547, 68: 546}; p.Proto == xfrm.UDP && dhcp[p.SPort] > 0 && dhcp[p.DPort] > 0 {
 		p.SPort, p.DPort = dhcp[p.SPort], dhcp[p.DPort]
 	}
@@ -153,7 +40,7 @@ func mirrorPacket(p trace.Packet) trace.Packet {
 // unmirrorPacket brings a packet back for a change that speaks of IPv4.
 func unmirrorPacket(p trace.Packet) trace.Packet {
 	for _, a := range []*netip.Addr{&p.Src, &p.Dst, &p.Ct.OrigSrc, &p.Ct.OrigDst, &p.Ct.ReplSrc, &p.Ct.ReplDst} {
-		*a = toIPv4(*a)
+		*a = fake.ToIPv4(*a)
 	}
 	return p
 }
@@ -180,7 +67,7 @@ func mirrorOf(t *testing.T, s xfrm.Snapshot, in firewall.Input) *world {
 	host.Resolvers = slices.DeleteFunc(slices.Clone(host.Resolvers), func(a netip.Addr) bool { return !a.Is4() })
 	host.ESP4Offload, host.ESP6Offload = false, host.ESP4Offload
 	s.Host = host
-	s = mirrored(s)
+	s = fake.Mirrored(s)
 	set := xfrm.Tunnels(s)
 	now, ids := make(map[string]string), make(map[string]string)
 	for _, tunnel := range set.Tunnels {
@@ -188,11 +75,11 @@ func mirrorOf(t *testing.T, s xfrm.Snapshot, in firewall.Input) *world {
 	}
 	for _, tunnel := range before.Tunnels {
 		tunnel.Pairs = slices.DeleteFunc(slices.Clone(tunnel.Pairs), is6)
-		if id, ok := now[identity(mirrored(tunnel))]; ok {
+		if id, ok := now[identity(fake.Mirrored(tunnel))]; ok {
 			ids[tunnel.ID] = id
 		}
 	}
-	in = mirrored(in)
+	in = fake.Mirrored(in)
 	for i, g := range in.Guards {
 		if id, ok := ids[g.Tunnel]; ok {
 			in.Guards[i].Tunnel = id

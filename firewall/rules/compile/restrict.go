@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"net/netip"
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -21,7 +22,7 @@ func (l *layout) restrictions() (in, out []rules.Rule) {
 		if r.In != nil {
 			name := serviceChain("I", r.Tunnel)
 			inTree = append(inTree, l.restrictedEntries(r.Sources, tree.BySource, name, r.Tunnel)...)
-			in = append(in, fromOverlays(r, name, l.Marks)...)
+			in = append(in, l.fromOverlays(r, name)...)
 			end := append(logRules(l.Log, "in", r.Name, r.Tunnel), rules.Rule{Target: rules.Target{Verb: rules.Drop}})
 			l.chain(rules.Filter, name, l.serviceRules(r, true, r.In, end)...)
 		}
@@ -29,13 +30,13 @@ func (l *layout) restrictions() (in, out []rules.Rule) {
 			// Prefixes beyond the cap would draw traffic to the peer.
 			name := serviceChain("C", r.Tunnel)
 			outTree = append(outTree, l.restrictedEntries(r.Destinations, tree.ByDestination, name, r.Tunnel)...)
-			out = append(out, intoDevices(r, name)...)
+			out = append(out, l.intoDevices(r, name)...)
 			l.chain(rules.Filter, name, l.capRules(r)...)
 		}
 		if r.Out != nil {
 			name := serviceChain("O", r.Tunnel)
 			outTree = append(outTree, l.restrictedEntries(r.Destinations, tree.ByDestination, name, r.Tunnel)...)
-			out = append(out, intoDevices(r, name)...)
+			out = append(out, l.intoDevices(r, name)...)
 			end := append(logRules(l.Log, "out", r.Name, r.Tunnel), rules.Rule{Target: rules.Target{Verb: rules.Reject}})
 			l.chain(rules.Filter, name, l.serviceRules(r, false, r.Out, end)...)
 		}
@@ -130,24 +131,54 @@ func (l *layout) service(s firewall.Service) rules.Rule {
 	return rules.Rule{Proto: s.Proto, DPorts: s.Ports}
 }
 
-// fromOverlays lead the inner packets of a tunnel's overlay devices to its chain.
-func fromOverlays(r *firewall.Restriction, chain string, m firewall.Marks) []rules.Rule {
+// fromOverlays lead the inner packets of a tunnel's overlay devices to its chain. A
+// packet with a security path did not come out of the device.
+func (l *layout) fromOverlays(r *firewall.Restriction, chain string) []rules.Rule {
+	noPath := rules.PolicyMatch{Dir: rules.PolicyIn, None: true}
+	lead := func(name string, mark rules.MarkMatch, src netip.Prefix) rules.Rule {
+		return rules.Rule{In: name, Mark: mark, Policy: noPath, Src: src, Target: rules.Target{Verb: rules.Jump, Chain: chain}, Purpose: rules.PurposeDispatch, Tunnel: r.Tunnel}
+	}
 	var list []rules.Rule
 	for i := range r.Overlays {
-		for _, name := range r.Overlays[i].Devices {
-			list = append(list, rules.Rule{
-				In: name, Mark: has(m.Verified), Target: rules.Target{Verb: rules.Jump, Chain: chain}, Purpose: rules.PurposeDispatch, Tunnel: r.Tunnel,
-			})
+		o := &r.Overlays[i]
+		for _, name := range o.Devices {
+			sources := l.ofFamily(o.Sources)
+			if o.Sources == nil {
+				sources = []netip.Prefix{{}}
+			}
+			for _, src := range sources {
+				list = append(list, lead(name, has(l.Marks.Verified), src))
+			}
+		}
+		if o.Sources != nil { // from an address that no tunnel of the device may send from
+			list = append(list, lead(o.Devices[0], lacks(l.Marks.Verified), netip.Prefix{}))
 		}
 	}
 	return list
 }
 
-// intoDevices lead packets into a tunnel's own devices to its chain.
-func intoDevices(r *firewall.Restriction, chain string) []rules.Rule {
+// intoDevices lead packets into a tunnel's own devices to its chain. Where tunnels
+// share a device, the destination tells.
+func (l *layout) intoDevices(r *firewall.Restriction, chain string) []rules.Rule {
 	var list []rules.Rule
-	for _, name := range r.Into {
-		list = append(list, rules.Rule{Out: name, Target: rules.Target{Verb: rules.Jump, Chain: chain}, Purpose: rules.PurposeDispatch, Tunnel: r.Tunnel})
+	for i := range r.Into {
+		way := &r.Into[i]
+		if way.Remote.IsValid() && xfrm.FamilyOf(way.Remote.Addr()) != l.family {
+			continue
+		}
+		to := rules.Rule{
+			Out: way.Device, Dst: way.Remote, Target: rules.Target{Verb: rules.Jump, Chain: chain}, Purpose: rules.PurposeDispatch, Tunnel: r.Tunnel,
+		}
+		if len(way.Except) > 0 {
+			name := stableName(chainService+"D", way.Device, way.Remote.String(), chain)
+			var others []rules.Rule
+			for _, p := range way.Except {
+				others = append(others, rules.Rule{Dst: p, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone, Tunnel: r.Tunnel})
+			}
+			l.chain(rules.Filter, name, append(others, rules.Rule{Target: to.Target, Purpose: rules.PurposeDispatch, Tunnel: r.Tunnel})...)
+			to.Target.Chain = name
+		}
+		list = append(list, to)
 	}
 	return list
 }

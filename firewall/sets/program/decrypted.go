@@ -69,7 +69,12 @@ func (b *builder) relatedChain(f *family, r *relations) {
 		owner = append(owner, rule("another live tunnel owns the source", append(o.owned(f), leadTo("drop_crossed"))...))
 	}
 	b.chain("owner"+s, "case 1b: sources of live tunnels, the longest prefix first", append(owner, rule("case 1b", leadTo("errors"+s)))...)
-	b.chain("errors"+s, "case 1b: let through", rule("case 1b", sets.Counter{}, leadTo("accepted")))
+	var errors []sets.Rule
+	if b.f.Enforce {
+		errors = append(errors, rule("case 7: without TAG, where it could be had", sets.NoBit(sets.Mark, uint64(b.tag())),
+			sets.In{Fields: field(sets.InReqid), Not: true, Set: "untaggable"}, leadTo("drop_crossed")))
+	}
+	b.chain("errors"+s, "case 1b: let through", append(errors, rule("case 1b", sets.Counter{}, leadTo("accepted")))...)
 	if f == &ipv4 {
 		// An accept ends this base chain alone, and with it the look at the packet.
 		b.chain("accepted", "ends pre", rule("", b.clearBits(b.f.Marks.Both()), sets.Verdict{Do: sets.Accept}))
@@ -98,7 +103,32 @@ func (b *builder) carriers(f *family) []sets.Rule {
 		}
 	}
 	rules := each("case 4: carries an overlay", b.relate(carrier, f, mine).lookups(f, f.from()), leadTo("confirmed"))
-	return append(rules, each("case 7: carries an overlay of another tunnel", b.relate(carried, f, all).lookups(f, f.from()), leadTo("drop_crossed"))...)
+	rules = append(rules, each("case 7: carries an overlay of another tunnel", b.relate(carried, f, all).lookups(f, f.from()), leadTo("drop_crossed"))...)
+	for _, o := range b.openCarriers(f) {
+		rules = append(rules, rule("case 7: carries an overlay, from a stranger to it", append(o, leadTo("drop_crossed"))...))
+	}
+	return rules
+}
+
+// openCarriers match the carriers of devices that take any.
+func (b *builder) openCarriers(f *family) [][]sets.Term {
+	var all [][]sets.Term
+	for _, o := range b.f.OpenDevices {
+		to := []sets.Term{num(sets.L4Proto, uint64(o.Proto))}
+		if o.Port != 0 {
+			to = append(to, num(sets.DstPort, uint64(o.Port)))
+		}
+		switch {
+		case !o.Local.IsValid():
+			to = append(to, num(sets.FibDstType, sets.Local))
+		case f.has(o.Local):
+			to = append([]sets.Term{sets.Equals(f.dst, sets.Addr(o.Local))}, to...)
+		default:
+			continue
+		}
+		all = append(all, to)
+	}
+	return all
 }
 
 // strayCarriers drops carriers of an overlay device that came out of another device
@@ -122,6 +152,32 @@ func (b *builder) strayCarriers(f *family) []sets.Rule {
 			match = and([]sets.Term{not}, match...)
 		}
 		rules = append(rules, rule("case 7: carries an overlay, from the wrong device", and(match, leadTo("drop_crossed"))...))
+	}
+	return append(rules, b.strayOpenCarriers(f)...)
+}
+
+// strayOpenCarriers drop verified carriers of devices that take any, of which no
+// overlay knows.
+func (b *builder) strayOpenCarriers(f *family) []sets.Rule {
+	open := b.openCarriers(f)
+	if len(open) == 0 {
+		return nil
+	}
+	var spared []sets.Rule
+	for i := range b.f.Overlays {
+		o := &b.f.Overlays[i]
+		if !o.VTI && f.has(o.Remote) {
+			match := []sets.Term{sets.Equals(f.src, sets.Addr(o.Remote)), sets.Equals(f.dst, sets.Addr(o.Local)), num(sets.L4Proto, uint64(o.Proto))}
+			if o.Port != 0 {
+				match = append(match, num(sets.DstPort, uint64(o.Port)))
+			}
+			spared = append(spared, rule("of an overlay", append(match, back)...))
+		}
+	}
+	b.chain("astray"+f.suffix, "case 7: carriers of devices that take any", append(spared, rule("case 7", leadTo("drop_crossed")))...)
+	var rules []sets.Rule
+	for _, o := range open {
+		rules = append(rules, rule("case 7: carries an overlay, from a stranger to it", and([]sets.Term{inClear, b.isVerified()}, append(o, jump("astray"+f.suffix))...)...))
 	}
 	return rules
 }

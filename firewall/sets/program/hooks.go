@@ -41,16 +41,66 @@ func loopback(k sets.FieldKind) sets.Rule { return rule("", num(k, 1), back) }
 
 // arriveByDevice lets packets out of tunnel devices keep the evidence of their
 // carrier (case 4): VERIFIED, or TAG on a VTI. The security path is gone there.
-func (b *builder) arriveByDevice() []sets.Rule {
+//
+// Where sources are told, other packets keep no bit and are in clear for all that
+// follows, errors about flows with such a source apart.
+func (b *builder) arriveByDevice(families []*family) []sets.Rule {
 	carried, vtis := b.overlayDevices()
+	either := sets.AnyBit(sets.Mark, uint64(b.f.Marks.Both()))
 	var rules []sets.Rule
-	if len(vtis) > 0 {
-		rules = append(rules, rule("case 4: out of a VTI", named(sets.InName, vtis), inClear, sets.AnyBit(sets.Mark, uint64(b.f.Marks.Both())), back))
-	}
-	if len(carried) > 0 {
-		rules = append(rules, rule("case 4: out of an overlay", named(sets.InName, carried), inClear, b.isVerified(), back))
+	for _, d := range []struct {
+		comment string
+		names   []string
+		has     sets.Term
+	}{{"case 4: out of a VTI", vtis, either}, {"case 4: out of an overlay", carried, b.isVerified()}} {
+		var open, told []string
+		for _, name := range d.names {
+			if b.tellsSources(name) {
+				told = append(told, name)
+			} else {
+				open = append(open, name)
+			}
+		}
+		if len(open) > 0 {
+			rules = append(rules, rule(d.comment, named(sets.InName, open), inClear, d.has, back))
+		}
+		for _, f := range families {
+			if len(told) == 0 {
+				break
+			}
+			of := func(k sets.FieldKind, more ...sets.Term) sets.Rule {
+				from := sets.In{Fields: []sets.Field{sets.F(sets.InName), sets.F(k)}, Set: "out_of" + f.suffix}
+				return rule(d.comment, append(and([]sets.Term{named(sets.InName, told), inClear, d.has}, more...), from, back)...)
+			}
+			icmp := num(sets.L4Proto, uint64(f.icmp()))
+			rules = append(rules, of(f.src), of(f.origSrc, icmp, related), of(f.replySrc, icmp, related))
+		}
 	}
 	return rules
+}
+
+// tellsSources reports whether each overlay of a device tells the sources of its
+// packets.
+func (b *builder) tellsSources(device string) bool {
+	return !slices.ContainsFunc(b.f.Overlays, func(o firewall.Overlay) bool { return o.Sources == nil && slices.Contains(o.Devices, device) })
+}
+
+// sources adds the addresses that packets out of overlay devices may have.
+func (b *builder) sources(f *family) {
+	s := sets.Set{Name: "out_of" + f.suffix, Comment: "case 4: sources on overlay devices", Interval: true, Opens: true}
+	var all []firewall.Network
+	for i := range b.f.Overlays {
+		o := &b.f.Overlays[i]
+		for _, device := range o.Devices {
+			for _, p := range o.Sources {
+				if f.has(p.Addr()) {
+					all = append(all, firewall.Network{Prefix: p.Masked(), Device: device})
+				}
+			}
+		}
+	}
+	s.Elements = networkElements(all)
+	b.set(s, sets.InName, f.src)
 }
 
 // verifyByDevice turns TAG on packets out of a VTI to VERIFIED.
@@ -102,7 +152,7 @@ func (b *builder) prerouting(families []*family) {
 	for _, f := range families {
 		rules = append(rules, b.strayCarriers(f)...)
 	}
-	rules = append(rules, b.arriveByDevice()...)
+	rules = append(rules, b.arriveByDevice(families)...)
 	for _, f := range families {
 		rules = append(rules, rule("cases 1 to 3 and 7", decrypted, f.is(), leadTo("pol"+f.suffix)))
 	}

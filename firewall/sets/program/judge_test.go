@@ -118,3 +118,18 @@ func liesWithin(f *firewall.Facts, p firewall.Passage) bool {
 	}
 	return true
 }
+
+// Packets that were once judged wrongly fare by the table as they have to.
+func TestFaults(t *testing.T) {
+	for _, fault := range fake.Faults() {
+		f := firewall.Decide(fault.Input)
+		got, verified, trail := newEvaluator(Table(&f, Host{})).walk(&f, fault.Passage)
+		drops := fault.Want.Action == firewall.Discard || fault.Want.Action == firewall.Refuse
+		if drops != (got == dropped || got == refused) {
+			t.Errorf("%s: outcome %d, want %v %v\n%s", fault.Name, got, fault.Want.Action, fault.Want.Case, strings.Join(trail, "\n"))
+		}
+		if !drops && fault.Passage.Way == firewall.ToHost && verified != cameOut(fault.Want.Case) {
+			t.Errorf("%s: verified is %v\n%s", fault.Name, verified, strings.Join(trail, "\n"))
+		}
+	}
+}

@@ -67,6 +67,7 @@ func (b *builder) relations(f *family) *relations {
 	}
 	r.keep = b.relate(relation{name: "keep", outward: true, opens: true}, f, keep)
 	b.lan(f)
+	b.sources(f)
 	b.set(sets.Set{Name: "refused" + f.suffix, Comment: "case 8: what left in clear, for 10 s", Dynamic: true, Size: 4096, Timeout: refusedFor}, f.origSrc, f.dst)
 	return r
 }
@@ -163,14 +164,21 @@ func (b *builder) lan(f *family) {
 			}
 		}
 	}
-	for _, n := range outermost(seen) {
+	s.Elements = networkElements(seen)
+	b.set(s, sets.InName, f.src)
+}
+
+// networkElements are the ranges of networks, each with its device.
+func networkElements(networks []firewall.Network) []sets.Element {
+	var elements []sets.Element
+	for _, n := range outermost(networks) {
 		name := sets.Name(n.Device).Append(nil)
-		s.Elements = append(s.Elements, sets.Element{
+		elements = append(elements, sets.Element{
 			Key:  sets.Key(sets.AppendAddr(name, n.Prefix.Addr())),
 			Last: sets.Key(sets.AppendAddr(sets.Name(n.Device).Append(nil), sets.LastAddr(n.Prefix))),
 		})
 	}
-	b.set(s, sets.InName, f.src)
+	return elements
 }
 
 // outermost leaves out networks that lie in another one of the same device, because

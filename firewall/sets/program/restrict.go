@@ -40,7 +40,7 @@ func (b *builder) restrictedIn() []sets.Rule {
 		}
 		rules = append(rules, b.sharedRules(r.Tunnel, r.Sources, true, chainOf("in", r))...)
 		for j := range r.Overlays {
-			rules = append(rules, rule("restrictions", named(sets.InName, r.Overlays[j].Devices), b.isVerified(), jump(chainOf("in", r))))
+			rules = append(rules, b.outOfOverlay(&r.Overlays[j], chainOf("in", r))...)
 		}
 	}
 	return rules
@@ -59,28 +59,35 @@ func (b *builder) restrictedOut() []sets.Rule {
 			continue
 		}
 		rules = append(rules, b.sharedRules(r.Tunnel, r.Destinations, false, chainOf("out", r))...)
-		for _, device := range r.Into {
-			if !b.isShared(device, r.Tunnel) {
-				rules = append(rules, rule("restrictions", is(sets.OutName, device), jump(chainOf("out", r))))
-				continue
+		for _, way := range r.Into {
+			match := []sets.Term{is(sets.OutName, way.Device)}
+			if way.Remote.IsValid() {
+				match = append(match, inside(destination(way.Remote.Addr().Is4()), way.Remote))
 			}
-			for _, d := range r.Destinations {
-				match := []sets.Term{is(sets.OutName, device)}
-				if d.Prefix.Bits() > 0 {
-					match = append(match, within(destination(d.Prefix.Addr().Is4()), d.Prefix))
-				}
-				rules = append(rules, rule("restrictions", append(match, jump(chainOf("out", r)))...))
+			for _, p := range way.Except {
+				not := inside(destination(p.Addr().Is4()), p)
+				not.Op = sets.Neq
+				match = append(match, not)
 			}
+			rules = append(rules, rule("restrictions", append(match, jump(chainOf("out", r)))...))
 		}
 	}
 	return rules
 }
 
-// isShared reports whether a device leads into another tunnel too, so that the
-// destination tells which one.
-func (b *builder) isShared(device, tunnel string) bool {
-	return slices.ContainsFunc(b.f.Devices, func(d firewall.Device) bool { return d.Name == device && d.Tunnel != tunnel }) ||
-		slices.ContainsFunc(b.f.Restrictions, func(r firewall.Restriction) bool { return r.Tunnel != tunnel && slices.Contains(r.Into, device) })
+// outOfOverlay leads the packets of a tunnel out of an overlay device to a chain:
+// verified ones, by their source where it tells tunnels apart, and those from an address
+// that no tunnel of the device may send from.
+func (b *builder) outOfOverlay(o *firewall.Overlay, chain string) []sets.Rule {
+	device := named(sets.InName, o.Devices)
+	if o.Sources == nil {
+		return []sets.Rule{rule("restrictions", device, inClear, b.isVerified(), jump(chain))}
+	}
+	var rules []sets.Rule
+	for _, p := range o.Sources {
+		rules = append(rules, rule("restrictions", device, inClear, b.isVerified(), inside(source(p.Addr().Is4()), p), jump(chain)))
+	}
+	return append(rules, rule("restrictions", is(sets.InName, o.Devices[0]), inClear, b.unverified(), jump(chain)))
 }
 
 // dispatches lead to the chain of the tunnel, and of a tunnel within it.

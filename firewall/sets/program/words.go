@@ -40,6 +40,13 @@ func (f *family) has(a netip.Addr) bool { return a.IsValid() && a.Is4() == (f.Fa
 // is matches packets of the family.
 func (f *family) is() sets.Term { return num(sets.NFProto, uint64(f.Family)) }
 
+func (f *family) icmp() xfrm.Proto {
+	if f.Family == xfrm.IPv6 {
+		return xfrm.ICMPv6
+	}
+	return xfrm.ICMP
+}
+
 // The ends of a pair in a packet that comes from the remote end, that goes to it,
 // and in the flow of an ICMP error.
 func (f *family) from() view {
@@ -68,7 +75,13 @@ func (v view) at(depth uint8) view {
 
 func num(k sets.FieldKind, n uint64) sets.Match { return sets.EqualsNumber(k, n) }
 
-func within(k sets.FieldKind, p netip.Prefix) sets.Term {
+func within(k sets.FieldKind, p netip.Prefix) sets.Term { return inside(k, p) }
+
+// inside matches addresses in a prefix, or of its family where that is everything.
+func inside(k sets.FieldKind, p netip.Prefix) sets.Match {
+	if p.Bits() == 0 {
+		return num(sets.NFProto, uint64(xfrm.FamilyOf(p.Addr())))
+	}
 	return sets.Match{Field: sets.F(k).Masked(p.Bits()), Value: sets.Addr(p.Masked().Addr())}
 }
 

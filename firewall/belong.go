@@ -1,0 +1,121 @@
+package firewall
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/firewall/device"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// openDevices adds the devices that take carriers from any address, and names those
+// that no tunnel is known to carry.
+func (d *decider) openDevices() {
+	for _, l := range d.Host.Links {
+		if !device.TakesAny(l) {
+			continue
+		}
+		open := OpenDevice{Name: l.Name}
+		open.Proto, open.Port, _ = device.Carrier(l)
+		if xfrm.Specified(l.Local) {
+			open.Local = l.Local
+		}
+		switch {
+		case slices.ContainsFunc(d.facts.Overlays, func(o Overlay) bool { return o.Devices[0] == l.Name }):
+			d.facts.OpenDevices = append(d.facts.OpenDevices, open)
+		case len(d.Set.Tunnels) > 0:
+			d.facts.Ignored = append(d.facts.Ignored, xfrm.Ignored{
+				Object: "device " + l.Name, Reason: "it takes packets from any peer, and no tunnel between two hosts carries them, so what comes out of it is not verified",
+			})
+		}
+	}
+	slices.SortFunc(d.facts.OpenDevices, func(a, b OpenDevice) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// overlaySources finds the addresses that packets out of overlay devices may have: on
+// a VTI those of the pairs that its key selects, as for claims; on other devices the
+// configuration's remote: alone, because the pairs are those of the carriers.
+func (d *decider) overlaySources() {
+	for i := range d.facts.Overlays {
+		o := &d.facts.Overlays[i]
+		t := d.tunnelOf(o.Tunnel)
+		tc, _ := d.config(t)
+		if !o.VTI {
+			o.Sources = tc.Remote
+			continue
+		}
+		for _, p := range t.Pairs {
+			if !p.Has(xfrm.In) && !p.Has(xfrm.Fwd) || p.Mark.Mask == 0 {
+				continue
+			}
+			for _, remote := range d.claimable(p, tc.Remote) {
+				if !slices.Contains(o.Sources, remote) {
+					o.Sources = append(o.Sources, remote)
+				}
+			}
+		}
+	}
+}
+
+// into returns the ways into a tunnel by devices. Where several tunnels share one, the
+// destination tells, in the order in which the kernel finds their policies.
+func (d *decider) into(t *xfrm.Tunnel) []Into {
+	var all []Into
+	for _, into := range d.facts.Devices {
+		i := slices.IndexFunc(d.Host.Links, isNamed(into.Name))
+		own, others := d.devicePairs(t, d.Host.Links[i])
+		switch {
+		case len(own) == 0 && into.Tunnel != t.ID && !d.unwraps(t, into.Name):
+		case len(own) == 0 || len(others) == 0:
+			all = append(all, Into{Device: into.Name})
+		default:
+			for _, p := range own {
+				way := Into{Device: into.Name, Remote: p.Remote}
+				for _, o := range others {
+					if o.Remote.Overlaps(p.Remote) && findsBefore(o, p) && !slices.Contains(way.Except, o.Remote) {
+						way.Except = append(way.Except, o.Remote)
+					}
+				}
+				all = append(all, way)
+			}
+		}
+	}
+	return all
+}
+
+// unwraps reports whether a device unwraps what a tunnel protects.
+func (d *decider) unwraps(t *xfrm.Tunnel, name string) bool {
+	return slices.ContainsFunc(d.facts.Overlays, func(o Overlay) bool {
+		return o.Tunnel == t.ID && slices.ContainsFunc(o.OwnLinks(d.Host), isNamed(name))
+	})
+}
+
+// devicePairs returns the pairs whose outbound policies an xfrm interface or a VTI
+// selects: a tunnel's own, and those of others.
+func (d *decider) devicePairs(t *xfrm.Tunnel, l xfrm.Link) (own, others []xfrm.Pair) {
+	if l.Kind != "xfrm" && !device.IsVTI(l) {
+		return nil, nil
+	}
+	for i := range d.Set.Tunnels {
+		o := &d.Set.Tunnels[i]
+		for _, p := range o.Pairs {
+			switch {
+			case !p.Has(xfrm.Out) || !slices.ContainsFunc(device.LinksOf(p, d.Host), func(x xfrm.Link) bool { return x.Index == l.Index }):
+			case o.ID == t.ID:
+				own = append(own, p)
+			default:
+				others = append(others, p)
+			}
+		}
+	}
+	return own, others
+}
+
+// findsBefore reports whether the kernel finds a pair's policy before another's.
+func findsBefore(a, b xfrm.Pair) bool {
+	return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(b.Remote.Bits(), a.Remote.Bits())) < 0
+}
+
+func isNamed(name string) func(xfrm.Link) bool {
+	return func(l xfrm.Link) bool { return l.Name == name }
+}
