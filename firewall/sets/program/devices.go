@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
 // deviceNames are the interfaces into which only tunnel traffic goes; xfrmDevices are
@@ -52,3 +53,27 @@ func (b *builder) overlayDevices() (carried, vtis []string) {
 const maxDepth = 4
 
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// tellsSources reports whether each overlay of a device tells the sources of its
+// packets.
+func (b *builder) tellsSources(device string) bool {
+	return !slices.ContainsFunc(b.f.Overlays, func(o firewall.Overlay) bool { return o.Sources == nil && slices.Contains(o.Devices, device) })
+}
+
+// sources adds the addresses that packets out of overlay devices may have.
+func (b *builder) sources(f *family) {
+	s := sets.Set{Name: "out_of" + f.suffix, Comment: "case 4: sources on overlay devices", Interval: true, Opens: true}
+	var all []firewall.Network
+	for i := range b.f.Overlays {
+		o := &b.f.Overlays[i]
+		for _, device := range o.Devices {
+			for _, p := range o.Sources {
+				if f.has(p.Addr()) {
+					all = append(all, firewall.Network{Prefix: p.Masked(), Device: device})
+				}
+			}
+		}
+	}
+	s.Elements = networkElements(all)
+	b.set(s, sets.InName, f.src)
+}

@@ -79,30 +79,6 @@ func (b *builder) arriveByDevice(families []*family) []sets.Rule {
 	return rules
 }
 
-// tellsSources reports whether each overlay of a device tells the sources of its
-// packets.
-func (b *builder) tellsSources(device string) bool {
-	return !slices.ContainsFunc(b.f.Overlays, func(o firewall.Overlay) bool { return o.Sources == nil && slices.Contains(o.Devices, device) })
-}
-
-// sources adds the addresses that packets out of overlay devices may have.
-func (b *builder) sources(f *family) {
-	s := sets.Set{Name: "out_of" + f.suffix, Comment: "case 4: sources on overlay devices", Interval: true, Opens: true}
-	var all []firewall.Network
-	for i := range b.f.Overlays {
-		o := &b.f.Overlays[i]
-		for _, device := range o.Devices {
-			for _, p := range o.Sources {
-				if f.has(p.Addr()) {
-					all = append(all, firewall.Network{Prefix: p.Masked(), Device: device})
-				}
-			}
-		}
-	}
-	s.Elements = networkElements(all)
-	b.set(s, sets.InName, f.src)
-}
-
 // verifyByDevice turns TAG on packets out of a VTI to VERIFIED.
 func (b *builder) verifyByDevice() []sets.Rule {
 	_, vtis := b.overlayDevices()
