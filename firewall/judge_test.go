@@ -153,7 +153,7 @@ func TestFaults(t *testing.T) {
 			if rs.Family != familyOfAddr(f.Passage.Received.Src) {
 				continue
 			}
-			got, steps := walk(trace.NewEvaluator(rs), &facts, f.Passage)
+			got, steps := fake.Walk(trace.NewEvaluator(rs), &facts, f.Passage)
 			if got != f.Want {
 				t.Errorf("%s: the rules: %v %v, want %v %v", f.Name, got.Action, got.Case, f.Want.Action, f.Want.Case)
 				for _, s := range steps {
