@@ -53,23 +53,31 @@ func recordPeer(dirs rundir.Dirs, environ []string) error {
 	return store.Down(event.Record)
 }
 
-// The file that requests an apply.
-const requestName, requestSuffix = "hook", ".pending"
+// The file that requests an apply. While a worker works on a request it is there with the
+// other suffix, so that the request of a worker that is killed is still known.
+const requestName, requestSuffix, takenSuffix = "hook", ".pending", ".taken"
 
-// requestApply leaves a request, and starts a worker for it.
+// The lock of the worker that applies, and that of the one that waits for it.
+const workLock, standbyLock = "hook", "hook-standby"
+
+// requestApply leaves a request, and starts a worker for it. With one that applies and
+// one that waits for it there are enough: either sees the request.
 func requestApply(o gateway.Options) error {
 	if err := o.Leave(requestName, requestSuffix); err != nil {
 		return err
 	}
+	if o.Locked(workLock) && o.Locked(standbyLock) {
+		return nil
+	}
 	return worker.Start("hook", o)
 }
 
-// Work applies until no request is left. Only one worker runs; the others exit, because
-// the running one sees their request. It looks for a request once more after it released
-// the lock, to catch one that was made in between. Errors go to syslog.
+// Work applies until no request is left. Only one worker applies. It looks for a request
+// once more after it released the lock, to catch one that was made in between. Errors go
+// to syslog.
 func Work(ctx context.Context, o gateway.Options) {
 	for {
-		lock, err := o.TryLock("hook")
+		lock, err := takeTurn(ctx, o)
 		if errors.Is(err, rundir.ErrLocked) {
 			return
 		}
@@ -85,21 +93,58 @@ func Work(ctx context.Context, o gateway.Options) {
 	}
 }
 
-// applyUntilIdle applies until no request is left, and a few times more if that fails.
-// The IKE daemon may be stopping, and its service manager ends all that it started: one
-// apply is then finished, because it is about tunnels that went.
-func applyUntilIdle(ctx context.Context, o gateway.Options) {
-	retries := [...]time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second}
-	waits := false
-	for failures := 0; ; {
-		err := o.Take(requestName, requestSuffix)
-		if errors.Is(err, fs.ErrNotExist) && failures == 0 && !waits {
-			return
+// takeTurn takes the lock of the worker that applies. While another worker has it, one
+// waits, because the kernel may kill that other one for want of memory when many hooks
+// run at once. The error is rundir.ErrLocked if one waits already.
+func takeTurn(ctx context.Context, o gateway.Options) (*rundir.Lock, error) {
+	lock, err := o.TryLock(workLock)
+	if !errors.Is(err, rundir.ErrLocked) {
+		return lock, err
+	}
+	standby, err := o.TryLock(standbyLock)
+	if err != nil {
+		return nil, err
+	}
+	defer standby.Release()
+	for {
+		lock, err := o.TryLock(workLock)
+		if !errors.Is(err, rundir.ErrLocked) {
+			return lock, err
 		}
-		if err == nil || errors.Is(err, fs.ErrNotExist) {
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// applyUntilIdle applies until no request is left, and for some ten minutes more if that
+// fails. The IKE daemon may be stopping, and its service manager ends all that it started:
+// one apply is then finished, because it is about tunnels that went.
+func applyUntilIdle(ctx context.Context, o gateway.Options) {
+	again := o.Has(requestName, takenSuffix) // a worker was killed
+	defer func() { _ = o.Take(requestName, takenSuffix) }()
+	for failures := 0; ; {
+		err := o.Leave(requestName, takenSuffix)
+		if err == nil {
+			err = o.Take(requestName, requestSuffix)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			if !again {
+				return
+			}
+			err = nil
+		}
+		if err == nil {
 			err = apply(context.WithoutCancel(ctx), o)
 		}
-		if waits = errors.Is(err, confirm.ErrPending); waits {
+		again = err != nil
+		switch {
+		case err == nil:
+			failures = 0
+			continue
+		case errors.Is(err, confirm.ErrPending):
 			// The rules of an apply --confirm are on trial: they are not touched meanwhile.
 			select {
 			case <-ctx.Done():
@@ -109,21 +154,25 @@ func applyUntilIdle(ctx context.Context, o gateway.Options) {
 				continue
 			}
 		}
-		if err == nil {
-			failures = 0
-			continue
-		}
 		worker.Log("hook", err)
 		o.Note("hook", err)
 		// A configuration error is not retried: only an edit fixes it, and the editor runs
 		// apply.
 		var bad *config.Error
-		if errors.As(err, &bad) || failures == len(retries) {
+		if errors.As(err, &bad) || failures == maxFailures {
 			return
 		}
-		waitForRequest(ctx, o.Dirs, retries[failures])
+		waitForRequest(ctx, o.Dirs, retryDelay(failures))
 		failures++
 	}
+}
+
+const maxFailures = 15
+
+// retryDelay is the time from a failed apply to the next: 1 s, 2 s, 4 s and so on, at most
+// a minute.
+func retryDelay(failures int) time.Duration {
+	return min(time.Second<<failures, time.Minute)
 }
 
 func apply(ctx context.Context, o gateway.Options) error {
