@@ -227,16 +227,11 @@ func (h *host) wrong() string {
 			return fmt.Sprintf("the first rule of %s is %q", chain, first)
 		}
 	}
-	// One rule may guard neighbours.
-	guarded := regexp.MustCompile(`(?m)^-A XFRMFW-SPOOF.* -s (10\.2\.\S*) -d 10\.1\.0\.0/24 .*guard-spoof`).FindAllStringSubmatch(text, -1)
+	guarded := spoofGuards(text)
 	for n, up := range h.tunnels {
 		// A tunnel that is gone stays guarded, since it is remembered.
 		guards := 0
-		for _, m := range guarded {
-			network, err := netip.ParsePrefix(m[1])
-			if err != nil {
-				return err.Error()
-			}
+		for _, network := range guarded {
 			if network.Contains(netip.AddrFrom4([4]byte{10, 2, byte(n), 1})) {
 				guards++
 			}
@@ -253,6 +248,17 @@ func (h *host) wrong() string {
 		return string(out)
 	}
 	return ""
+}
+
+// spoofGuards are the remote networks that rules guard. One rule may guard neighbours.
+func spoofGuards(save string) []netip.Prefix {
+	var guarded []netip.Prefix
+	for _, m := range regexp.MustCompile(`(?m)^-A XFRMFW-SPOOF.* -s (10\.2\.\S*) -d 10\.1\.0\.0/24 .*guard-spoof`).FindAllStringSubmatch(save, -1) {
+		if p, err := netip.ParsePrefix(m[1]); err == nil {
+			guarded = append(guarded, p)
+		}
+	}
+	return guarded
 }
 
 // metric reads the sum of a metric's series.

@@ -45,6 +45,10 @@ func reexec() int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // a daemon that is not root runs the programs too
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		return 1
+	}
 	program := filepath.Join(dir, "xfrmfw")
 	build := exec.Command("go", "build", fmt.Sprintf("-race=%v", race), "-o", program, "github.com/xfrmfw/xfrmfw/cmd/xfrmfw")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -78,7 +82,7 @@ func enter() error {
 	}
 	real, fake := filepath.Join(work, "real"), filepath.Join(work, "fake")
 	for _, dir := range []string{real, fake} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}
@@ -97,9 +101,9 @@ func enter() error {
 		at := filepath.Join(fake, e.Name())
 		switch ip := strings.HasPrefix(e.Name(), "ip"); {
 		case ip && strings.HasSuffix(e.Name(), "-restore"):
-			err = os.WriteFile(at, fmt.Appendf(nil, script, e.Name()), 0o700)
+			err = os.WriteFile(at, fmt.Appendf(nil, script, e.Name()), 0o755)
 		case ip && strings.HasSuffix(e.Name(), "-save"):
-			err = os.WriteFile(at, fmt.Appendf(nil, save, e.Name()), 0o700)
+			err = os.WriteFile(at, fmt.Appendf(nil, save, e.Name()), 0o755)
 		default:
 			err = os.Symlink(filepath.Join(real, e.Name()), at)
 		}
@@ -107,7 +111,7 @@ func enter() error {
 			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(work, "mode"), []byte("work\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(work, "mode"), []byte("work\n"), 0o644); err != nil {
 		return err
 	}
 	if err := unix.Mount(fake, "/usr/sbin", "", unix.MS_BIND, ""); err != nil {

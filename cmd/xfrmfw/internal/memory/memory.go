@@ -84,8 +84,8 @@ type Memory struct {
 	Now int64
 	// Warning tells what could not be read.
 	Warning string
-	// stale tells that the file in the state directory is not as it should be, and
-	// written when it was last written.
+	// stale tells that one of the files is not as it should be, and written when that in
+	// the state directory was last written.
 	stale   bool
 	written int64
 }
@@ -112,6 +112,9 @@ func (s Store) Load() Memory {
 	if err != nil || disk.damage != nil || copyErr == nil && !copied.saved {
 		m.Guards = guard.MergeMemory(guard.MergeMemory(disk.guards, copied.guards), s.known.get())
 		m.stale = m.Warning != "" || len(m.Guards) > 0
+	}
+	if errors.Is(copyErr, fs.ErrNotExist) && len(m.Guards) > 0 {
+		m.stale = true // after a boot, so that the copy is there when the disk fails
 	}
 	var now clock
 	for _, c := range []*clock{disk.clock, copied.clock} {

@@ -213,6 +213,37 @@ func TestWhatStandsOutlivesTheDisk(t *testing.T) {
 
 // On a disk that takes nothing, what is new is kept until the next boot, and written
 // when the disk takes it.
+// After a boot the run directory has no copy. The first apply makes it, though nothing is
+// new, so that a disk that fails later costs no guard.
+func TestTheCopyIsMadeAfterABoot(t *testing.T) {
+	h := newHost(t)
+	guards := some()
+	for i := range guards {
+		guards[i].Expires = h.wall.Unix() + 1000000
+	}
+	if err := h.store().Save(guards, h.store().Load().Now); err != nil {
+		t.Fatal(err)
+	}
+	h.reboot(t, time.Hour)
+	s := h.store()
+	m := s.Load()
+	if !m.Changed(m.Guards) {
+		t.Fatal("the copy is not made")
+	}
+	if err := s.Save(m.Guards, m.Now); err != nil {
+		t.Fatal(err)
+	}
+	if m := s.Load(); m.Changed(m.Guards) {
+		t.Error("the copy is made again and again")
+	}
+	if err := errors.Join(os.RemoveAll(h.state), os.WriteFile(h.state, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if m := h.store().Load(); len(m.Guards) != len(guards) || m.Warning == "" {
+		t.Errorf("%d guards, warning %q", len(m.Guards), m.Warning)
+	}
+}
+
 func TestADiskThatTakesNothing(t *testing.T) {
 	h := newHost(t)
 	if err := h.store().Save(some()[:1], 15); err != nil {

@@ -58,6 +58,11 @@ func (d *Dir) open(name string, flags int) (*os.File, unix.Stat_t, error) {
 	if err = unix.Fstat(fd, &st); err == nil {
 		err = d.regular("open", name, &st)
 	}
+	// Where users may give files of others a second name (fs.protected_hardlinks=0), what
+	// is written to one may be written to another program's.
+	if err == nil && flags&unix.O_ACCMODE != unix.O_RDONLY && st.Nlink > 1 {
+		err = d.problem("open", name, errors.New("it has a second name elsewhere: remove it"))
+	}
 	if err != nil {
 		_ = f.Close()
 		return nil, st, err
