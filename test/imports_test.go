@@ -25,7 +25,8 @@ firewall/internal/pinned:
 firewall/prove: firewall firewall/internal/prefix firewall/prove/bdd firewall/rules xfrm
 firewall/prove/bdd:
 firewall/sets: xfrm
-firewall/nftables: firewall/sets xfrm golang.org/x/sys
+firewall/nftables: firewall/nftables/wire firewall/sets xfrm golang.org/x/sys
+firewall/nftables/wire: firewall/sets xfrm golang.org/x/sys
 firewall/sets/program: firewall firewall/rules firewall/sets xfrm
 firewall/internal/prefix: xfrm
 firewall/rules: firewall firewall/device xfrm

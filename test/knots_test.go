@@ -29,9 +29,7 @@ const (
 
 // larger are the packages that pass a limit, with the reason.
 var larger = map[string]string{
-	"xfrm":                       "one model of the kernel's states and policies",
-	"firewall/internal/fake":     "one table of samples",
-	"firewall/nftables":          "one netlink protocol, read and written",
+	"xfrm": "one model of the kernel's states and policies",
 }
 
 // goPackage is what go list tells of one.

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/xfrmfw/xfrmfw/firewall/nftables/wire"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
@@ -48,7 +49,7 @@ func (c *Conn) Apply(s State, change sets.Change, want sets.Table) (generation u
 }
 
 // framing is the room for the messages that begin and end a batch.
-const framing = 2*headerSize + 8
+const framing = 2*wire.HeaderSize + 8
 
 // split puts the messages in batches that the socket takes: one if it can be.
 func (c *Conn) split(e *encoder) ([][]encoded, error) {
@@ -108,21 +109,21 @@ func (c *Conn) commit(batch []encoded, generation uint32) (uint32, error) {
 // sendBatch sends messages as one transaction, which holds only for a generation,
 // or with 0 for any. It returns the number of the message that begins it.
 func (c *Conn) sendBatch(batch []encoded, generation uint32) (begin uint32, err error) {
-	c.out.b = c.out.b[:0]
+	c.out.B = c.out.B[:0]
 	c.seq++
 	begin = c.seq
-	start := c.out.message(unix.NFNL_MSG_BATCH_BEGIN, 0, begin, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	start := c.out.Message(unix.NFNL_MSG_BATCH_BEGIN, 0, begin, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
 	if generation != 0 {
-		c.out.u32(nfnlBatchGenID, generation)
+		c.out.U32(nfnlBatchGenID, generation)
 	}
-	c.out.finish(start)
+	c.out.Finish(start)
 	for _, m := range batch {
-		c.out.b = append(c.out.b, m.bytes...)
+		c.out.B = append(c.out.B, m.bytes...)
 	}
 	c.seq++
-	c.out.finish(c.out.message(unix.NFNL_MSG_BATCH_END, 0, c.seq, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES))
-	if err := c.send(c.out.b); err != nil {
-		return begin, fmt.Errorf("send %d bytes: %w", len(c.out.b), explain(err))
+	c.out.Finish(c.out.Message(unix.NFNL_MSG_BATCH_END, 0, c.seq, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES))
+	if err := c.send(c.out.B); err != nil {
+		return begin, fmt.Errorf("send %d bytes: %w", len(c.out.B), explain(err))
 	}
 	return begin, nil
 }

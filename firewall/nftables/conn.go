@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/xfrmfw/xfrmfw/firewall/nftables/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +26,7 @@ type Conn struct {
 	seq  uint32
 	buf  []byte
 	room int // of the send buffer
-	out  writer
+	out  wire.Writer
 }
 
 // Open opens a socket. It needs no privileges; reading and changing tables needs
@@ -128,17 +129,17 @@ func (c *Conn) receive(flags int, each func(message) error) error {
 // messages calls each with the messages in a buffer.
 func messages(b []byte, each func(message) error) error {
 	for len(b) >= unix.SizeofNlMsghdr {
-		size := int(native.Uint32(b))
+		size := int(wire.Native.Uint32(b))
 		if size < unix.SizeofNlMsghdr || size > len(b) {
 			return errors.New("netlink message is cut short")
 		}
-		m := message{typ: native.Uint16(b[4:]), flags: native.Uint16(b[6:]), seq: native.Uint32(b[8:])}
+		m := message{typ: wire.Native.Uint16(b[4:]), flags: wire.Native.Uint16(b[6:]), seq: wire.Native.Uint32(b[8:])}
 		m.body = b[unix.SizeofNlMsghdr:size]
 		if m.typ>>8 == unix.NFNL_SUBSYS_NFTABLES {
-			if size < headerSize {
+			if size < wire.HeaderSize {
 				return errors.New("netfilter message is cut short")
 			}
-			m.body = b[headerSize:size]
+			m.body = b[wire.HeaderSize:size]
 		}
 		if err := each(m); err != nil {
 			return err
@@ -149,14 +150,14 @@ func messages(b []byte, each func(message) error) error {
 }
 
 // request sends a request that changes nothing, and calls each with the answers.
-func (c *Conn) request(typ, flags uint16, body func(*writer), each func(typ uint16, body []byte)) error {
+func (c *Conn) request(typ, flags uint16, body func(*wire.Writer), each func(typ uint16, body []byte)) error {
 	c.seq++
 	seq := c.seq
-	c.out.b = c.out.b[:0]
-	start := c.out.begin(typ, flags, seq)
+	c.out.B = c.out.B[:0]
+	start := c.out.Begin(typ, flags, seq)
 	body(&c.out)
-	c.out.finish(start)
-	if err := c.send(c.out.b); err != nil {
+	c.out.Finish(start)
+	if err := c.send(c.out.B); err != nil {
 		return err
 	}
 	for more := true; more; {
@@ -192,7 +193,7 @@ func answerCode(body []byte) unix.Errno {
 	if len(body) < 4 {
 		return 0
 	}
-	return unix.Errno(-int32(native.Uint32(body)))
+	return unix.Errno(-int32(wire.Native.Uint32(body)))
 }
 
 func (c *Conn) send(b []byte) error {

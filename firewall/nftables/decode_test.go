@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/xfrmfw/xfrmfw/firewall/nftables/wire"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
@@ -35,24 +36,24 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		err := messages(b, func(m message) error {
 			decodeGeneration(m.body)
-			decodeTable(m.body)
-			decodeChain(m.body)
+			wire.DecodeTable(m.body)
+			wire.DecodeChain(m.body)
 			extended(m)
-			s := decodeSet(m.body)
+			s := wire.DecodeSet(m.body)
 			for _, set := range []sets.Set{s.Set, {Key: fields(sets.InReqid, sets.Src4)}, {Key: fields(sets.Src4), Interval: true}, {}} {
-				var read []readElement
-				decodeElements(&set, m.body, func(e readElement) { read = append(read, e) })
-				for _, e := range gather(&set, read) {
+				var read []wire.Element
+				wire.DecodeElements(&set, m.body, func(e wire.Element) { read = append(read, e) })
+				for _, e := range wire.Gather(&set, read) {
 					_ = e.Text(set)
 				}
 			}
 			interval := func(set string) bool { return strings.HasPrefix(set, "o") }
-			_, r := decodeRule(m.body, interval, func(l *lookup) {})
+			_, r := wire.DecodeRule(m.body, interval, func(l *wire.Lookup) {})
 			if strings.Contains(r.String(), "unknown expression") {
 				return nil
 			}
-			for _, e := range compileRule(r.Terms, interval) {
-				if _, ok := e.(unknown); ok {
+			for _, e := range wire.CompileRule(r.Terms, interval) {
+				if _, ok := e.(wire.Unknown); ok {
 					t.Errorf("rule %s has an unknown expression", r)
 				}
 			}

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/xfrmfw/xfrmfw/firewall/nftables/wire"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
@@ -22,9 +23,9 @@ type encoded struct {
 // kernel takes it.
 type encoder struct {
 	table    string
-	interval isInterval
+	interval wire.IsInterval
 	seq      uint32
-	ids      anonymous
+	ids      wire.SetIDs
 
 	grow, whole, shrink []encoded
 }
@@ -36,13 +37,13 @@ func (e *encoder) stage(to *[]encoded, ops []sets.Op) {
 }
 
 // message appends one message.
-func (e *encoder) message(to *[]encoded, op sets.Op, typ, flags uint16, body func(*writer)) {
+func (e *encoder) message(to *[]encoded, op sets.Op, typ, flags uint16, body func(*wire.Writer)) {
 	e.seq++
-	w := writer{make([]byte, 0, 256)}
-	start := w.begin(typ, flags, e.seq)
+	w := wire.Writer{B: make([]byte, 0, 256)}
+	start := w.Begin(typ, flags, e.seq)
 	body(&w)
-	w.finish(start)
-	*to = append(*to, encoded{bytes: w.b, seq: e.seq, op: op})
+	w.Finish(start)
+	*to = append(*to, encoded{bytes: w.B, seq: e.seq, op: op})
 }
 
 const create = unix.NLM_F_CREATE | unix.NLM_F_EXCL
@@ -50,37 +51,37 @@ const create = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 func (e *encoder) op(to *[]encoded, op sets.Op) {
 	switch o := op.(type) {
 	case sets.AddTable:
-		e.message(to, op, unix.NFT_MSG_NEWTABLE, create, func(w *writer) { w.table(o.Table.Name, o.Table.Flags, o.Table.Comment) })
+		e.message(to, op, unix.NFT_MSG_NEWTABLE, create, func(w *wire.Writer) { w.Table(o.Table.Name, o.Table.Flags, o.Table.Comment) })
 	case sets.SetFlags:
-		e.message(to, op, unix.NFT_MSG_NEWTABLE, 0, func(w *writer) { w.table(o.Name, o.Flags, "") })
+		e.message(to, op, unix.NFT_MSG_NEWTABLE, 0, func(w *wire.Writer) { w.Table(o.Name, o.Flags, "") })
 	case sets.DeleteTable:
-		e.message(to, op, unix.NFT_MSG_DELTABLE, 0, func(w *writer) { w.text(unix.NFTA_TABLE_NAME, o.Name) })
+		e.message(to, op, unix.NFT_MSG_DELTABLE, 0, func(w *wire.Writer) { w.Text(unix.NFTA_TABLE_NAME, o.Name) })
 	case sets.AddChain:
-		e.message(to, op, unix.NFT_MSG_NEWCHAIN, create, func(w *writer) { w.chain(e.table, &o.Chain) })
+		e.message(to, op, unix.NFT_MSG_NEWCHAIN, create, func(w *wire.Writer) { w.Chain(e.table, &o.Chain) })
 	case sets.DeleteChain:
-		e.message(to, op, unix.NFT_MSG_DELCHAIN, 0, func(w *writer) {
-			w.text(unix.NFTA_CHAIN_TABLE, e.table)
-			w.text(unix.NFTA_CHAIN_NAME, o.Name)
+		e.message(to, op, unix.NFT_MSG_DELCHAIN, 0, func(w *wire.Writer) {
+			w.Text(unix.NFTA_CHAIN_TABLE, e.table)
+			w.Text(unix.NFTA_CHAIN_NAME, o.Name)
 		})
 	case sets.FlushChain:
-		e.message(to, op, unix.NFT_MSG_DELRULE, 0, func(w *writer) {
-			w.text(unix.NFTA_RULE_TABLE, e.table)
-			w.text(unix.NFTA_RULE_CHAIN, o.Name)
+		e.message(to, op, unix.NFT_MSG_DELRULE, 0, func(w *wire.Writer) {
+			w.Text(unix.NFTA_RULE_TABLE, e.table)
+			w.Text(unix.NFTA_RULE_CHAIN, o.Name)
 		})
 	case sets.DeleteRule:
-		e.message(to, op, unix.NFT_MSG_DELRULE, 0, func(w *writer) {
-			w.text(unix.NFTA_RULE_TABLE, e.table)
-			w.text(unix.NFTA_RULE_CHAIN, o.Chain)
-			w.u64(unix.NFTA_RULE_HANDLE, o.Rule.Handle)
+		e.message(to, op, unix.NFT_MSG_DELRULE, 0, func(w *wire.Writer) {
+			w.Text(unix.NFTA_RULE_TABLE, e.table)
+			w.Text(unix.NFTA_RULE_CHAIN, o.Chain)
+			w.U64(unix.NFTA_RULE_HANDLE, o.Rule.Handle)
 		})
 	case sets.AddRule:
 		e.rule(to, o)
 	case sets.AddSet:
-		e.message(to, op, unix.NFT_MSG_NEWSET, create, func(w *writer) { w.set(e.table, &o.Set, e.ids.next()) })
+		e.message(to, op, unix.NFT_MSG_NEWSET, create, func(w *wire.Writer) { w.Set(e.table, &o.Set, e.ids.Next()) })
 	case sets.DeleteSet:
-		e.message(to, op, unix.NFT_MSG_DELSET, 0, func(w *writer) {
-			w.text(unix.NFTA_SET_TABLE, e.table)
-			w.text(unix.NFTA_SET_NAME, o.Name)
+		e.message(to, op, unix.NFT_MSG_DELSET, 0, func(w *wire.Writer) {
+			w.Text(unix.NFTA_SET_TABLE, e.table)
+			w.Text(unix.NFTA_SET_NAME, o.Name)
 		})
 	case sets.AddElements:
 		e.elements(to, op, &o.Set, o.Elements, true)
@@ -91,22 +92,22 @@ func (e *encoder) op(to *[]encoded, op sets.Op) {
 
 // rule appends a rule behind the anonymous sets that it looks up.
 func (e *encoder) rule(to *[]encoded, o sets.AddRule) {
-	exprs := compileRule(o.Rule.Terms, e.interval)
+	exprs := wire.CompileRule(o.Rule.Terms, e.interval)
 	ids := e.ids // the rule refers to the sets in the order in which they are made
 	for _, x := range exprs {
-		l, ok := x.(lookup)
-		if !ok || l.values == "" {
+		l, ok := x.(wire.Lookup)
+		if !ok || l.Values == "" {
 			continue
 		}
-		id := e.ids.next()
-		e.message(to, o, unix.NFT_MSG_NEWSET, create, func(w *writer) { w.anonymousSet(e.table, l, id) })
-		e.message(to, o, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, func(w *writer) { w.anonymousElements(e.table, l, id) })
+		id := e.ids.Next()
+		e.message(to, o, unix.NFT_MSG_NEWSET, create, func(w *wire.Writer) { w.AnonymousSet(e.table, l, id) })
+		e.message(to, o, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, func(w *wire.Writer) { w.AnonymousElements(e.table, l, id) })
 	}
 	flags := uint16(unix.NLM_F_CREATE)
 	if o.Before == 0 {
 		flags |= unix.NLM_F_APPEND
 	}
-	e.message(to, o, unix.NFT_MSG_NEWRULE, flags, func(w *writer) { w.rule(e.table, o.Chain, &o.Rule, exprs, o.Before, &ids) })
+	e.message(to, o, unix.NFT_MSG_NEWRULE, flags, func(w *wire.Writer) { w.Rule(e.table, o.Chain, &o.Rule, exprs, o.Before, &ids) })
 }
 
 // elements appends elements of a set, in as many messages as they need: the length
@@ -119,16 +120,16 @@ func (e *encoder) elements(to *[]encoded, op sets.Op, s *sets.Set, all []sets.El
 	for len(all) > 0 {
 		n := 0
 		var ends []int
-		e.message(to, op, typ, flags, func(w *writer) {
-			w.text(unix.NFTA_SET_ELEM_LIST_TABLE, e.table)
-			w.text(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
-			list := w.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-			for n < len(all) && len(w.b) < maxElementMessage {
-				w.element(s, &all[n], add)
-				ends = append(ends, len(w.b))
+		e.message(to, op, typ, flags, func(w *wire.Writer) {
+			w.Text(unix.NFTA_SET_ELEM_LIST_TABLE, e.table)
+			w.Text(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+			list := w.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+			for n < len(all) && len(w.B) < maxElementMessage {
+				w.Element(s, &all[n], add)
+				ends = append(ends, len(w.B))
 				n++
 			}
-			w.end(list)
+			w.End(list)
 		})
 		m := &(*to)[len(*to)-1]
 		m.elements, m.ends = all[:n], ends
@@ -138,7 +139,7 @@ func (e *encoder) elements(to *[]encoded, op sets.Op, s *sets.Set, all []sets.El
 
 // wantAck asks the kernel for an answer also if all is well.
 func (m *encoded) wantAck() {
-	native.PutUint16(m.bytes[6:], native.Uint16(m.bytes[6:])|unix.NLM_F_ACK)
+	wire.Native.PutUint16(m.bytes[6:], wire.Native.Uint16(m.bytes[6:])|unix.NLM_F_ACK)
 }
 
 // error returns what the kernel says about the message, and names the element
@@ -185,15 +186,15 @@ func extended(m message) (text string, offset int) {
 	}
 	b := m.body[header:]
 	if m.flags&nlmFCapped == 0 {
-		size := int(native.Uint32(m.body[4:])) - unix.SizeofNlMsghdr
+		size := int(wire.Native.Uint32(m.body[4:])) - unix.SizeofNlMsghdr
 		b = b[min(len(b), max(0, (size+3)&^3)):]
 	}
-	for a := range attrs(b) {
+	for a := range wire.Attrs(b) {
 		switch {
-		case a.typ == nlmsgerrAttrMsg:
-			text = a.text()
-		case a.typ == nlmsgerrAttrOffs && len(a.value) == 4:
-			offset = int(native.Uint32(a.value))
+		case a.Type == nlmsgerrAttrMsg:
+			text = a.Text()
+		case a.Type == nlmsgerrAttrOffs && len(a.Value) == 4:
+			offset = int(wire.Native.Uint32(a.Value))
 		}
 	}
 	return text, offset

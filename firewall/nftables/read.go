@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/xfrmfw/xfrmfw/firewall/nftables/wire"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
@@ -31,7 +32,7 @@ const attempts = 10
 // commit of any program raises.
 func (c *Conn) Generation() (uint32, error) {
 	var id uint32
-	err := c.request(unix.NFT_MSG_GETGEN, 0, func(*writer) {}, func(typ uint16, body []byte) {
+	err := c.request(unix.NFT_MSG_GETGEN, 0, func(*wire.Writer) {}, func(typ uint16, body []byte) {
 		if typ == unix.NFT_MSG_NEWGEN {
 			id = decodeGeneration(body)
 		}
@@ -43,9 +44,9 @@ func (c *Conn) Generation() (uint32, error) {
 }
 
 func decodeGeneration(body []byte) (id uint32) {
-	for a := range attrs(body) {
-		if a.typ == unix.NFTA_GEN_ID {
-			id = a.u32()
+	for a := range wire.Attrs(body) {
+		if a.Type == unix.NFTA_GEN_ID {
+			id = a.U32()
 		}
 	}
 	return id
@@ -108,15 +109,15 @@ func (c *Conn) readOnce(name string) (State, error) {
 	if err != nil || !found {
 		return s, err
 	}
-	s.Owner = t.owner
-	s.Table = sets.Table{Name: t.name, Comment: t.comment, Flags: t.flags}
-	anonymous := make(map[string]*readSet)
+	s.Owner = t.Owner
+	s.Table = sets.Table{Name: t.Name, Comment: t.Comment, Flags: t.Flags}
+	anonymous := make(map[string]*wire.Set)
 	all, err := c.readSets(name)
 	if err != nil {
 		return s, err
 	}
 	for i := range all {
-		if all[i].anonymous {
+		if all[i].Anonymous {
 			anonymous[all[i].Name] = &all[i]
 			continue
 		}
@@ -135,12 +136,12 @@ func (c *Conn) readOnce(name string) (State, error) {
 	return s, nil
 }
 
-func (c *Conn) readTable(name string) (t readTable, found bool, err error) {
+func (c *Conn) readTable(name string) (t wire.Table, found bool, err error) {
 	err = c.request(unix.NFT_MSG_GETTABLE, 0,
-		func(w *writer) { w.text(unix.NFTA_TABLE_NAME, name) },
+		func(w *wire.Writer) { w.Text(unix.NFTA_TABLE_NAME, name) },
 		func(typ uint16, body []byte) {
 			if typ == unix.NFT_MSG_NEWTABLE {
-				t, found = decodeTable(body), true
+				t, found = wire.DecodeTable(body), true
 			}
 		})
 	if errors.Is(err, unix.ENOENT) {
@@ -149,12 +150,12 @@ func (c *Conn) readTable(name string) (t readTable, found bool, err error) {
 	return t, found, err
 }
 
-func (c *Conn) readSets(table string) (all []readSet, err error) {
+func (c *Conn) readSets(table string) (all []wire.Set, err error) {
 	err = c.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP,
-		func(w *writer) { w.text(unix.NFTA_SET_TABLE, table) },
+		func(w *wire.Writer) { w.Text(unix.NFTA_SET_TABLE, table) },
 		func(typ uint16, body []byte) {
 			if typ == unix.NFT_MSG_NEWSET {
-				all = append(all, decodeSet(body))
+				all = append(all, wire.DecodeSet(body))
 			}
 		})
 	return all, err
@@ -177,21 +178,21 @@ func (c *Conn) Elements(table string, s sets.Set) ([]sets.Element, error) {
 }
 
 func (c *Conn) readElements(table string, s *sets.Set) ([]sets.Element, error) {
-	var read []readElement
+	var read []wire.Element
 	err := c.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP,
-		func(w *writer) {
-			w.text(unix.NFTA_SET_ELEM_LIST_TABLE, table)
-			w.text(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+		func(w *wire.Writer) {
+			w.Text(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+			w.Text(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
 		},
 		func(typ uint16, body []byte) {
 			if typ == unix.NFT_MSG_NEWSETELEM {
-				decodeElements(s, body, func(e readElement) { read = append(read, e) })
+				wire.DecodeElements(s, body, func(e wire.Element) { read = append(read, e) })
 			}
 		})
 	if err != nil || len(read) == 0 {
 		return nil, err
 	}
-	elements := gather(s, read)
+	elements := wire.Gather(s, read)
 	// A dump of several messages goes on by a count of elements. A hash table that grows
 	// meanwhile, for which there is no generation, has them in another order: then one
 	// is met twice for each that is missed (net/netfilter/nf_tables_api.c,
@@ -205,23 +206,23 @@ func (c *Conn) readElements(table string, s *sets.Set) ([]sets.Element, error) {
 }
 
 func (c *Conn) readChains(table string) (chains []sets.Chain, err error) {
-	err = c.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, func(*writer) {}, func(typ uint16, body []byte) {
+	err = c.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, func(*wire.Writer) {}, func(typ uint16, body []byte) {
 		if typ != unix.NFT_MSG_NEWCHAIN {
 			return
 		}
 		// The kernel has no filter for the table of a chain.
-		if of, chain := decodeChain(body); of == table {
+		if of, chain := wire.DecodeChain(body); of == table {
 			chains = append(chains, chain)
 		}
 	})
 	return chains, err
 }
 
-func (c *Conn) readRules(t *sets.Table, anonymous map[string]*readSet) error {
+func (c *Conn) readRules(t *sets.Table, anonymous map[string]*wire.Set) error {
 	interval := intervals(t.Sets)
 	var bodies [][]byte
 	err := c.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP,
-		func(w *writer) { w.text(unix.NFTA_RULE_TABLE, t.Name) },
+		func(w *wire.Writer) { w.Text(unix.NFTA_RULE_TABLE, t.Name) },
 		func(typ uint16, body []byte) {
 			if typ == unix.NFT_MSG_NEWRULE {
 				bodies = append(bodies, slices.Clone(body))
@@ -236,8 +237,8 @@ func (c *Conn) readRules(t *sets.Table, anonymous map[string]*readSet) error {
 	}
 	var failed error
 	for _, body := range bodies {
-		name, r := decodeRule(body, interval, func(l *lookup) {
-			if s := anonymous[l.set]; s != nil {
+		name, r := wire.DecodeRule(body, interval, func(l *wire.Lookup) {
+			if s := anonymous[l.Set]; s != nil {
 				failed = errors.Join(failed, c.fill(t.Name, l, s))
 			}
 		})
@@ -251,8 +252,8 @@ func (c *Conn) readRules(t *sets.Table, anonymous map[string]*readSet) error {
 
 // fill puts the values of an anonymous set in the look-up that refers to it. A set
 // of ranges or of several fields stays a name, so that the rule is unknown.
-func (c *Conn) fill(table string, l *lookup, s *readSet) error {
-	if s.Interval || s.Verdicts || s.size == 0 || s.size > 16 {
+func (c *Conn) fill(table string, l *wire.Lookup, s *wire.Set) error {
+	if s.Interval || s.Verdicts || s.KeySize == 0 || s.KeySize > 16 {
 		return nil
 	}
 	plain := sets.Set{Name: s.Name}
@@ -265,11 +266,11 @@ func (c *Conn) fill(table string, l *lookup, s *readSet) error {
 		keys[i] = string(e.Key)
 	}
 	slices.Sort(keys)
-	l.set, l.size, l.typ, l.values = "", int(s.size), s.typ, strings.Join(keys, "")
+	l.Set, l.Size, l.Type, l.Values = "", int(s.KeySize), s.KeyType, strings.Join(keys, "")
 	return nil
 }
 
-func intervals(all []sets.Set) isInterval {
+func intervals(all []sets.Set) wire.IsInterval {
 	return func(name string) bool {
 		i := slices.IndexFunc(all, func(s sets.Set) bool { return s.Name == name })
 		return i >= 0 && all[i].Interval

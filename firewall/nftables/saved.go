@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/xfrmfw/xfrmfw/firewall/nftables/wire"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
@@ -48,15 +49,15 @@ func (c *Conn) Restore(name string, now State, saved []byte) error {
 	}
 	for b := saved; len(b) > 0; {
 		size := 0
-		if len(b) >= headerSize {
-			size = int(native.Uint32(b))
+		if len(b) >= wire.HeaderSize {
+			size = int(wire.Native.Uint32(b))
 		}
-		if size < headerSize || size > len(b) || size%4 != 0 || native.Uint16(b[4:])>>8 != unix.NFNL_SUBSYS_NFTABLES {
+		if size < wire.HeaderSize || size > len(b) || size%4 != 0 || wire.Native.Uint16(b[4:])>>8 != unix.NFNL_SUBSYS_NFTABLES {
 			return fmt.Errorf("restore table %s: %w", name, errors.New("the saved table is damaged"))
 		}
 		e.seq++
 		m := encoded{bytes: slices.Clone(b[:size]), seq: e.seq, op: sets.AddTable{Table: sets.Table{Name: name}}}
-		native.PutUint32(m.bytes[8:], m.seq)
+		wire.Native.PutUint32(m.bytes[8:], m.seq)
 		batch, b = append(batch, m), b[size:]
 	}
 	c.seq = e.seq

@@ -1,4 +1,4 @@
-package nftables
+package wire
 
 import (
 	"golang.org/x/sys/unix"
@@ -179,7 +179,7 @@ func load(f sets.Field, word int) expr {
 		e.dreg = reg
 		return e
 	}
-	return unknown{f.String()}
+	return Unknown{f.String()}
 }
 
 // loaded returns the field that an expression brings to the register at a word.

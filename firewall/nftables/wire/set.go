@@ -1,4 +1,4 @@
-package nftables
+package wire
 
 import (
 	"slices"
@@ -9,11 +9,12 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
-// anonymous numbers the sets of one batch, by which rules refer to anonymous sets
+// SetIDs numbers the sets of one batch, by which rules refer to SetIDs sets
 // before the kernel has named them.
-type anonymous struct{ last uint32 }
+type SetIDs struct{ last uint32 }
 
-func (a *anonymous) next() uint32 {
+// Next returns the ID of the next set.
+func (a *SetIDs) Next() uint32 {
 	a.last++
 	return a.last
 }
@@ -22,8 +23,8 @@ func (a *anonymous) next() uint32 {
 // it does for keys of one field.
 func isRanges(s *sets.Set) bool { return s.Interval && len(s.Key) == 1 }
 
-// set appends the attributes of NFT_MSG_NEWSET.
-func (w *writer) set(table string, s *sets.Set, id uint32) {
+// Set appends the attributes of NFT_MSG_NEWSET.
+func (w *Writer) Set(table string, s *sets.Set, id uint32) {
 	flags := uint32(0)
 	if s.Interval {
 		flags |= unix.NFT_SET_INTERVAL
@@ -40,17 +41,17 @@ func (w *writer) set(table string, s *sets.Set, id uint32) {
 	if s.Verdicts {
 		flags |= unix.NFT_SET_MAP
 	}
-	w.text(unix.NFTA_SET_TABLE, table)
-	w.text(unix.NFTA_SET_NAME, s.Name)
-	w.u32(unix.NFTA_SET_FLAGS, flags)
-	w.u32(unix.NFTA_SET_KEY_TYPE, keyType(s.Key))
-	w.u32(unix.NFTA_SET_KEY_LEN, keyLen(s.Key))
-	w.u32(unix.NFTA_SET_ID, id)
+	w.Text(unix.NFTA_SET_TABLE, table)
+	w.Text(unix.NFTA_SET_NAME, s.Name)
+	w.U32(unix.NFTA_SET_FLAGS, flags)
+	w.U32(unix.NFTA_SET_KEY_TYPE, keyType(s.Key))
+	w.U32(unix.NFTA_SET_KEY_LEN, keyLen(s.Key))
+	w.U32(unix.NFTA_SET_ID, id)
 	if s.Verdicts {
-		w.u32(unix.NFTA_SET_DATA_TYPE, verdictType)
+		w.U32(unix.NFTA_SET_DATA_TYPE, verdictType)
 	}
 	if s.Timeout != 0 {
-		w.u64(unix.NFTA_SET_TIMEOUT, uint64(s.Timeout.Milliseconds()))
+		w.U64(unix.NFTA_SET_TIMEOUT, uint64(s.Timeout.Milliseconds()))
 	}
 	w.setDesc(s)
 	if s.Counter {
@@ -61,25 +62,25 @@ func (w *writer) set(table string, s *sets.Set, id uint32) {
 
 // setDesc appends the size, and for the kernel's trees over several fields the
 // size of each.
-func (w *writer) setDesc(s *sets.Set) {
+func (w *Writer) setDesc(s *sets.Set) {
 	fields := s.Interval && len(s.Key) > 1
 	if s.Size == 0 && !fields {
 		return
 	}
-	desc := w.nest(unix.NFTA_SET_DESC)
+	desc := w.Nest(unix.NFTA_SET_DESC)
 	if s.Size != 0 {
-		w.u32(unix.NFTA_SET_DESC_SIZE, s.Size)
+		w.U32(unix.NFTA_SET_DESC_SIZE, s.Size)
 	}
 	if fields {
-		list := w.nest(nftaSetDescConcat)
+		list := w.Nest(nftaSetDescConcat)
 		for _, f := range s.Key {
-			item := w.nest(unix.NFTA_LIST_ELEM)
-			w.u32(nftaSetFieldLen, uint32(f.Type().Size()))
-			w.end(item)
+			item := w.Nest(unix.NFTA_LIST_ELEM)
+			w.U32(nftaSetFieldLen, uint32(f.Type().Size()))
+			w.End(item)
 		}
-		w.end(list)
+		w.End(list)
 	}
-	w.end(desc)
+	w.End(desc)
 }
 
 // keyLen is the size of keys as the kernel is told: a single value is not padded.
@@ -90,39 +91,39 @@ func keyLen(fields []sets.Field) uint32 {
 	return uint32(sets.KeySize(fields))
 }
 
-// anonymousSet appends the attributes of NFT_MSG_NEWSET of a set that belongs to
+// AnonymousSet appends the attributes of NFT_MSG_NEWSET of a set that belongs to
 // one rule.
-func (w *writer) anonymousSet(table string, l lookup, id uint32) {
-	w.text(unix.NFTA_SET_TABLE, table)
-	w.text(unix.NFTA_SET_NAME, anonymousSetTemplate)
-	w.u32(unix.NFTA_SET_FLAGS, unix.NFT_SET_ANONYMOUS|unix.NFT_SET_CONSTANT)
-	w.u32(unix.NFTA_SET_KEY_TYPE, l.typ)
-	w.u32(unix.NFTA_SET_KEY_LEN, uint32(l.size))
-	w.u32(unix.NFTA_SET_ID, id)
-	desc := w.nest(unix.NFTA_SET_DESC)
-	w.u32(unix.NFTA_SET_DESC_SIZE, uint32(len(l.values)/l.size))
-	w.end(desc)
+func (w *Writer) AnonymousSet(table string, l Lookup, id uint32) {
+	w.Text(unix.NFTA_SET_TABLE, table)
+	w.Text(unix.NFTA_SET_NAME, anonymousSetTemplate)
+	w.U32(unix.NFTA_SET_FLAGS, unix.NFT_SET_ANONYMOUS|unix.NFT_SET_CONSTANT)
+	w.U32(unix.NFTA_SET_KEY_TYPE, l.Type)
+	w.U32(unix.NFTA_SET_KEY_LEN, uint32(l.Size))
+	w.U32(unix.NFTA_SET_ID, id)
+	desc := w.Nest(unix.NFTA_SET_DESC)
+	w.U32(unix.NFTA_SET_DESC_SIZE, uint32(len(l.Values)/l.Size))
+	w.End(desc)
 	w.bytes(unix.NFTA_SET_USERDATA, appendUdata32(nil, udataSetKeyOrder, l.order))
 }
 
-// anonymousElements appends the attributes of NFT_MSG_NEWSETELEM of the same set.
-func (w *writer) anonymousElements(table string, l lookup, id uint32) {
-	w.text(unix.NFTA_SET_ELEM_LIST_TABLE, table)
-	w.text(unix.NFTA_SET_ELEM_LIST_SET, anonymousSetTemplate)
-	w.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, id)
-	list := w.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-	for b := l.values; len(b) >= l.size; b = b[l.size:] {
-		item := w.nest(unix.NFTA_LIST_ELEM)
-		w.data(unix.NFTA_SET_ELEM_KEY, b[:l.size])
-		w.end(item)
+// AnonymousElements appends the attributes of NFT_MSG_NEWSETELEM of the same set.
+func (w *Writer) AnonymousElements(table string, l Lookup, id uint32) {
+	w.Text(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+	w.Text(unix.NFTA_SET_ELEM_LIST_SET, anonymousSetTemplate)
+	w.U32(unix.NFTA_SET_ELEM_LIST_SET_ID, id)
+	list := w.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+	for b := l.Values; len(b) >= l.Size; b = b[l.Size:] {
+		item := w.Nest(unix.NFTA_LIST_ELEM)
+		w.data(unix.NFTA_SET_ELEM_KEY, b[:l.Size])
+		w.End(item)
 	}
-	w.end(list)
+	w.End(list)
 }
 
-// element appends an element to a list of elements: one entry, or the two ends of
+// Element appends an element to a list of elements: one entry, or the two ends of
 // a range in a set of one field. To delete it only the key matters.
-func (w *writer) element(s *sets.Set, e *sets.Element, add bool) {
-	item := w.nest(unix.NFTA_LIST_ELEM)
+func (w *Writer) Element(s *sets.Set, e *sets.Element, add bool) {
+	item := w.Nest(unix.NFTA_LIST_ELEM)
 	w.key(unix.NFTA_SET_ELEM_KEY, s, e.Key)
 	if s.Interval && !isRanges(s) {
 		w.key(nftaSetElemKeyEnd, s, e.Last)
@@ -130,19 +131,19 @@ func (w *writer) element(s *sets.Set, e *sets.Element, add bool) {
 	if add {
 		w.elementData(s, e)
 	}
-	w.end(item)
+	w.End(item)
 	if !isRanges(s) {
 		return
 	}
 	if end, ok := after(e.Last, s.Key[0].Type().Size()); ok {
-		item := w.nest(unix.NFTA_LIST_ELEM)
-		w.u32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
+		item := w.Nest(unix.NFTA_LIST_ELEM)
+		w.U32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
 		w.key(unix.NFTA_SET_ELEM_KEY, s, end)
-		w.end(item)
+		w.End(item)
 	}
 }
 
-func (w *writer) elementData(s *sets.Set, e *sets.Element) {
+func (w *Writer) elementData(s *sets.Set, e *sets.Element) {
 	if s.Verdicts {
 		w.verdict(unix.NFTA_SET_ELEM_DATA, verdictOf(e.Verdict))
 	}
@@ -156,12 +157,12 @@ func (w *writer) elementData(s *sets.Set, e *sets.Element) {
 
 // key appends a key in the kernel's byte order. In sets of intervals that is the
 // network's; in others it is that of the registers.
-func (w *writer) key(typ uint16, s *sets.Set, k sets.Key) {
-	n := w.nest(typ)
-	start := len(w.b) + attrHeader
+func (w *Writer) key(typ uint16, s *sets.Set, k sets.Key) {
+	n := w.Nest(typ)
+	start := len(w.B) + attrHeader
 	w.bytes(unix.NFTA_DATA_VALUE, []byte(k)[:min(len(k), int(keyLen(s.Key)))])
-	w.end(n)
-	swapKey(s, w.b[start:])
+	w.End(n)
+	swapKey(s, w.B[start:])
 }
 
 // swapKey turns the values of a key from the network's byte order to the kernel's,
@@ -202,69 +203,69 @@ func before(k sets.Key, size int) sets.Key {
 	return sets.Key(b)
 }
 
-// readSet is a set as it was read, with what the model of it does not hold.
-type readSet struct {
+// Set is a set as it was read, with what the model of it does not hold.
+type Set struct {
 	sets.Set
-	anonymous bool
-	typ, size uint32
+	Anonymous  bool
+	KeyType, KeySize uint32
 }
 
-// decodeSet reads the attributes of a set. A set that this package would not write
+// DecodeSet reads the attributes of a set. A set that this package would not write
 // has no fields, so that it equals no wanted one.
-func decodeSet(b []byte) readSet {
-	var s readSet
+func DecodeSet(b []byte) Set {
+	var s Set
 	var flags, dataType uint32
 	var user []byte
 	odd := false
-	for a := range attrs(b) {
-		switch a.typ {
+	for a := range Attrs(b) {
+		switch a.Type {
 		case unix.NFTA_SET_NAME:
-			s.Name = a.text()
+			s.Name = a.Text()
 		case unix.NFTA_SET_FLAGS:
-			flags = a.u32()
+			flags = a.U32()
 		case unix.NFTA_SET_KEY_TYPE:
-			s.typ = a.u32()
+			s.KeyType = a.U32()
 		case unix.NFTA_SET_KEY_LEN:
-			s.size = a.u32()
+			s.KeySize = a.U32()
 		case unix.NFTA_SET_DATA_TYPE:
-			dataType = a.u32()
+			dataType = a.U32()
 		case unix.NFTA_SET_TIMEOUT:
 			s.Timeout = milliseconds(a.u64())
 		case unix.NFTA_SET_DESC:
-			for d := range attrs(a.value) {
-				if d.typ == unix.NFTA_SET_DESC_SIZE {
-					s.Size = d.u32()
+			for d := range Attrs(a.Value) {
+				if d.Type == unix.NFTA_SET_DESC_SIZE {
+					s.Size = d.U32()
 				}
 			}
 		case nftaSetExpr:
-			name := exprName(a.value)
+			name := exprName(a.Value)
 			s.Counter = name == "counter"
 			odd = odd || name != "counter"
 		case nftaSetExpressions, unix.NFTA_SET_OBJ_TYPE, unix.NFTA_SET_GC_INTERVAL:
 			odd = true
 		case unix.NFTA_SET_USERDATA:
-			user = a.value
+			user = a.Value
 		}
 	}
 	const known = unix.NFT_SET_ANONYMOUS | unix.NFT_SET_CONSTANT | unix.NFT_SET_INTERVAL | unix.NFT_SET_MAP | unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL | nftSetConcat
-	s.anonymous = flags&unix.NFT_SET_ANONYMOUS != 0
+	s.Anonymous = flags&unix.NFT_SET_ANONYMOUS != 0
 	s.Interval = flags&unix.NFT_SET_INTERVAL != 0
 	s.Dynamic = flags&unix.NFT_SET_EVAL != 0
 	s.Verdicts = flags&unix.NFT_SET_MAP != 0 && dataType == verdictType
 	s.Comment = readComment(user, udataSetComment)
 	odd = odd || flags&^known != 0 || flags&unix.NFT_SET_MAP != 0 && !s.Verdicts ||
-		!s.anonymous && flags&unix.NFT_SET_CONSTANT != 0
-	key, ok := readKey(user, s.typ, s.size)
-	if ok && !odd && keyLen(key) == s.size {
+		!s.Anonymous && flags&unix.NFT_SET_CONSTANT != 0
+	key, ok := readKey(user, s.KeyType, s.KeySize)
+	if ok && !odd && keyLen(key) == s.KeySize {
 		s.Key = key
 	}
 	return s
 }
 
 func exprName(b []byte) string {
-	for a := range attrs(b) {
-		if a.typ == unix.NFTA_EXPR_NAME {
-			return a.text()
+	for a := range Attrs(b) {
+		if a.Type == unix.NFTA_EXPR_NAME {
+			return a.Text()
 		}
 	}
 	return ""
@@ -274,45 +275,45 @@ func milliseconds(n uint64) time.Duration {
 	return time.Duration(min(n, uint64(maxTimeout/time.Millisecond))) * time.Millisecond
 }
 
-// readElement is an element as it was read.
-type readElement struct {
+// Element is an element as it was read.
+type Element struct {
 	sets.Element
 	end bool // the end of a range in a set of one field
 }
 
-// decodeElements reads the elements of one message.
-func decodeElements(s *sets.Set, b []byte, each func(readElement)) {
-	for a := range attrs(b) {
-		if a.typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+// DecodeElements reads the elements of one message.
+func DecodeElements(s *sets.Set, b []byte, each func(Element)) {
+	for a := range Attrs(b) {
+		if a.Type != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
 			continue
 		}
-		for item := range attrs(a.value) {
-			each(decodeElement(s, item.value))
+		for item := range Attrs(a.Value) {
+			each(decodeElement(s, item.Value))
 		}
 	}
 }
 
-func decodeElement(s *sets.Set, b []byte) readElement {
-	var e readElement
-	for a := range attrs(b) {
-		switch a.typ {
+func decodeElement(s *sets.Set, b []byte) Element {
+	var e Element
+	for a := range Attrs(b) {
+		switch a.Type {
 		case unix.NFTA_SET_ELEM_KEY:
 			e.Key = decodeKey(s, a)
 		case nftaSetElemKeyEnd:
 			e.Last = decodeKey(s, a)
 		case unix.NFTA_SET_ELEM_FLAGS:
-			e.end = a.u32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
+			e.end = a.U32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_DATA:
 			v, _ := liftVerdict(decodeVerdict(a))
 			e.Verdict = v
 		case unix.NFTA_SET_ELEM_EXPIRATION:
 			e.Expires = milliseconds(a.u64())
 		case nftaSetElemUserdata:
-			e.Comment = readComment(a.value, udataComment)
+			e.Comment = readComment(a.Value, udataComment)
 		case unix.NFTA_SET_ELEM_EXPR:
-			for x := range attrs(a.value) {
-				if x.typ == unix.NFTA_EXPR_DATA {
-					e.Count = decodeCount(x.value)
+			for x := range Attrs(a.Value) {
+				if x.Type == unix.NFTA_EXPR_DATA {
+					e.Count = decodeCount(x.Value)
 				}
 			}
 		}
@@ -320,13 +321,13 @@ func decodeElement(s *sets.Set, b []byte) readElement {
 	return e
 }
 
-func decodeKey(s *sets.Set, a attr) sets.Key {
-	for d := range attrs(a.value) {
-		if d.typ != unix.NFTA_DATA_VALUE {
+func decodeKey(s *sets.Set, a Attr) sets.Key {
+	for d := range Attrs(a.Value) {
+		if d.Type != unix.NFTA_DATA_VALUE {
 			continue
 		}
 		var room [64]byte
-		n := copy(room[:], d.value)
+		n := copy(room[:], d.Value)
 		if size := sets.KeySize(s.Key); size <= len(room) && n < size {
 			n = size
 		}
@@ -336,9 +337,9 @@ func decodeKey(s *sets.Set, a attr) sets.Key {
 	return ""
 }
 
-// gather puts the elements of a set in order, and for one of ranges joins the ends
+// Gather puts the elements of a set in order, and for one of ranges joins the ends
 // to their beginnings.
-func gather(s *sets.Set, read []readElement) []sets.Element {
+func Gather(s *sets.Set, read []Element) []sets.Element {
 	if !isRanges(s) {
 		out := make([]sets.Element, len(read))
 		for i, e := range read {
@@ -351,7 +352,7 @@ func gather(s *sets.Set, read []readElement) []sets.Element {
 		return out
 	}
 	size := s.Key[0].Type().Size()
-	slices.SortFunc(read, func(a, b readElement) int {
+	slices.SortFunc(read, func(a, b Element) int {
 		if a.Key == b.Key && a.end != b.end {
 			if a.end {
 				return -1

@@ -1,4 +1,4 @@
-package nftables
+package wire
 
 // expr is one expression of the kernel's virtual machine. The types compare with
 // ==. Registers are numbered as the kernel numbers them when it prints rules.
@@ -6,7 +6,7 @@ type expr interface {
 	// name is the kernel's.
 	name() string
 	// encode appends the attributes of NFTA_EXPR_DATA.
-	encode(w *writer, ids *anonymous)
+	encode(w *Writer, ids *SetIDs)
 }
 
 // data are the bytes of a register.
@@ -43,15 +43,15 @@ type (
 		mask, xor       data
 	}
 	byteorder struct{ sreg, dreg, op, len, size uint32 }
-	lookup    struct {
-		set   string
+	Lookup    struct {
+		Set   string
 		sreg  uint32
 		not   bool
 		isMap bool
 		// values are the sorted keys of an anonymous set, each of size bytes.
-		values data
-		size   int
-		typ    uint32
+		Values data
+		Size   int
+		Type   uint32
 		order  uint32
 	}
 	dynset struct {
@@ -82,8 +82,8 @@ type (
 		code uint8
 	}
 	natTo struct{ typ, family, addr uint32 }
-	// unknown is an expression, or a form of one, that has no type here.
-	unknown struct{ expression string }
+	// Unknown is an expression, or a form of one, that has no type here.
+	Unknown struct{ expression string }
 )
 
 // register returns the kernel's number of the register that begins at a word of

@@ -1,4 +1,4 @@
-package nftables
+package wire
 
 import (
 	"slices"
@@ -13,7 +13,7 @@ import (
 // liftRule returns the terms that compile to a rule's expressions. A rule that
 // this package would not write as it stands is one unknown term, so it never
 // passes for a wanted one.
-func liftRule(exprs []expr, interval isInterval) []sets.Term {
+func liftRule(exprs []expr, interval IsInterval) []sets.Term {
 	l := lifter{rest: exprs}
 	for len(l.rest) > 0 {
 		t, ok := l.next()
@@ -24,7 +24,7 @@ func liftRule(exprs []expr, interval isInterval) []sets.Term {
 		l.terms = append(l.terms, t)
 	}
 	terms := sets.Canonical(l.terms)
-	if !slices.EqualFunc(compileRule(terms, interval), exprs, sameExpr) {
+	if !slices.EqualFunc(CompileRule(terms, interval), exprs, sameExpr) {
 		return []sets.Term{unknownRule(exprs)}
 	}
 	return terms
@@ -33,8 +33,8 @@ func liftRule(exprs []expr, interval isInterval) []sets.Term {
 // sameExpr compares two expressions without the byte order of an anonymous set's
 // values, which is for nft alone.
 func sameExpr(a, b expr) bool {
-	x, isX := a.(lookup)
-	y, isY := b.(lookup)
+	x, isX := a.(Lookup)
+	y, isY := b.(Lookup)
 	if isX && isY {
 		x.order, y.order = 0, 0
 		return x == y
@@ -176,18 +176,18 @@ func (l *lifter) match() (sets.Term, bool) {
 		return l.compare(f, mask, e)
 	case rangeOf:
 		return sets.Range{Field: f, Not: true, Low: liftValue(f.Type(), e.from), High: liftValue(f.Type(), e.to)}, true
-	case lookup:
+	case Lookup:
 		switch {
-		case e.values != "":
+		case e.Values != "":
 			o := sets.OneOf{Field: f, Not: e.not}
-			for b := e.values; e.size > 0 && len(b) >= e.size; b = b[e.size:] {
-				o.Values = append(o.Values, liftValue(f.Type(), b[:e.size]))
+			for b := e.Values; e.Size > 0 && len(b) >= e.Size; b = b[e.Size:] {
+				o.Values = append(o.Values, liftValue(f.Type(), b[:e.Size]))
 			}
 			return o, true
 		case e.isMap:
-			return sets.Dispatch{Fields: fields, Map: e.set}, true
+			return sets.Dispatch{Fields: fields, Map: e.Set}, true
 		}
-		return sets.In{Fields: fields, Not: e.not, Set: e.set}, true
+		return sets.In{Fields: fields, Not: e.not, Set: e.Set}, true
 	case dynset:
 		if e.timeout > uint64(maxTimeout/time.Millisecond) {
 			return nil, false

@@ -1,4 +1,4 @@
-package nftables
+package wire
 
 // Constants of include/uapi/linux/netfilter/nf_tables.h that x/sys has not.
 const (
@@ -38,13 +38,6 @@ const (
 	verdictType          = 0xffffff00
 	nfAccept             = 1
 	nfDrop               = 0
-	nfnlGroupNFTables    = 7
-	nfnlBatchGenID       = 1
-	nlmsgerrAttrMsg      = 1
-	nlmsgerrAttrOffs     = 2
-	nlmFCapped           = 0x100
-	nlmFAckTLVs          = 0x200
-	maxElementMessage    = 60_000
 	registerWords        = 16
 	anonymousSetTemplate = "__set%d"
 )

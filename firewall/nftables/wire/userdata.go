@@ -1,4 +1,4 @@
-package nftables
+package wire
 
 import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
@@ -13,7 +13,7 @@ func appendUdata(b []byte, typ uint8, value []byte) []byte {
 }
 
 func appendUdata32(b []byte, typ uint8, n uint32) []byte {
-	return appendUdata(b, typ, native.AppendUint32(nil, n))
+	return appendUdata(b, typ, Native.AppendUint32(nil, n))
 }
 
 // comment returns a comment as userdata, nil for none.
@@ -35,7 +35,7 @@ func udata(b []byte, each func(typ uint8, value []byte)) {
 func readComment(b []byte, typ uint8) (comment string) {
 	udata(b, func(t uint8, value []byte) {
 		if t == typ {
-			comment = attr{value: value}.text()
+			comment = Attr{Value: value}.Text()
 		}
 	})
 	return comment
@@ -133,7 +133,7 @@ func exprUdata(b []byte) (kind uint32, body []byte) {
 	udata(b, func(t uint8, value []byte) {
 		switch {
 		case t == udataExprKind && len(value) == 4:
-			kind = native.Uint32(value)
+			kind = Native.Uint32(value)
 		case t == udataExprData:
 			body = value
 		}
@@ -145,7 +145,7 @@ func readField(kind uint32, body []byte) (sets.Field, bool) {
 	var n [3]uint32
 	udata(body, func(t uint8, value []byte) {
 		if int(t) < len(n) && len(value) == 4 {
-			n[t] = native.Uint32(value)
+			n[t] = Native.Uint32(value)
 		}
 	})
 	var e expr

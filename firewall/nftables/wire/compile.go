@@ -1,4 +1,4 @@
-package nftables
+package wire
 
 import (
 	"slices"
@@ -10,13 +10,13 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// isInterval reports whether the set of a name has intervals, because the kernel
+// IsInterval reports whether the set of a name has intervals, because the kernel
 // compares their bounds in network byte order.
-type isInterval func(set string) bool
+type IsInterval func(set string) bool
 
-// compileRule returns the expressions of a rule, those before each term that it
+// CompileRule returns the expressions of a rule, those before each term that it
 // implies among them.
-func compileRule(terms []sets.Term, interval isInterval) []expr {
+func CompileRule(terms []sets.Term, interval IsInterval) []expr {
 	var known sets.Implied
 	var c compiler
 	c.interval = interval
@@ -30,7 +30,7 @@ func compileRule(terms []sets.Term, interval isInterval) []expr {
 }
 
 type compiler struct {
-	interval isInterval
+	interval IsInterval
 	out      []expr
 }
 
@@ -47,10 +47,10 @@ func (c *compiler) term(t sets.Term) {
 		c.add(valuesLookup(t))
 	case sets.In:
 		c.fields(t.Fields, c.interval(t.Set))
-		c.add(lookup{set: t.Set, sreg: register(0), not: t.Not})
+		c.add(Lookup{Set: t.Set, sreg: register(0), not: t.Not})
 	case sets.Dispatch:
 		c.fields(t.Fields, c.interval(t.Map))
-		c.add(lookup{set: t.Map, sreg: register(0), isMap: true})
+		c.add(Lookup{Set: t.Map, sreg: register(0), isMap: true})
 	case sets.Update:
 		op := uint32(unix.NFT_DYNSET_OP_UPDATE)
 		if t.Add {
@@ -84,7 +84,7 @@ func (c *compiler) term(t sets.Term) {
 	case sets.Verdict:
 		c.add(verdictOf(t))
 	default:
-		c.add(unknown{t.String()})
+		c.add(Unknown{t.String()})
 	}
 }
 
@@ -197,16 +197,16 @@ func (c *compiler) maxSeg(m sets.MaxSeg) {
 }
 
 // valuesLookup returns the look-up in an anonymous set.
-func valuesLookup(o sets.OneOf) lookup {
+func valuesLookup(o sets.OneOf) Lookup {
 	t := o.Field.Type()
 	keys := make([]string, len(o.Values))
 	for i, v := range o.Values {
 		keys[i] = registerBytes(t, v)
 	}
 	slices.Sort(keys)
-	l := lookup{sreg: register(0), not: o.Not, size: t.Size(), typ: datatypes[t], order: order(t)}
+	l := Lookup{sreg: register(0), not: o.Not, Size: t.Size(), Type: datatypes[t], order: order(t)}
 	for _, k := range keys {
-		l.values += k
+		l.Values += k
 	}
 	return l
 }

@@ -1,4 +1,4 @@
-package nftables
+package wire
 
 import (
 	"golang.org/x/sys/unix"
@@ -8,15 +8,15 @@ import (
 
 // decodeExprs reads a list of expressions, and what its counter has counted.
 func decodeExprs(b []byte) (exprs []expr, count sets.Count) {
-	for item := range attrs(b) {
+	for item := range Attrs(b) {
 		var name string
 		var body []byte
-		for a := range attrs(item.value) {
-			switch a.typ {
+		for a := range Attrs(item.Value) {
+			switch a.Type {
 			case unix.NFTA_EXPR_NAME:
-				name = a.text()
+				name = a.Text()
 			case unix.NFTA_EXPR_DATA:
-				body = a.value
+				body = a.Value
 			}
 		}
 		if name == "counter" {
@@ -28,8 +28,8 @@ func decodeExprs(b []byte) (exprs []expr, count sets.Count) {
 }
 
 func decodeCount(b []byte) (c sets.Count) {
-	for a := range attrs(b) {
-		switch a.typ {
+	for a := range Attrs(b) {
+		switch a.Type {
 		case unix.NFTA_COUNTER_BYTES:
 			c.Bytes = a.u64()
 		case unix.NFTA_COUNTER_PACKETS:
@@ -43,26 +43,26 @@ func decodeCount(b []byte) (c sets.Count) {
 // those that this package knows change what an expression does, so they make it
 // unknown.
 type values struct {
-	by    [16]attr
+	by    [16]Attr
 	seen  uint32
 	bogus bool
 }
 
 func collect(b []byte) values {
 	var v values
-	for a := range attrs(b) {
-		if int(a.typ) >= len(v.by) {
+	for a := range Attrs(b) {
+		if int(a.Type) >= len(v.by) {
 			v.bogus = true
 			continue
 		}
-		v.by[a.typ] = a
-		v.seen |= 1 << a.typ
+		v.by[a.Type] = a
+		v.seen |= 1 << a.Type
 	}
 	return v
 }
 
 func (v *values) has(typ uint16) bool   { return v.seen&(1<<typ) != 0 }
-func (v *values) u32(typ uint16) uint32 { return v.by[typ].u32() }
+func (v *values) u32(typ uint16) uint32 { return v.by[typ].U32() }
 
 // only reports whether there are no other attributes than these.
 func (v *values) only(types ...uint16) bool {
@@ -86,7 +86,7 @@ func decodeExpr(name string, body []byte) expr {
 	if e := decodeStatement(name, &v); e != nil {
 		return e
 	}
-	return unknown{name}
+	return Unknown{name}
 }
 
 func decodeLoad(name string, v *values) expr {
@@ -154,12 +154,12 @@ func decodeOperation(name string, v *values) expr {
 		}
 	case "lookup":
 		if v.only(unix.NFTA_LOOKUP_SET, unix.NFTA_LOOKUP_SREG, unix.NFTA_LOOKUP_DREG, unix.NFTA_LOOKUP_FLAGS, unix.NFTA_LOOKUP_SET_ID) && v.u32(unix.NFTA_LOOKUP_DREG) == unix.NFT_REG_VERDICT {
-			return lookup{set: v.by[unix.NFTA_LOOKUP_SET].text(), sreg: v.u32(unix.NFTA_LOOKUP_SREG), not: v.u32(unix.NFTA_LOOKUP_FLAGS)&unix.NFT_LOOKUP_F_INV != 0, isMap: v.has(unix.NFTA_LOOKUP_DREG)}
+			return Lookup{Set: v.by[unix.NFTA_LOOKUP_SET].Text(), sreg: v.u32(unix.NFTA_LOOKUP_SREG), not: v.u32(unix.NFTA_LOOKUP_FLAGS)&unix.NFT_LOOKUP_F_INV != 0, isMap: v.has(unix.NFTA_LOOKUP_DREG)}
 		}
 	case "dynset":
 		// The expressions are those of the set.
 		if v.only(unix.NFTA_DYNSET_SET_NAME, unix.NFTA_DYNSET_SET_ID, unix.NFTA_DYNSET_OP, unix.NFTA_DYNSET_SREG_KEY, unix.NFTA_DYNSET_TIMEOUT, unix.NFTA_DYNSET_FLAGS, unix.NFTA_DYNSET_EXPR, unix.NFTA_DYNSET_PAD) && v.u32(unix.NFTA_DYNSET_FLAGS)&unix.NFT_DYNSET_F_INV == 0 {
-			return dynset{v.by[unix.NFTA_DYNSET_SET_NAME].text(), v.u32(unix.NFTA_DYNSET_SREG_KEY), v.u32(unix.NFTA_DYNSET_OP), v.by[unix.NFTA_DYNSET_TIMEOUT].u64()}
+			return dynset{v.by[unix.NFTA_DYNSET_SET_NAME].Text(), v.u32(unix.NFTA_DYNSET_SREG_KEY), v.u32(unix.NFTA_DYNSET_OP), v.by[unix.NFTA_DYNSET_TIMEOUT].u64()}
 		}
 	case "immediate":
 		if !v.only(unix.NFTA_IMMEDIATE_DREG, unix.NFTA_IMMEDIATE_DATA) {
@@ -173,18 +173,18 @@ func decodeOperation(name string, v *values) expr {
 	return nil
 }
 
-func decodeVerdict(a attr) verdict {
+func decodeVerdict(a Attr) verdict {
 	var e verdict
-	for d := range attrs(a.value) {
-		if d.typ != unix.NFTA_DATA_VERDICT {
+	for d := range Attrs(a.Value) {
+		if d.Type != unix.NFTA_DATA_VERDICT {
 			continue
 		}
-		for x := range attrs(d.value) {
-			switch x.typ {
+		for x := range Attrs(d.Value) {
+			switch x.Type {
 			case unix.NFTA_VERDICT_CODE:
-				e.code = int32(x.u32())
+				e.code = int32(x.U32())
 			case unix.NFTA_VERDICT_CHAIN:
-				e.chain = x.text()
+				e.chain = x.Text()
 			}
 		}
 	}
@@ -199,7 +199,7 @@ func decodeStatement(name string, v *values) expr {
 		plain := (!v.has(unix.NFTA_LOG_LEVEL) || v.u32(unix.NFTA_LOG_LEVEL) == defaultLogLevel) &&
 			v.u32(unix.NFTA_LOG_FLAGS) == 0 && v.u32(unix.NFTA_LOG_SNAPLEN) == 0 && v.by[unix.NFTA_LOG_QTHRESHOLD].u16() == 0
 		if plain && !v.bogus {
-			return logTo{v.by[unix.NFTA_LOG_PREFIX].text(), v.has(unix.NFTA_LOG_GROUP), v.by[unix.NFTA_LOG_GROUP].u16()}
+			return logTo{v.by[unix.NFTA_LOG_PREFIX].Text(), v.has(unix.NFTA_LOG_GROUP), v.by[unix.NFTA_LOG_GROUP].u16()}
 		}
 	case "limit":
 		if !v.bogus {
