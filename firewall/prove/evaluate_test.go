@@ -94,9 +94,11 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 						n++
 					}
 				}
-				for c, set := range f.ByCase {
-					if w.Has(set, p) {
-						got.Case = c
+				for _, sets := range []map[firewall.Case]Set{f.discarded, f.refused} {
+					for c, set := range sets {
+						if w.Has(set, p) {
+							got.Case = c
+						}
 					}
 				}
 				if got.Action == firewall.Leave || got.Action == firewall.Admit {

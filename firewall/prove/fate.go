@@ -11,8 +11,8 @@ type Fate struct {
 	// Accepted packets are accepted by a rule of ours, Left ones are left to the rest
 	// of the firewall.
 	Accepted, Dropped, Rejected, Left Set
-	// ByCase are the dropped and rejected packets by their case.
-	ByCase map[firewall.Case]Set
+	// discarded and refused are the dropped and the rejected packets by their case.
+	discarded, refused map[firewall.Case]Set
 	// after are the packets that a hook let pass, by their mark behind it.
 	after map[place]stream
 	// met are the packets that matched a rule of a purpose.
@@ -76,7 +76,7 @@ func NewFirewall(rs rules.Ruleset, marks firewall.Marks, names []string, cases b
 func (w *Firewall) Run(way firewall.Way, from Set) Fate {
 	f := Fate{
 		Accepted: None, Dropped: None, Rejected: None,
-		ByCase: make(map[firewall.Case]Set), after: make(map[place]stream), met: make(map[rules.Purpose]Set),
+		discarded: make(map[firewall.Case]Set), refused: make(map[firewall.Case]Set), after: make(map[place]stream), met: make(map[rules.Purpose]Set),
 	}
 	in := w.arriving(way, from)
 	for _, at := range routes[way] {
@@ -104,14 +104,6 @@ func (f *Fate) Met(p rules.Purpose) Set {
 	return None
 }
 
-// Of returns the dropped and rejected packets of a case.
-func (f *Fate) Of(c firewall.Case) Set {
-	if set, ok := f.ByCase[c]; ok {
-		return set
-	}
-	return None
-}
-
 func (f *Fate) end(s *Space, at place, how end, set Set) {
 	switch how.verb {
 	case rules.Accept:
@@ -121,10 +113,19 @@ func (f *Fate) end(s *Space, at place, how end, set Set) {
 		return
 	case rules.Drop:
 		f.Dropped = s.Or(f.Dropped, set)
+		add(s, f.discarded, how.c, set)
 	case rules.Reject:
 		f.Rejected = s.Or(f.Rejected, set)
+		add(s, f.refused, how.c, set)
 	}
-	f.ByCase[how.c] = s.Or(f.Of(how.c), set)
+}
+
+// add joins a set to that of a key.
+func add[K comparable](s *Space, sets map[K]Set, key K, set Set) {
+	if before, ok := sets[key]; ok {
+		set = s.Or(before, set)
+	}
+	sets[key] = set
 }
 
 // hook returns the evaluator of a hook's chains.
@@ -199,4 +200,18 @@ func (s *Space) sightAt(way firewall.Way, at place) sight {
 		v.dstLocal = All
 	}
 	return v
+}
+
+// verdicts are the packets by verdict, those that are accepted or left without a case.
+func (f *Fate) verdicts() []judged {
+	list := []judged{
+		{firewall.Verdict{Action: firewall.Leave}, f.Left}, {firewall.Verdict{Action: firewall.Admit}, f.Accepted},
+	}
+	for c, set := range f.discarded {
+		list = append(list, judged{firewall.Verdict{Action: firewall.Discard, Case: c}, set})
+	}
+	for c, set := range f.refused {
+		list = append(list, judged{firewall.Verdict{Action: firewall.Refuse, Case: c}, set})
+	}
+	return list
 }

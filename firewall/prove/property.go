@@ -1,0 +1,294 @@
+package prove
+
+import (
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Property is a sentence about all packets.
+type Property struct {
+	Name string
+	// Says is the sentence, Exempt are the packets that it leaves out.
+	Says   string
+	Exempt []string
+	// ways are those on which it is asked. Broken returns the packets that break it.
+	ways   []firewall.Way
+	broken func(*question) Set
+}
+
+var (
+	// through stands for both ways in: PREROUTING does not tell them apart.
+	through = []firewall.Way{firewall.Through}
+	inward  = []firewall.Way{firewall.ToHost, firewall.Through}
+	outward = []firewall.Way{firewall.Through, firewall.FromHost}
+	every   = []firewall.Way{firewall.ToHost, firewall.Through, firewall.FromHost}
+)
+
+// exemptions that several properties share.
+const (
+	exemptLinks = "packets that no site behind a tunnel can send: of link-local, multicast, broadcast and unspecified addresses, and neighbour discovery with this host"
+	exemptOwn   = "this host's own IKE, ESP, AH and DHCP (UDP 67 to 68, 547 to 546)"
+	exemptSPD   = "packets of a bypass or block policy that the kernel takes first"
+	exemptLAN   = "connected networks below a wider remote selector, on their own interface, but for the tunnel's peer"
+	exemptXfrm  = "packets out of and into tunnel devices"
+)
+
+// Properties are all that is proved, in the order in which they are reported.
+func Properties() []Property {
+	return []Property{
+		{
+			Name: "verified", Says: "A packet that carries VERIFIED behind mangle PREROUTING came out of an SA of a tunnel and lies in its selectors, is an ICMP error about one of its flows, or came out of a device inside a tunnel.",
+			ways: through, broken: func(q *question) Set {
+				after := q.passed(prerouting, q.Minus(q.possible(), q.verified))
+				return q.Or(after[verifiedBit], after[verifiedBit|tagBit])
+			},
+		},
+		{
+			Name: "tunnels", Says: "Each packet of a tunnel is verified behind mangle PREROUTING.",
+			Exempt: []string{"packets of SAs and policies whose mark covers the bits of xfrmfw: filter accepts them on their SA alone", "packets without TAG under cross_check: enforce"},
+			ways:   through, broken: func(q *question) Set {
+				is := q.And(q.plain(), q.verified)
+				if q.Enforce {
+					is = q.Minus(is, q.evidenceOf(firewall.Case3))
+				}
+				after := q.passed(prerouting, is)
+				return q.Minus(is, q.Or(after[verifiedBit], after[verifiedBit|tagBit]))
+			},
+		},
+		dropped("confirmed", "Under cross_check: enforce no packet of a tunnel passes without TAG.", inward, func(q *question) Set {
+			if !q.Enforce {
+				return None
+			}
+			return q.evidenceOf(firewall.Case3)
+		}),
+		dropped("crossed", "No packet out of an SA passes whose tunnel does not claim it, if the SA's reqid is known or another tunnel owns the source.", inward, (*question).crossed),
+		dropped("spoof", "No packet passes in clear from a tunnel's remote to its local selector, be the tunnel up, down or remembered, by its addresses before DNAT or behind it.", inward, func(q *question) Set {
+			return q.Or(q.spoofed(q.received, q.Bit(q.dstLocal)), q.spoofed(q.routed, truthOf(q.way == firewall.ToHost)))
+		}, exemptLinks, exemptOwn, exemptSPD, exemptLAN, exemptXfrm),
+		dropped("spoof-error", "No ICMP error about a tunnel's flow passes in clear.", inward, (*question).spoofedError,
+			"errors about this host's own IKE, ESP and AH", exemptSPD, exemptLAN),
+		dropped("inject", "No packet of a stranger passes into a tunnel with a source that lives elsewhere: from a local to a remote selector, in by an interface that does not lead to its source.", inward, (*question).inject,
+			"interfaces of guard: asymmetric", exemptLinks, exemptSPD),
+		dropped("inject-dnat", "No such packet passes into a tunnel by way of DNAT.", []firewall.Way{firewall.Through}, (*question).injectDNAT,
+			"interfaces of guard: asymmetric", exemptXfrm),
+		dropped("leak", "No packet from a tunnel's local to its remote selector leaves in clear, be the tunnel up, down or remembered; where the local end says nothing while the tunnel is down, none to its remote selector.", outward, (*question).leak,
+			exemptLinks, exemptOwn, exemptSPD, exemptLAN, exemptXfrm),
+		dropped("leak-nat", "No packet of a flow that was NATed before its tunnel came up leaves, because its rewritten source takes it out of the tunnel.", outward, (*question).leakNAT,
+			exemptLinks, exemptOwn, exemptSPD, exemptLAN, exemptXfrm, "tunnels whose local selector is everything"),
+		dropped("leak-error", "No ICMP error that quotes a tunnel's packet, or may, leaves in clear for its remote selector.", outward, (*question).leakError,
+			exemptLinks, exemptSPD, exemptLAN, exemptXfrm),
+		dropped("restricted-in", "No packet out of a tunnel passes that the tunnel's in: does not name.", inward, func(q *question) Set {
+			return q.Minus(q.restrictedIn(), q.ipsecOfHost())
+		}, "replies, ICMP errors, and carriers of overlay devices, whose inner packets are restricted", "IKE, ESP and AH to this host"),
+		dropped("restricted-out", "No packet passes into a tunnel that the tunnel's out: or remote: does not name.", outward, func(q *question) Set {
+			return q.Minus(q.restrictedOut(), q.ipsecOfHost())
+		}, "replies, ICMP errors, and carriers of overlay devices, whose inner packets are restricted", "IKE, ESP and AH of this host"),
+		dropped("lockdown", "Under lockdown no packet comes in by a WAN interface that neither a tunnel nor a listed service lets in.", inward, func(q *question) Set {
+			return q.Minus(q.underLockdown(), q.Or(q.services(), q.ipsecOfHost()))
+		}, "new flows of strangers into a tunnel that takes any source: xfrmfw does not accept them, the rest of the firewall decides", "replies, ICMP errors, neighbour discovery and DHCP"),
+		{
+			Name: "stranger", Says: "No rule of xfrmfw accepts a new flow that comes in where peers are, unverified, into a tunnel that takes any source.",
+			ways: []firewall.Way{firewall.Through}, broken: func(q *question) Set {
+				is := q.And(q.possible(), q.strangers())
+				return q.w.Run(q.way, is).Accepted
+			},
+		},
+		accepted("open", "This host's IKE, ESP and AH come and go, tunnel up or not.", []firewall.Way{firewall.ToHost, firewall.FromHost}, func(q *question) Set {
+			return q.Minus(q.ipsecOfHost(), q.decrypted)
+		}),
+		accepted("accepted", "xfrmfw accepts each packet out of a tunnel and into one that no other property has dropped.", every, func(q *question) Set {
+			return q.Or(q.letIn(), q.Minus(q.letOut(), q.strangers()))
+		}, "verified: return leaves packets out of tunnels to the rest of the firewall"),
+		{
+			Name: "nat", Says: "No SNAT or MASQUERADE of others rewrites a packet that goes into a tunnel.",
+			Exempt: []string{"tunnels with nat: keep"}, ways: outward, broken: (*question).rewritten,
+		},
+		{
+			Name: "others", Says: "xfrmfw drops no packet but those of the properties above.", ways: every, broken: (*question).surplus,
+		},
+	}
+}
+
+// question is a rule set in front of the facts, for packets on one way.
+type question struct {
+	*spec
+	w *Firewall
+	// gone are the packets that are to be dropped, by property.
+	gone []Set
+}
+
+func (w *Firewall) question(f *firewall.Facts, way firewall.Way) *question {
+	return &question{w: w, spec: newSpec(w.Space, f, way)}
+}
+
+// dropped is the property that some packets are dropped or rejected.
+func dropped(name, says string, ways []firewall.Way, which func(*question) Set, exempt ...string) Property {
+	return Property{Name: name, Says: says, Exempt: exempt, ways: ways, broken: func(q *question) Set {
+		is := q.And(q.plain(), which(q))
+		q.gone = append(q.gone, is)
+		if is = q.Minus(is, q.surely(rules.Drop, rules.Reject)); is == None {
+			return None
+		}
+		f := q.w.Run(q.way, is)
+		return q.Or(f.Accepted, f.Left)
+	}}
+}
+
+// accepted is the property that some packets are accepted, if none of the properties
+// before drops them.
+func accepted(name, says string, ways []firewall.Way, which func(*question) Set, exempt ...string) Property {
+	return Property{Name: name, Says: says, Exempt: exempt, ways: ways, broken: func(q *question) Set {
+		is := q.And(q.plain(), which(q))
+		for _, gone := range q.gone {
+			is = q.Minus(is, gone)
+		}
+		if is = q.Minus(is, q.surely(rules.Accept)); is == None {
+			return None
+		}
+		return q.Minus(is, q.w.Run(q.way, is).Accepted)
+	}}
+}
+
+// surely returns the packets that meet one of the verbs in some hook whatever their mark
+// is there, if no hook before has dropped them. A packet's way through all hooks need not
+// be followed for them.
+func (q *question) surely(verbs ...rules.Verb) Set {
+	var sure []Set
+	for _, at := range routes[q.way] {
+		if at == natPost {
+			continue
+		}
+		e := q.w.hook(q.way, at)
+		for _, h := range e.rules.hooks {
+			if h.Table != at.table || h.From != at.hook {
+				continue
+			}
+			set := All
+			for m := range nothing {
+				var ended []Set
+				for how, packets := range e.chain(rules.ChainKey{Table: h.Table, Name: h.To}, m).ended {
+					if slices.Contains(verbs, how.verb) {
+						ended = append(ended, packets)
+					}
+				}
+				set = q.And(set, q.Union(ended...))
+			}
+			sure = append(sure, set)
+		}
+	}
+	return q.Union(sure...)
+}
+
+// passed returns the packets of a set behind a hook, by their mark.
+func (q *question) passed(at place, from Set) stream {
+	in := q.arriving(q.way, from)
+	for _, hook := range routes[q.way] {
+		in = q.w.hook(q.way, hook).pass(newEffect(), hook, in)
+		if hook == at {
+			break
+		}
+	}
+	return in
+}
+
+func (q *question) crossed() Set {
+	unverified := q.Minus(q.decrypted, q.verified)
+	return q.Union(q.And(unverified, q.Union(q.carriers(), q.known(), q.ownedByAnother())), q.strayCarriers())
+}
+
+func (q *question) spoofedError() Set { return q.spoofedErrors() }
+func (q *question) inject() Set       { return q.injected() }
+func (q *question) injectDNAT() Set   { return q.injectedAfterDNAT() }
+func (q *question) leak() Set         { return q.Or(q.leaks(), q.refusedLeaks()) }
+func (q *question) leakNAT() Set      { return q.leaksByNAT() }
+func (q *question) leakError() Set    { return q.leakedErrors() }
+
+// rewritten are packets into tunnels that no rule exempts from the NAT of others.
+func (q *question) rewritten() Set {
+	var keep []Set
+	for i := range q.NATKeep {
+		k := &q.NATKeep[i]
+		if xfrm.FamilyOf(k.Remote.Addr()) == q.Family {
+			keep = append(keep, q.And(q.goesInto(k.Out), q.And(q.within(q.src, k.Local), q.within(q.routedDst, k.Remote))))
+		}
+	}
+	for _, d := range q.Devices {
+		if d.KeepNAT {
+			keep = append(keep, q.out(d.Name))
+		}
+	}
+	is := q.Minus(q.And(q.possible(), q.letOut()), q.Union(keep...))
+	e := q.w.hook(q.way, natPost)
+	to := newEffect()
+	in := nothing
+	in[0] = is
+	e.pass(to, natPost, in)
+	for how, set := range to.ended {
+		if how.verb == rules.Accept {
+			is = q.Minus(is, set)
+		}
+	}
+	return is
+}
+
+// surplus are packets that are dropped, and that no property before names.
+func (q *question) surplus() Set {
+	var all []Set
+	for _, at := range routes[q.way] {
+		e := q.w.hook(q.way, at)
+		for m := range nothing {
+			for _, h := range e.rules.hooks {
+				if h.Table != at.table || h.From != at.hook {
+					continue
+				}
+				for how, set := range e.chain(rules.ChainKey{Table: h.Table, Name: h.To}, m).ended {
+					if how.verb != rules.Accept {
+						all = append(all, set)
+					}
+				}
+			}
+		}
+	}
+	is := q.And(q.plain(), q.Union(all...))
+	for _, gone := range q.gone {
+		is = q.Minus(is, gone)
+	}
+	if is == None {
+		return None
+	}
+	f := q.w.Run(q.way, is)
+	return q.Or(f.Dropped, f.Rejected)
+}
+
+// Finding is a property that does not hold, with a packet that breaks it.
+type Finding struct {
+	Property Property
+	Family   xfrm.Family
+	Packet   firewall.Passage
+}
+
+// Prove asks a rule set for all properties. After each it calls done, if that is not nil.
+func (w *Firewall) Prove(f *firewall.Facts, done func()) []Finding {
+	var list []Finding
+	properties := Properties()
+	for _, way := range every {
+		q := w.question(f, way)
+		for _, p := range properties {
+			if slices.Contains(p.ways, way) {
+				if set := p.broken(q); set != None {
+					list = append(list, Finding{p, w.Family, w.Witness(way, set)})
+				}
+			}
+			if done != nil {
+				done()
+			}
+		}
+	}
+	return list
+}
+
+// Steps is how often Prove calls done.
+func Steps() int { return len(every) * len(Properties()) }

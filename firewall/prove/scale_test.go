@@ -1,0 +1,50 @@
+package prove
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
+)
+
+// The cost of a proof, for XFRMFW_TUNNELS tunnels, no two of them neighbours: seconds and
+// MiB.
+func TestCost(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("XFRMFW_TUNNELS"))
+	if err != nil {
+		t.Skip("set XFRMFW_TUNNELS to a number of tunnels")
+	}
+	var sites []sample.Site
+	for i := range n {
+		sites = append(sites, sample.Site{
+			Reqid: uint32(1 + i), Local: "192.0.2.2", Remote: fmt.Sprintf("203.%d.%d.1", i/256, i%256),
+			Pairs: [][2]string{{"10.2.0.0/24", fmt.Sprintf("10.%d.%d.0/24", 64+i/128, 2*(i%128))}, {"fd00:2::/64", fmt.Sprintf("fd00:64:%x::/64", 2*i)}},
+		})
+	}
+	s := sample.Snapshot(sample.Sun(), sites...)
+	facts := firewall.Decide(firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
+	for _, rs := range compile.Rulesets(facts) {
+		began := time.Now()
+		w := NewFirewall(rs, facts.Marks, nil, false)
+		last, done := began, 0
+		for _, f := range w.Prove(&facts, func() {
+			if cost := time.Since(last); cost > time.Second {
+				t.Logf("  step %d (%s): %s, %d nodes", done, Properties()[done%len(Properties())].Name, cost.Round(10*time.Millisecond), w.Len())
+			}
+			last = time.Now()
+			done++
+		}) {
+			t.Errorf("%s: %+v", f.Property.Name, f.Packet)
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		t.Logf("%s, %d tunnels: %s, %d nodes, %d MiB from the system", rs.Family, n, time.Since(began).Round(10*time.Millisecond), w.Len(), m.Sys>>20)
+	}
+}
