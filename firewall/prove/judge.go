@@ -63,7 +63,7 @@ func (q *spec) strayCarriers() Set {
 		rest = q.Minus(rest, is)
 		result = q.Or(result, q.Minus(is, q.inAny(o.Below)))
 	}
-	return result
+	return q.Or(result, q.And(rest, q.openCarriers()))
 }
 
 // known are packets out of a known reqid.
@@ -83,12 +83,24 @@ func (q *spec) possible() Set {
 }
 
 // plain are the packets that iptables rules tell apart. Packets of a tunnel that must
-// carry none of our bits are judged anew in filter, by their addresses after DNAT.
+// carry none of our bits are judged anew in filter, by their addresses after DNAT. The
+// outer packet of an SA that must not see our bits loses them in INPUT, also where it came
+// out of another tunnel.
 func (q *spec) plain() Set {
 	var sets []Set
 	for _, c := range q.claims {
 		if c.PolicyOnly {
 			sets = append(sets, q.cameOutOf(c.In))
+		}
+	}
+	if q.way == firewall.ToHost {
+		for i := range q.Untagged {
+			o := &q.Untagged[i]
+			set := q.And(q.And(q.decrypted, q.number(q.proto, uint64(o.Proto))), q.And(q.single(q.src, o.Peer), q.single(q.routedDst, o.Local)))
+			if o.Port != 0 {
+				set = q.And(set, q.number(q.routedDPort, uint64(o.Port)))
+			}
+			sets = append(sets, set)
 		}
 	}
 	return q.Minus(q.possible(), q.Union(sets...))

@@ -101,7 +101,7 @@ func Properties() []Property {
 		}),
 		accepted("accepted", "xfrmfw accepts each packet out of a tunnel and into one that no other property has dropped.", every, func(q *question) Set {
 			return q.Or(q.letIn(), q.Minus(q.letOut(), q.strangers()))
-		}, "verified: return leaves packets out of tunnels to the rest of the firewall"),
+		}, "verified: return leaves packets out of tunnels to the rest of the firewall", "outer packets that came out of another tunnel, and whose own SA must not see the bits of xfrmfw"),
 		{
 			Name: "nat", Says: "No SNAT or MASQUERADE of others rewrites a packet that goes into a tunnel.",
 			Exempt: []string{"tunnels with nat: keep"}, ways: outward, broken: (*question).rewritten,

@@ -80,7 +80,7 @@ func NewSpace(family xfrm.Family, marks firewall.Marks, names []string) *Space {
 	}
 	s.in, s.out = s.field(bdd.Bits(len(names)+1)), s.field(bdd.Bits(len(names)+1))
 	for _, b := range []*int{
-		&s.tagged, &s.verified, &s.srcLocal, &s.dstLocal, &s.misrouted, &s.related, &s.established, &s.reply, &s.snat, &s.dnat,
+		&s.tagged, &s.verified, &s.srcLocal, &s.dstLocal, &s.misrouted, &s.reply, &s.snat, &s.dnat, &s.related, &s.established,
 	} {
 		*b = s.bit()
 	}

@@ -196,9 +196,8 @@ func (q *spec) findEvidence() {
 		if o.VTI {
 			carried = q.Or(carried, tagged)
 		}
-		on := q.And(bare, q.inAny(o.Devices))
-		note(firewall.Case4, q.And(on, carried))
-		bare = q.Minus(bare, on)
+		about := q.And(q.And(q.isICMP, q.Bit(q.related)), q.Or(q.sends(o, q.origSrc), q.sends(o, q.replySrc)))
+		note(firewall.Case4, q.And(q.And(bare, q.inAny(o.Devices)), q.And(carried, q.Or(q.sends(o, q.src), about))))
 	}
 	var policyOnly, trusted, untaggable, carried []Set
 	for _, c := range q.claims {
@@ -224,6 +223,7 @@ func (q *spec) findEvidence() {
 			q.byTag(note, q.And(is, q.cameOutOf(o.In)), truthOf(o.Untaggable))
 		}
 	}
+	rest = q.Minus(rest, q.openCarriers())
 	all := q.And(rest, q.Union(trusted...))
 	note(firewall.Case1, q.And(all, tagged))
 	var comp []Set
@@ -273,11 +273,39 @@ func (q *spec) carries(o *firewall.Overlay) Set {
 	return set
 }
 
+// sends returns the packets with an address in a field that may come out of an
+// overlay's device.
+func (q *spec) sends(o *firewall.Overlay, f field) Set {
+	if o.Sources == nil {
+		return All
+	}
+	return q.withinAny(f, o.Sources)
+}
+
+// openCarriers returns the packets to devices that take carriers from any address.
+func (q *spec) openCarriers() Set {
+	var sets []Set
+	for i := range q.OpenDevices {
+		o := &q.OpenDevices[i]
+		set := q.number(q.proto, uint64(o.Proto))
+		if o.Port != 0 {
+			set = q.And(set, q.number(q.dport, uint64(o.Port)))
+		}
+		if o.Local.IsValid() {
+			set = q.And(set, q.single(q.dst, o.Local))
+		} else {
+			set = q.And(set, q.Bit(q.dstLocal))
+		}
+		sets = append(sets, set)
+	}
+	return q.Union(sets...)
+}
+
 // carriers returns the packets that carry any overlay device's.
 func (q *spec) carriers() Set {
-	sets := make([]Set, len(q.Overlays))
+	sets := []Set{q.openCarriers()}
 	for i := range q.Overlays {
-		sets[i] = q.carries(&q.Overlays[i])
+		sets = append(sets, q.carries(&q.Overlays[i]))
 	}
 	return q.Union(sets...)
 }

@@ -47,7 +47,11 @@ func (q *spec) restrictedIn() Set {
 			of = append(of, q.And(q.cameOutOf(s.SA), q.within(q.src, s.Prefix)))
 		}
 		for j := range r.Overlays {
-			of = append(of, q.And(q.evidenceOf(firewall.Case4), q.inAny(r.Overlays[j].Devices)))
+			o := &r.Overlays[j]
+			of = append(of, q.And(q.evidenceOf(firewall.Case4), q.And(q.inAny(o.Devices), q.sends(o, q.src))))
+			if o.Sources != nil {
+				of = append(of, q.Minus(q.in(o.Devices[0]), q.Or(q.decrypted, q.evidenceOf(firewall.Case4))))
+			}
 		}
 		result = q.Or(result, q.Minus(q.Union(of...), q.allowed(r, r.In, q.src, q.routedDst)))
 	}
@@ -67,8 +71,12 @@ func (q *spec) restrictedOut() Set {
 		for _, d := range r.Destinations {
 			into = append(into, q.And(q.goesInto(d.SA), q.within(q.routedDst, d.Prefix)))
 		}
-		for _, name := range r.Into {
-			into = append(into, q.out(name))
+		for _, by := range r.Into {
+			set := q.out(by.Device)
+			if by.Remote.IsValid() {
+				set = q.And(set, q.Minus(q.within(q.routedDst, by.Remote), q.withinAny(q.routedDst, by.Except)))
+			}
+			into = append(into, set)
 		}
 		not := None
 		if r.Remote != nil {

@@ -16,12 +16,18 @@ func (s *Space) Witness(way firewall.Way, set Set) firewall.Passage {
 	pair(s.routedDst, s.dst)
 	pair(s.routedDPort, s.dport)
 	pair(s.origSrc, s.src)
-	pair(s.replySrc, s.dst)
 	pair(s.origDst, s.dst)
 	pair(s.replyDst, s.src)
 	pair(s.origSPort, s.sport)
 	pair(s.origDPort, s.dport)
 	pair(s.flowProto, s.proto)
+	ofDst := make(map[int]int)
+	for i, bit := range s.routedDst {
+		ofDst[s.dst[i]], ofDst[s.replySrc[i]] = bit, bit
+	}
+	for i, bit := range s.routedDPort {
+		ofDst[s.dport[i]] = bit
+	}
 	likely := make(map[int]bool)
 	number := func(f field, n uint64) {
 		for i, bit := range f {
@@ -39,11 +45,18 @@ func (s *Space) Witness(way firewall.Way, set Set) firewall.Passage {
 	likely[s.path.tunnel], likely[s.ahead.tunnel] = true, true
 	likely[s.dstLocal] = way == firewall.ToHost
 	likely[s.srcLocal] = way == firewall.FromHost
-	v := s.Pick(set, s.bits, func(bit int, before []bool) bool {
-		if twin, ok := twins[bit]; ok && twin < bit {
-			return before[twin]
-		}
-		return likely[bit]
-	})
-	return s.packet(way, v)
+	pick := func(dst []bool) []bool {
+		return s.Pick(set, s.bits, func(bit int, before []bool) bool {
+			if at, ok := ofDst[bit]; ok && dst != nil {
+				return dst[at]
+			}
+			if twin, ok := twins[bit]; ok && twin < bit {
+				return before[twin]
+			}
+			return likely[bit] || bit == s.established && before[s.reply]
+		})
+	}
+	// The destination behind DNAT is chosen after the one before it. A second packet has
+	// it from the start, and needs no DNAT then.
+	return s.packet(way, pick(pick(nil)))
 }

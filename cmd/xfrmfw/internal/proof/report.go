@@ -1,0 +1,151 @@
+// Package proof asks rule sets for the properties that must hold for all packets, and
+// tells what it found.
+package proof
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/prove"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Schema is the version of the JSON form. Keys may be added to it, never changed or
+// removed.
+const Schema = 1
+
+// Subject is rule sets to ask: the wanted ones, or those that stand.
+type Subject struct {
+	// Name is "wanted" or "live".
+	Name  string
+	Rules []rules.Ruleset
+}
+
+// Report is the outcome of a proof, in the shape of its JSON form. Lists are never nil.
+type Report struct {
+	Schema int `json:"schema"`
+	// Holds is true if all properties hold for all rules.
+	Holds bool `json:"holds"`
+	// Rules are the names of the rules that were asked, such as "wanted ipv4".
+	Rules      []string   `json:"rules"`
+	Properties []Property `json:"properties"`
+	Findings   []Finding  `json:"findings"`
+	Warnings   []string   `json:"warnings"`
+}
+
+// Property is a sentence about all packets.
+type Property struct {
+	Name   string   `json:"name"`
+	Says   string   `json:"says"`
+	Exempt []string `json:"exempt"`
+	Holds  bool     `json:"holds"`
+}
+
+// Finding is a property that does not hold, with a packet that breaks it.
+type Finding struct {
+	Property string `json:"property"`
+	// Rules are "wanted" or "live".
+	Rules  string      `json:"rules"`
+	Family xfrm.Family `json:"family"`
+	// Packet says all of it; Explain is the command that explains it, as far as its words
+	// go.
+	Packet  string `json:"packet"`
+	Explain string `json:"explain"`
+}
+
+// Make asks all subjects, both families at once. Devices are the host's interfaces; it
+// calls progress, which must be safe for concurrent use, with the number of steps done
+// and of all.
+func Make(f *firewall.Facts, devices []string, subjects []Subject, progress func(done, all int)) Report {
+	r := Report{Schema: Schema, Holds: true, Rules: []string{}, Findings: []Finding{}, Warnings: []string{}}
+	var jobs []job
+	for _, s := range subjects {
+		for _, rs := range s.Rules {
+			jobs = append(jobs, job{subject: s.Name, rules: rs})
+			r.Rules = append(r.Rules, fmt.Sprintf("%s %s", s.Name, rs.Family))
+		}
+	}
+	var lock sync.Mutex
+	done := 0
+	step := func() {
+		lock.Lock()
+		defer lock.Unlock()
+		done++
+		progress(done, len(jobs)*prove.Steps())
+	}
+	var group sync.WaitGroup
+	for i := range jobs {
+		group.Go(func() { jobs[i].found = prove.NewFirewall(jobs[i].rules, f.Marks, devices, false).Prove(f, step) })
+	}
+	group.Wait()
+	broken := make(map[string]bool)
+	for _, j := range jobs {
+		for _, found := range j.found {
+			broken[found.Property.Name] = true
+			r.Holds = false
+			r.Findings = append(r.Findings, Finding{
+				Property: found.Property.Name, Rules: j.subject, Family: found.Family,
+				Packet: Describe(found.Packet), Explain: Explain(found.Packet, f.Marks),
+			})
+		}
+	}
+	for _, p := range prove.Properties() {
+		r.Properties = append(r.Properties, Property{Name: p.Name, Says: p.Says, Exempt: append([]string{}, p.Exempt...), Holds: !broken[p.Name]})
+	}
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(b.Rules, a.Rules), cmp.Compare(a.Family, b.Family))
+	})
+	return r
+}
+
+type job struct {
+	subject string
+	rules   rules.Ruleset
+	found   []prove.Finding
+}
+
+// WriteText writes the report for a person: the answer first. Verbose names each property
+// with what it leaves out.
+func (r Report) WriteText(w io.Writer, verbose bool) error {
+	var b strings.Builder
+	failed := 0
+	for _, p := range r.Properties {
+		if !p.Holds {
+			failed++
+		}
+	}
+	of := strings.Join(r.Rules, ", ")
+	if r.Holds {
+		fmt.Fprintf(&b, "proved: all %d properties hold for all packets (%s)\n", len(r.Properties), of)
+	} else {
+		fmt.Fprintf(&b, "not proved: %d of %d properties fail (%s)\n", failed, len(r.Properties), of)
+	}
+	for _, p := range r.Properties {
+		if p.Holds && !verbose {
+			continue
+		}
+		word := "holds"
+		if !p.Holds {
+			word = "FAILS"
+		}
+		fmt.Fprintf(&b, "\n%s  %s: %s\n", word, p.Name, p.Says)
+		if verbose {
+			for _, e := range p.Exempt {
+				fmt.Fprintf(&b, "  but for  %s\n", e)
+			}
+		}
+		for _, f := range r.Findings {
+			if f.Property == p.Name {
+				fmt.Fprintf(&b, "  packet   %s, by the %s rules\n  see      %s\n", f.Packet, f.Rules, f.Explain)
+			}
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
