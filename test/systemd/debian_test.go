@@ -94,17 +94,23 @@ func (s site) guarded(t *testing.T, m *machine, arrived int) {
 // packageFile copies the package to the machine.
 func packageFile(t *testing.T, m *machine) string {
 	t.Helper()
-	dir := os.Getenv("XFRMFW_PACKAGES")
+	return packageIn(t, m, os.Getenv("XFRMFW_PACKAGES"), "xfrmfw")
+}
+
+// packageIn copies the package of a folder to the machine by a name.
+func packageIn(t *testing.T, m *machine, dir, name string) string {
+	t.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, "xfrmfw_*_amd64.deb"))
 	if err != nil || len(found) != 1 {
-		t.Fatalf("%d packages in XFRMFW_PACKAGES (%s), want 1: run scripts/package --arch amd64 FOLDER", len(found), dir)
+		t.Fatalf("%d packages in %q, want 1: run scripts/package --arch amd64 FOLDER", len(found), dir)
 	}
 	text, err := os.ReadFile(found[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.write(t, "/root/xfrmfw.deb", string(text))
-	return "/root/xfrmfw.deb"
+	path := "/root/" + name + ".deb"
+	m.write(t, path, string(text))
+	return path
 }
 
 // newer makes the next version of the package.
