@@ -84,6 +84,10 @@ func TestFindings(t *testing.T) {
 		{"AppArmor denies the hook", with(func(in *Input) {
 			in.Denials = []Denial{{Module: "AppArmor", Subject: "/usr/lib/ipsec/charon", Operation: "exec", Object: "/usr/libexec/xfrmfw/updown"}}
 		}), "denied", "^AppArmor denied /usr/lib/ipsec/charon in the last 24 hours: exec of /usr/libexec/xfrmfw/updown$", "apparmor_parser -r /etc/apparmor.d/usr.lib.ipsec.charon"},
+		{"a saved rule set", with(func(in *Input) { in.Saved = []Saved{{File: "/etc/nftables.conf", Chains: true, Table: true}} }),
+			"saved", "^/etc/nftables.conf holds chains of xfrmfw", "nft -c -f /etc/nftables.conf"},
+		{"a saved table", with(func(in *Input) { in.Saved = []Saved{{File: "/etc/nftables.d/a;b.nft", Table: true}} }),
+			"saved", "^/etc/nftables.d/a;b.nft holds xfrmfw's table", "nft -c -f FILE "},
 		{"an unreadable table", with(func(in *Input) {
 			in.Live = map[xfrm.Family]live.Tables{xfrm.IPv4: {Unreadable: []rules.Table{rules.Filter}}}
 		}), "unreadable", "ipv4 table filter holds rules of nftables, or of a newer iptables,", "nft list table ip filter"},

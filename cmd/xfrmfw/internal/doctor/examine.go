@@ -25,6 +25,7 @@ func checks() []check {
 		{"nft-nat", nftNAT},
 		{"nft-mark", nftMarks},
 		{"raw", rawRules},
+		{"saved", saved},
 		{"mark-only", markOnly},
 		{"modules", missingModules},
 		{"capabilities", missingCapabilities},

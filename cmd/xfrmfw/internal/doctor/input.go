@@ -56,6 +56,8 @@ type Input struct {
 	Daemon, Hooked bool
 	// Denials are accesses that SELinux or AppArmor denied to the hook of late.
 	Denials []Denial
+	// Saved are files that nftables loads at boot and that hold rules of ours.
+	Saved []Saved
 	// Failures are what could not be looked at.
 	Failures []Failure
 }

@@ -38,7 +38,7 @@ func Examine(ctx context.Context, o gateway.Options, daemon status.Daemon, inter
 		e.Variant = string(p.Variant())
 	}
 	e.Modules, e.Capabilities = host.Modules(e.Variant), host.Capabilities(e.Variant)
-	e.Denials = host.Denials(begin)
+	e.Denials, e.Saved = host.Denials(begin), host.Saved()
 	e.Config, e.Engine = g.Config().Firewall, string(g.Engine().Name())
 	e.gateway(ctx, g)
 	if e.NFT, err = Tables(ctx); err != nil {
