@@ -206,7 +206,7 @@ func before(k sets.Key, size int) sets.Key {
 // Set is a set as it was read, with what the model of it does not hold.
 type Set struct {
 	sets.Set
-	Anonymous  bool
+	Anonymous        bool
 	KeyType, KeySize uint32
 }
 
