@@ -93,29 +93,6 @@ func matchPolicy(m rules.PolicyMatch, p Packet) bool {
 	return false
 }
 
-// OuterIn reports whether an outer address lies in a prefix of the inner packet's
-// family, as the kernel compares them: both as the union xfrm_address_t, of which
-// IPv4 has the first four bytes (net/netfilter/xt_policy.c, xt_addr_cmp). The rest
-// of an IPv4 address there is zero.
-func OuterIn(p netip.Prefix, outer netip.Addr) bool {
-	return outer.IsValid() && p.Contains(prefix.InFamily(outer, xfrm.FamilyOf(p.Addr())))
-}
-
-// InFamily is an outer address as a rule of that family sees it.
-func InFamily(outer netip.Addr, family xfrm.Family) netip.Addr {
-	switch {
-	case xfrm.FamilyOf(outer) == family:
-		return outer
-	case family == xfrm.IPv4:
-		six := outer.As16()
-		return netip.AddrFrom4([4]byte(six[:4]))
-	}
-	var six [16]byte
-	four := outer.As4()
-	copy(six[:], four[:])
-	return netip.AddrFrom16(six)
-}
-
 func matchCt(m rules.CtMatch, c Conntrack) bool {
 	if m.State != 0 && (m.State&c.State != 0) == m.NotState {
 		return false
