@@ -83,7 +83,7 @@ func (d *decider) into(t *xfrm.Tunnel) []Into {
 	return all
 }
 
-// unwraps reports whether a device unwraps what a tunnel protects.
+// unwraps reports whether a device unwraps packets that a tunnel protects.
 func (d *decider) unwraps(t *xfrm.Tunnel, name string) bool {
 	return slices.ContainsFunc(d.facts.Overlays, func(o Overlay) bool {
 		return o.Tunnel == t.ID && slices.ContainsFunc(o.OwnLinks(d.Host), isNamed(name))

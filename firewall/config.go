@@ -7,7 +7,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Config is what the administrator decided. The zero value with DefaultMarks is
+// Config is the administrator's decisions. The zero value with DefaultMarks is
 // the configuration of a host without a file.
 type Config struct {
 	// WAN names the interfaces on which IKE, ESP and AH are let in and out.
@@ -19,7 +19,7 @@ type Config struct {
 	Marks    Marks
 	Log      LogConfig
 	Guard    guard.Config
-	// Enforce drops what came out of a tunnel without TAG where TAG could be had
+	// Enforce drops decrypted packets without TAG where TAG could be had
 	// (case 3). Where some tunnel's packets can't be tagged, it is not in force.
 	Enforce bool
 	// Behind are networks behind this gateway whose route is the default one. They turn
@@ -43,17 +43,17 @@ type LogConfig struct {
 	PerSecond uint16
 }
 
-// TunnelConfig is what the administrator decided for the tunnels that Match
+// TunnelConfig is the administrator's decisions on the tunnels that Match
 // selects. The first entry that matches a tunnel holds.
 type TunnelConfig struct {
 	Match Match
 	// Name is shown in place of the tunnel's ID.
 	Name string
-	// Remote caps what the peer may claim: only sources within these prefixes
+	// Remote caps the peer's claims: only sources within these prefixes
 	// are verified, however wide the negotiated selectors. Nil is no cap.
 	Remote []netip.Prefix
-	// In and Out, if not nil, restrict what may come out of the tunnel and go
-	// into it to these services; what belongs to an allowed flow goes both ways.
+	// In and Out, if not nil, restrict packets that come out of the tunnel and go
+	// into it to these services; an allowed flow goes both ways.
 	In, Out []Service
 	MSS     MSS
 	// KeepNAT lets other rules rewrite this tunnel's traffic.
@@ -67,7 +67,7 @@ type Service struct {
 	Ports Ports
 }
 
-// Lockdown names what may come in by the WAN interfaces besides IPsec, replies,
+// Lockdown names the services that come in by the WAN interfaces besides IPsec, replies,
 // ICMP errors, neighbour discovery and DHCP.
 type Lockdown struct{ Services []Service }
 
@@ -106,7 +106,7 @@ type Ports struct{ Lo, Hi uint16 }
 // Port is the range of a single port.
 func Port(p uint16) Ports { return Ports{p, p} }
 
-// MSS says what becomes of the segment size that TCP connections through a
+// MSS limits the segment size that TCP connections through a
 // tunnel ask for. The zero value leaves it alone.
 type MSS struct {
 	// Auto computes it from the tunnel's states and the route to the peer.

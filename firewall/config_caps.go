@@ -34,8 +34,8 @@ func (d *decider) cappedSet() xfrm.Set {
 	return set
 }
 
-// capped takes from the guards what their tunnel's peer may not claim: it could
-// cut this host off from whatever it names.
+// capped cuts the guards to the cap of their tunnel: a wider claim could
+// cut this host off from any network.
 func (d *decider) capped(guards []guard.Guard) []guard.Guard {
 	caps := make(map[string][]netip.Prefix)
 	for i := range d.Set.Tunnels {

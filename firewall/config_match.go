@@ -9,10 +9,10 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// config returns what the administrator decided for a tunnel: the first entry of
+// config returns the administrator's decisions on a tunnel: the first entry of
 // the configuration that matches it.
 //
-// Who the peer is may not be known: the IKE daemon's hook is called a moment
+// The peer's identity may be unknown: the IKE daemon's hook is called a moment
 // after the states stand, or it failed, or several peers can't be told apart.
 // Entries for a connection or an identity then may be meant or not, and the
 // tunnel is held to all that may hold, so that it is never wider than it will
@@ -102,7 +102,7 @@ func (m Match) fits(t xfrm.Tunnel, peer Peer) answer {
 	return yes
 }
 
-// narrower returns what two entries both allow. NAT keeps its hands off unless
+// narrower returns the intersection of two entries. NAT keeps its hands off unless
 // both let it, and the segment size is the smaller.
 func narrower(a, b TunnelConfig) TunnelConfig {
 	return TunnelConfig{

@@ -30,7 +30,7 @@ type Witness struct {
 	Reason   string
 }
 
-// witness tells what an inbound state's packets can show in PREROUTING.
+// witness is the evidence that an inbound SA's packets can have in PREROUTING.
 func witness(sa *xfrm.SA, host xfrm.Host, marks Marks) Witness {
 	if !sa.Inbound {
 		return Witness{NoEvidence, "outbound: what leaves is matched by the policy it goes into"}

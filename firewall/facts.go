@@ -83,7 +83,7 @@ type Facts struct {
 	Warnings []string
 }
 
-// InForce returns the guards of the facts without what was looked up for them.
+// InForce returns the guards of the facts alone.
 func (f *Facts) InForce() []guard.Guard {
 	guards := make([]guard.Guard, len(f.Guards))
 	for i := range f.Guards {

@@ -70,7 +70,7 @@ func CheckMarks(s xfrm.Snapshot, written uint32, marks Marks) error {
 }
 
 // UnmaskedRules returns the routing rules that compare our bits with 0: they don't match
-// tunnel packets whose other bits another program has set for them.
+// tunnel packets with other bits that another program has set.
 func UnmaskedRules(rules []xfrm.RoutingRule, marks Marks) []xfrm.RoutingRule {
 	return slices.DeleteFunc(slices.Clone(rules), func(r xfrm.RoutingRule) bool {
 		return r.Mark.Mask&marks.Both() == 0 || r.Mark.Value&r.Mark.Mask&marks.Both() != 0

@@ -70,7 +70,7 @@ func uplinkMTU(t *xfrm.Tunnel, host xfrm.Host) int {
 }
 
 // cipher returns the lengths of the IV, the block that the payload is padded to
-// and the integrity check value, in bytes. What is unknown is taken at its worst.
+// and the integrity check value, in bytes. An unknown one is taken at its worst.
 func cipher(a xfrm.Algs) (iv, block, icv int) {
 	icv = int(a.ICVBits) / 8
 	name := a.AEAD

@@ -40,7 +40,7 @@ var ErrNotObject = errors.New("not a state or a policy")
 //
 // A message that is cut short, breaks the kernel's own rules or has a meaning
 // that this package does not know leaves an entry in s.Skipped instead, and no
-// error: whoever makes rules of s has to look there. An attribute of a newer
+// error: the caller has to look there. An attribute of a newer
 // kernel leaves one entry for all objects that have it, which are decoded
 // without it. Any other message type gives ErrNotObject.
 func (d *Decoder) Decode(s *Snapshot, typ uint16, body []byte) error {

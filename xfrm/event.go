@@ -26,7 +26,7 @@ const (
 	Reported                     // XFRM_MSG_REPORT: a packet that mobile IPv6 refused
 	Migrated                     // XFRM_MSG_MIGRATE, MIGRATE_STATE: states moved to other addresses, the latter also to another reqid
 	Mapped                       // XFRM_MSG_MAPPING: the peer's NAT changed its port
-	DefaultChanged               // XFRM_MSG_GETDEFAULT: what happens without a policy
+	DefaultChanged               // XFRM_MSG_GETDEFAULT: the default without a policy
 	Events                       // the number of kinds, for a table of counters
 )
 
@@ -50,7 +50,7 @@ func (e Event) String() string {
 // changes have none.
 func (e Event) Look() bool { return e != StateExpiring && e != StateUsed && e != Reported }
 
-// Classify tells what a notification is about. The body is the message without
+// Classify returns the subject of a notification. The body is the message without
 // its nlmsghdr. A message that is not understood is Unknown and asks for a look.
 func Classify(typ uint16, body []byte) Event {
 	switch typ {

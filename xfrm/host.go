@@ -2,7 +2,7 @@ package xfrm
 
 import "net/netip"
 
-// Host is what a rule set depends on besides states and policies. Order does
+// Host is the part of the host that a rule set depends on besides states and policies. Order does
 // not matter to the compiler; xfrm/kernel delivers it sorted by index.
 type Host struct {
 	Links     []Link    `json:"links,omitempty"`

@@ -9,7 +9,7 @@ import (
 )
 
 // nameTunnels gives every tunnel its ID: "t" and ten hexadecimal digits of a
-// hash over what it protects, one that no peer can aim at another's. Reqid and outer addresses are left out, so that
+// hash over its selectors, one that no peer can aim at another's. Reqid and outer addresses are left out, so that
 // the name survives a rekey, a restart of the IKE daemon and a peer that moves.
 // Only where two tunnels protect the very same do their addresses and reqid
 // count too. It reports whether there are no such tunnels, so that no name depends
@@ -28,7 +28,7 @@ func nameTunnels(tunnels []Tunnel) (plain bool) {
 			tunnels[i].ID = tunnels[i].hash(true)
 		}
 	}
-	// What is alike even then differs in nothing that a rule could match: a
+	// Tunnels that are alike even then differ in nothing that a rule could match: a
 	// running number keeps the names apart.
 	clear(seen)
 	order := make([]int, len(tunnels))

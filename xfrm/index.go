@@ -6,7 +6,7 @@ import (
 	"net/netip"
 )
 
-// An Index knows what a snapshot has in so far as a rule can depend on it, and
+// An Index has the parts of a snapshot that a rule can depend on, and
 // tells which of the kernel's notifications change that. Most do not: a rekey
 // puts a state in place of one that differs from it in nothing but its SPI.
 //
@@ -23,14 +23,14 @@ type Index struct {
 	policies map[uint64]bool
 }
 
-// stateID is what tells states apart.
+// stateID identifies a state.
 type stateID struct {
 	dst   netip.Addr
 	spi   uint32
 	proto Proto
 }
 
-// Note is what an Index needs of a notification, to be taken later: its body is
+// Note is the part of a notification that an Index needs, to be taken later: its body is
 // wiped once it was looked at, as there may be keys in it.
 type Note struct {
 	event  Event
@@ -67,7 +67,7 @@ func (d *Decoder) NoteOf(typ uint16, body []byte) Note {
 	switch n.event {
 	case StateAdded, StateUpdated, StateExpired:
 		if n.event == StateExpired && len(body) > stateSize {
-			body = body[:stateSize] // what follows is no attribute
+			body = body[:stateSize] // the rest is no attribute
 		}
 		if d.Decode(&s, msgNewSA, body) != nil || len(s.States) != 1 {
 			n.lost = true
@@ -156,8 +156,8 @@ func (x *Index) remove(id stateID) (look bool) {
 
 func idOf(s State) stateID { return stateID{dst: s.Dst, spi: s.SPI, proto: s.Proto} }
 
-// hashState is of all but what differs between a state and the one that it is
-// rekeyed to. No rule has an SPI, other than what stands in its place in a pseudo
+// hashState is of all but the differences between a state and the one that it is
+// rekeyed to. No rule has an SPI, except the number in its place in a pseudo
 // state of IPComp: the peer.
 func (x *Index) hashState(s State) uint64 {
 	if s.Proto == ESP || s.Proto == AH {

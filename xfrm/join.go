@@ -9,14 +9,14 @@ import (
 
 // Tunnels joins a snapshot's policies and states. Policies make a tunnel:
 // those with the same reqid, protocol, mode and outer addresses are one. States
-// then serve the tunnel whose reqid and addresses they have. What serves none
+// then serve the tunnel with their reqid and addresses. A state that serves none
 // is listed in Ignored with the reason.
 //
-// The reqid is what the kernel itself ties a template to a state by
+// The kernel itself ties a template to a state by the reqid
 // (xfrm_tmpl_resolve), so it is the join's key here too. Where it is 0, as with
 // manual keying, if_id and mark tell tunnels apart as well.
 //
-// Who joins again and again keeps a Joiner.
+// A caller that joins again and again keeps a Joiner.
 func Tunnels(s Snapshot) Set {
 	j := join(s)
 	return Set{Tunnels: j.tunnels, Exceptions: j.exceptions, Ignored: j.allIgnored()}
@@ -39,7 +39,7 @@ func join(s Snapshot) *joiner {
 	return &j
 }
 
-// tunnelKey is what policies of one tunnel have in common.
+// tunnelKey is the common part of the policies of one tunnel.
 type tunnelKey struct {
 	reqid         uint32
 	proto         Proto
@@ -59,7 +59,7 @@ type joiner struct {
 	// next to the one after it; both count from 1, so that 0 is none.
 	byReqid map[uint32]chain
 	next    []int
-	// index and pairs find what is not among the few that are looked through, as
+	// index and pairs find those that are not among the few that are looked through, as
 	// nearly all are: the hash of so large a key costs more.
 	index      map[tunnelKey]int
 	pairs      map[pairKey]int
@@ -199,7 +199,7 @@ func (j *joiner) findPair(t *Tunnel, key pairKey) (int, bool) {
 	return at, ok
 }
 
-// pairKey is what makes two policies' pairs the same: all but direction and
+// pairKey identifies a policy's pair: all but direction and
 // priority, within one tunnel.
 type pairKey struct {
 	tunnel int
@@ -341,7 +341,7 @@ func compareTunnels(a, b Tunnel) int {
 	return cmp.Or(a.Pairs[0].Compare(b.Pairs[0]), cmp.Compare(a.ID, b.ID))
 }
 
-// allIgnored lists what became no tunnel.
+// allIgnored lists the records that became no tunnel.
 func (j *joiner) allIgnored() []Ignored {
 	ignored := slices.Clone(j.ignored)
 	for _, states := range j.unserved {

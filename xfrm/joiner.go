@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Joiner joins again and again, as a daemon does, and joins anew only what has
+// Joiner joins again and again, as a daemon does, and joins anew only records that have
 // changed since the last time. Its results are those of Tunnels. The zero value is
 // ready to use; it is not for concurrent use.
 //
@@ -14,7 +14,7 @@ import (
 type Joiner struct {
 	seed maphash.Seed
 	set  Set
-	// groups are what has a reqid in common: nothing else ties policies to states,
+	// groups are records with a common reqid: nothing else ties policies to states,
 	// so tunnels of one reqid don't depend on those of another. index finds them.
 	groups []group
 	index  map[uint32]int32
@@ -42,9 +42,9 @@ type group struct {
 	// tunnel is the place of the only tunnel in the set, none or several.
 	tunnel int32
 	// sum is a hash of the policies in their order, which decides where they differ
-	// in what a tunnel has only one of.
+	// in fields that a tunnel has only once.
 	sum, sumNow uint64
-	// policies and states count what the snapshot has; found has a bit set for each
+	// policies and states count the snapshot's; found has a bit set for each
 	// state of the tunnel that is among them.
 	policies, states int32
 	found            uint64
@@ -92,7 +92,7 @@ func (j *Joiner) whole(s Snapshot) Set {
 	return j.set
 }
 
-// settle makes what was seen what is known, once all was joined.
+// settle takes over the new records as the known ones, once all were joined.
 func (j *Joiner) settle() {
 	j.rest = j.restNow
 	if empty := func(g group) bool { return g.policies == 0 && g.states == 0 }; slices.ContainsFunc(j.groups, empty) {
@@ -125,7 +125,7 @@ func (j *Joiner) place() {
 	}
 }
 
-// look finds out what has changed.
+// look finds the changed groups.
 func (j *Joiner) look(s *Snapshot) (sockets, larval int) {
 	for i := range j.groups {
 		g := &j.groups[i]
@@ -181,7 +181,7 @@ func (j *Joiner) look(s *Snapshot) (sockets, larval int) {
 	return sockets, larval
 }
 
-// count brings what passed through states up to date.
+// count brings the counters of SAs up to date.
 func (j *Joiner) count(s *Snapshot) {
 	if len(j.used) == 0 {
 		return

@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-// maxJSON bounds what ReadJSON takes into memory: some 500,000 states.
+// maxJSON bounds the input of ReadJSON: some 500,000 states.
 const maxJSON = 512 << 20
 
 // ReadJSON reads one snapshot, as WriteJSON writes it, and nothing behind it.

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Flow is what the kernel compares of a packet with policies (struct flowi).
+// Flow is the part of a packet that the kernel compares with policies (struct flowi).
 type Flow struct {
 	Src, Dst netip.Addr
 	Proto    Proto
@@ -51,7 +51,7 @@ func (s Snapshot) Lookup(d Dir, f Flow) (Policy, bool) {
 }
 
 // Owner returns the index of the tunnel that a policy is part of, and false for
-// a bypass, a block, or what became no tunnel.
+// a bypass, a block, or a policy that became no tunnel.
 func (s Set) Owner(p Policy) (int, bool) {
 	pair := pairOf(&p)
 	key, _, ok := keyOf(&p, pair)

@@ -13,7 +13,7 @@ type Policy struct {
 	Priority uint32 `json:"priority"`
 	Index    uint32 `json:"index"`
 	IfID     uint32 `json:"if_id,omitzero"`
-	// Mark is what a packet must carry for this policy to be found.
+	// Mark is the mark of packets that find this policy.
 	Mark Mark `json:"mark,omitzero"`
 	// Flags are XFRM_POLICY_*: 1 LOCALOK, 2 ICMP.
 	Flags uint8 `json:"flags,omitzero"`

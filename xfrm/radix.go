@@ -6,7 +6,7 @@ import "slices"
 // bytes would cost more than reading them from the kernel. So small keys are
 // sorted by their bytes, and each record is moved once.
 
-// sortKey holds what decides the order of nearly all records: three words, the
+// sortKey holds three words that decide the order of nearly all records: the
 // first of them the most significant.
 type sortKey struct {
 	word [3]uint64

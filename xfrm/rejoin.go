@@ -19,7 +19,7 @@ func (j *Joiner) changed() int {
 	return n
 }
 
-// rejoin joins what is of the groups that have changed. It reports false if names
+// rejoin joins the records of the groups that have changed. It reports false if names
 // of tunnels may depend on those of others.
 func (j *Joiner) rejoin(s Snapshot) bool {
 	if !j.plain {
@@ -76,7 +76,7 @@ func (j *Joiner) rejoin(s Snapshot) bool {
 	return true
 }
 
-// part is what a snapshot has of the groups that have changed.
+// part is the records of the groups that have changed.
 func (j *Joiner) part(s Snapshot) Snapshot {
 	part := s
 	part.Policies, part.States = nil, nil

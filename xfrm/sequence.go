@@ -1,7 +1,7 @@
 package xfrm
 
 // sequence is the places of the groups that the policies or the states of a snapshot
-// are of, in their order, with none for what is of no group. They mostly come as
+// are of, in their order, with none for records of no group. They mostly come as
 // they came the last time, so most groups need not be looked up.
 type sequence struct {
 	now, before []int32

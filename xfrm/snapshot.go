@@ -1,7 +1,7 @@
 package xfrm
 
 // Snapshot is one reading of the kernel. The dumps behind it are not atomic:
-// whoever acts on a snapshot reads again afterwards, until nothing changed.
+// the caller that acts on a snapshot reads again afterwards, until nothing changed.
 type Snapshot struct {
 	// Schema is the version of the JSON form, at present 1.
 	Schema   int      `json:"schema"`

@@ -17,8 +17,8 @@ type State struct {
 	Reqid uint32 `json:"reqid"`
 	IfID  uint32 `json:"if_id,omitzero"`
 	Dir   SADir  `json:"dir,omitzero"`
-	// Mark is what an incoming outer packet must carry for this state to be
-	// found; SetMark is what the kernel writes to the packet after decryption.
+	// Mark is the mark of an incoming outer packet for this state to be
+	// found; SetMark is the mark that the kernel writes to the packet after decryption.
 	Mark    Mark    `json:"mark,omitzero"`
 	SetMark Mark    `json:"set_mark,omitzero"`
 	Encap   Encap   `json:"encap,omitzero"`

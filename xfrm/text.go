@@ -71,7 +71,7 @@ func (d *Dir) UnmarshalText(text []byte) error {
 // MarshalText renders "in", "out" or nothing.
 func (d SADir) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText accepts what MarshalText renders.
+// UnmarshalText accepts the output of MarshalText.
 func (d *SADir) UnmarshalText(text []byte) error {
 	v, err := valueOf(saDirNames[:], "state direction", string(text))
 	*d = SADir(v)

@@ -5,12 +5,12 @@ import (
 	"net/netip"
 )
 
-// Tunnel is what one administrator calls one connection: the policies that ask
+// Tunnel is one connection in an administrator's words: the policies that ask
 // for the same transform, and the states that provide it. Transport mode is a
 // tunnel too, between two hosts.
 type Tunnel struct {
 	// ID names the tunnel over rekeys, new reqids and restarts: it is a hash of
-	// what the tunnel protects. Two tunnels of a Set never share one.
+	// the tunnel's selectors. Two tunnels of a Set never share one.
 	ID    string
 	Reqid uint32
 	// Proto is the transform that gives the protection, ESP or AH.
@@ -112,12 +112,12 @@ type Exception struct {
 	Priority uint32
 }
 
-// Set is what a snapshot's states and policies amount to.
+// Set is the tunnels and exceptions of a snapshot's states and policies.
 type Set struct {
 	// Tunnels are sorted by their first pair, then by ID.
 	Tunnels []Tunnel
 	// Exceptions are in SPD order: by priority, the lower first.
 	Exceptions []Exception
-	// Ignored lists what became no tunnel.
+	// Ignored lists the records that became no tunnel.
 	Ignored []Ignored
 }

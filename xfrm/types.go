@@ -37,7 +37,7 @@ func (f Family) String() string {
 // Proto is an IP protocol number. Zero means "any" in a selector.
 type Proto uint8
 
-// The protocols that matter to IPsec and to what it carries.
+// The protocols that matter to IPsec and to its payload.
 const (
 	ICMP   Proto = 1
 	IPIP   Proto = 4
@@ -145,7 +145,7 @@ var saDirNames = [...]string{"", "in", "out"}
 // String returns "in", "out" or "".
 func (d SADir) String() string { return nameOf(saDirNames[:], uint8(d)) }
 
-// Action is what a policy does with the traffic it selects.
+// Action is a policy's action on the traffic it selects.
 type Action uint8
 
 // The actions, with the kernel's values. An Allow policy without a template is
@@ -176,7 +176,7 @@ func (t PolicyType) String() string { return nameOf(policyTypeNames[:], uint8(t)
 
 // Mark is a value under a mask. The zero Mark matches everything (as a lookup
 // mark) or changes nothing (as an output mark). The kernel keeps a value as it
-// was given: a lookup mark whose value has bits outside of its mask is never
+// was given: a lookup mark with a value that has bits outside of its mask is never
 // matched, and an output mark sets only the bits within.
 type Mark struct {
 	Value uint32 `json:"value"`

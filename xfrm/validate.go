@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Validate reports the first breach of what other code relies on. What the
+// Validate reports the first breach of the rules that other code relies on. A value that the
 // Decoder and xfrm/kernel deliver always passes; a file may not. In a valid
 // snapshot
 //
@@ -178,7 +178,7 @@ func checkPrefix(f Family, p netip.Prefix) error {
 	return nil
 }
 
-// checkAlgorithm accepts what fits in the kernel's alg_name and is safe to
+// checkAlgorithm accepts a name that fits in the kernel's alg_name and is safe to
 // print. The error does not repeat the name: it came from a message with a key.
 func checkAlgorithm(name string) error {
 	if name == "" || len(name) >= algNameSize || !token(name) {

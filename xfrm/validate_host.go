@@ -41,7 +41,7 @@ func (h *Host) validate() error {
 	return nil
 }
 
-// Validate reports what makes the link unfit for a Snapshot. The kernel allows
+// Validate reports the reason why a link is unfit for a Snapshot. The kernel allows
 // names that break this: quotes and control characters have no place in a rule.
 func (l Link) Validate() error {
 	switch {

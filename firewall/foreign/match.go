@@ -49,7 +49,7 @@ func (w *walker) match(value any) answer {
 	return maybe
 }
 
-// value is what the packet has for the left side of a match, or a map's key.
+// value is the packet's value for the left side of a match, or a map's key.
 func (w *walker) value(left any) any {
 	p := w.packet
 	kind, v := only(left)

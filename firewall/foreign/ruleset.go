@@ -1,4 +1,4 @@
-// Package foreign reads what "nft -j list" prints and asks what becomes of a packet
+// Package foreign reads the output of "nft -j list" and finds the fate of a packet
 // in a base chain of somebody else's. It knows what firewalls of every day use,
 // and says that it is not sure of the rest. It runs no program.
 package foreign
@@ -96,7 +96,7 @@ func Parse(text []byte) (Ruleset, error) {
 	var r Ruleset
 	for i, raw := range list.Nftables {
 		var o object
-		// What has another shape than known ones matters to no packet.
+		// Objects of other shapes matter to no packet.
 		if err := json.Unmarshal(raw, &o); err != nil {
 			return Ruleset{}, fmt.Errorf("parse the list of nft: object %d: %w", i, err)
 		}

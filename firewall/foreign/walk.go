@@ -2,7 +2,7 @@ package foreign
 
 import "net/netip"
 
-// Packet is what is known of a packet. It begins a flow of its own.
+// Packet is the known part of a packet. It begins a flow of its own.
 type Packet struct {
 	// Src and Dst are invalid where they are not known; Six tells the family.
 	Src, Dst netip.Addr
@@ -21,7 +21,7 @@ type Packet struct {
 	FromIPsec, ToIPsec bool
 }
 
-// Fate is what becomes of a packet in a base chain.
+// Fate is a packet's end in a base chain.
 type Fate struct {
 	// Dropped and Rewritten are certain: a rule that may or may not match is left
 	// out, whether it accepts or drops.
@@ -95,7 +95,7 @@ func (w *walker) chain(c Chain, depth int) verdict {
 	return goesOn
 }
 
-// rule runs the expressions of a rule from the left. What may or may not match
+// rule runs the expressions of a rule from the left. An expression that may match or not
 // ends it.
 func (w *walker) rule(r Rule, depth int) verdict {
 	for _, e := range r.expr {

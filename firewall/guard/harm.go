@@ -24,11 +24,11 @@ func (m *memorizer) lasting(g *Guard, t *xfrm.Tunnel) bool {
 	return !g.Remote.IsSingleIP() || t.Mode == xfrm.TransportMode || g.Remote.Addr() == t.Remote
 }
 
-// harm says what a guard alone, when its tunnel is gone, would cut this host from, or
+// harm names the network that a guard alone, without its tunnel, would cut this host from, or
 // nothing. Of the connected networks that the remote selector covers it cuts none:
 // they are exempt on their own interface, as they are at that time.
 func (m *memorizer) harm(g *Guard, t *xfrm.Tunnel) string {
-	// What was remembered before a peer came up inside it, whose packets go through
+	// A pair remembered before a peer came up inside it, with packets through
 	// this tunnel, say, is seen again all the same: no peer takes a guard away.
 	if !g.Remote.IsSingleIP() && m.hasPeer(g.Remote) {
 		if _, ok := m.held[g.key()]; !ok {

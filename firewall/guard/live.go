@@ -71,7 +71,7 @@ func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
 	return guards
 }
 
-// overlayGuards returns the guards of what is routed into overlay devices that a tunnel
+// overlayGuards returns the guards of networks routed into overlay devices that a tunnel
 // protects, from any source. No policy stands for them, so any exception of a policy
 // decides first, and the kernel holds none of their packets.
 func overlayGuards(set xfrm.Set, host xfrm.Host) []Guard {

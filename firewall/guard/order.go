@@ -49,7 +49,7 @@ func compareSelectors(a, b *Guard) int {
 	return a.Pair().Compare(b.Pair())
 }
 
-// guardKey is what makes two guards the same.
+// guardKey identifies a guard: guards with equal keys are the same.
 type guardKey struct {
 	local, remote         netip.Prefix
 	proto                 xfrm.Proto
@@ -69,12 +69,12 @@ func (g Guard) key() guardKey {
 
 // InForce are all that the rules enforce, in the order in which they decide:
 // live and remembered ones by priority, as the kernel would, a live one before
-// a remembered one; then configured ones. What is live is not repeated.
+// a remembered one; then configured ones. A live guard is not repeated.
 func InForce(live, others []Guard) []Guard {
 	if len(others) == 0 {
 		return live // which is in that order
 	}
-	// What is remembered is live as a rule, and in the same order.
+	// Remembered guards usually have a live twin, in the same order.
 	var left []*Guard
 	at := 0
 	for i := range others {

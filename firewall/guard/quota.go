@@ -7,7 +7,7 @@ import (
 
 // The memory's bounds. Peers narrow their own selectors and choose their outer
 // address, so a connection, an address and a network each have a share of the room.
-// What is full refuses the new: no peer can push out what others rely on. An IPv6
+// A full share refuses new pairs: no peer can push out the pairs of others. An IPv6
 // peer's address is its /64.
 const (
 	maxRemembered             = 20000
@@ -16,7 +16,7 @@ const (
 	MaxRememberedByNetwork    = 512 // of IPv4 /24, of IPv6 /48
 )
 
-// quotaKey is a connection, by its name, or the peers whose addresses have a prefix.
+// quotaKey is a connection, by its name, or the peers with addresses in a prefix.
 type quotaKey struct {
 	connection string
 	peers      netip.Prefix

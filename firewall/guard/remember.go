@@ -8,7 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Config is what the administrator decided about guards.
+// Config is the administrator's decisions on guards.
 type Config struct {
 	// Forget keeps nothing in memory: guards end with their policies.
 	Forget bool
@@ -27,12 +27,12 @@ const DefaultRemember = 30 * 24 * 3600
 
 // Remembered is the memory after a look at the kernel.
 type Remembered struct {
-	// Guards are what the memory holds, in the order in which they decide.
+	// Guards are the remembered ones, in the order in which they decide.
 	Guards []Guard
 	// Refused counts the pairs that it had no room for.
 	Refused int
 	// Unsafe are the pairs that are guarded only while their policies stand,
-	// because the guard alone would cut this host from what it needs.
+	// because the guard alone would cut this host from networks that it needs.
 	Unsafe []Unsafe
 }
 
@@ -42,11 +42,11 @@ type Unsafe struct {
 	Reason string
 }
 
-// Remember returns the memory after a look at the kernel: what it held that has
+// Remember returns the memory after a look at the kernel: the pairs in it that have
 // not expired, and the pairs of live policies that may be remembered, with the
 // exceptions that come before them. connections names the connections of live tunnels,
 // by their ID, as far as they are known. now is in seconds of the memory's own clock,
-// which goes by time observed. Whatever now is, no guard ends earlier than the
+// which goes by time observed. For any now, no guard ends earlier than the
 // memory said.
 //
 // live are the guards in force, of which those of live policies count, in their
@@ -90,7 +90,7 @@ func Remember(memory, live []Guard, set xfrm.Set, host xfrm.Host, connections ma
 	return Remembered{Guards: fresh, Refused: m.refused, Unsafe: m.unsafe}
 }
 
-// MergeMemory returns what either of two memories holds, the longer of the two where
+// MergeMemory returns the pairs of two memories, the longer-lived of the two where
 // both hold the same.
 func MergeMemory(a, b []Guard) []Guard {
 	merged := make([]Guard, 0, len(a))
@@ -115,7 +115,7 @@ type memorizer struct {
 	host    xfrm.Host
 	now     int64
 	expires int64
-	// held has what the memory had, and what it has room for besides.
+	// held has the pairs of the memory, and new ones that it has room for.
 	held    map[guardKey]heldPair
 	tunnels map[string]*xfrm.Tunnel
 	// peers are the tunnels' outer addresses, sorted.
@@ -128,7 +128,7 @@ type memorizer struct {
 	unsafe  []Unsafe
 }
 
-// heldPair is what the memory knows of a pair: since and until when, whether it was
+// heldPair is a pair in the memory: since and until when, whether it was
 // there before, and whether it is live.
 type heldPair struct {
 	since, expires int64

@@ -16,7 +16,7 @@ import (
 // Standing says which of our rules are in force after an apply that failed.
 type Standing uint8
 
-// What can stand. Only what was read back from the kernel is called Former.
+// The rules that can be in force. Only rules that were read back from the kernel are called Former.
 const (
 	// Unknown means that the live rules could not be read again.
 	Unknown Standing = iota
@@ -36,7 +36,7 @@ type ApplyError struct {
 	Err, Rollback error
 }
 
-// Error says what failed and what stands now.
+// Error names the failure and the rules in force now.
 func (e *ApplyError) Error() string {
 	s := "apply: " + e.Err.Error()
 	switch e.Standing {
@@ -75,7 +75,7 @@ type place struct {
 func (p place) String() string { return fmt.Sprintf("%s (%s)", p.table, p.family) }
 
 // Apply runs the steps of a change. If one fails, those before it are rolled
-// back, and the error is an *ApplyError that says what stands. errors.Is(err,
+// back, and the error is an *ApplyError that names the rules in force. errors.Is(err,
 // ErrChanged) says that reading, planning and applying once more may help.
 //
 // Two of us at once would each undo the other, so the caller holds a lock from
@@ -99,7 +99,7 @@ func (p *Programs) Apply(ctx context.Context, change plan.Change) error {
 	return nil
 }
 
-// rollback brings the tables that were changed back to what they were.
+// rollback brings the changed tables back to their former rules.
 func (p *Programs) rollback(ctx context.Context, change plan.Change, done map[place]bool, failed place, cause error) *ApplyError {
 	e := &ApplyError{Err: cause}
 	back, err := p.wayBack(ctx, change.Former(), done)

@@ -12,7 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// What can be the matter with an iptables program, each with its remedy.
+// The faults of an iptables program, each with its remedy.
 var (
 	// ErrPermission is a lack of rights.
 	ErrPermission = errors.New("not permitted: run as root, or with CAP_NET_ADMIN and, for the legacy variant, CAP_NET_RAW; where root lacks them, a container, the sandbox of a service, SELinux or AppArmor denies them: see \"xfrmfw doctor\"")
@@ -23,7 +23,7 @@ var (
 	// ErrLockFile is a lock file that can't be opened.
 	ErrLockFile = errors.New("the xtables lock file can't be opened: make /run/xtables.lock writable, or name another in XTABLES_LOCKFILE")
 	// ErrTooLong is a commit that does not fit the netlink socket of iptables-nft,
-	// whose buffer only root of the first user namespace may make larger.
+	// with a buffer that only root of the first user namespace may enlarge.
 	ErrTooLong = errors.New("the commit is larger than this user's netlink socket takes: raise net.core.wmem_max, as by \"sysctl -w net.core.wmem_max=67108864\", or run as root outside of a user namespace")
 	// ErrChanged says that the live rules have changed since they were read:
 	// read again, plan again, try again.
@@ -34,7 +34,7 @@ var (
 type NotFoundError struct {
 	// Names are the programs that would do; each needs its -save and -restore.
 	Names, Dirs []string
-	// Tried says what was found instead.
+	// Tried names the programs that were found instead.
 	Tried []string
 }
 
@@ -52,7 +52,7 @@ func (e *NotFoundError) Error() string {
 type RestoreError struct {
 	Family xfrm.Family
 	Table  rules.Table
-	// Line and Text are the line at fault of what was sent; 0 if not known.
+	// Line and Text are the line at fault of the text that was sent; 0 if not known.
 	Line int
 	Text string
 	// Guessed says that the program named only the commit, and that Line is the
@@ -64,7 +64,7 @@ type RestoreError struct {
 	Err error
 }
 
-// Error names the family, table and line, what the program said and what helps.
+// Error names the family, table and line, the program's message and the remedy.
 func (e *RestoreError) Error() string {
 	s := fmt.Sprintf("restore %s (%s): ", e.Table, e.Family)
 	if e.Line > 0 {
@@ -97,7 +97,7 @@ func gist(stderr string) string {
 	return ""
 }
 
-// classify finds out what a program's message means; err is kept if it can't be
+// classify maps a program's message to an error; err is kept if it can't be
 // told.
 func classify(err error, stderr string) error {
 	has := func(parts ...string) bool {
@@ -120,7 +120,7 @@ func classify(err error, stderr string) error {
 	case has("Permission denied", "you must be root", "Operation not permitted"):
 		kind = ErrPermission
 	case has("nitialize table", "initialize iptables table", "initialize ip6tables table"):
-		// Legacy says the same to those who may not and to those who have none.
+		// Legacy prints the same without the right and without the table.
 		kind = ErrUnsupported
 		if !capable() {
 			kind = ErrPermission

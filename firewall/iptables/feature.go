@@ -14,12 +14,12 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// support is what is known of the features that the kernel and the programs lack.
+// support is the known features that the kernel and the programs lack.
 type support struct {
 	mu sync.Mutex
 	// asked and parsed tell that the kernel and the programs were asked.
 	asked, parsed bool
-	// kernel and programs are what each lacks, learned what a refused commit showed.
+	// kernel and programs are the features that each lacks, learned those that a refused commit showed.
 	kernel, programs, learned map[xfrm.Family]rules.Features
 }
 
@@ -201,7 +201,7 @@ func (p *Programs) hasTable(ctx context.Context, family xfrm.Family, table rules
 	return refused == nil || !errors.Is(refused, ErrUnsupported)
 }
 
-// parseTimeout is when a program that was to parse is killed: what it would tell is
+// parseTimeout is when a program that was to parse is killed: its answer is
 // worth no longer wait.
 const parseTimeout = 5 * time.Second
 

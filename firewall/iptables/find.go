@@ -37,7 +37,7 @@ func (v Variant) other() Variant {
 // Options says which programs to use, and how. The zero value is the host's
 // default variant for both families.
 type Options struct {
-	// Variant forces one; empty is what the host's iptables is.
+	// Variant forces one; empty is that of the host's iptables.
 	Variant Variant
 	// Families are those wanted; nil is both.
 	Families []xfrm.Family
@@ -58,19 +58,19 @@ type Programs struct {
 	options  Options
 	run      runner
 	started  *processes
-	// kernelLacks asks the kernel, and support is what it and the programs answered.
+	// kernelLacks asks the kernel, and support is its answer and the programs'.
 	kernelLacks func(Variant, xfrm.Family) rules.Features
 	support     support
 }
 
-// program is what there is of one family: the command, its siblings, and the
+// program is the program of one family: the command, its siblings, and the
 // command as go-iptables probes it when it is first wanted, since that runs it.
 type program struct {
 	command, save, restore string
 	probed                 func() (*goiptables.IPTables, error)
 }
 
-// minVersion is the first whose iptables-restore has -w (1.6.2).
+// minVersion is the first with -w in iptables-restore (1.6.2).
 var minVersion = []int{1, 6, 2}
 
 // Find looks for the programs of all wanted families and probes them. The error
@@ -105,14 +105,14 @@ func Find(ctx context.Context, o Options) (*Programs, error) {
 // Variant is the variant in use.
 func (p *Programs) Variant() Variant { return p.variant }
 
-// Version is what the first program says of itself.
+// Version is the version that the first program prints.
 func (p *Programs) Version() string { return p.version }
 
 // Ran reports whether a process was one of the last 64 that this value started,
-// for whoever is told that some process changed the rules.
+// for a caller that learned of a change by another process.
 func (p *Programs) Ran(pid int) bool { return p.started.has(pid) }
 
-// Families are those whose programs were found, IPv4 first.
+// Families are those with programs on this host, IPv4 first.
 func (p *Programs) Families() []xfrm.Family {
 	var families []xfrm.Family
 	for _, f := range [...]xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
@@ -143,7 +143,7 @@ func (p *Programs) find(ctx context.Context, family xfrm.Family, variant Variant
 				return probe(path, family, p.options.Wait)
 			})}
 			if p.version != "" && name != base {
-				// The name is the variant's own, and a sibling of what was asked is
+				// The name is the variant's own, and a sibling of the program that was asked is
 				// of the same package. Each question is a process to start.
 				return found, nil
 			}
@@ -188,7 +188,7 @@ func (p *Programs) askVersion(ctx context.Context, path string) (string, error) 
 	return version, nil
 }
 
-// versionNumbers reads "iptables v1.8.9 (nf_tables)". What has none is older than anything.
+// versionNumbers reads "iptables v1.8.9 (nf_tables)". A text without a version is older than any.
 func versionNumbers(version string) []int {
 	_, rest, _ := strings.Cut(version, " v")
 	text, _, _ := strings.Cut(rest, " ")

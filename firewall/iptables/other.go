@@ -14,7 +14,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Rival is what stands in the variant that is not in use. The kernel runs the
+// Rival is the rules in the variant that is not in use. The kernel runs the
 // rules of both.
 type Rival struct {
 	Variant Variant
@@ -24,7 +24,7 @@ type Rival struct {
 	// Rules counts all rules; Marks are those that write the packet mark.
 	Rules int
 	Marks []string
-	// Live are the rules, of the families whose programs are there.
+	// Live are the rules, of the families with programs on this host.
 	Live map[xfrm.Family]live.Tables
 }
 
@@ -85,7 +85,7 @@ func (r *Rival) add(family xfrm.Family, save live.Tables) {
 
 // JumpsStand reports whether each hook of the rule set has its jump as the first
 // rule. It asks for the builtin chains alone, which on the nft variant costs a
-// millisecond whatever the size of the rule set, so it fits an audit between two
+// millisecond for a rule set of any size, so it fits an audit between two
 // full ones. It has no context: go-iptables waits for the lock and no longer.
 func (p *Programs) JumpsStand(rs rules.Ruleset) (bool, error) {
 	program, ok := p.families[rs.Family]

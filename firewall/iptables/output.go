@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// drain is within what time of its end all that a program printed is read, by
-	// us, who may have to wait for a processor.
+	// drain is the time after a program's end in which its whole output is read, by
+	// a reader that may have to wait for a processor.
 	drain = 10 * time.Second
-	// pipeSize is how far a program may be ahead of us. It is what any user may
-	// ask for (fs.pipe-max-size); with less the program would wait for us, who may
+	// pipeSize is the output that a program may be ahead of its reader. It is the most that any user may
+	// ask for (fs.pipe-max-size); with less the program would wait for a reader that may
 	// have something else to do.
 	pipeSize = 1 << 20
 	// A program that prints much does so 4 KiB at a time. From the first lull on
@@ -24,7 +24,7 @@ const (
 	lull = 2 * time.Millisecond
 )
 
-// output is the pipe to which a program prints. What is read from it is passed on,
+// output is the pipe to which a program prints. Its content is passed on,
 // and the program given more time.
 type output struct {
 	read, write *os.File

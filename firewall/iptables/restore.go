@@ -79,7 +79,7 @@ func (p *Programs) Restore(ctx context.Context, family xfrm.Family, text string,
 	if counters {
 		args = append(args, "--counters")
 	}
-	// What is large takes its time, on the slowest of machines 2 ms a line.
+	// A large text takes 2 ms a line on the slowest of machines.
 	timeout := p.options.Timeout + time.Duration(strings.Count(text, "\n"))*2*time.Millisecond
 	stderr, err := p.run(ctx, timeout, text, io.Discard, program.restore, args...)
 	if err == nil {
@@ -95,7 +95,7 @@ var (
 	noModule   = regexp.MustCompile("Couldn't load (match|target) `([^']+)'")
 )
 
-// restoreError finds the line at fault in what a program said of the text.
+// restoreError finds the line at fault in a program's message.
 func restoreError(family xfrm.Family, text, stderr string, err error, loaded func(xfrm.Family) words) *RestoreError {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	e := &RestoreError{Family: family, Stderr: stderr, Err: classify(err, stderr)}
@@ -157,8 +157,8 @@ func (e *RestoreError) culprit(lines []string, loaded func(xfrm.Family) words) {
 	if e.Text != "COMMIT" {
 		return
 	}
-	// A commit makes the kernel load what the rules need, so what it hasn't
-	// loaded after it is what it could not load.
+	// A commit makes the kernel load the extensions of its rules, so one that is not
+	// loaded after it could not be loaded.
 	if have := loaded(e.Family); have != nil && find(have.lacks) {
 		e.Guessed = true
 		e.Err = fmt.Errorf("%w (%w)", ErrUnsupported, e.Err)
@@ -216,7 +216,7 @@ func builtinTarget(target string) bool {
 	return target == "ACCEPT" || target == "DROP" || target == "RETURN"
 }
 
-// loaded reads what x_tables has registered, nil if it doesn't say.
+// loaded reads the names that x_tables has registered, nil if it lists none.
 func loaded(family xfrm.Family) words {
 	prefix := "/proc/net/ip_tables_"
 	if family == xfrm.IPv6 {

@@ -15,18 +15,18 @@ import (
 )
 
 // runner runs a program with stdin until the context ends, or it has printed
-// nothing for the timeout, and passes on what it prints while it does: what is at
+// nothing for the timeout, and passes on its output meanwhile: the reader is at
 // work on a large table does not hang.
 type runner func(ctx context.Context, timeout time.Duration, stdin string, stdout io.Writer, path string, args ...string) (stderr string, err error)
 
-// output runs a program and returns what it printed.
+// output runs a program and returns its output.
 func (p *Programs) output(ctx context.Context, timeout time.Duration, stdin, path string, args ...string) (stdout []byte, stderr string, err error) {
 	var out bytes.Buffer
 	stderr, err = p.run(ctx, timeout, stdin, &out, path, args...)
 	return out.Bytes(), stderr, err
 }
 
-// errKilled says that a program was killed, so that what it was at may or may
+// errKilled means that a program was killed, so that its change may or may
 // not have been done.
 var errKilled = errors.New("killed")
 

@@ -90,7 +90,7 @@ func size(messages []encoded) (n int) {
 	return n
 }
 
-// commit sends one transaction and reads what the kernel says about each message.
+// commit sends one transaction and reads the kernel's answer to each message.
 func (c *Conn) commit(batch []encoded, generation uint32) (uint32, error) {
 	if len(batch) == 0 {
 		return generation, nil

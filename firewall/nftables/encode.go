@@ -142,7 +142,7 @@ func (m *encoded) wantAck() {
 	wire.Native.PutUint16(m.bytes[6:], wire.Native.Uint16(m.bytes[6:])|unix.NLM_F_ACK)
 }
 
-// error returns what the kernel says about the message, and names the element
+// error returns the kernel's answer to the message, and names the element
 // where it names one.
 func (m *encoded) error(code unix.Errno, answer message) error {
 	text, offset := extended(answer)

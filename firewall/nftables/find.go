@@ -33,7 +33,7 @@ type trial struct {
 	ops     []sets.Op
 }
 
-// Find finds out what the kernel's nf_tables can do, by a transaction that tries
+// Find finds the features of the kernel's nf_tables, by a transaction that tries
 // everything which this package writes and ends with a mistake, so that the kernel
 // throws it away: nothing is made, no generation passes, no event is sent. Its
 // error names the modules that the kernel lacks.
@@ -83,7 +83,7 @@ func (c *Conn) find() (Features, error) {
 	return judge(trials, failed, refused, err)
 }
 
-// judge turns the kernel's answers to what is there. The last two trials are of
+// judge turns the kernel's answers into features. The last two trials are of
 // features that may be missing.
 func judge(trials []trial, failed map[int]unix.Errno, refused bool, err error) (Features, error) {
 	needed := len(trials) - 2

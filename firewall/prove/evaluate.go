@@ -12,7 +12,7 @@ type end struct {
 	c    firewall.Case
 }
 
-// effect is what a chain does to packets that come with one mark.
+// effect is the effect of a chain on packets that come with one mark.
 type effect struct {
 	// back are the packets that come back, by the mark that they have then.
 	back stream

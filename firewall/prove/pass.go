@@ -23,7 +23,7 @@ type row struct {
 	matches []Set
 }
 
-// action is what a rule does to packets with one mark.
+// action is the effect of a rule on packets with one mark.
 type action struct {
 	target  rules.Target
 	c       firewall.Case

@@ -9,23 +9,23 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Every rule of ours says in its comment what it is:
+// Every rule of ours has an identity in its comment:
 //
 //	xfrmfw:ID/PURPOSE[/TUNNEL]
 //
-// The ID is a hash of what the rule was meant to be. Live rules are compared by
-// it and never by their text, since iptables-save reorders and respells what it
+// The ID is a hash of the wanted rule. Live rules are compared by
+// it and never by their text, because iptables-save reorders and respells the text it
 // was given (--or-mark comes back as --set-xmark, ports and masks change form).
 const (
 	// CommentPrefix begins the comment of each rule of ours.
 	CommentPrefix = "xfrmfw:"
 	IDLen         = 12
-	// maxComment is what xt_comment holds; a longer one is cut silently, and
-	// then differs from what was wanted for ever.
+	// maxComment is the longest that xt_comment holds; a longer one is cut silently, and
+	// then differs from the wanted one for ever.
 	maxComment = 255
 )
 
-// ChainPrefix is what the names of all chains of ours begin with.
+// ChainPrefix begins the names of all chains of ours.
 const ChainPrefix = "XFRMFW-"
 
 // PurposeJump is the purpose of our jumps in the builtin chains.
@@ -94,7 +94,7 @@ func ParseComment(comment string) (id string, purpose Purpose, tunnel string, ok
 
 // safeText reports whether s is within the alphabet of comments, none of which
 // means anything to iptables-restore, a shell or a log. A newline ends a rule
-// even within quotes, so a comment must never carry what a peer or user chose.
+// even within quotes, so a comment must never carry text that a peer or user chose.
 func safeText(s string) bool {
 	for i := range len(s) {
 		if !device.SafeByte(s[i]) {

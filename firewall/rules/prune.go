@@ -2,7 +2,7 @@ package rules
 
 import "slices"
 
-// Prune takes out of a rule set what no packet would notice: jumps to chains
+// Prune takes out of a rule set the rules without effect: jumps to chains
 // without rules, and chains that nothing leads to. So the builder need not ask
 // which of its parts a host has any use for. It changes no chain's rules in
 // place, as a memo may hold them too.
@@ -54,7 +54,7 @@ func (p *pruner) visit(at ChainKey) {
 	n := c.Rules.Len()
 	c.Rules = ListOf(slices.DeleteFunc(c.Rules.Slice(), func(r Rule) bool {
 		n--
-		// A goto ends the chain for what it matches, unless it is at its end.
+		// A goto ends the chain for the packets that it matches, unless it is at its end.
 		ends := r.Target.Verb == Goto && n > 0
 		return r.Leads() && !ends && p.inert(ChainKey{at.Table, r.Target.Chain})
 	})...)

@@ -13,7 +13,7 @@ const (
 	PurposeUntagged Purpose = "untagged" // outer packet of a state that TAG would hide
 
 	PurposeReset       Purpose = "reset"       // (5) every pass decides VERIFIED anew
-	PurposeStray       Purpose = "stray"       // (5) our bits on what is no evidence: cleared
+	PurposeStray       Purpose = "stray"       // (5) our bits without evidence: cleared
 	PurposeVerified    Purpose = "verified"    // (1) policy, selectors and TAG
 	PurposePolicyOnly  Purpose = "policy-only" // (2) no TAG, and none could be had
 	PurposeUnconfirmed Purpose = "unconfirmed" // (3) no TAG, though it could be had
@@ -32,7 +32,7 @@ const (
 	PurposeNATKeep   Purpose = "nat-keep"   // this tunnel's traffic may be rewritten
 )
 
-// The guards: what must not pass for tunnel traffic, or leave in its place.
+// The guards: packets that must not pass for tunnel traffic, or leave in its place.
 const (
 	PurposeSpoof   Purpose = "spoof"   // (6) from a remote selector, in clear
 	PurposeInject  Purpose = "inject"  // (6b) a stranger's, to be encrypted
@@ -47,8 +47,8 @@ const (
 	PurposeLAN         Purpose = "lan"    // a connected network under a wider selector
 	PurposeLog         Purpose = "log"    // writes about a drop, at a bounded rate
 
-	PurposeRestricted Purpose = "restricted" // what a tunnel's in: or out: does not name
+	PurposeRestricted Purpose = "restricted" // services that a tunnel's in: or out: does not name
 	PurposeLockdown   Purpose = "lockdown"   // from outside, and nothing that is let in
 	PurposeMSS        Purpose = "mss"        // keeps TCP segments within the tunnel
-	PurposeService    Purpose = "service"    // what the configuration lets through
+	PurposeService    Purpose = "service"    // services that the configuration lets through
 )

@@ -19,7 +19,7 @@ const (
 	NAT    Table = "nat"
 )
 
-// tables are the tables in the order of commits: what accepts on a verdict must
+// tables are the tables in the order of commits: a rule that accepts on a verdict must
 // not stand without the rules that reach it, and no tunnel traffic is accepted
 // before it is exempted from NAT.
 var tables = [...]Table{Mangle, NAT, Filter}
@@ -113,7 +113,7 @@ type PolicyMatch struct {
 	HasReqid bool
 	// TunnelSrc and TunnelDst compare outer addresses, of states in tunnel mode. The
 	// kernel takes them for addresses of the inner packet's family, so where the
-	// outer one is another, OuterIn says what they match.
+	// outer one is another, prefix.OuterIn compares them.
 	TunnelSrc, TunnelDst netip.Prefix
 }
 
@@ -121,7 +121,7 @@ type PolicyMatch struct {
 type CtState uint8
 
 // The conntrack states that rules match on. CtSNAT and CtDNAT are the virtual
-// states of flows whose source or destination was rewritten.
+// states of flows with a rewritten source or destination.
 const (
 	CtRelated CtState = 1 << iota
 	CtEstablished
@@ -157,7 +157,7 @@ type CtMatch struct {
 // Limit is the rate of the limit match: PerSecond with a Burst. Zero is none.
 type Limit struct{ PerSecond, Burst uint16 }
 
-// Verb is what a target does.
+// Verb is the kind of a target.
 type Verb uint8
 
 // The verbs. Count does nothing: a rule without a target.
@@ -189,7 +189,7 @@ func (v Verb) String() string {
 	return fmt.Sprintf("verb %d", uint8(v))
 }
 
-// Target is what happens to a packet that matches.
+// Target is the action on a packet that matches.
 type Target struct {
 	Verb Verb
 	// Chain is that of Jump and Goto.

@@ -10,11 +10,11 @@ import (
 
 // List is a list of rules that nobody can change, in a compact form: a gateway
 // has a hundred thousand rules that differ in little more than addresses, reqid
-// and tunnel, and whoever keeps rule sets keeps them for long. The zero value is
+// and tunnel, and a daemon keeps rule sets for long. The zero value is
 // an empty list. Equal lists are deeply equal.
 type List struct{ list *ruleList }
 
-// ruleList holds rules as the shape of each, which is what it has in common with
+// ruleList holds rules as the shape of each, which is its common part with
 // many others, and the rest as bytes.
 type ruleList struct {
 	n      int

@@ -157,7 +157,7 @@ func (g *graph) validate(family xfrm.Family, known func(*Chain, Hooks) bool) err
 		}
 	}
 	// The walk leaves a chain after all that it leads to, so from the end of
-	// the order each chain comes before what it leads to.
+	// the order each chain comes before those that it leads to.
 	for _, i := range slices.Backward(g.order) {
 		n := &g.chains[i]
 		if n.hooks == 0 {

@@ -10,7 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// What the targets and the limit match can hold.
+// The limits of the targets and the limit match.
 const (
 	MaxLogPrefix   = 29
 	MaxNFLogPrefix = 63

@@ -12,12 +12,12 @@ import (
 type Change struct {
 	// Table is the name of the table.
 	Table string
-	// Grow adds what closes, or takes away what opens, before the rules change.
+	// Grow adds closing elements, or takes away opening ones, before the rules change.
 	Grow []Op
 	// Switch changes the rules, and everything that can't be changed while rules
 	// refer to it.
 	Switch []Op
-	// Shrink takes away what closes, or adds what opens, under the new rules.
+	// Shrink takes away closing elements, or adds opening ones, under the new rules.
 	Shrink []Op
 }
 

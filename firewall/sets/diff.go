@@ -5,7 +5,7 @@ import "slices"
 // Diff returns the change that leads from the table that is there to the one
 // that is wanted. Elements that are in both stay with their counters, and so do
 // rules. Where a rule that is there has no handle its chain is written anew.
-// What rules added to dynamic sets stays.
+// Elements that rules added to dynamic sets stay.
 func Diff(have, want Table) Change {
 	d := differ{have: have, want: want}
 	switch {
@@ -75,7 +75,7 @@ func (d *differ) whole(before []Op) Change {
 }
 
 // isLate reports whether elements of the set are added under the new rules: those
-// that open, and those of maps, which jump to chains whose rules must be there.
+// that open, and those of maps, which jump to chains with rules in place.
 func (s Set) isLate() bool { return s.Opens || s.Verdicts }
 
 func addAll(s Set) []Op {
@@ -131,7 +131,7 @@ func chainName(c *Chain) string { return c.Name }
 
 func addChain(c Chain) Op { return AddChain{Chain{Name: c.Name, Comment: c.Comment, Base: c.Base}} }
 
-// findRemade finds sets and chains whose definition differs.
+// findRemade finds sets and chains with another definition.
 func (d *differ) findRemade() {
 	d.remadeSets, d.remadeChains = make(map[string]bool), make(map[string]bool)
 	oldSets, oldChains := byName(d.have.Sets, setName), byName(d.have.Chains, chainName)
@@ -238,7 +238,7 @@ func (d *differ) chain(old, want *Chain) (deletes, adds []Op) {
 type pair struct{ old, want int }
 
 // staying returns the longest common subsequence of two lists of rules, but for
-// those that refer to what is made anew.
+// those that refer to objects made anew.
 func (d *differ) staying(old, want []Rule) []pair {
 	same := func(i, j int) bool { return !d.refersToRemade(old[i]) && old[i].Equal(want[j]) }
 	begin := 0

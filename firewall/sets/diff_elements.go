@@ -41,7 +41,7 @@ func (d *differ) place(s Set, fresh, gone []Op) {
 	}
 }
 
-// elementChange tells what happens to the elements of one set. An element whose
+// elementChange is the change of the elements of one set. An element whose
 // comment or verdict changes is in before and, in its new form, in after.
 type elementChange struct {
 	gone, fresh, before, after []Element

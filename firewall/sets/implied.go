@@ -60,7 +60,7 @@ func (i *Implied) learn(m Match) {
 	}
 }
 
-// has reports whether a match says what is known already.
+// has reports whether a match is implied already.
 func (i Implied) has(m Match) bool {
 	after := i
 	after.learn(m)
@@ -76,7 +76,7 @@ var etherMatch = Match{Field: F(InType), Value: Bytes([]byte{0, 1})}
 // EtherMatch is the match that fields of the Ethernet header imply.
 func EtherMatch() Match { return etherMatch }
 
-// Canonical returns the terms without the matches that say what is known already
+// Canonical returns the terms without the matches that are implied already
 // or that the term right behind them implies, so that rules which do the same compare as equal.
 func Canonical(terms []Term) []Term {
 	var known Implied

@@ -117,7 +117,7 @@ func (r Rule) Equal(o Rule) bool {
 	return r.Comment == o.Comment && reflect.DeepEqual(Canonical(r.Terms), Canonical(o.Terms))
 }
 
-// Count is what a counter has counted.
+// Count is the packets and bytes that a counter has counted.
 type Count struct {
 	Packets, Bytes uint64
 }
@@ -140,7 +140,7 @@ type Set struct {
 	Verdicts bool
 	// Opens is true if an element lets packets through that would be refused or
 	// left unverified without it. Such elements come last and go first, if a change
-	// takes several transactions. It is no part of what the kernel holds.
+	// takes several transactions. The kernel does not hold it.
 	Opens bool
 	// Timeout is the life of an element, 0 for no end. It has the kernel's
 	// resolution of a millisecond.
@@ -160,7 +160,7 @@ type Element struct {
 	Comment string
 	// Verdict is the verdict in a map.
 	Verdict Verdict
-	// Count is what the element's counter has counted, and Expires the rest of its
+	// Count is the element's counter, and Expires the rest of its
 	// life. Both are no part of the element's identity.
 	Count   Count
 	Expires time.Duration

@@ -223,7 +223,7 @@ func (v Value) text(t Type) string {
 	return strconv.FormatUint(n, 10)
 }
 
-// bitNames names the bits of a number; what has no name is written in
+// bitNames names the bits of a number; bits without a name are written in
 // hexadecimal.
 func bitNames(names []valueName, n uint64, between string) string {
 	var words []string
@@ -239,7 +239,7 @@ func bitNames(names []valueName, n uint64, between string) string {
 	return strings.Join(words, between)
 }
 
-// maskOf returns the mask that leaves what a field does not clear.
+// maskOf returns the mask of the bits that a field keeps.
 func maskOf(f Field) Value {
 	v := Value{size: uint8(f.Type().Size())}
 	bits := int(v.size)*8 - int(f.Clear)
@@ -255,7 +255,7 @@ func maskOf(f Field) Value {
 	return v
 }
 
-// Mask returns the mask that leaves what the field does not clear.
+// Mask returns the mask of the bits that the field keeps.
 func (f Field) Mask() Value { return maskOf(f) }
 
 func replaceDepth(words, depth string) string { return strings.Replace(words, "%d", depth, 1) }

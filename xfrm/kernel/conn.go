@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// bufferSize is twice what the kernel puts in one datagram of a dump, and
+	// bufferSize is twice the size of one datagram of the kernel's dump, and
 	// far more than any event.
 	bufferSize = 64 << 10
 	maxBuffer  = 16 << 20
@@ -83,7 +83,7 @@ func (c *conn) close() {
 }
 
 // until makes receiving fail with os.ErrDeadlineExceeded once ctx is done. The
-// caller calls the returned function when it has received what it wants.
+// caller calls the returned function when it has received its answer.
 func (c *conn) until(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = c.file.SetReadDeadline(time.Unix(1, 0)) })
 }
@@ -211,7 +211,7 @@ func (c *conn) dump(req *nl.NetlinkRequest, spare []byte, each func(typ uint16, 
 		empty <- d.buf
 	}
 	close(empty)
-	_ = c.file.SetReadDeadline(time.Unix(1, 0)) // it waits for what won't come
+	_ = c.file.SetReadDeadline(time.Unix(1, 0)) // it waits for a datagram that won't come
 	for range full {
 	}
 	clear(spare) // close wipes the other one

@@ -29,7 +29,7 @@ const (
 const mostForgotten = 1 << 16
 
 // ForgetRewritten deletes the conntrack entries of flows between the pairs'
-// networks whose local end was or will be rewritten to something outside the
+// networks with a local end that was or will be rewritten to an address outside the
 // local network: NAT took hold of them before their tunnel came up, and never
 // looks again. It returns how many were deleted. The table is read as a stream, so
 // the memory that it takes does not grow with the table.

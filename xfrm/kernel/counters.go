@@ -13,14 +13,14 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// RuleCounter is what a rule has counted. Text is its comment from the searched
+// RuleCounter is a rule's counter. Text is its comment from the searched
 // words on, up to where it ends.
 type RuleCounter struct {
 	Text           string
 	Packets, Bytes uint64
 }
 
-// TableCounters returns what the rules with a comment that contains words have
+// TableCounters returns the counts that the rules with a comment that contains words have
 // counted in chains of a table of iptables-nft, and zero for none. It asks the
 // kernel for these chains alone, so it costs some 20 us for each, however many
 // there are besides; a chain that is not there has no rules. For iptables-legacy
@@ -74,7 +74,7 @@ func ruleCounter(body []byte, words string) (found RuleCounter, ok bool) {
 	return found, false
 }
 
-// commentIn returns what begins with words in b and ends with it, or at a zero.
+// commentIn returns the text that begins with words in b and ends with it, or at a zero.
 func commentIn(b []byte, words string) (string, bool) {
 	i := bytes.Index(b, []byte(words))
 	if i < 0 {

@@ -36,7 +36,7 @@ const (
 	entriesAt   = 40 // struct ipt_get_entries before its entries
 )
 
-// LegacyCounters is TableCounters for iptables-legacy, whose kernel side knows no
+// LegacyCounters is TableCounters for iptables-legacy: its kernel side knows no
 // chains: it copies the whole table, which takes a tenth of the time that
 // iptables-save does.
 func LegacyCounters(family xfrm.Family, table, words string) ([]RuleCounter, error) {
@@ -100,7 +100,7 @@ func (x xtables) read(b []byte, words string) ([]RuleCounter, error) {
 }
 
 // getsockopt is the system call, which golang.org/x/sys/unix has for its own types
-// only: option names what is asked for at the beginning of b, and b is filled.
+// only: option names the structure at the beginning of b, and b is filled.
 func getsockopt(fd, level, option int, b []byte) error {
 	size := uint32(len(b))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),

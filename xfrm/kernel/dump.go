@@ -30,7 +30,7 @@ type dumper struct {
 	buf, spare []byte
 }
 
-// read dumps what typ asks for into s, and sorts it. An attempt that lost messages cannot be
+// read dumps the records of typ into s, and sorts them. An attempt that lost messages cannot be
 // continued, so the next one starts with an empty snapshot and a new socket.
 func (d *dumper) read(ctx context.Context, typ int, s *xfrm.Snapshot) error {
 	if d.buf == nil {

@@ -81,7 +81,7 @@ func (r *Reader) readHost(ctx context.Context, s *xfrm.Snapshot) error {
 	return nil
 }
 
-// ruleMark is what a routing rule asks of the mark. Without a mask in the
+// ruleMark is a routing rule's match of the mark. Without a mask in the
 // message all bits count, unless no mark is asked for at all.
 func ruleMark(r netlink.Rule) xfrm.Mark {
 	switch {
@@ -114,7 +114,7 @@ func list(ctx context.Context, s *xfrm.Snapshot, what string, read func() error)
 	return nil
 }
 
-// link takes from a link what xfrm.Link has.
+// link converts a link.
 func link(l netlink.Link) xfrm.Link {
 	a := l.Attrs()
 	x := xfrm.Link{

@@ -31,14 +31,14 @@ const (
 	l2tpEncapUDP = 0
 )
 
-// l2tpTunnel is what carries the sessions of a tunnel.
+// l2tpTunnel is the carrier of a tunnel's sessions.
 type l2tpTunnel struct {
 	local, remote netip.Addr
 	// port is the UDP port on which we receive, 0 for L2TP as an IP protocol.
 	port uint16
 }
 
-// readL2TP adds to the links what carries those of kernel L2TP sessions: their
+// readL2TP adds to the links the carriers of kernel L2TP sessions: their
 // driver tells rtnetlink nothing, not even its name.
 func readL2TP(h *xfrm.Host) error {
 	// To ask for the family would load the module.

@@ -38,7 +38,7 @@ func (r *Reader) readOffloads(h *xfrm.Host) {
 }
 
 // OffloadModules names the offload modules that are loaded now, in one string.
-// Nothing tells when one is: who wants to know asks again, which costs little.
+// No event tells of one: the caller asks again, which costs little.
 func OffloadModules() string {
 	var r Reader
 	names := ""

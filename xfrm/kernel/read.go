@@ -17,7 +17,7 @@ func Read(ctx context.Context) (xfrm.Snapshot, error) {
 	return r.Read(ctx)
 }
 
-// Reader reads snapshots and keeps what makes the next reading cheaper. The
+// Reader reads snapshots and keeps buffers that make the next reading cheaper. The
 // zero value is ready to use. A Reader is not for concurrent use.
 type Reader struct {
 	states, policies dumper
@@ -31,7 +31,7 @@ type Reader struct {
 // Snapshot.Sort. Messages that are not understood are in its Skipped. The
 // reading is not atomic; the kernel has no means for that.
 //
-// The error is ErrPermission, ErrNoXFRM, that of ctx, or what the socket gave.
+// The error is ErrPermission, ErrNoXFRM, that of ctx, or the socket's.
 //
 // Each snapshot has memory of its own. To overwrite that of an older one is no
 // faster, since it is in no cache any more, and somebody may still look at it.

@@ -27,8 +27,8 @@ const (
 )
 
 // Watcher tells when something in the kernel may have changed: its states and
-// policies, what Watch is for, or what WatchHost and WatchTables are for. It says
-// no more than that: whoever is told reads the kernel again.
+// policies, the subject of Watch, or the subjects of WatchHost and WatchTables. It says
+// no more than that: the receiver reads the kernel again.
 type Watcher struct {
 	conn *conn
 	// look counts one notification and reports whether it asks for a look. It
@@ -40,7 +40,7 @@ type Watcher struct {
 	counts Counts
 }
 
-// Counts is what a Watcher has seen since it started.
+// Counts are the notifications of a Watcher since it started.
 type Counts struct {
 	// Events counts the notifications of each kind that Watch knows.
 	Events [xfrm.Events]uint64 `json:"events"`
@@ -53,7 +53,7 @@ type Counts struct {
 
 // Watch subscribes to the kernel's notifications. Every change after its return
 // is reported, so a first Read has to come after it. The error is ErrPermission,
-// ErrNoXFRM or what the socket gave. Close releases the socket.
+// ErrNoXFRM or the socket's. Close releases the socket.
 func Watch() (*Watcher, error) {
 	return WatchFor(func(typ uint16, body []byte) bool { return xfrm.Classify(typ, body).Look() })
 }
@@ -77,16 +77,16 @@ func WatchFor(relevant func(typ uint16, body []byte) bool) (*Watcher, error) {
 
 func newWatcher(c *conn) *Watcher {
 	// The force needs CAP_NET_ADMIN in the first user namespace. Without it the
-	// buffer is what net.core.rmem_max allows, and only more is Lost.
+	// buffer is the size that net.core.rmem_max allows, and only more is Lost.
 	if c.socket.SetReceiveBufferSize(eventBuffer, true) != nil {
 		_ = c.socket.SetReceiveBufferSize(eventBuffer, false)
 	}
 	return &Watcher{conn: c, dirty: make(chan struct{}, 1)}
 }
 
-// SetBuffer makes the receive buffer so many bytes large, or what the kernel
+// SetBuffer makes the receive buffer so many bytes large, or as many as the kernel
 // allows, in place of 8 MiB. With a small one notifications are lost in a storm,
-// which is what it is for: to show that nothing comes of it.
+// because a test shows that no harm comes of it.
 func (w *Watcher) SetBuffer(bytes int) error { return w.conn.socket.SetReceiveBufferSize(bytes, false) }
 
 // Dirty is ready when the kernel has to be read again. However much happens

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostGroups are the multicast groups of what a snapshot has of the host: links,
+// hostGroups are the multicast groups of a snapshot's host: links,
 // addresses, routes and routing rules (RTNLGRP_*).
 var hostGroups = [...]int{
 	unix.RTNLGRP_LINK,

@@ -13,7 +13,7 @@ const (
 	// newGeneration is the message that ends each transaction of nf_tables:
 	// NFT_MSG_NEWGEN of NFNL_SUBSYS_NFTABLES.
 	newGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
-	// generationPID and generationName are the attributes that say whose it was: the
+	// generationPID and generationName are the attributes that name its author: the
 	// process, as the first PID namespace numbers it, and its name
 	// (NFTA_GEN_PROC_PID, NFTA_GEN_PROC_NAME).
 	generationPID  = 2
@@ -84,7 +84,7 @@ func onlyGenerations(fd int) error {
 		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 }
 
-// committer returns the process whose transaction a newGeneration ends, and its
+// committer returns the process of the transaction that a newGeneration ends, and its
 // name, if the kernel tells.
 func committer(body []byte) (pid int, name string, ok bool) {
 	if len(body) < nfgenSize {

@@ -1,5 +1,5 @@
 // Package sample has the gateways of the tests, as snapshots: a host, and sites
-// whose states and policies are those that an IKE daemon installs.
+// with the states and policies that an IKE daemon installs.
 //
 // It lies below xfrm, because tests of firewall, of cmd/xfrmfw and of test/bench
 // build on it, and no internal folder is common to them. Programs do not import
@@ -12,7 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Site is a tunnel. The zero value of a field is what most tunnels have; Local,
+// Site is a tunnel. The zero value of a field is that of most tunnels; Local,
 // Remote and Pairs are always given.
 type Site struct {
 	Reqid uint32
@@ -20,7 +20,7 @@ type Site struct {
 	Local, Remote string
 	// Pairs are the networks inside: local, remote.
 	Pairs [][2]string
-	// Mode is the encapsulation; Transport stands for transport mode, whose
+	// Mode is the encapsulation; Transport stands for transport mode: its
 	// number is the zero value.
 	Mode      xfrm.Mode
 	Transport bool

@@ -92,7 +92,7 @@ func sharedFaults(g *faultHost, device, name string, verified firewall.Case, a, 
 
 // carrierFaults are the carriers and the payload of overlay devices: of those that take
 // any peer, of connections that have one direction each, and of VLANs above a device;
-// and packets in clear of what is routed into one.
+// and packets in clear of networks routed into one.
 func carrierFaults() []Fault {
 	addr := netip.MustParseAddr
 	verified := func(p firewall.Passage) firewall.Passage {

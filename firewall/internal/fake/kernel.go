@@ -36,7 +36,7 @@ func (k *Kernel) Count() {
 	}
 }
 
-// Restore does what iptables-restore --noflush does with the text.
+// Restore changes the tables as iptables-restore --noflush would.
 func (k *Kernel) Restore(text string, counters bool) error {
 	if k.Fail != nil {
 		if err := k.Fail(text); err != nil {
@@ -210,7 +210,7 @@ func (t *table) refers(name string) bool {
 	return false
 }
 
-// check refuses what leads nowhere.
+// check refuses jumps to chains that do not exist.
 func (t *table) check() error {
 	for _, c := range t.Chains {
 		for _, r := range c.Rules {

@@ -10,7 +10,7 @@ import (
 // mirror96 is where the mirror keeps the addresses of IPv4.
 var mirror96 = netip.MustParsePrefix("fd64::/96")
 
-// ToIPv6 puts an address of IPv4 in the mirror. What both families have of their
+// ToIPv6 puts an address of IPv4 in the mirror. Addresses that both families have of their
 // own goes to its like.
 func ToIPv6(a netip.Addr) netip.Addr {
 	switch {

@@ -102,7 +102,7 @@ var foreign = []string{
 	`-m mark --mark 0x1/0x1 -j RETURN`,
 }
 
-// Mischief returns restore text that does to the live rules what other people
+// Mischief returns restore text that changes the live rules as other people
 // do, to theirs and to ours.
 func Mischief(rnd *rand.Rand, s live.Tables) string {
 	if len(s.Tables) == 0 {

@@ -147,7 +147,7 @@ func (v *variety) site() {
 	case 7:
 		e.mode = xfrm.BEETMode
 		e.localNet, e.remoteNet = netip.PrefixFrom(e.localNet.Addr().Next(), e.localNet.Addr().BitLen()), netip.PrefixFrom(e.remoteNet.Addr().Next(), e.remoteNet.Addr().BitLen())
-	case 8: // everything, with what is let out of it
+	case 8: // everything, with exceptions from it
 		v.exception(e)
 		e.remoteNet = netip.PrefixFrom(e.remoteNet.Addr(), 0).Masked()
 	case 9:
@@ -184,7 +184,7 @@ func (v *variety) port() xfrm.PortMatch {
 	return []xfrm.PortMatch{{}, {Port: 22, Mask: 0xffff}, {Port: 1024, Mask: 0xfc00}, {Port: 8, Mask: 0xf}, {Port: 1, Mask: 1}}[v.r.IntN(5)]
 }
 
-// transport protects what two hosts say to each other, or one service of it.
+// transport protects the traffic of two hosts, or one service of it.
 func (v *variety) transport(e *ends) {
 	e.mode = xfrm.TransportMode
 	e.localNet, e.remoteNet = netip.PrefixFrom(e.local, e.local.BitLen()), netip.PrefixFrom(e.remote, e.remote.BitLen())

@@ -11,7 +11,7 @@ import (
 
 var connections = []string{"moon", "road", "branch"}
 
-// people tells who some of the peers are.
+// people names some of the peers.
 func (v *variety) people(in *firewall.Input) {
 	if v.one(3) {
 		return

@@ -8,7 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 )
 
-// Differs says in what the live rules of ours are not the wanted ones, judged
+// Differs lists the differences between live rules of ours and the wanted ones, judged
 // without the help of Plan; empty if they are.
 func Differs(want rules.Ruleset, have live.Tables) string {
 	type where struct{ table, chain string }

@@ -11,7 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// World is a gateway whose tunnels come and go.
+// World is a gateway with tunnels that come and go.
 type World struct {
 	Host    xfrm.Host
 	Config  firewall.Config
@@ -19,11 +19,11 @@ type World struct {
 	tunnels []tunnel
 	spi     uint32
 	next    int
-	// Did counts what happened.
+	// Did counts events by name.
 	Did map[string]int
 }
 
-// tunnel is what an IKE daemon would have installed for one connection.
+// tunnel is the states and policies that an IKE daemon installs for one connection.
 type tunnel struct {
 	reqid    uint32
 	peer     netip.Addr
@@ -105,7 +105,7 @@ func (w *World) Step(r *rand.Rand) {
 	case n < 97:
 		did = "host"
 		w.Host.ESP4Offload = !w.Host.ESP4Offload
-		// A route to a local selector is what case 8d asks for.
+		// Case 8d asks for a route to a local selector.
 		route := xfrm.Route{Dst: netip.MustParsePrefix("10.77.0.0/16"), Link: 3}
 		w.Host.Routes = slices.Clone(w.Host.Routes)
 		if i := slices.Index(w.Host.Routes, route); i >= 0 {
@@ -195,13 +195,13 @@ func (w *World) pairs(r *rand.Rand) []pair {
 	return list
 }
 
-// Input is what Compile is given now.
+// Input is Compile's input now.
 func (w *World) Input() firewall.Input {
 	s := w.Snapshot()
 	return firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: w.Config, Guards: slices.Clone(w.Guards)}
 }
 
-// Snapshot is what is read of the kernel now.
+// Snapshot is a reading of the kernel now.
 func (w *World) Snapshot() xfrm.Snapshot {
 	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion, Host: w.Host}
 	local := netip.MustParseAddr("192.0.2.2")

@@ -107,7 +107,7 @@ type Attr struct {
 }
 
 // Attrs yields the attributes of a buffer. One that is cut short ends them: the
-// kernel writes none, and what is missing is found missing.
+// kernel writes none, and the reader notices missing attributes.
 func Attrs(b []byte) iter.Seq[Attr] {
 	return func(yield func(Attr) bool) {
 		for len(b) >= attrHeader {

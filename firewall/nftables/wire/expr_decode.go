@@ -6,7 +6,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
-// decodeExprs reads a list of expressions, and what its counter has counted.
+// decodeExprs reads a list of expressions, and the count of its counter.
 func decodeExprs(b []byte) (exprs []expr, count sets.Count) {
 	for item := range Attrs(b) {
 		var name string
@@ -73,7 +73,7 @@ func (v *values) only(types ...uint16) bool {
 	return rest == 0 && !v.bogus
 }
 
-// decodeExpr reads the body of an expression. What it does not know in full is
+// decodeExpr reads the body of an expression. One that it does not know in full is
 // unknown.
 func decodeExpr(name string, body []byte) expr {
 	v := collect(body)

@@ -6,7 +6,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
-// expressions appends a rule's expressions as a list. A counter begins with what
+// expressions appends a rule's expressions as a list. A counter begins with the count that
 // count says.
 func (w *Writer) expressions(exprs []expr, count sets.Count, ids *SetIDs) {
 	list := w.Nest(unix.NFTA_RULE_EXPRESSIONS)

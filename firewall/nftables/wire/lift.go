@@ -141,7 +141,7 @@ func liftVerdict(e verdict) (sets.Verdict, bool) {
 	return sets.Verdict{}, false
 }
 
-// match reads fields that are loaded, and what is done with them. Details are
+// match reads fields that are loaded, and their use. Details are
 // left to the comparison of the whole rule.
 func (l *lifter) match() (sets.Term, bool) {
 	var fields []sets.Field

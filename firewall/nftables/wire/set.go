@@ -203,7 +203,7 @@ func before(k sets.Key, size int) sets.Key {
 	return sets.Key(b)
 }
 
-// Set is a set as it was read, with what the model of it does not hold.
+// Set is a set as it was read, with fields that package sets does not hold.
 type Set struct {
 	sets.Set
 	Anonymous        bool

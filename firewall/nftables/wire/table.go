@@ -118,7 +118,7 @@ func (w *Writer) Rule(table, chain string, r *sets.Rule, exprs []expr, before ui
 	}
 }
 
-// DecodeRule reads a rule and the chain that it is of. values returns what an
+// DecodeRule reads a rule and the chain that it is of. values returns the values that an
 // anonymous set holds.
 func DecodeRule(b []byte, interval IsInterval, fill func(*Lookup)) (chain string, r sets.Rule) {
 	var exprs []expr

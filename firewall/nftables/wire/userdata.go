@@ -41,7 +41,7 @@ func readComment(b []byte, typ uint8) (comment string) {
 	return comment
 }
 
-// setUdata returns what nft needs to print a set: the fields of its key in place
+// setUdata returns the userdata by which nft prints a set: the fields of its key in place
 // of plain types, and its comment.
 func setUdata(s *sets.Set) []byte {
 	keyOrder := uint32(0)

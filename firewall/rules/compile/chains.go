@@ -1,6 +1,6 @@
 package compile
 
-// The chains. A tree has further chains, whose names begin with its root's.
+// The chains. A tree has further chains: their names begin with its root's.
 const (
 	chainPre  = "XFRMFW-PRE"
 	chainIn   = "XFRMFW-IN"

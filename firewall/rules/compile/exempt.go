@@ -90,7 +90,7 @@ func (l *layout) fromDevices() []rules.Rule {
 }
 
 // sparedDevices spares packets into tunnel devices: on that pass they show no policy,
-// and what the device sends below is judged on its own.
+// and the packets that the device sends below are judged on their own.
 func (l *layout) sparedDevices() []rules.Rule {
 	var list []rules.Rule
 	for _, d := range l.Devices {

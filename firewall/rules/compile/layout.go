@@ -112,7 +112,7 @@ func (l *layout) sharedName(root string, local netip.Prefix) string {
 	return name
 }
 
-// stableName names a chain by words that say what it is for, so that no other chain's
+// stableName names a chain by words of its purpose, so that no other chain's
 // coming and going renames it.
 func stableName(root string, words ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(words, " ")))

@@ -23,7 +23,7 @@ func (l *layout) tagDispatch() []rules.Rule {
 	return list
 }
 
-// tagging sets TAG on every outer packet, whatever SA it belongs to, so that no rekey
+// tagging sets TAG on every outer packet, of any SA, so that no rekey
 // races with a rule. SAs that a tagged packet would not find are spared, by address,
 // never by SPI.
 func (l *layout) tagging() {

@@ -39,7 +39,7 @@ func ForeignMarks(have map[xfrm.Family]Tables, bits uint32) []ForeignMark {
 	return found
 }
 
-// written returns which bits of the packet's mark a rule writes, and to what.
+// written returns the bits of the packet's mark that a rule writes, and their values.
 // Bits that it copies from elsewhere count as set.
 func written(r Rule) (value, mask uint32, ok bool) {
 	switch r.Target {

@@ -5,7 +5,7 @@ import "github.com/xfrmfw/xfrmfw/firewall/rules"
 // Matched is a wanted rule set as it stands in the kernel.
 type Matched struct {
 	// Ruleset has the wanted rules that stand, in their live order and place,
-	// and the hooks whose jumps stand.
+	// and the hooks with jumps in place.
 	Ruleset rules.Ruleset
 	// Odd are the rules in our chains that are none of the wanted ones. What they
 	// do is not known: they are those of an earlier apply, or somebody's own.

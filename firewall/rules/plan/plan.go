@@ -11,23 +11,23 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Change is what has to be done to the live rules of all families. The zero
+// Change is the steps from the live rules of all families to the wanted ones. The zero
 // value changes nothing.
 type Change struct {
 	// Steps are run in this order; each is one atomic commit.
 	Steps []Step
-	// Differences are what the steps mend, sorted by family, table and chain.
+	// Differences are those that the steps mend, sorted by family, table and chain.
 	Differences []Difference
-	// Leftovers are what no step may mend, since it is not ours to touch.
+	// Leftovers are differences that no step may mend, because they are not ours to touch.
 	Leftovers []Difference
 	// Drift is true if the wanted rules are those that were applied last, so that another
 	// program has changed the live ones. Only a Tracker knows.
 	Drift bool
-	// former is what stood before.
+	// former is the rules before.
 	former map[xfrm.Family]standing
 }
 
-// Former returns what stood before the change, for Rollback. Rules that an earlier change
+// Former returns the rules before the change, for Rollback. Rules that an earlier change
 // of the same Tracker wrote are as they were sent.
 func (c Change) Former() map[xfrm.Family]live.Tables {
 	former := make(map[xfrm.Family]live.Tables, len(c.former))
@@ -60,7 +60,7 @@ type Counts struct {
 	Jumps int
 }
 
-// Make returns what leads from the live rules to the wanted ones. A family that
+// Make returns the change from the live rules to the wanted ones. A family that
 // stands in have only, or a rule set without chains, loses all that is ours.
 //
 // A chain is rewritten if and only if the list of its rules' IDs differs, and
@@ -77,7 +77,7 @@ func Make(want []rules.Ruleset, have map[xfrm.Family]live.Tables) (Change, error
 // Clear plans the removal of all that is ours.
 func Clear(have map[xfrm.Family]live.Tables) (Change, error) { return Make(nil, have) }
 
-// ClearButGuards plans the removal of all that lets something pass: what is ours
+// ClearButGuards plans the removal of all accepts: the rules of ours
 // in mangle stays, where everything is judged and the guards drop.
 func ClearButGuards(have map[xfrm.Family]live.Tables) (Change, error) {
 	rest := make(map[xfrm.Family]live.Tables, len(have))
@@ -89,7 +89,7 @@ func ClearButGuards(have map[xfrm.Family]live.Tables) (Change, error) {
 	return Make(nil, rest)
 }
 
-// Rollback returns what leads from the live rules back to the former ones: our
+// Rollback returns the change from the live rules back to the former ones: our
 // chains and jumps as they were printed then, with the counters of today where
 // the rule still stands, in every family that both have.
 func Rollback(former, now map[xfrm.Family]live.Tables) (Change, error) {
@@ -98,7 +98,7 @@ func Rollback(former, now map[xfrm.Family]live.Tables) (Change, error) {
 	for family, save := range former {
 		if live, ok := now[family]; ok {
 			wanted[family] = wantSaved(save)
-			// What could not be read then isn't known to have been absent.
+			// A table that could not be read then is not known to have been absent.
 			live.Unreadable = append(slices.Clip(live.Unreadable), save.Unreadable...)
 			have[family] = standingOf(live)
 		}
@@ -112,7 +112,7 @@ type UnreadableError struct {
 	Table  rules.Table
 }
 
-// Error names the table and what to do.
+// Error names the table and the remedy.
 func (e *UnreadableError) Error() string {
 	word := "ip"
 	if e.Family == xfrm.IPv6 {
@@ -122,7 +122,7 @@ func (e *UnreadableError) Error() string {
 		e.Family, e.Table, word, e.Table)
 }
 
-// plan compares what is wanted with what there is. Back says that it is the way
+// plan compares the wanted rules with the live ones. Back says that it is the way
 // back, which has to pass by the same states as the way there.
 func plan(wanted map[xfrm.Family]wantedFamily, have map[xfrm.Family]standing, back bool) (Change, error) {
 	change := Change{former: have}
@@ -160,7 +160,7 @@ func plan(wanted map[xfrm.Family]wantedFamily, have map[xfrm.Family]standing, ba
 			change.Steps = append(change.Steps, steps...)
 		}
 	}
-	// What accepts on a verdict must not stand without what reaches it, and no
+	// A rule that accepts on a verdict must not stand without the rules that reach it, and no
 	// tunnel traffic is let through before it is exempted from NAT. So mangle
 	// comes first, in every family before any other table, and goes last.
 	slices.SortStableFunc(shrinking, func(a, b Step) int { return b.Table.Order() - a.Table.Order() })

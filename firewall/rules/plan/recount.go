@@ -7,7 +7,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 )
 
-// Counter is what a rule has counted.
+// Counter is the packets and bytes that a rule has counted.
 type Counter struct{ Packets, Bytes uint64 }
 
 // Rewrites returns the chains of ours that the step empties, to write all that is
@@ -23,9 +23,9 @@ func (s Step) Rewrites() []string {
 	return chains
 }
 
-// Recount returns the step with what the rules of the chains that it rewrites have
+// Recount returns the step with the counts that the rules of the chains it rewrites have
 // counted by now, by their IDs: a step was planned from counters that may be old.
-// Who isn't in now keeps what the step says.
+// Rules without an entry in now keep the counters of the step.
 func (s Step) Recount(now map[string]Counter) Step {
 	counted := s.Counters
 	for _, c := range now {

@@ -13,7 +13,7 @@ import (
 
 // A Tracker plans again and again, as a daemon does, from the live rules as they were
 // read once and as its own changes left them since. It renders and validates only
-// chains whose rules have changed since the last plan. Its changes are those of Plan.
+// chains with rules that have changed since the last plan. Its changes are those of Plan.
 // The zero value is ready to use; it is not for concurrent use.
 type Tracker struct {
 	// chains are those of the last wanted rules.
@@ -33,7 +33,7 @@ type chainAt struct {
 	name   string
 }
 
-// knownChain is what is known of a wanted chain. It serves until the chain is wanted
+// knownChain is the cached knowledge of a wanted chain. It serves until the chain is wanted
 // with other rules.
 type knownChain struct {
 	rules rules.List
@@ -152,7 +152,7 @@ func (t *Tracker) validate(rs rules.Ruleset) error {
 	})
 }
 
-// known returns what is known of a wanted chain.
+// known returns the cached knowledge of a wanted chain.
 func (t *Tracker) known(family xfrm.Family, c rules.Chain) *knownChain {
 	at := chainAt{family, c.Table, c.Name}
 	k := t.chains[at]

@@ -10,7 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// wantedFamily is what shall stand in one family, whether it was compiled or
+// wantedFamily is the wanted rules of one family, whether they were compiled or
 // printed by iptables-save: lines of text, each with the key by which a live
 // rule is known to be the same.
 type wantedFamily map[rules.Table]wantedTable
@@ -96,7 +96,7 @@ func newLine(text string) line {
 // comment is last; a log prefix before it begins in the same way.
 func commentAt(text string) int { return strings.LastIndex(text, " "+rules.CommentPrefix) + 1 }
 
-// wantSaved takes what is ours from a save, as it was printed.
+// wantSaved takes the rules of ours from a save, as they were printed.
 func wantSaved(save live.Tables) wantedFamily {
 	want := make(wantedFamily)
 	for _, t := range save.Tables {

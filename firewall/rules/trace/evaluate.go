@@ -8,7 +8,7 @@ import (
 )
 
 // Evaluator runs packets through a rule set as netfilter would. It knows only
-// our own rules: what other programs' rules do to a packet that we leave alone
+// our own rules: the effect of other programs' rules on a packet that we leave alone
 // is not its business.
 type Evaluator struct {
 	family xfrm.Family
@@ -25,7 +25,7 @@ type Step struct {
 	Rule  rules.Rule
 }
 
-// String is the rule as iptables-save would have it, and what it is for.
+// String is the rule as iptables-save would have it, and its purpose.
 func (s Step) String() string {
 	family := xfrm.Family(xfrm.IPv4)
 	if p := s.Rule.Src; p.IsValid() && !p.Addr().Is4() || s.Rule.Proto == xfrm.ICMPv6 {

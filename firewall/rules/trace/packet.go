@@ -9,7 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Packet is what a rule can see of a packet. It is a value for the evaluator;
+// Packet is the part of a packet that a rule can match. It is a value for the evaluator;
 // nothing reads one from a wire.
 type Packet struct {
 	Src, Dst netip.Addr
@@ -31,7 +31,7 @@ type Packet struct {
 	FailsRPFilter bool
 }
 
-// Conntrack is what the kernel knows of a packet's flow.
+// Conntrack is the kernel's knowledge of a packet's flow.
 type Conntrack struct {
 	State                              rules.CtState
 	Dir                                rules.CtDir

@@ -33,7 +33,7 @@ type Spec struct {
 	Merge func(*rules.Rule) bool
 }
 
-// Entry is rules that match only packets whose address lies in Key.
+// Entry is rules that match only packets with an address in Key.
 type Entry struct {
 	Key   netip.Prefix
 	Rules []rules.Rule
@@ -80,7 +80,7 @@ const (
 // packet meets the same few rules however many tunnels there are. Each node is left
 // by a goto: one chain is evaluated to its end, and it holds all entries that overlap
 // its part of the address space, in the order given. So the first match is the right
-// one whatever the order means. The root always exists.
+// one with any meaning of the order. The root always exists.
 func Build(s Spec, entries []Entry) []rules.Chain {
 	t := tree{Spec: s, entries: entries}
 	all := make([]int, len(entries))

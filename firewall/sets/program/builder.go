@@ -47,7 +47,7 @@ func (b *builder) unverified() sets.Term { return sets.NoBit(sets.Mark, uint64(b
 
 func (b *builder) isTagged() sets.Term { return sets.AllBits(sets.Mark, uint64(b.tag())) }
 
-// Host is what rules need to know of the host beyond the facts.
+// Host is the part of the host that rules need beyond the facts.
 type Host struct {
 	// Bridges are bridges of the host. Frames that they only pass on are not judged.
 	Bridges []Bridge

@@ -9,7 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// clearPackets lays out what becomes of packets in clear between the ends of a
+// clearPackets lays out the rules for packets in clear between the ends of a
 // guarded pair. Everything that is spared is asked only once a guard has matched.
 func (b *builder) clearPackets(f *family, r *relations) {
 	s := f.suffix
@@ -173,7 +173,7 @@ func (r *relation) plainLookups(f *family, v view) [][]sets.Term {
 	return plain.lookups(f, v)
 }
 
-// hits lays out what is spared of packets that a guard matched.
+// hits lays out the exemptions of packets that a guard matched.
 func (b *builder) hits(f *family, r *relations) {
 	s := f.suffix
 	arriving, departing := b.spared(f, true), b.spared(f, false)
@@ -212,12 +212,12 @@ func (b *builder) never(f *family) []sets.Rule {
 	return rules
 }
 
-// neighbours spares the discovery of neighbours, who are never asked through a router.
+// neighbours spares neighbour discovery, which never passes a router.
 func neighbours(local sets.Term) sets.Rule {
 	return rule("neighbour discovery", oneOf(sets.ICMPv6Type, 133, 134, 135, 136), local, back)
 }
 
-// spared spares what is never judged and what this host itself needs before there
+// spared spares packets that are never judged and those that this host itself needs before there
 // are tunnels: its own IKE, ESP, AH and DHCP, and the discovery of neighbours.
 func (b *builder) spared(f *family, arriving bool) []sets.Rule {
 	rules := b.never(f)

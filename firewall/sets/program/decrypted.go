@@ -4,7 +4,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
-// decryptedPackets lays out what pre does with packets that came out of an SA: it
+// decryptedPackets lays out pre's rules for packets that came out of an SA: it
 // drops them unless a tunnel of their reqid has them in its selectors. VERIFIED is
 // set later, behind other programs' rules: no bit of ours is on a packet while it
 // is routed, so that no routing rule minds it.
@@ -36,7 +36,7 @@ func (b *builder) decryptedPackets(f *family, r *relations) {
 	b.relatedChain(f, r)
 }
 
-// confirmed lays out what becomes of packets that a tunnel claims.
+// confirmed lays out the rules for packets that a tunnel claims.
 func (b *builder) confirmed() {
 	rules := []sets.Rule{
 		rule("case 1", b.isTagged(), leadTo("done")),

@@ -30,8 +30,8 @@ func (b *builder) devices(fits func(firewall.Device) bool) []string {
 	return slices.Compact(names)
 }
 
-// overlayDevices are the devices whose packets keep the evidence of their carrier,
-// and the VTIs, whose packets carry TAG.
+// overlayDevices are the devices with packets that keep the evidence of their carrier,
+// and the VTIs: their packets carry TAG.
 func (b *builder) overlayDevices() (carried, vtis []string) {
 	for i := range b.f.Overlays {
 		o := &b.f.Overlays[i]

@@ -36,7 +36,7 @@ func (b *builder) again(families []*family) {
 	b.chain("again", "VERIFIED where the SA is known, and nowhere else", append(rules, rule("case 7b", b.clearBits(b.verified())))...)
 }
 
-// loopback spares what this host sends to itself.
+// loopback spares packets that this host sends to itself.
 func loopback(k sets.FieldKind) sets.Rule { return rule("", num(k, 1), back) }
 
 // arriveByDevice lets packets out of tunnel devices keep the evidence of their
@@ -88,7 +88,7 @@ func (b *builder) verifyByDevice() []sets.Rule {
 	return []sets.Rule{rule("case 4: out of a VTI", named(sets.InName, vtis), inClear, b.isTagged(), b.setBits(b.verified()))}
 }
 
-// unverify clears VERIFIED from what did not come out of a tunnel.
+// unverify clears VERIFIED from packets that did not come out of a tunnel.
 func (b *builder) unverify() sets.Rule {
 	carried, vtis := b.overlayDevices()
 	terms := []sets.Term{b.isVerified(), inClear}
@@ -166,7 +166,7 @@ func (b *builder) input(families []*family) {
 	b.base("input_", "before filter: TAG and VERIFIED", sets.Base{Type: sets.Filter, Hook: sets.Input, Priority: -5}, rules...)
 }
 
-// tagging sets TAG on outer packets, whatever SA they belong to. SAs that a tagged
+// tagging sets TAG on outer packets of any SA. SAs that a tagged
 // packet would not find are spared, by address.
 func (b *builder) tagging(families []*family) []sets.Rule {
 	local := num(sets.FibDstType, sets.Local)
@@ -227,7 +227,7 @@ func (b *builder) forward(families []*family) {
 	b.base("forward_", "before filter: VERIFIED, and what DNAT led here", sets.Base{Type: sets.Filter, Hook: sets.Forward, Priority: -5}, rules...)
 }
 
-// mapped spares what comes out of tunnel devices and from networks with other ways
+// mapped spares packets out of tunnel devices and from networks with other ways
 // back.
 func (b *builder) mapped() {
 	var rules []sets.Rule
@@ -246,7 +246,7 @@ func (b *builder) refusals(families []*family) []sets.Rule {
 	return rules
 }
 
-// admit sets VERIFIED on what may go into a tunnel, for the rule that accepts it.
+// admit sets VERIFIED on packets that may go into a tunnel, for the rule that accepts them.
 func (b *builder) admit() []sets.Rule {
 	rules := b.strangerFlows()
 	rules = append(rules, rule("may enter a tunnel", encrypted, b.setBits(b.verified())))
@@ -286,7 +286,7 @@ func (b *builder) postrouting(families []*family) {
 	b.base("post", "behind all NAT: what really leaves", sets.Base{Type: sets.Filter, Hook: sets.Postrouting, Priority: 290}, rules...)
 }
 
-// nat keeps the source of what goes into a tunnel. A flow that is bound to its own
+// nat keeps the source of packets that go into a tunnel. A flow that is bound to its own
 // source passes all later NAT chains, those of other programs too.
 func (b *builder) nat(families []*family) {
 	var keep, exempt []sets.Rule

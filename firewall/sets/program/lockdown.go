@@ -8,7 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// lockdown blocks what else comes in by the WAN interfaces.
+// lockdown blocks all other packets that come in by the WAN interfaces.
 func (b *builder) lockdown() []sets.Rule {
 	if b.f.Lockdown == nil || len(b.f.WAN) == 0 {
 		return nil

@@ -5,15 +5,15 @@
 // The base chains, in the order in which a packet meets them:
 //
 //	pre       prerouting -160  behind conntrack and before all other rules: drops
-//	                           what must never come in (cases 6, 6b, 7)
+//	                           packets that must never come in (cases 6, 6b, 7)
 //	input_    input -5         behind other programs' mangle rules and right before
 //	forward_  forward -5       filter: sets TAG on outer packets (input_) and VERIFIED
-//	output_   output -5        on what pre let through, clears it from all else
-//	post      postrouting 290  behind all NAT: what leaves in clear (case 8)
-//	nat       postrouting -190 before all NAT: keeps it from what goes into a tunnel
+//	output_   output -5        on packets that pre let through, clears it from others
+//	post      postrouting 290  behind all NAT: packets that leave in clear (case 8)
+//	nat       postrouting -190 before all NAT: keeps it from packets into a tunnel
 //
 // The table accepts nothing, because an accept ends only its own base chain: it
-// drops, and it marks what the host's own rules may accept.
+// drops, and it marks packets that the host's own rules may accept.
 package program
 
 import (

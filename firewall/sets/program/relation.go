@@ -16,7 +16,7 @@ import (
 // goes to sets of intervals.
 const maxLengths = 24
 
-// pair is a pair of selectors in a relation, with what else tells its packets.
+// pair is a pair of selectors in a relation, with the other keys of its packets.
 type pair struct {
 	reqid         uint32
 	outer         netip.Addr // of the peer, where several tunnels share the reqid
@@ -63,7 +63,7 @@ type relationSet struct {
 	shape                 shape
 }
 
-// shape says what is in the keys of a set besides reqid and addresses. The zero
+// shape is the parts of a set's keys besides reqid and addresses. The zero
 // shape is that of hash sets.
 type shape struct {
 	ranges             bool

@@ -199,7 +199,7 @@ func (b *builder) dispatch(prefixes []firewall.RestrictedPrefix, chain, tunnel s
 	return elements
 }
 
-// serviceChain is a tunnel's chain: the cap of what may be reached, carriers of its
+// serviceChain is a tunnel's chain: the cap of reachable prefixes, carriers of its
 // overlays, replies, the services, and the end.
 func (b *builder) serviceChain(r *firewall.Restriction, direction string, services []firewall.Service, end sets.Term) {
 	var rules []sets.Rule
@@ -300,7 +300,7 @@ func (b *builder) carrierRules(r *firewall.Restriction, inbound bool) []sets.Rul
 	return rules
 }
 
-// plainText leaves out of a name what a comment can't hold.
+// plainText leaves out of a name the bytes that a comment can't hold.
 func plainText(name string) string {
 	name = strings.Map(func(c rune) rune {
 		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {

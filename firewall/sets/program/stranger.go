@@ -56,7 +56,7 @@ func (b *builder) home(families []*family) {
 	}
 }
 
-// fromNowhere drops what comes in by an uplink with a source of a local selector that
+// fromNowhere drops packets that come in by an uplink with a source of a local selector that
 // does not live behind this host, though the default route leads there.
 func (b *builder) fromNowhere(f *family, source sets.FieldKind, before ...sets.Term) []sets.Rule {
 	if len(b.f.Uplinks) == 0 || len(b.f.PartlyBehind) == 0 {
@@ -69,7 +69,7 @@ func (b *builder) fromNowhere(f *family, source sets.FieldKind, before ...sets.T
 
 // strangers drops packets of flows that come in by an uplink, from none of the
 // networks behind this host, and go into a tunnel because NAT maps them into its
-// selector. What DNAT published stays. On a host whose networks can't be told from
+// selector. Published services stay. On a host whose networks can't be told from
 // the uplink's there is no such rule.
 func (b *builder) strangers(families []*family) []sets.Rule {
 	if len(b.f.Uplinks) == 0 || len(b.f.PartlyBehind) == 0 {

@@ -118,7 +118,7 @@ var (
 	original  = num(sets.CtDirection, 0)
 )
 
-// rule makes a rule with a comment that says what it is for.
+// rule makes a rule with a comment on its purpose.
 func rule(comment string, terms ...sets.Term) sets.Rule {
 	return sets.Rule{Terms: terms, Comment: comment}
 }
