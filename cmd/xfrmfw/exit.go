@@ -15,13 +15,13 @@ const (
 )
 
 // errFindings ends a command that did its work and found something: rules out
-// of sync, say. What it found is on stdout already.
+// of sync, say. The findings are on stdout already.
 var errFindings = errors.New("")
 
 // usageError is a command line that makes no sense.
 type usageError string
 
-// Error returns what is wrong with the command line.
+// Error returns the fault of the command line.
 func (e usageError) Error() string { return string(e) }
 
 // exitStatus maps an error to the exit status. Before a command has started,

@@ -34,7 +34,7 @@ func (o *options) report(snapshot string) gateway.Options {
 	return g
 }
 
-// byHand is gateway for the user's own apply, whose configuration is the file's.
+// byHand is gateway for the user's own apply, with the file's configuration.
 func (o *options) byHand(snapshot string) gateway.Options {
 	g := o.gateway(snapshot)
 	g.Trust = gateway.TrustFile

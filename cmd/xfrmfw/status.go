@@ -63,7 +63,7 @@ func statusCommand(o *options) *cobra.Command {
 	return cmd
 }
 
-// watchable refuses what --watch can't show.
+// watchable refuses options that --watch can't show.
 func watchable(interval time.Duration, file string, names []string, details bool) error {
 	for _, name := range names {
 		if _, err := time.ParseDuration(name); err == nil && name != "0" {

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// What scripts/package has the linker write here. Empty in other builds, which
-// know of themselves what the Go toolchain recorded.
+// The version and commit that scripts/package has the linker write. Empty in other builds, which
+// have the record of the Go toolchain.
 var version, commit string
 
 func versionCommand() *cobra.Command {
@@ -28,7 +28,7 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// versionText says what a binary was built from. The version and the commit are
+// versionText names the source of a binary. The version and the commit are
 // those that were given, else those that the Go toolchain recorded.
 func versionText(info debug.BuildInfo, version, commit string) string {
 	settings := map[string]string{}

@@ -15,7 +15,7 @@ import (
 )
 
 // runner runs a program with stdin until the context ends, or it has printed
-// nothing for the timeout, and passes on its output meanwhile: the reader is at
+// nothing for the timeout, and passes on its output meanwhile: a program at
 // work on a large table does not hang.
 type runner func(ctx context.Context, timeout time.Duration, stdin string, stdout io.Writer, path string, args ...string) (stderr string, err error)
 

@@ -20,8 +20,8 @@ type RuleCounter struct {
 	Packets, Bytes uint64
 }
 
-// TableCounters returns the counts that the rules with a comment that contains words have
-// counted in chains of a table of iptables-nft, and zero for none. It asks the
+// TableCounters returns the counters of the rules with a comment that contains words,
+// in chains of a table of iptables-nft, and zero for none. It asks the
 // kernel for these chains alone, so it costs some 20 us for each, however many
 // there are besides; a chain that is not there has no rules. For iptables-legacy
 // see LegacyCounters.

@@ -85,8 +85,8 @@ func newWatcher(c *conn) *Watcher {
 }
 
 // SetBuffer makes the receive buffer so many bytes large, or as many as the kernel
-// allows, in place of 8 MiB. With a small one notifications are lost in a storm,
-// because a test shows that no harm comes of it.
+// allows, in place of 8 MiB. With a small one a storm loses notifications, by which
+// tests show that no harm comes of a loss.
 func (w *Watcher) SetBuffer(bytes int) error { return w.conn.socket.SetReceiveBufferSize(bytes, false) }
 
 // Dirty is ready when the kernel has to be read again. However much happens

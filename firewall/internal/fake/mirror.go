@@ -11,7 +11,7 @@ import (
 var mirror96 = netip.MustParsePrefix("fd64::/96")
 
 // ToIPv6 puts an address of IPv4 in the mirror. Addresses that both families have of their
-// own goes to its like.
+// own go to their likes.
 func ToIPv6(a netip.Addr) netip.Addr {
 	switch {
 	case !a.Is4():

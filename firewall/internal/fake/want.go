@@ -9,7 +9,7 @@ import (
 )
 
 // Differs lists the differences between live rules of ours and the wanted ones, judged
-// without the help of Plan; empty if they are.
+// without the help of Plan; empty if there are none.
 func Differs(want rules.Ruleset, have live.Tables) string {
 	type where struct{ table, chain string }
 	wanted := make(map[where][]string)

@@ -13,7 +13,7 @@ import (
 
 // NATSources returns the addresses that other programs' SNAT rules map sources
 // to, in all families. Case 8d needs them: packets mapped into a tunnel's local
-// selector has no such source in any hook.
+// selector have no such source in any hook.
 func NATSources(have map[xfrm.Family]Tables) []netip.Prefix {
 	var found []netip.Prefix
 	for _, family := range slices.Sorted(maps.Keys(have)) {

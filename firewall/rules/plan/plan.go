@@ -77,8 +77,8 @@ func Make(want []rules.Ruleset, have map[xfrm.Family]live.Tables) (Change, error
 // Clear plans the removal of all that is ours.
 func Clear(have map[xfrm.Family]live.Tables) (Change, error) { return Make(nil, have) }
 
-// ClearButGuards plans the removal of all accepts: the rules of ours
-// in mangle stays, where everything is judged and the guards drop.
+// ClearButGuards plans the removal of all accepts: our rules
+// in mangle stay, where everything is judged and the guards drop.
 func ClearButGuards(have map[xfrm.Family]live.Tables) (Change, error) {
 	rest := make(map[xfrm.Family]live.Tables, len(have))
 	for family, save := range have {

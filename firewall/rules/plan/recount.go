@@ -23,8 +23,8 @@ func (s Step) Rewrites() []string {
 	return chains
 }
 
-// Recount returns the step with the counts that the rules of the chains it rewrites have
-// counted by now, by their IDs: a step was planned from counters that may be old.
+// Recount returns the step with the counters that the rules of the chains it rewrites have
+// by now, by their IDs: a step was planned from counters that may be old.
 // Rules without an entry in now keep the counters of the step.
 func (s Step) Recount(now map[string]Counter) Step {
 	counted := s.Counters

@@ -20,7 +20,7 @@ type Text struct {
 	Text   string `json:"text"`
 }
 
-// entry is what is known of one configuration file.
+// entry is the approved content of one configuration file.
 type entry struct {
 	Path string `json:"path"`
 	// Approved was in force last, nil if that is not known. Held waits for its
@@ -32,7 +32,7 @@ type entry struct {
 const (
 	name   = "configuration.json"
 	schema = 1
-	// maxFiles and maxSize bound what is kept.
+	// maxFiles and maxSize bound the kept files.
 	maxFiles = 8
 	maxSize  = 128 << 20
 )
@@ -76,7 +76,7 @@ func (s Store) Approve(path string, now Text) error {
 	return s.change(path, func(e *entry) { e.Approved, e.Held = &now, nil })
 }
 
-// Confirm approves what is held of the configuration at path, as it was put in force.
+// Confirm approves the held content of the configuration at path, as it was put in force.
 func (s Store) Confirm(path string) error {
 	return s.change(path, func(e *entry) {
 		if e.Held != nil {
@@ -126,7 +126,7 @@ func (f *file) entry(path string) *entry {
 	return nil
 }
 
-// read returns what is kept. A file that makes no sense holds nothing.
+// read returns the kept entries. A file that makes no sense holds nothing.
 func (s Store) read() (file, error) {
 	var f file
 	d, err := rundir.Open(s.dir)

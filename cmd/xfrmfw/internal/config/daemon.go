@@ -23,7 +23,7 @@ type Daemon struct {
 	MaxTunnels int
 }
 
-// DefaultDaemon is what holds where the file is silent.
+// DefaultDaemon holds where the file is silent.
 func DefaultDaemon() Daemon {
 	return Daemon{Audit: 10 * time.Second, Resync: time.Minute, MaxTunnels: 1000}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 )
 
-// guard reads what is guarded beyond the life of its policies.
+// guard reads the section guard.
 func (p *parser) guard(node ast.Node) {
 	g := &p.config.Guard
 	p.walk(node, "guard", words{

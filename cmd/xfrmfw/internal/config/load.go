@@ -24,7 +24,7 @@ type Error struct {
 	File string
 	// Line and Column count from 1, in characters; 0 is the file as a whole.
 	Line, Column int
-	// Text says what is wrong and what to write instead.
+	// Text names the mistake and the text to write instead.
 	Text string
 }
 
@@ -38,7 +38,7 @@ func (e *Error) Error() string {
 
 // Config is all that a configuration file says.
 type Config struct {
-	// Firewall is what the rules are to be.
+	// Firewall is the configuration of the rules.
 	Firewall firewall.Config
 	Daemon   Daemon
 	// Engine lays the rules out, and Accept says where the nftables engine has verified

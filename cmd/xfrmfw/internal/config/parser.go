@@ -24,7 +24,7 @@ const maxErrors = 10
 type parser struct {
 	file   string
 	config firewall.Config
-	// service is what the file says of the daemon.
+	// service is the file's section on the daemon.
 	service Daemon
 	engine  engine.Name
 	accept  engine.Accept
@@ -86,7 +86,7 @@ func (p *parser) document(data []byte) {
 	}
 }
 
-// text refuses what no YAML file holds, and what could exhaust the stack of a
+// text refuses bytes that no YAML file holds, and depths that could exhaust the stack of a
 // recursive parser.
 func (p *parser) text(data []byte) bool {
 	line, depth, start := 1, 0, 0
@@ -152,7 +152,7 @@ func (p *parser) syntax(err error) {
 	p.fail(e.GetToken(), "no YAML: %s%s", text, hint)
 }
 
-// words maps each key of a mapping to what reads its value.
+// words maps each key of a mapping to the reader of its value.
 type words map[string]func(ast.Node)
 
 // walk reads a mapping by its words. It reports whether node is one.
@@ -218,7 +218,7 @@ func place(node ast.Node) *token.Token {
 	return node.GetToken()
 }
 
-// kind names what a node is, for errors.
+// kind names the kind of a node, for errors.
 func kind(node ast.Node) string {
 	switch node.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:

@@ -11,7 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// lockdown reads what may come in from outside besides IPsec.
+// lockdown reads the services that come in from outside besides IPsec.
 func (p *parser) lockdown(node ast.Node) {
 	l := &firewall.Lockdown{}
 	if p.walk(node, "lockdown", words{

@@ -66,11 +66,11 @@ func (p *parser) name(node ast.Node) string {
 	return text
 }
 
-// maxTold bounds what the IKE daemon's hook can tell: longer text is cut there,
+// maxTold bounds the texts of the IKE daemon's hook: longer text is cut there,
 // and would never match.
 const maxTold = 250
 
-// told reads a text that is compared with what the hook told, to the letter.
+// told reads a text that is compared with the hook's, to the letter.
 func (p *parser) told(node ast.Node, key string) string {
 	text, ok := p.scalar(node, key)
 	if !ok {
@@ -135,7 +135,7 @@ func (m *matches) add(match firewall.Match, at *token.Token) {
 	m.places = append(m.places, at)
 }
 
-// covering returns the first of the earlier entries that fit whatever match
+// covering returns the first of the earlier entries that fit all that match
 // fits, so that match would never hold. An entry covers another if each field
 // it sets is set there too, to the same or, for prefixes, to something within.
 func (m *matches) covering(match firewall.Match) (int, bool) {

@@ -12,7 +12,7 @@ import (
 )
 
 // The words of the rules stand in the three maps of this file. A word
-// whose value is nil is one of a later version: it is known, so that it is not
+// with the value nil is one of a later version: it is known, so that it is not
 // taken for a slip, and refused.
 
 // topWords are the words of the file.

@@ -46,7 +46,7 @@ type change struct {
 	TableDecided bool   `json:"table_decided"`
 }
 
-// ErrPending is the error of what has to wait because a change waits to be confirmed.
+// ErrPending is the error of a command that has to wait for a change to be confirmed.
 var ErrPending = errors.New("an earlier apply --confirm still waits: run xfrmfw confirm first, or let it run out")
 
 // Apply applies, and starts the process that puts the former chains and jumps back after
@@ -160,7 +160,7 @@ func (c change) begin(g *gateway.Gateway, o gateway.Options) error {
 }
 
 // Settle returns nil if no change waits to be confirmed, and ErrPending if one does. A
-// change whose time is over and whose process is dead is rolled back first. The caller
+// change with its time over and its process dead is rolled back first. The caller
 // holds the lock of apply.
 func Settle(ctx context.Context, o gateway.Options) error {
 	s := pending.Look(o.Dirs)

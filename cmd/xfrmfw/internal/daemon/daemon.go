@@ -81,7 +81,7 @@ type daemon struct {
 	states, host, tables *source
 	filter               eventFilter
 
-	// warned and failed are what was logged last, which is not repeated.
+	// warned and failed are the texts logged last, which are not repeated.
 	warned map[string]bool
 	failed string
 	// refused is the reason why the configuration as it is now is not in force.
@@ -307,7 +307,7 @@ func (d *daemon) renew(ctx context.Context) error {
 // audit has the live rules read where a change of theirs could have gone unseen. The
 // kernel does not notify of an offload module that was loaded either.
 func (d *daemon) audit(now time.Time) {
-	// Reading takes at most a hundredth of the time, whatever the interval.
+	// Reading takes at most a hundredth of the time, at any interval.
 	readAt, cost := d.source.LastRead()
 	due := readAt.Add(100 * cost)
 	if d.tables.alive() && d.gateway.InTables() {

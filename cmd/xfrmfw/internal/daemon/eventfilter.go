@@ -6,7 +6,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// eventFilter judges notifications by what the kernel had when it was last read, kept up
+// eventFilter judges notifications by the kernel's records at the last reading, kept up
 // to date by the notifications themselves, so that one that changes no rule, as of a
 // rekey, causes no look.
 type eventFilter struct {

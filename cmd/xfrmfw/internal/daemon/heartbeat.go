@@ -18,7 +18,7 @@ func newHeartbeat(limit time.Duration) *heartbeat {
 	return &heartbeat{limit: limit, start: time.Now()}
 }
 
-// interval returns how often an idle loop beats, whatever the settings make it wait for.
+// interval returns how often an idle loop beats.
 func (h *heartbeat) interval() time.Duration { return h.limit / 6 }
 
 func (h *heartbeat) beat() { h.last.Store(int64(time.Since(h.start))) }

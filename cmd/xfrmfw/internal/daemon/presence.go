@@ -9,7 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 )
 
-// presence is what makes a process the daemon of its network namespace: the lock
+// presence makes a process the daemon of its network namespace: the lock
 // that keeps a second one away, and the socket that hooks reach it by. Both are
 // files of the run directory, which a cleaner may empty at any time.
 type presence struct {
@@ -53,7 +53,7 @@ func (p *presence) listen() error {
 // errReplaced tells that a second daemon took the place of this one.
 var errReplaced = errors.New("the run directory was emptied and another daemon has started since")
 
-// renew takes again what was removed, and reports whether there was any. The error
+// renew makes removed files again, and reports whether there was any. The error
 // is errReplaced where another daemon was quicker.
 func (p *presence) renew(ctx context.Context) (renewed bool, err error) {
 	if !p.lock.Stands() {
@@ -88,7 +88,7 @@ func (p *presence) C() <-chan struct{} {
 	return p.nudges.C()
 }
 
-// refused counts the nudges of users who may not.
+// refused counts the nudges of users without the right.
 func (p *presence) refused() uint64 {
 	if p.nudges == nil {
 		return 0

@@ -12,7 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
 
-// service is what systemd is told, if it started us: everything here does
+// service tells systemd of the daemon, if it started us: everything here does
 // nothing otherwise.
 type service struct{ interval time.Duration }
 

@@ -28,7 +28,7 @@ func newSource(name string, open func() (*kernel.Watcher, error)) *source {
 	return &source{name: name, open: open, dirty: make(chan struct{}, 1)}
 }
 
-// start opens the first watcher; what happens after it returned is told.
+// start opens the first watcher; events after its return are told.
 func (s *source) start(ctx context.Context, log logger) error {
 	w, err := s.open()
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *source) alive() bool {
 	return s.watcher != nil
 }
 
-// counts is what all watchers have seen.
+// counts are the notifications of all watchers.
 func (s *source) counts() kernel.Counts {
 	if s == nil {
 		return kernel.Counts{}
@@ -118,11 +118,11 @@ func (s *source) run(ctx context.Context, w *kernel.Watcher, log logger) {
 			}
 		}
 		s.set(w)
-		s.tell() // of what happened in between
+		s.tell() // of events in between
 	}
 }
 
-// follow passes on what one watcher tells, until it ends.
+// follow passes on the events of one watcher, until it ends.
 func (s *source) follow(ctx context.Context, w *kernel.Watcher) error {
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()

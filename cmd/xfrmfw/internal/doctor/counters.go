@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// meaning is what a counter of /proc/net/xfrm_stat counts, and what is usually
+// meaning is the meaning of a counter of /proc/net/xfrm_stat, and the cause that is usually
 // behind it (net/xfrm/xfrm_proc.c, Documentation/networking/xfrm_proc.rst).
 type meaning struct{ counts, cause string }
 

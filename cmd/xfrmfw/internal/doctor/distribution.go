@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Distribution is what the host runs, as far as package names depend on it.
+// Distribution is the host's distribution, as far as package names depend on it.
 // Empty fields are not known.
 type Distribution struct {
 	// ID, Like and Version are ID, ID_LIKE and VERSION_ID of os-release(5).

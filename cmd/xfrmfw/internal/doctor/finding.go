@@ -22,7 +22,7 @@ type Finding struct {
 	// Check names the kind of finding; it is stable.
 	Check    string   `json:"check"`
 	Severity Severity `json:"severity"`
-	// Seen is what was found, Breaks what comes of it.
+	// Seen is the observation, Breaks its effect.
 	Seen   string `json:"seen"`
 	Breaks string `json:"breaks"`
 	// Mend are commands or lines of configuration, in this order; never nil.

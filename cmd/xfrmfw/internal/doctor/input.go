@@ -43,11 +43,11 @@ type Input struct {
 	// Modules are kernel modules that are neither loaded, built in nor installed;
 	// Capabilities are those that the process lacks.
 	Modules, Capabilities []string
-	// Distribution tells which packages have what is missing.
+	// Distribution tells the names of missing packages.
 	Distribution Distribution
 	// Notices tell of a configuration that waits for its confirmation, or was refused.
 	Notices []string
-	// Memory is what is remembered, with times of the wall clock.
+	// Memory has the remembered pairs, with times of the wall clock.
 	Memory []guard.Guard
 	// IKE names the IKE daemon that runs in this network; empty for none. Daemon
 	// tells that xfrmfw's runs, Hooked that a configuration of the IKE daemon
@@ -58,17 +58,17 @@ type Input struct {
 	Denials []Denial
 	// Saved are files that nftables loads at boot and that hold rules of ours.
 	Saved []Saved
-	// Failures are what could not be looked at.
+	// Failures are the parts of the host that could not be read.
 	Failures []Failure
 }
 
 // Failure is a step of the examination that failed.
 type Failure struct {
-	// What was to be looked at, and why it failed.
+	// What names the part of the host; Why is the error.
 	What, Why string
 	// Minor tells that the rest of the examination is complete without it.
 	Minor bool
-	// Mend is what helps, if that is known.
+	// Mend is the remedy, if one is known.
 	Mend []string
 }
 
@@ -161,7 +161,7 @@ type Denial struct {
 	// Module is "SELinux" or "AppArmor", and Subject the domain or profile that it denied
 	// the access: "ipsec_t", "/usr/lib/ipsec/charon".
 	Module, Subject string
-	// Operation is what was denied: "execute", "connectto", "exec"; Object the file or the
+	// Operation is the denied operation: "execute", "connectto", "exec"; Object the file or the
 	// type that it was denied on, and Command the name of the process.
 	Operation, Object, Command string
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/foreign"
 )
 
-// mendNFT are the lines that let the packets pass, in the words of who keeps the
+// mendNFT are the lines that let the packets pass, in the words of the program that keeps the
 // table.
 func (in Input) mendNFT(t foreign.Table, c foreign.Chain, lines []string, hit []probe) []string {
 	switch t.Name {
@@ -89,11 +89,11 @@ func mendFoomuuri(c foreign.Chain, lines []string) []string {
 	return append(mend, "}")
 }
 
-// probe is a packet that xfrmfw lets pass, and what another firewall needs to
+// probe is a packet that xfrmfw lets pass, and the match that another firewall needs to
 // let it pass too.
 type probe struct {
 	packet foreign.Packet
-	// what it is, for a sentence.
+	// its name in a sentence.
 	what string
 	// line is in nftables' words, for the packet on its hook.
 	line string

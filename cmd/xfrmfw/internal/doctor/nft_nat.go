@@ -10,7 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
-// nftNAT are base chains that rewrite what goes into a tunnel. Our exemption in
+// nftNAT are base chains that rewrite packets into a tunnel. Our exemption in
 // iptables does not bind them: of several nat chains the first decides that gives
 // the flow a source, be it its own (nf_nat_inet_fn).
 func nftNAT(in Input) []Finding {
@@ -72,7 +72,7 @@ func nftNAT(in Input) []Finding {
 	return found
 }
 
-// keepNAT are the tunnels whose NAT the configuration leaves to others.
+// keepNAT are the tunnels with NAT that the configuration leaves to others.
 func (in Input) keepNAT() map[string]bool {
 	keep := make(map[string]bool)
 	for _, rs := range in.Result.Rulesets {

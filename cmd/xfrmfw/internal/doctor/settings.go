@@ -70,7 +70,7 @@ func disablePolicy(in Input) []Finding {
 	return found
 }
 
-// disableXfrm keeps what leaves by an interface out of all tunnels.
+// disableXfrm keeps packets that leave by an interface out of all tunnels.
 func disableXfrm(in Input) []Finding {
 	var found []Finding
 	for _, l := range in.uplinks() {
@@ -85,8 +85,8 @@ func disableXfrm(in Input) []Finding {
 	return found
 }
 
-// reversePath is strict where the routes lead another way. What came out of a
-// state is exempt (fib_validate_source), but not what comes out of a VTI, a GRE
+// reversePath is strict where the routes lead another way. Packets out of a
+// state are exempt (fib_validate_source), but not those out of a VTI, a GRE
 // tunnel and the like, and not ESP itself.
 func reversePath(in Input) []Finding {
 	var found []Finding
@@ -136,7 +136,7 @@ func reversePath(in Input) []Finding {
 	return found
 }
 
-// routed reports whether more than the device's own network lies behind it for who asks without a mark, as the filter does
+// routed reports whether more than the device's own network lies behind it for a lookup without a mark, as the filter's
 // (fib_validate_source, but for src_valid_mark), in IPv4, which alone has that filter. Which rule leads to another table is
 // not known here, but that some look at the mark is.
 func (in Input) routed(index int32) bool {

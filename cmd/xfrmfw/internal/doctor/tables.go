@@ -16,7 +16,7 @@ const mostPairs = 200
 // manglePriority is where our rules have given the mark (NF_IP_PRI_MANGLE).
 const manglePriority = -150
 
-// nftDrops are base chains of others that drop what we accept. A packet needs
+// nftDrops are base chains of others that drop packets we accept. A packet needs
 // the accept of every base chain of a hook.
 func nftDrops(in Input) []Finding {
 	var found []Finding
@@ -52,7 +52,7 @@ func nftDrops(in Input) []Finding {
 	return found
 }
 
-// where names the base chain, and what in it decides.
+// where names the base chain, and the rule in it that decides.
 func where(t foreign.Table, c foreign.Chain, f foreign.Fate) string {
 	base := fmt.Sprintf("nftables table %s %s, chain %s (hook %s)", t.Family, t.Name, c.Name, c.Hook)
 	switch {
@@ -136,7 +136,7 @@ func (in Input) inner(c foreign.Chain, i int, t xfrm.Tunnel, pair xfrm.Pair) []p
 		from.packet.Src, into.packet.Dst = netip.Addr{}, netip.Addr{}
 	}
 	if from.packet.Proto == udp {
-		from.packet.Proto, into.packet.Proto = 0, 0 // whose ports are not known here
+		from.packet.Proto, into.packet.Proto = 0, 0 // their ports are not known here
 	}
 	forwarded := !own || pair.Local.Bits() < pair.Local.Addr().BitLen()
 	switch c.Hook {

@@ -54,7 +54,7 @@ func (r Report) WriteJSON(w io.Writer) error {
 // textWidth is the width of the lines that may be broken.
 const textWidth = 100
 
-// WriteText writes the report for a person to read. What was seen is one line, so
+// WriteText writes the report for a person to read. An observation is one line, so
 // that it can be searched for, and lines that mend are never broken.
 func (r Report) WriteText(w io.Writer) error {
 	var b strings.Builder

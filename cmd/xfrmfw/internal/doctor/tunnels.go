@@ -14,7 +14,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// missingInterfaces are tunnels whose policies have an if_id that no interface has.
+// missingInterfaces are tunnels with policies of an if_id that no interface has.
 func missingInterfaces(in Input) []Finding {
 	names := make(map[uint32][]string)
 	for i, t := range in.Set.Tunnels {

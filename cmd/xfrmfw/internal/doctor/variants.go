@@ -46,7 +46,7 @@ func twoVariants(in Input) []Finding {
 	return found
 }
 
-// otherDrops are builtin chains of the other variant that may drop what ours
+// otherDrops are builtin chains of the other variant that may drop packets that ours
 // accept, unless they begin with the lines that spare it.
 func (in Input) otherDrops(family xfrm.Family, save live.Tables) []Finding {
 	var found []Finding

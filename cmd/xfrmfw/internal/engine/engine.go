@@ -1,7 +1,7 @@
 // Package engine has the two ways in which facts are laid out for the kernel: as rules of
 // iptables, with a small table of nftables beside them, or as a table of nftables, with
 // few accepts in iptables. Both are the same two parts for everything else: one reads,
-// compares, commits and clears both parts, whatever is in them.
+// compares, commits and clears both parts, empty or not.
 package engine
 
 import (
@@ -29,7 +29,7 @@ func Names() []string { return []string{string(IPTables), string(NFTables)} }
 // Known reports whether there is an engine of the name.
 func (n Name) Known() bool { return slices.Contains(Names(), string(n)) }
 
-// Accept says where the nftables engine has what it verified accepted, because an accept
+// Accept is the place where the nftables engine has verified packets accepted, because an accept
 // in its own table ends its own base chain alone.
 type Accept string
 
@@ -37,7 +37,7 @@ type Accept string
 const (
 	// AcceptAuto is in iptables where its programs are found, else none.
 	AcceptAuto Accept = "auto"
-	// AcceptIPTables is in iptables, whose programs have to be there.
+	// AcceptIPTables is in iptables: its programs have to be installed.
 	AcceptIPTables Accept = "iptables"
 	// AcceptNone leaves it to the host's own rules.
 	AcceptNone Accept = "none"

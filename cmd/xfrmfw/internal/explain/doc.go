@@ -1,8 +1,8 @@
-// Package explain tells what becomes of one packet: which policy of the kernel
+// Package explain tells the fate of one packet: which policy of the kernel
 // claims it, which rules of xfrmfw it meets, and the verdict with its case. It
 // runs the same evaluator over the same compiled rules as the tests do, and adds
-// what the kernel itself decides by its policies.
+// the kernel's own decisions by its policies.
 //
-// It knows no rules of others, neither in iptables nor in nftables: what they do
-// to a packet that xfrmfw returns is left open, and said so.
+// It knows no rules of others, neither in iptables nor in nftables: their effect
+// on a packet that xfrmfw returns is left open, and said so.
 package explain

@@ -17,14 +17,14 @@ import (
 // or removed.
 const Schema = 1
 
-// Explanation is what becomes of a packet, in the shape of its JSON form. Lists
+// Explanation is the fate of a packet, in the shape of its JSON form. Lists
 // are never nil.
 type Explanation struct {
 	Schema int    `json:"schema"`
 	Packet Packet `json:"packet"`
 	// Policies are those that the kernel looks up, in the order in which it does.
 	Policies []Policy `json:"policies"`
-	// Tunnel is the one that the packet came out of or goes into, or whose rules
+	// Tunnel is the one that the packet came out of or goes into, or its rules
 	// decide; nil for none.
 	Tunnel *Tunnel `json:"tunnel"`
 	// Steps are the rules that the packet meets and that match, in order.
@@ -65,7 +65,7 @@ type Packet struct {
 	Reqid *uint32 `json:"reqid"`
 	// Ct is "new", "established" or "related".
 	Ct string `json:"ctstate"`
-	// Assumed lists what was not given.
+	// Assumed lists the parts that were not given.
 	Assumed []string `json:"assumed"`
 }
 
@@ -91,10 +91,10 @@ type Step struct {
 	Unreached bool `json:"unreached"`
 }
 
-// Action is what happens to the packet.
+// Action is the end of a packet.
 type Action string
 
-// The actions. What is Returned is the rest of the firewall's to decide.
+// The actions. The rest of the firewall decides on a Returned packet.
 const (
 	Accepted Action = "accept"
 	Dropped  Action = "drop"
@@ -102,10 +102,10 @@ const (
 	Returned Action = "return"
 )
 
-// By is who does it.
+// By is the part of the host that decides.
 type By string
 
-// Who decides: our rules, the kernel by its policies, or the rest of the firewall.
+// The deciders: our rules, the kernel by its policies, or the rest of the firewall.
 const (
 	Ours   By = "xfrmfw"
 	Kernel By = "kernel"
@@ -122,12 +122,12 @@ type Verdict struct {
 	Name rules.Purpose `json:"name"`
 	// Rule is the ID of that rule.
 	Rule string `json:"rule"`
-	// Counter is where the kernel counts what it drops.
+	// Counter is the kernel's counter of a packet that it drops.
 	Counter string `json:"counter"`
 	Text    string `json:"text"`
 }
 
-// Explain tells what becomes of a packet. Its errors are slips of the query.
+// Explain tells the fate of a packet. Its errors are slips of the query.
 func (w World) Explain(q Query) (Explanation, error) {
 	p, err := w.place(q)
 	if err != nil {
@@ -190,8 +190,8 @@ func packetOf(q Query, p passage) Packet {
 	return out
 }
 
-// tunnel is the one that the packet is about: whose rule decided, whose policy
-// claims it, or whose state it came out of.
+// tunnel is the packet's tunnel: that of the rule that decided, of the policy that
+// claims it, or of the SA that it came out of.
 func (w World) tunnel(k walker, q Query) *Tunnel {
 	_, decided := trace.CaseOf(k.trace)
 	id := decided.Rule.Tunnel
@@ -268,7 +268,7 @@ func (w World) named(i int) *Tunnel {
 	return out
 }
 
-// verdict is what happens to a packet: by the kernel, if it drops the packet first, else
+// verdict is the end of a packet: by the kernel, if it drops the packet first, else
 // as judged. The rule is the one that decided on the walk.
 func (w World) verdict(k walker, p passage, judged firewall.Verdict) Verdict {
 	v := Verdict{Action: k.action, By: k.by, Counter: k.counter, Case: judged.Case.String()}

@@ -47,7 +47,7 @@ func (f Flags) Query(given func(string) bool) (Query, error) {
 	return q, nil
 }
 
-// upper reads the protocol and what belongs to it.
+// upper reads the protocol with its ports or types.
 func (f Flags) upper(q *Query, given func(string) bool) error {
 	if f.Proto == "" {
 		return fmt.Errorf("--proto is missing: such as --proto tcp --dport 22, or --proto icmp")

@@ -20,7 +20,7 @@ func (w World) flow(p trace.Packet) xfrm.Flow {
 }
 
 // exempt reports whether the kernel looks up no policy: for packets that stay on the
-// host, and for IPsec's own packets, whose sockets have policies of their own.
+// host, and for IPsec's own packets: their sockets have policies of their own.
 func exempt(p trace.Packet, inbound bool) bool {
 	port := p.SPort
 	if inbound {

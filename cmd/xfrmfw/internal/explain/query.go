@@ -16,7 +16,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Query is a packet in words. What is left out is taken from the host: its
+// Query is a packet in words. Missing parts are taken from the host: its
 // addresses tell whether a packet is for the host itself, its routes by which
 // interface it comes and goes.
 type Query struct {
@@ -35,7 +35,7 @@ type Query struct {
 	// Tag tells that the packet carries TAG, Mark which other bits of the mark.
 	Tag  bool
 	Mark uint32
-	// Ct is what conntrack calls the packet: new, established or related.
+	// Ct is the packet's state in conntrack: new, established or related.
 	Ct string
 }
 
@@ -75,7 +75,7 @@ type World struct {
 	Warnings []string
 }
 
-// passage is a packet on its way, with what was assumed.
+// passage is a packet on its way, with the assumptions.
 type passage struct {
 	packet  trace.Packet
 	way     way
@@ -179,7 +179,7 @@ func (w World) routeOut(p *passage) error {
 	return nil
 }
 
-// routeIn takes the interface that leads back: to the peer for what came out of
+// routeIn takes the interface that leads back: to the peer for a packet out of
 // a state, else to the source.
 func (w World) routeIn(p *passage, q Query) error {
 	host, back := w.Snapshot.Host, p.packet.Src
@@ -206,8 +206,8 @@ func (w World) routeIn(p *passage, q Query) error {
 	return nil
 }
 
-// tunnelOf finds the tunnel with a reqid: the one between whose selectors the
-// packet is, else any.
+// tunnelOf finds the tunnel with a reqid: the one with selectors around the
+// packet, else any.
 func (w World) tunnelOf(reqid uint32, pk trace.Packet) (int, bool) {
 	at := -1
 	for i, t := range w.Set.Tunnels {
@@ -241,7 +241,7 @@ func (w World) cameOutOf(p *passage, reqid uint32) []xfrm.Transform {
 	return t.Transforms(xfrm.SA{State: xfrm.State{Proto: t.Proto, Mode: t.Mode, Reqid: t.Reqid, Src: t.Remote, Dst: t.Local}})
 }
 
-// track fills in what conntrack would say.
+// track fills in the state of conntrack.
 func (p *passage) track(state string) {
 	pk := &p.packet
 	ct := &pk.Ct

@@ -76,7 +76,7 @@ func (k *walker) through() {
 	}
 }
 
-// fromHost: what finds no state passes OUTPUT on its way to nowhere.
+// fromHost: a packet that finds no SA passes OUTPUT on its way to nowhere.
 func (k *walker) fromHost() {
 	var out xfrm.Decision
 	if !exempt(k.packet, false) {
@@ -145,7 +145,7 @@ func (k *walker) pass(table rules.Table, hook string) bool {
 	return true
 }
 
-// policy notes what the kernel decides, where the packet arrives there.
+// policy notes the kernel's decision, where the packet arrives there.
 func (k *walker) policy(d xfrm.Dir, j xfrm.Decision, arrives bool) {
 	effect := "not reached: a rule drops the packet first"
 	if arrives {

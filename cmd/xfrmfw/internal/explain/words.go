@@ -9,7 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// reason says what a decisive purpose means for the packet.
+// reason is the meaning of a decisive purpose for the packet.
 func reason(name rules.Purpose, number string) string {
 	switch name {
 	case rules.PurposeVerified:

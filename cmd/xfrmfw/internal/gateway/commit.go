@@ -24,7 +24,7 @@ const recountLimit = 5 * time.Second
 // Commit applies the changes of a look: first those of the part that decides, so that a
 // new engine is in force before the rules of the other one go. If retry is true the live
 // rules have to be read and planned again, and the error is only the reason. After another
-// error the former rules are in force, or the error says what is.
+// error the former rules are in force, or the error names those that are.
 func (g *Gateway) Commit(ctx context.Context, l Look) (retry bool, err error) {
 	if g.engine.TableDecides() {
 		if retry, err = g.commitTable(l); err != nil {

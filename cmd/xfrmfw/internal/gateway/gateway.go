@@ -1,6 +1,6 @@
 // Package gateway reads one host and plans its rules: it brings together the
 // configuration, the kernel's states and policies, the live rules, the memory and the
-// records of the updown hook, and returns what it saw as a Look. A Gateway holds no
+// records of the updown hook, and returns them as a Look. A Gateway holds no
 // result: only its configuration, its programs, and caches that make the next Look
 // cheaper.
 package gateway
@@ -44,7 +44,7 @@ type Options struct {
 	Snapshot string
 }
 
-// Gateway is a host whose states, policies and rules are read again and again. It is not
+// Gateway is a host with states, policies and rules that are read again and again. It is not
 // for concurrent use.
 type Gateway struct {
 	options Options
@@ -68,7 +68,7 @@ type Gateway struct {
 	compiledOnce bool
 	// lacks are the features that kernel and programs are known to lack, by family.
 	lacks map[xfrm.Family]rules.Features
-	// commits is true if changes are committed, so that a refusal tells what the programs
+	// commits is true if changes are committed, so that a refusal tells the features that programs
 	// lack, which else is asked.
 	commits bool
 }
@@ -149,7 +149,7 @@ func (g *Gateway) Fork() (*Gateway, error) {
 }
 
 // Inherit takes over the caches of a gateway that is replaced, as far as they hold
-// whatever the configuration, and what it knows of the memory.
+// with any configuration, and its knowledge of the memory.
 func (g *Gateway) Inherit(from *Gateway) {
 	g.reader, g.memory, g.table = from.reader, from.memory, from.table
 }

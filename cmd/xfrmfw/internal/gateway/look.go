@@ -36,7 +36,7 @@ type Live struct {
 	Cost   time.Duration
 }
 
-// Look is one reading of a host and what follows from it.
+// Look is one reading of a host and its consequences.
 type Look struct {
 	Live     Live
 	Snapshot xfrm.Snapshot
@@ -76,7 +76,7 @@ func (l Look) Names() map[string]string {
 // InSync reports whether nothing has to be changed.
 func (l Look) InSync() bool { return l.Change.Empty() && l.TableChange.Empty() }
 
-// Differences are what the changes mend, one line each.
+// Differences are those that the changes mend, one line each.
 func (l Look) Differences() []string {
 	var lines []string
 	for _, d := range l.Change.Differences {
@@ -170,7 +170,7 @@ func (g *Gateway) precompile(ctx context.Context, live Live) {
 
 // Plan reads the kernel and plans the change from the live rules to the wanted ones. The
 // live rules come first, from ReadLive or KnownLive, because the NAT and the marks of
-// others are part of what is compiled.
+// others are part of the compiler's input.
 func (g *Gateway) Plan(ctx context.Context, live Live) (Look, error) {
 	look, err := g.Read(ctx, live)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // matchPeers finds the peer of each tunnel in the records of the updown hook. Records
-// that can't be read are a warning: without them a peer gets only what any peer gets.
+// that can't be read are a warning: without them a peer gets only the rights of any peer.
 func (g *Gateway) matchPeers(set xfrm.Set) (peers.Found, []string) {
 	if g.peers == nil {
 		return peers.Found{}, nil

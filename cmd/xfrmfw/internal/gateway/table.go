@@ -17,7 +17,7 @@ import (
 // table, that of a snapshot, is always known to be none.
 type table struct {
 	conn *nftables.Conn
-	// tried is true once the kernel was asked for what the table needs, and lacks its answer.
+	// tried is true once the kernel was asked for the features of the table, and lacks its answer.
 	tried bool
 	lacks error
 	state nftables.State
@@ -53,7 +53,7 @@ func (t *table) forget() {
 	}
 }
 
-// find asks the kernel once for what the table needs.
+// find asks the kernel once for the features of the table.
 func (t *table) find() error {
 	if !t.tried {
 		t.tried = true
@@ -86,7 +86,7 @@ func (g *Gateway) ReadTable() (nftables.State, error) {
 	return t.state, nil
 }
 
-// PlanTable compares the wanted table with the live one. A kernel that lacks what the
+// PlanTable compares the wanted table with the live one. A kernel that lacks features the
 // table needs is found here, before anything is changed.
 func (g *Gateway) PlanTable(l *Look) error {
 	l.TableChange = sets.Diff(l.Live.Table.Table, l.Table)
@@ -102,7 +102,7 @@ func (g *Gateway) PlanTable(l *Look) error {
 	return nil
 }
 
-// commitTable applies the change of the table, and keeps what is known of it.
+// commitTable applies the change of the table, and keeps its state.
 func (g *Gateway) commitTable(l Look) (retry bool, err error) {
 	if l.TableChange.Empty() {
 		return false, nil
@@ -121,7 +121,7 @@ func (g *Gateway) commitTable(l Look) (retry bool, err error) {
 }
 
 // onlyElements reports whether a change adds and deletes elements alone, so that the rest
-// of the table is what was read.
+// of the table is as it was read.
 func onlyElements(c sets.Change) bool {
 	return !slices.ContainsFunc(c.Ops(), func(op sets.Op) bool {
 		switch op.(type) {
@@ -213,7 +213,7 @@ func (g *Gateway) ClearTable() (cleared bool, err error) {
 // tableAttempts is how often a change is tried while other programs change tables.
 const tableAttempts = 8
 
-// TableDifferences are what the change of the table mends, one line each.
+// TableDifferences are those that the change of the table mends, one line each.
 func (l Look) TableDifferences() []string {
 	var lines []string
 	for _, op := range l.TableChange.Ops() {
@@ -222,5 +222,5 @@ func (l Look) TableDifferences() []string {
 	return lines
 }
 
-// programHost is what the table needs to know of a host beyond the facts.
+// programHost is the part of a host that the table needs beyond the facts.
 func programHost(xfrm.Host) program.Host { return program.Host{} }

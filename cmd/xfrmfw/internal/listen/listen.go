@@ -19,11 +19,11 @@ type Address struct {
 	Path string
 }
 
-// maxPath is what fits into sockaddr_un, with the byte that ends it.
+// maxPath is the size of the path in sockaddr_un, with the byte that ends it.
 const maxPath = 107
 
 // Parse reads "unix:/run/xfrmfw-metrics/metrics.sock", "127.0.0.1:9863" or
-// "[::1]:9863". Names are refused, localhost too: what they stand for is for
+// "[::1]:9863". Names are refused, localhost too: their addresses are for
 // others to say, and may change.
 func Parse(text string) (Address, error) {
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {

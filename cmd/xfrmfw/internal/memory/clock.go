@@ -28,14 +28,14 @@ const longest = 24 * 3600
 
 // at returns the clock as it is in a boot, at an uptime.
 func (c clock) at(boot string, uptime int64) clock {
-	passed := uptime // what was before this boot did not count
+	passed := uptime // the time before this boot did not count
 	if boot != "" && c.Boot == boot {
 		passed = uptime - c.Uptime
 	}
 	return clock{Observed: c.Observed + min(max(passed, 0), longest), Boot: boot, Uptime: uptime}
 }
 
-// begin sets the clock for guards of a memory without one, whose times were taken
+// begin sets the clock for guards of a memory without one, with times taken
 // from a wall clock. That clock may have been wrong then or may be now: no guard has
 // less than a day left.
 func begin(guards []guard.Guard, wall int64, boot string, uptime int64) clock {

@@ -15,8 +15,8 @@ import (
 
 const (
 	schema = 1
-	// maxSize and maxGuards bound what a file can make us do, and maxConnection what a
-	// name may be.
+	// maxSize and maxGuards bound the work for one file, and maxConnection the length of a
+	// name.
 	maxSize       = 16 << 20
 	maxGuards     = 50000
 	maxConnection = 256
@@ -51,7 +51,7 @@ type record struct {
 	Expires    int64          `json:"expires"`
 }
 
-// text is what a file says.
+// text is the content of a file.
 type text struct {
 	guards []guard.Guard
 	clock  *clock
@@ -60,7 +60,7 @@ type text struct {
 	damage error
 }
 
-// parse reads a file. What is not understood costs itself only; keys that a later
+// parse reads a file. A damaged entry costs itself only; keys that a later
 // version has added are skipped.
 func parse(b []byte) text {
 	var t text

@@ -1,5 +1,5 @@
 // Package memory keeps the pairs of selectors that are guarded beyond their
-// policies. guard.Remember says what may be in it; here it is read, distrusting
+// policies. guard.Remember decides on its content; here it is read, distrusting
 // every byte, and written so that a reader finds the old file or the new one.
 //
 // It has two places. The state directory outlives a reboot; the run directory keeps
@@ -24,7 +24,7 @@ import (
 // time.
 type Store struct {
 	disk, run place
-	// known is what was read or written last: what a running daemon knows outlives both
+	// known is the memory read or written last: a running daemon's knowledge outlives both
 	// files.
 	known  *known
 	wall   func() time.Time
@@ -54,7 +54,7 @@ type place struct {
 	last      *last
 }
 
-// last is what a text that was read last says: to understand it again takes the
+// last is the meaning of the text that was read last: to parse it again takes the
 // longer the more guards there are, and the daemon reads it at each turn.
 type last struct {
 	mu   sync.Mutex
@@ -75,14 +75,14 @@ func In(dirs rundir.Dirs) (Store, error) {
 	}, nil
 }
 
-// Memory is what a store holds.
+// Memory is the content of a store.
 type Memory struct {
 	// Guards are the pairs, of which those count that expire later than Now. No caller
 	// may write to them.
 	Guards []guard.Guard
 	// Now is the time by the memory's own clock, in seconds.
 	Now int64
-	// Warning tells what could not be read.
+	// Warning names the file that could not be read.
 	Warning string
 	// stale tells that one of the files is not as it should be, and written when that in
 	// the state directory was last written.
@@ -94,7 +94,7 @@ type Memory struct {
 func (m Memory) Ahead(wall time.Time) int64 { return wall.Unix() - m.Now }
 
 // Load reads the memory. Where the file in the state directory is missing, damaged or
-// out of reach, the copy in the run directory counts as well, and so does what this store
+// out of reach, the copy in the run directory counts as well, and so does the memory that this store
 // has read or written before. Nothing is written, moved or removed.
 func (s Store) Load() Memory {
 	boot, up := s.uptime()
@@ -136,7 +136,7 @@ func (s Store) Load() Memory {
 	return m
 }
 
-// Save replaces the memory, whose clock stands at now. It makes the state directory if
+// Save replaces the memory, with its clock at now. It makes the state directory if
 // there is none. A file that is not understood is kept beside it. After an error the
 // run directory has the memory, until the next boot.
 func (s Store) Save(guards []guard.Guard, now int64) error {
@@ -164,7 +164,7 @@ func (s Store) Save(guards []guard.Guard, now int64) error {
 	return fmt.Errorf("write memory: %w, and %w", failed, err)
 }
 
-// read returns what the file says. The error is one of reading.
+// read returns the content of the file. The error is one of reading.
 func (p place) read() (text, error) {
 	d, err := rundir.Open(p.dir)
 	if err != nil {

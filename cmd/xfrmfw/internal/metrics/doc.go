@@ -1,4 +1,4 @@
-// Package metrics serves what the daemon knows in Prometheus' text format.
+// Package metrics serves the daemon's knowledge in Prometheus' text format.
 //
 // A scrape never waits for the daemon's work, nor makes it wait: the tunnels'
 // counters are read apart from it, only when someone asks, and seldom enough

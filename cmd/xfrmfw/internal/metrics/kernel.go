@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// xfrmStat is the kernel's own count of what went wrong, of this network
+// xfrmStat is the kernel's own count of errors, of this network
 // namespace. Not by way of /proc/net: a sandbox that hides all of /proc but the
 // processes leaves this one.
 const xfrmStat = "/proc/self/net/xfrm_stat"
@@ -47,7 +47,7 @@ type kernelError struct {
 	value float64
 }
 
-// readKernelErrors reads lines of a name and a number, and leaves out what is
+// readKernelErrors reads lines of a name and a number, and leaves out a line that is
 // none, or stands there twice: one bad line would else cost a scrape.
 func readKernelErrors(from io.Reader) []kernelError {
 	var list []kernelError

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// A page is what is served. It is made at most once a second: with a thousand
-// tunnels that takes a tenth of it, and whoever may ask could keep the processor
+// A page is the served text. It is made at most once a second: with a thousand
+// tunnels that takes a tenth of it, and a client could keep the processor
 // from the daemon by asking without end.
 type page struct {
 	from prometheus.Gatherer
@@ -23,7 +23,7 @@ type page struct {
 	err  error
 }
 
-// pageAge is how long a page serves all who ask.
+// pageAge is how long a page serves all clients.
 const pageAge = time.Second
 
 // format is the only one: every Prometheus reads it.

@@ -9,13 +9,13 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Notifications counts what the kernel told of, as kernel.Counts has it.
+// Notifications counts the kernel's notifications, as kernel.Counts has them.
 type Notifications struct {
 	Events [xfrm.Events]uint64
 	Lost   uint64
 }
 
-// A Recorder counts what the daemon does. All of its methods may be called at
+// A Recorder counts the daemon's work. All of its methods may be called at
 // any time, from anywhere, and none waits.
 type Recorder struct {
 	durations               prometheus.Histogram
@@ -104,7 +104,7 @@ func (r *Recorder) Reloaded(err error) {
 }
 
 // Follow takes the counts of the kernel's notifications from a source, such as
-// a new kernel.Watcher, in place of the former one, whose counts are kept.
+// a new kernel.Watcher, in place of the former one. The former counts are kept.
 func (r *Recorder) Follow(source func() Notifications) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

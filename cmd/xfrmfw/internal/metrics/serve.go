@@ -78,7 +78,7 @@ func Serve(ctx context.Context, l net.Listener, version string, r *Recorder, t *
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeader,
-		// What others send is no reason to write to the log.
+		// A client's data is no reason to write to the log.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	bind(server)

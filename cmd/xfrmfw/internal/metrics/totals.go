@@ -20,7 +20,7 @@ func (c *count) add(d count) {
 	c.bytes += d.bytes
 }
 
-// tunnel is what is served of one tunnel, or of all others.
+// tunnel is the served counts of one tunnel, or of all others.
 type tunnel struct {
 	// name is the configuration's, empty for none.
 	name     string
@@ -35,7 +35,7 @@ type tunnel struct {
 type sums struct {
 	// in and out are the states' own counters.
 	in, out count
-	// by is what came out of the tunnel, by its evidence.
+	// by is the packets out of the tunnel, by their evidence.
 	by [len(evidenceKinds)]count
 }
 
@@ -51,8 +51,8 @@ var (
 // totals turns the counters of rules and states, which go away with them, into
 // sums that only grow: a rekey, a tunnel that leaves or a chain that is written
 // anew must not look like a restart, after which a counter's whole value would
-// be taken for new. For the same reason the sums begin at zero, whatever the
-// counters are by then.
+// be taken for new. For the same reason the sums begin at zero, for any value that the
+// counters have by then.
 type totals struct {
 	begun bool
 	// rules and states are the counters of the last report, but for the zeros.
@@ -67,7 +67,7 @@ type stateKey struct {
 	tunnel, spi, dir string
 }
 
-// fold adds what happened since the last report, and tells at most limit
+// fold adds the counts since the last report, and tells at most limit
 // tunnels apart.
 func (t *totals) fold(r status.Report, limit int) {
 	t.tunnels = t.choose(r.Tunnels, limit)
@@ -97,7 +97,7 @@ func (t *totals) fold(r status.Report, limit int) {
 	t.begun, t.rules, t.states = true, rules, states
 }
 
-// rule adds what a rule counted since the last report; to is its tunnel, if it
+// rule adds a rule's counts since the last report; to is its tunnel, if it
 // has one.
 func (t *totals) rule(now map[string]count, rule status.Rule, to *tunnel) {
 	if rule.Kind == "" {
@@ -166,7 +166,7 @@ func (t *totals) choose(all []status.Tunnel, limit int) map[string]tunnel {
 	return tunnels
 }
 
-// maxLabel bounds what is served of a name.
+// maxLabel bounds the served part of a name.
 const maxLabel = 64
 
 // labelValue reduces text to characters that need no quoting anywhere. Names of the

@@ -8,7 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 )
 
-// State is what the tunnels' metrics are made from.
+// State is the input of the tunnels' metrics.
 type State struct {
 	// Report holds the tunnels with the counters of their rules and states.
 	Report status.Report
@@ -25,8 +25,8 @@ type Source func(ctx context.Context) (State, error)
 const (
 	// leastPause is the time between two readings, however many ask.
 	leastPause = 5 * time.Second
-	// share bounds what readings cost: after one that took a second, the next
-	// is not before this many seconds, up to mostPause, as what is served is to
+	// share bounds the cost of readings: after one that took a second, the next
+	// is not before this many seconds, up to mostPause, because the page is to
 	// be of use.
 	share     = 5
 	mostPause = 30 * time.Second
@@ -42,7 +42,7 @@ type Tunnels struct {
 	source Source
 	descs  descs
 
-	// The next three are what their names say, but for tests.
+	// The next three are as their names say, but for tests.
 	now             func() time.Time
 	pause, patience time.Duration
 
@@ -59,7 +59,7 @@ type Tunnels struct {
 	last reading
 }
 
-// reading is what a reading came to. Its maps are not changed any more.
+// reading is the result of a reading. Its maps are not changed any more.
 type reading struct {
 	// tried and at are when the last one, and the last good one, ended; took is
 	// how long the last one needed.
@@ -167,7 +167,7 @@ func (t *Tunnels) read() reading {
 	return t.last
 }
 
-// take fills in what follows from a state.
+// take fills in the consequences of a state.
 func (r *reading) take(s State, sum totals, most int) {
 	r.tunnels, r.host = sum.tunnels, sum.host
 	r.named = make(map[string]bool)

@@ -37,7 +37,7 @@ type Listener struct {
 	done      sync.WaitGroup
 }
 
-// Listen makes the socket, for root and this process's own user alone. What an
+// Listen makes the socket, for root and this process's own user alone. A socket that an
 // earlier daemon left behind is replaced; where one still listens the error is
 // ErrInUse.
 func Listen(path string) (*Listener, error) {
@@ -135,7 +135,7 @@ func (l *Listener) has(d *rundir.Dir) bool {
 // C gives a value when there were nudges since the last one, however many.
 func (l *Listener) C() <-chan struct{} { return l.nudges }
 
-// Refused counts the nudges of users who may not.
+// Refused counts the nudges of users without the right.
 func (l *Listener) Refused() uint64 { return l.refused.Load() }
 
 // Close removes the socket, unless another daemon's is in its place.
@@ -191,7 +191,7 @@ func (l *Listener) serve() {
 	}
 }
 
-// mayNudge asks the kernel who is at the other end.
+// mayNudge asks the kernel for the user at the other end.
 func mayNudge(conn *net.UnixConn) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -5,7 +5,7 @@ package pace
 
 import "time"
 
-// What is waited for. An IKE daemon installs a tunnel's states and policies one
+// The events that are waited for. An IKE daemon installs a tunnel's states and policies one
 // by one within a millisecond or two; each of them is an event.
 const (
 	quiet   = 2 * time.Millisecond
@@ -44,7 +44,7 @@ func (p *Pace) Due() (at time.Time, ok bool) {
 		at = later(at, p.rest)
 	}
 	if !p.retry.IsZero() {
-		// An event does not hasten what just failed: a storm would have it fail
+		// An event does not hasten a turn after a failure: a storm would have it fail
 		// in a storm.
 		at, ok = p.retry, true
 	}
@@ -70,7 +70,7 @@ func (p *Pace) Failed(ended time.Time, most time.Duration) {
 // Failures is how many turns have failed since one went well.
 func (p *Pace) Failures() int { return int(p.failures) }
 
-// Reset forgets the failures, since what made the turns fail may be mended, and
+// Reset forgets the failures, because their cause may be mended, and
 // has a turn due at once.
 func (p *Pace) Reset(now time.Time) {
 	p.failures, p.retry, p.rest = 0, time.Time{}, time.Time{}

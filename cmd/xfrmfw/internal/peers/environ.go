@@ -10,7 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Kind says what became of a pair of selectors.
+// Kind is the event of a pair of selectors.
 type Kind uint8
 
 // The kinds of events. Other is anything that has no record: Libreswan's
@@ -77,7 +77,7 @@ func FromEnviron(environ []string) (Event, error) {
 	return Event{kind, r}, nil
 }
 
-// problem names a variable that can't be read, and little of what is in it.
+// problem names a variable that can't be read, and little of its value.
 func problem(name, text string) error {
 	text = clean(text)
 	if text == "" {

@@ -14,31 +14,31 @@ import (
 // moment.
 const gone = 10 * time.Minute
 
-// Peer is who is at the other end of a tunnel.
+// Peer is the other end of a tunnel.
 type Peer struct {
 	Connection string
 	PeerID     string
 	User       string
-	// Identity is what the peer proved to be: the user, else the IKE identity.
+	// Identity is the peer's proven identity: the user, else the IKE identity.
 	Identity   string
 	VirtualIPs []netip.Addr
 }
 
-// Found is what the records say of a set of tunnels.
+// Found is the records' answer on a set of tunnels.
 type Found struct {
-	// Peers has the tunnels whose peer is known, by their ID.
+	// Peers has the known peers of tunnels, by their ID.
 	Peers map[string]Peer
 	// Several has the tunnels of which not one peer alone can be the other end,
 	// as far as the records go; they are not in Peers.
 	Several map[string][]Peer
-	// Stale are records that have had no tunnel for long, or whose tunnel is
+	// Stale are records that have had no tunnel for long, or with a tunnel that is
 	// another peer's by now.
 	Stale []Record
 }
 
 // Match finds the tunnels that the records are about, at a time since the boot. A tunnel's peer is known
 // only if the records are about all of its selectors, and agree: nobody gets
-// what another peer may do because a record is missing or left over.
+// the rights of another peer because a record is missing or left over.
 func Match(records []Record, set xfrm.Set, now time.Duration) Found {
 	found := Found{Peers: make(map[string]Peer), Several: make(map[string][]Peer)}
 	if len(records) == 0 {
@@ -68,13 +68,13 @@ func Match(records []Record, set xfrm.Set, now time.Duration) Found {
 	return found
 }
 
-// judge decides who a tunnel's peer is.
+// judge decides on a tunnel's peer.
 func (f *Found) judge(t xfrm.Tunnel, records []Record) {
 	slices.SortFunc(records, func(a, b Record) int { return cmp.Or(cmp.Compare(b.Time, a.Time), cmp.Compare(a.name(), b.name())) })
 	newest := records[0].who()
 	other := func(r Record) bool { return r.who() != newest }
 	if slices.ContainsFunc(records, other) {
-		// The newest holds if every state is its own. What the others left behind,
+		// The newest holds if every state is its own. Records that the others left behind,
 		// because their end was not told, must not come back when it moves.
 		if !allFrom(t, records[0]) {
 			f.Several[t.ID] = peersOf(records)
@@ -110,7 +110,7 @@ func allFrom(t xfrm.Tunnel, r Record) bool {
 	return len(t.SAs) > 0
 }
 
-// peersOf lists who the records are about, each once, with all virtual
+// peersOf lists the peers of the records, each once, with all virtual
 // addresses.
 func peersOf(records []Record) []Peer {
 	var list []Peer

@@ -26,7 +26,7 @@ const (
 // Ports is a range of ports; the zero value is any.
 type Ports [2]uint16
 
-// Record is what the hook was told of one pair of selectors.
+// Record is the hook's report on one pair of selectors.
 type Record struct {
 	Daemon Daemon `json:"daemon"`
 	// Connection is the administrator's name of it: of the child, in swanctl.conf.
@@ -55,7 +55,7 @@ type Record struct {
 	Time int64  `json:"time"`
 }
 
-// Identity is what the peer proved to be: the user where there is one, as the
+// Identity is the peer's proven identity: the user where there is one, because the
 // IKE identity is then the client's own choice, else the IKE identity.
 func (r Record) Identity() string {
 	if r.User != "" {
@@ -64,7 +64,7 @@ func (r Record) Identity() string {
 	return r.PeerID
 }
 
-// who is what makes two records be about the same peer.
+// who identifies the peer of a record.
 type who struct{ connection, peerID, user string }
 
 func (r Record) who() who { return who{r.Connection, r.PeerID, r.User} }
@@ -82,13 +82,13 @@ func (r Record) name() string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// The bounds of a record. What is longer is cut.
+// The bounds of a record. Longer texts are cut.
 const (
 	maxText       = 256
 	maxVirtualIPs = 16
 )
 
-// replaced stands for what was taken out of a text. No text of the
+// replaced stands for bytes that were taken out of a text. No text of the
 // administrator's has it, so that no cleaned text ever passes for one.
 const replaced = utf8.RuneError
 

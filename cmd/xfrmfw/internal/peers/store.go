@@ -23,7 +23,7 @@ type Store struct {
 	// now is the time since the boot: a wall clock may be set.
 	now  func() time.Duration
 	boot string
-	// seen are the records that were read before, by file, and loaded what they
+	// seen are the records that were read before, by file, and loaded the result they
 	// came to when the directory was as stamp says.
 	seen   map[string]cached
 	loaded []Record
@@ -98,7 +98,7 @@ const (
 	ending = ".json"
 	// aside begins the name of a damaged file.
 	aside = "damaged-"
-	// maxRecords and maxSize bound what hooks can make us keep and read.
+	// maxRecords and maxSize bound the records of hooks that are kept and read.
 	maxRecords = 20000
 	maxSize    = 8 << 10
 	// lockPatience is how long a hook waits for another one's few microseconds.
@@ -156,7 +156,7 @@ func (s *Store) Down(r Record) error {
 }
 
 // Sweep removes stale records as they were loaded, if they were not replaced
-// since, the records of an earlier boot, and what a hook that was killed began. It
+// since, the records of an earlier boot, and files that a killed hook began. It
 // sets damaged ones aside under another name. Other files are left alone.
 func (s *Store) Sweep(stale []Record) error {
 	for _, r := range stale {

@@ -56,7 +56,7 @@ func Look(dirs rundir.Dirs) State {
 	return s
 }
 
-// String says what waits, for people.
+// String describes the waiting change, for people.
 func (s State) String() string {
 	left := s.Left.Round(time.Second)
 	switch {

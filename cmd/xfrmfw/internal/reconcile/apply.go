@@ -7,7 +7,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 )
 
-// ByConfirm names the apply whose rules wait to be confirmed.
+// ByConfirm names the apply with rules that wait to be confirmed.
 const ByConfirm = "apply --confirm"
 
 // ApplyLocked reconciles once for the command named by, and records it. The caller holds

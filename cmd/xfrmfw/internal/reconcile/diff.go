@@ -25,7 +25,7 @@ func Diff(l gateway.Look) string {
 	return b.String()
 }
 
-// TableText is the wanted table as nft reads it where there is none yet, else what changes.
+// TableText is the wanted table as nft reads it where there is none yet, else the changes.
 func TableText(l gateway.Look) string {
 	switch {
 	case l.TableChange.Empty():

@@ -11,7 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 )
 
-// Forgettable selects remembered pairs: those of a tunnel, or those whose remote network
+// Forgettable selects remembered pairs: those of a tunnel, or those with a remote network that
 // lies in a prefix.
 type Forgettable struct {
 	word   string

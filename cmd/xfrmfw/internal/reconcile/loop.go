@@ -50,7 +50,7 @@ type Options struct {
 }
 
 // Loop reads, plans and commits until the source is content. The caller holds the lock.
-// After an error the former rules are in force, or the error says what is.
+// After an error the former rules are in force, or the error names those that are.
 func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome, error) {
 	var out Outcome
 	var last error
@@ -104,7 +104,7 @@ type Outcome struct {
 	// Counts adds up the rules and chains that were written, and Steps the commits.
 	Counts plan.Counts
 	Steps  int
-	// Table counts what was written to the table of nftables.
+	// Table counts the writes to the table of nftables.
 	Table TableCounts
 	// Families are those of the commits, in the order of the first commit of each.
 	Families []xfrm.Family
@@ -207,12 +207,12 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("applied: %s, %s; %s", tunnels, text.Count(o.GuardedPairs(), "guarded pair"), strings.Join(parts, "; "))
 }
 
-// String says what was written to the table.
+// String counts the writes to the table.
 func (c TableCounts) String() string {
 	return fmt.Sprintf("table inet xfrmfw: %s and %s written, %s deleted", text.Count(c.Rules, "rule"), text.Count(c.Elements, "element"), text.Count(c.Deleted, "element"))
 }
 
-// rulesWritten says what was written to iptables.
+// rulesWritten counts the writes to iptables.
 func (o Outcome) rulesWritten() string {
 	c, done := o.Counts, ""
 	switch {

@@ -17,7 +17,7 @@ const schema = 1
 // ApplyReport is the outcome of an apply in the shape of its JSON form.
 type ApplyReport struct {
 	Schema int `json:"schema"`
-	// Engine is the one whose rules are in force.
+	// Engine is the one with rules in force.
 	Engine       string `json:"engine"`
 	Changed      bool   `json:"changed"`
 	Tunnels      int    `json:"tunnels"`
@@ -30,7 +30,7 @@ type ApplyReport struct {
 	ChainsDeleted int `json:"chains_deleted"`
 	JumpsSet      int `json:"jumps_set"`
 	Commits       int `json:"commits"`
-	// Table is what was written to the table of nftables.
+	// Table is the writes to the table of nftables.
 	Table    TableReport `json:"table"`
 	Families []string    `json:"families"`
 	// ConfirmSeconds is the time of apply --confirm, 0 for none.
@@ -38,7 +38,7 @@ type ApplyReport struct {
 	Warnings       []string `json:"warnings"`
 }
 
-// TableReport counts the transactions of the table of nftables, and what they wrote.
+// TableReport counts the transactions of the table of nftables, and their writes.
 type TableReport struct {
 	Commits         int `json:"commits"`
 	RulesWritten    int `json:"rules_written"`

@@ -13,7 +13,7 @@ import (
 
 // Until reads the live rules, plans from them alone and commits, until the plan is to
 // change nothing, as clear and the way back of apply --confirm do. The last change, with
-// what could not be removed, is that of the outcome's Look. The caller holds the lock.
+// files that could not be removed, is that of the outcome's Look. The caller holds the lock.
 func Until(ctx context.Context, programs *iptables.Programs, plan func(map[xfrm.Family]live.Tables) (plan.Change, error)) (Outcome, error) {
 	var out Outcome
 	for range attempts {

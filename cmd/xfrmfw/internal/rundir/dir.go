@@ -4,7 +4,7 @@
 // root's commands work in it. So a directory is held by its descriptor, a name is
 // one component of it, no link is followed, and only regular files are opened: a
 // FIFO would block, and a device would act. A new file goes to the owner of its
-// directory. Whatever else is found in the place of a file is an error.
+// directory. Any other object in the place of a file is an error.
 package rundir
 
 import (
@@ -127,7 +127,7 @@ func (d *Dir) Names() ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
-// Stat looks at an entry itself, whatever it is.
+// Stat looks at an entry itself, of any kind.
 func (d *Dir) Stat(name string) (unix.Stat_t, error) {
 	var st unix.Stat_t
 	err := unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -166,15 +166,15 @@ func (d *Dir) RemoveIfAny(name string) error {
 	return nil
 }
 
-// errOwner refuses what a third user has put in a directory.
+// errOwner refuses files that a third user has put in a directory.
 var errOwner = errors.New("it belongs to another user: remove it")
 
-// trusts reports whether what a user owns may be used.
+// trusts reports whether a user's files may be used.
 func (d *Dir) trusts(uid uint32) bool {
 	return uid == 0 || uid == d.uid || int(uid) == os.Geteuid()
 }
 
-// adopts reports whether what is made has to be given to the directory's owner.
+// adopts reports whether new files have to be given to the directory's owner.
 func (d *Dir) adopts() bool { return os.Geteuid() == 0 && d.uid != 0 }
 
 func (d *Dir) fd() int { return int(d.f.Fd()) }
@@ -197,7 +197,7 @@ func openat(dir int, name string, flags int, mode uint32) (int, error) {
 	}
 }
 
-// problem says what failed with an entry.
+// problem names the operation that failed with an entry.
 func (d *Dir) problem(op, name string, err error) error {
 	switch err {
 	case nil:

@@ -19,7 +19,7 @@ type Dirs struct {
 	// Run holds locks, sockets and records that do not outlive a reboot. It is shared by
 	// all network namespaces, so the names of its files end in the namespace.
 	Run string
-	// State holds what outlives a reboot.
+	// State holds the files that outlive a reboot.
 	State string
 }
 

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read returns the text of a file, and what the kernel said of it. A file of more
+// Read returns the text of a file, and its attributes. A file of more
 // than limit bytes is an error.
 func (d *Dir) Read(name string, limit int) ([]byte, unix.Stat_t, error) {
 	f, st, err := d.open(name, unix.O_RDONLY)
@@ -58,7 +58,7 @@ func (d *Dir) open(name string, flags int) (*os.File, unix.Stat_t, error) {
 	if err = unix.Fstat(fd, &st); err == nil {
 		err = d.regular("open", name, &st)
 	}
-	// Where users may give files of others a second name (fs.protected_hardlinks=0), what
+	// Where users may give files of others a second name (fs.protected_hardlinks=0), text that
 	// is written to one may be written to another program's.
 	if err == nil && flags&unix.O_ACCMODE != unix.O_RDONLY && st.Nlink > 1 {
 		err = d.problem("open", name, errors.New("it has a second name elsewhere: remove it"))
@@ -145,7 +145,7 @@ func (d *Dir) swap(name string, text []byte, sync bool) (err error) {
 		}
 		err = errors.Join(err, f.Close())
 	}()
-	// Tidy leaves a file alone whose lock is held.
+	// Tidy leaves a locked file alone.
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return d.problem("lock", fresh, err)
 	}
@@ -172,7 +172,7 @@ func (d *Dir) Keep(name, as string) error {
 // temporary begins the name of a file that is being written.
 const temporary = "."
 
-// Tidy removes what a process that was killed had begun to write in the place of
+// Tidy removes files that a killed process had begun to write in the place of
 // the named file, or of any file for "".
 func (d *Dir) Tidy(name string) error {
 	names, err := d.Names()
@@ -227,7 +227,7 @@ func (d *Dir) Socket(name string) (*os.File, error) {
 	return f, nil
 }
 
-// Exists reports whether there is an entry of that name, of whatever kind. It is
+// Exists reports whether there is an entry of that name, of any kind. It is
 // true as well where that can't be told.
 func (d *Dir) Exists(name string) bool {
 	_, err := d.Stat(name)

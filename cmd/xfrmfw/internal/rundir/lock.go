@@ -11,7 +11,7 @@ import (
 // ErrLocked tells that another process holds a lock.
 var ErrLocked = errors.New("another process holds the lock")
 
-// Lock is a lock file whose lock is held by this process, or by a child that
+// Lock is a lock file that is locked by this process, or by a child that
 // inherited it.
 type Lock struct {
 	f    *os.File

@@ -10,7 +10,7 @@ import (
 )
 
 // Record is how the last reconciles ended, for status: when the rules were last
-// brought in line with the kernel, by which command, and what failed since. It does
+// brought in line with the kernel, by which command, and the failure since. It does
 // not outlive a reboot; nor do the rules.
 type Record struct {
 	// By is the command that reconciled last: "apply", "hook" or "daemon".
@@ -18,13 +18,13 @@ type Record struct {
 	// Reconciled is when the rules were last found or made right, in seconds
 	// since the epoch; 0 is never.
 	Reconciled int64 `json:"reconciled"`
-	// Error is what the last attempt failed with, empty if it did not, and
+	// Error is the failure of the last attempt, empty if it did not fail, and
 	// Failed when that was.
 	Error  string `json:"error,omitempty"`
 	Failed int64  `json:"failed,omitzero"`
 }
 
-// maxRecord bounds what is read of a record; maxError what is written of an error.
+// maxRecord bounds the text of a record; maxError that of an error.
 const (
 	maxRecord = 64 << 10
 	maxError  = 4 << 10

@@ -1,5 +1,5 @@
 // Package screen shows lines in place on a terminal, and leaves the terminal as
-// it found it. It knows nothing of what the lines say. It uses the escape
+// it found it. It knows nothing of the lines' meaning. It uses the escape
 // sequences that every terminal of the last decades has (ECMA-48 and xterm's
 // alternate screen), and no terminal database.
 package screen
@@ -98,7 +98,7 @@ func (s *Screen) Draw(lines []string) error {
 		return nil
 	}
 	// A line is cleared before it is written, since behind its last column the
-	// cursor stands on that column; with the last line goes what is below. That
+	// cursor stands on that column; with the last line goes the text below. That
 	// one has no newline, which would move all lines up.
 	var b strings.Builder
 	b.WriteString(home)

@@ -13,7 +13,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Input is what a report is made from.
+// Input is the input of a report.
 type Input struct {
 	// Snapshot gives the time to which ages refer.
 	Snapshot xfrm.Snapshot
@@ -46,7 +46,7 @@ type Input struct {
 	Peers map[string]Peer
 }
 
-// Peer is what the IKE daemon's hook recorded of a tunnel. Much of it was
+// Peer is the hook's record of a tunnel's peer. Much of it was
 // chosen by the peer.
 type Peer struct {
 	Connection string
@@ -131,7 +131,7 @@ func list[T any](parts ...[]T) []T {
 	return all
 }
 
-// tunnel fills in what the kernel and the hook say.
+// tunnel fills in the data of the kernel and the hook.
 func tunnel(t xfrm.Tunnel, peer Peer) Tunnel {
 	out := Tunnel{
 		ID:         t.ID,
@@ -168,7 +168,7 @@ func tunnel(t xfrm.Tunnel, peer Peer) Tunnel {
 	return out
 }
 
-// judge fills in what the compiler found out.
+// judge fills in the findings of the compiler.
 func (t *Tunnel) judge(report firewall.TunnelReport) {
 	t.Configured = report.Name != ""
 	t.Name, t.Evidence, t.Reason = cmp.Or(report.Name, t.Connection), report.Evidence, report.Reason

@@ -21,7 +21,7 @@ func (p *page) details() {
 	}
 }
 
-// maxText is how many columns are shown of what a peer chose.
+// maxText is how many columns are shown of a text that a peer chose.
 const maxText = 300
 
 func (p *page) detail(t Tunnel, shared map[string]int) {
@@ -65,7 +65,7 @@ func (p *page) detail(t Tunnel, shared map[string]int) {
 	p.states(t, shared)
 }
 
-// field writes a labelled line of what may be a peer's own words.
+// field writes a labelled line of text that may be a peer's own.
 func (p *page) field(name, value string) {
 	if value != "" {
 		p.wrap(fmt.Sprintf("  %-12s", name), text.Label(value, maxText))
@@ -167,7 +167,7 @@ func (p *page) rules(t Tunnel, ids []string, shared map[string]int, most int) {
 	}
 }
 
-// kind is what rules have in common that are shown as one.
+// kind is the common part of rules that are shown as one.
 type kind struct {
 	family  string
 	table   rules.Table

@@ -103,7 +103,7 @@ func tableRows(t sets.Table, claims []firewall.Claim, terse bool) []tableRow {
 	return rows
 }
 
-// countedIn says what the counter of a chain counts.
+// countedIn is the kind that the counter of a chain counts.
 func countedIn(chain string) (Kind, rules.Purpose) {
 	switch chain {
 	case "drop_spoof":
@@ -136,7 +136,7 @@ func countedIn(chain string) (Kind, rules.Purpose) {
 	return "", rules.PurposeDispatch
 }
 
-// purposeOf says what the elements of a set are for.
+// purposeOf is the purpose of the elements of a set.
 func purposeOf(set string) rules.Purpose {
 	for _, p := range []struct {
 		prefix  string

@@ -4,11 +4,11 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
-// Kind is what the packets of a rule are counted as; empty for the rules that
+// Kind is the kind of packets that a rule counts; empty for the rules that
 // only lead to others.
 type Kind string
 
-// What came out of a tunnel, by the evidence that it had.
+// Packets out of a tunnel, by their evidence.
 const (
 	KindVerified    Kind = "verified"
 	KindPolicyOnly  Kind = "policy_only"
@@ -16,7 +16,7 @@ const (
 	KindOverlay     Kind = "overlay"
 )
 
-// What was dropped, by the case of the verdict table.
+// Dropped packets, by the case of the verdict table.
 const (
 	DropSpoof       Kind = "spoof"
 	DropInject      Kind = "inject"
@@ -27,13 +27,13 @@ const (
 	DropUnconfirmed Kind = "dropped_unconfirmed"
 )
 
-// What is worth a look, and was not dropped.
+// Packets worth a look that were not dropped.
 const (
 	NotedStrayTag Kind = "stray_tag"
 	NotedUnknown  Kind = "unknown"
 )
 
-// countedAs tells what a rule counts. Only what drops counts as dropped, as a case
+// countedAs is the kind that a rule counts. Only a rule that drops counts as dropped, because a case
 // may have rules that log it, too.
 func countedAs(p rules.Purpose, drops bool) Kind {
 	switch p {

@@ -2,8 +2,8 @@ package status
 
 import "time"
 
-// Rates are what was counted between two reports, a second. They need counters
-// of the same rules and states; what began between the two counts from 0.
+// Rates are the counts between two reports, a second. They need counters
+// of the same rules and states; new ones count from 0.
 type Rates struct {
 	// Tunnels has an entry for each tunnel of the later report, in its order.
 	Tunnels []TunnelRates

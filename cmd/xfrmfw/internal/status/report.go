@@ -51,7 +51,7 @@ type Marks struct {
 	Verified uint32 `json:"verified"`
 }
 
-// Daemon is what is known of the daemon. The zero value is none.
+// Daemon is the state of the daemon. The zero value is none.
 type Daemon struct {
 	Running bool `json:"running"`
 	// LastReconcile is when the rules were last made or found right, in RFC
@@ -59,7 +59,7 @@ type Daemon struct {
 	// never.
 	LastReconcile string `json:"last_reconcile"`
 	ReconciledBy  string `json:"reconciled_by"`
-	// LastError is what the last attempt failed with, empty if it did not.
+	// LastError is the failure of the last attempt, empty if it did not fail.
 	LastError string `json:"last_error"`
 }
 
@@ -171,7 +171,7 @@ type Rule struct {
 	Rule    string        `json:"rule"`
 	Packets uint64        `json:"packets"`
 	Bytes   uint64        `json:"bytes"`
-	// Kind is what its packets are counted as.
+	// Kind is the kind of its packets.
 	Kind Kind `json:"-"`
 }
 
@@ -186,7 +186,7 @@ type Guard struct {
 	Expires string `json:"expires"`
 }
 
-// Drops counts what was dropped, by the case of the verdict table.
+// Drops counts dropped packets, by the case of the verdict table.
 type Drops struct {
 	Spoof       Counter `json:"spoof"`
 	Inject      Counter `json:"inject"`

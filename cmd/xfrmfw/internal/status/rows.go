@@ -48,7 +48,7 @@ func (r Rules) others(tunnels map[string]bool) []Rule {
 	return rules
 }
 
-// collect makes the rules of rows, each with whose it is. They are asked for twice.
+// collect makes the rules of rows, each with its tunnel. They are asked for twice.
 func collect[T any](rows iter.Seq2[string, T], rule func(T) Rule) Rules {
 	numbers := make(map[string]int32)
 	var owners []int32

@@ -40,7 +40,7 @@ func (r Report) Select(names []string) (Report, error) {
 	return r, nil
 }
 
-// word is what the user named a tunnel by.
+// word is the user's name for a tunnel.
 type word struct {
 	text  string
 	reqid uint64

@@ -30,7 +30,7 @@ type guardRule struct {
 	ends [4]netip.Prefix
 }
 
-// outerKey is what the rules for encrypted packets tell them by. Port and addr
+// outerKey is the key of the rules for encrypted packets. Port and addr
 // are this host's, zero for any.
 type outerKey struct {
 	family xfrm.Family
@@ -51,7 +51,7 @@ const (
 	outChain = rules.ChainPrefix + "OUT"
 )
 
-// indexShared looks at the compiled rules, whose fields are known, and keeps
+// indexShared looks at the compiled rules, because their fields are known, and keeps
 // those that stand.
 func indexShared(rulesets []rules.Ruleset, standing []Rule) shared {
 	s := shared{
@@ -199,11 +199,11 @@ func (s shared) appendOuter(ids []string, sa xfrm.SA) []string {
 	return append(ids, s.outer[key]...)
 }
 
-// role is what a tunnel's own rule is for.
+// role is the purpose of a tunnel's own rule.
 type role uint8
 
 // A rule serves inbound states, outbound ones or both, or it serves none and
-// guards the tunnel's pairs against what comes or goes outside of it.
+// guards the tunnel's pairs against packets outside of it.
 const (
 	guards    role = 0
 	servesIn  role = 1
@@ -263,7 +263,7 @@ func families(t xfrm.Tunnel) []xfrm.Family {
 	return found
 }
 
-// distinct drops what is there twice and keeps the order.
+// distinct drops repetitions and keeps the order.
 func distinct(ids []string) []string {
 	seen := make(map[string]bool, len(ids))
 	return slices.DeleteFunc(ids, func(id string) bool {

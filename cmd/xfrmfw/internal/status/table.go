@@ -79,7 +79,7 @@ func (p *page) row(widths []int, cells ...[]string) {
 	p.line(b.String())
 }
 
-// shown is what a tunnel is called: its name, or its ID.
+// shown is the name of a tunnel, or its ID.
 func (t Tunnel) shown(most int) string {
 	if t.Name == "" {
 		return t.ID

@@ -26,7 +26,7 @@ type TextOptions struct {
 }
 
 const (
-	// lineWidth is what the text form keeps to, but for words that are longer.
+	// lineWidth is the width of the text form, but for words that are longer.
 	lineWidth = 100
 	// fewTunnels is how many are shown in detail without being asked for.
 	fewTunnels = 10
@@ -82,7 +82,7 @@ func (p *page) wrap(prefix, words string) {
 	}
 }
 
-// head writes the answer first: whether the rules are right, how the tunnels are, what was dropped. The second line is about
+// head writes the answer first: whether the rules are right, how the tunnels are, the drops. The second line is about
 // the host.
 func (p *page) head() {
 	var answer []string
@@ -177,7 +177,7 @@ func (p *page) daemon() string {
 	return word
 }
 
-// sums writes what was dropped, counted and guarded, without what is zero.
+// sums writes the drops, counts and guards, without zeros.
 func (p *page) sums() {
 	if p.unloaded {
 		return

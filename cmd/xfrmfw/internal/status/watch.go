@@ -20,12 +20,12 @@ type WatchOptions struct {
 	Color bool
 	// Interval is shown in the first line.
 	Interval time.Duration
-	// Failed is what kept the last reading from succeeding, empty for nothing.
+	// Failed is the error of the last reading, empty for none.
 	Failed string
 }
 
 // WatchLines lays out the report with its rates: the host, a line for each
-// tunnel, and what was dropped. Where there is not room for all tunnels, those
+// tunnel, and the drops. Where there is not room for all tunnels, those
 // that carry something now come first. No line is wider than Width.
 func (r Report) WatchLines(rates Rates, o WatchOptions) []string {
 	v := view{Report: r, rates: rates, WatchOptions: o}
@@ -131,7 +131,7 @@ func (v view) columns() []column {
 	for _, t := range v.Tunnels {
 		name = max(name, text.Columns(t.shown(maxNameColumn)))
 	}
-	// What is always shown takes so much beside the name, with its gaps.
+	// The fixed columns beside the name take so much, with their gaps.
 	const others = 5 + 8 + 7 + 2 + 2 + 1
 	name = min(name, maxNameColumn, max(6, v.Width-others))
 	all := []column{
@@ -251,7 +251,7 @@ func (v view) of(i int) TunnelRates {
 	return TunnelRates{}
 }
 
-// foot tells of drops and of what is amiss.
+// foot tells of drops and of faults.
 func (v view) foot() []string {
 	lines := []string{""}
 	add := func(name string, total uint64, perSecond float64) {

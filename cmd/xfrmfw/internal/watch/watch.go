@@ -19,7 +19,7 @@ import (
 // plainWidth is the width of output that is no terminal.
 const plainWidth = 100
 
-// Options say what is shown, and where.
+// Options are the contents and the place of the display.
 type Options struct {
 	Interval time.Duration
 	// JSON has one report a line written, as JSON.
@@ -103,7 +103,7 @@ func (w *watch) look(ctx context.Context) error {
 	return nil
 }
 
-// show writes what there is: on a terminal in place, else below what was
+// show writes the last report: on a terminal in place, else below the text
 // written before.
 func (w *watch) show() error {
 	switch {

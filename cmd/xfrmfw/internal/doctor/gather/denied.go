@@ -23,7 +23,7 @@ const (
 	logTail = 1 << 20
 )
 
-// Denials reads from the kernel's messages and from auditd's log what SELinux and
+// Denials reads from the kernel's messages and from auditd's log the accesses that SELinux and
 // AppArmor denied to the updown hook and to the programs that it runs.
 func (h Host) Denials(now time.Time) []doctor.Denial {
 	var found []doctor.Denial
@@ -73,7 +73,7 @@ func (h Host) auditLog() string {
 	return string(b)
 }
 
-// auditTime is the time of a record; accessVector what SELinux denied.
+// auditTime is the time of a record; accessVector the accesses that SELinux denied.
 var (
 	auditTime    = regexp.MustCompile(`audit\((\d+)\.\d+:\d+\)`)
 	accessVector = regexp.MustCompile(`avc:\s+denied\s+\{ ([a-z0-9_ ]+) \}`)

@@ -1,4 +1,4 @@
-// Package gather reads from the host what package doctor judges. It changes
+// Package gather reads the input of package doctor from the host. It changes
 // nothing.
 package gather
 
@@ -25,7 +25,7 @@ func (h Host) path(parts ...string) string {
 	return filepath.Join(append([]string{h.Root}, parts...)...)
 }
 
-// Sysctl reads the settings of the interfaces. What isn't there is taken to be off.
+// Sysctl reads the settings of the interfaces. A missing one is taken to be off.
 func (h Host) Sysctl(links []xfrm.Link) doctor.Sysctl {
 	number := func(name string) int {
 		b, err := os.ReadFile(h.path("/proc/sys/net", name))
@@ -119,7 +119,7 @@ func (h Host) release() string {
 	return string(bytes.TrimSpace(b))
 }
 
-// Distribution reads os-release(5), in both of its places. What does not parse
+// Distribution reads os-release(5), in both of its places. A line that does not parse
 // is not known.
 func (h Host) Distribution() doctor.Distribution {
 	d := doctor.Distribution{Kernel: h.release()}

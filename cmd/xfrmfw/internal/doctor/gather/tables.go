@@ -20,7 +20,7 @@ var ErrNoNFT = errors.New("there is no nft program: install nftables to have the
 const nftLimit = time.Minute
 
 // Tables lists the tables of nftables that have a base chain and are not ours, nor those
-// of iptables-nft, whose rules iptables-save prints. Only these are listed in
+// of iptables-nft, because iptables-save prints their rules. Only these are listed in
 // full: with many tunnels the others are large.
 func Tables(ctx context.Context) (foreign.Ruleset, error) {
 	path := ""
