@@ -24,8 +24,8 @@ type Explanation struct {
 	Packet Packet `json:"packet"`
 	// Policies are those that the kernel looks up, in the order in which it does.
 	Policies []Policy `json:"policies"`
-	// Tunnel is the one that the packet came out of or goes into, or its rules
-	// decide; nil for none.
+	// Tunnel is the one that the packet came out of or goes into, or that of the rule
+	// that decides; nil for none.
 	Tunnel *Tunnel `json:"tunnel"`
 	// Steps are the rules that the packet meets and that match, in order.
 	Steps   []Step  `json:"steps"`
