@@ -2,9 +2,9 @@ package firewall
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -57,6 +57,10 @@ type decider struct {
 	peerLinks map[int32]bool
 	// noSource caches hasNoSource by local selector.
 	noSource map[netip.Prefix]bool
+	// routes and connected are indexes of the host's routes and connected networks.
+	routes, connected *prefix.Index
+	// carried are the names of the overlays' devices.
+	carried map[string]bool
 }
 
 // claimRange is the claims from one place up to another.
@@ -64,6 +68,14 @@ type claimRange struct{ from, to int }
 
 // isTunnelDevice reports whether a device carries only tunnel traffic.
 func (d *decider) isTunnelDevice(name string) bool {
-	_, ok := d.interfaces[name]
-	return ok || slices.ContainsFunc(d.facts.Overlays, func(o Overlay) bool { return o.Devices[0] == name })
+	if _, ok := d.interfaces[name]; ok {
+		return true
+	}
+	if d.carried == nil {
+		d.carried = make(map[string]bool, len(d.facts.Overlays))
+		for i := range d.facts.Overlays {
+			d.carried[d.facts.Overlays[i].Devices[0]] = true
+		}
+	}
+	return d.carried[name]
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -64,7 +65,7 @@ func (d *decider) hasNoSource(local netip.Prefix) bool {
 		return none
 	}
 	here := slices.ContainsFunc(d.Host.Addresses, func(a xfrm.Address) bool { return local.Contains(a.Prefix.Addr()) })
-	routed := slices.ContainsFunc(d.Host.Routes, func(r xfrm.Route) bool { return r.Dst.Bits() != 0 && r.Dst.Overlaps(local) })
+	routed := slices.ContainsFunc(d.routesIn(local), func(i int) bool { return d.Host.Routes[i].Dst.Bits() != 0 })
 	none := slices.ContainsFunc(d.NATSources, local.Overlaps) || !here && !routed
 	if d.noSource == nil {
 		d.noSource = make(map[netip.Prefix]bool)
@@ -76,11 +77,12 @@ func (d *decider) hasNoSource(local netip.Prefix) bool {
 // exempt returns the connected networks within a guard's remote selector, each on
 // its own interface: a gateway never cuts off its own LAN.
 func (d *decider) exempt(g *guard.Guard) []Network {
+	if d.connected == nil {
+		d.connected = prefix.NewIndex(len(d.facts.Connected), func(i int) netip.Prefix { return d.facts.Connected[i].Prefix })
+	}
 	var networks []Network
-	for _, n := range d.facts.Connected {
-		if n.Prefix.Overlaps(g.Remote) {
-			networks = append(networks, n)
-		}
+	for _, i := range d.connected.Overlapping(g.Remote) {
+		networks = append(networks, d.facts.Connected[i])
 	}
 	if !g.Routed && g.Source != guard.FromMemory {
 		return networks
@@ -88,8 +90,9 @@ func (d *decider) exempt(g *guard.Guard) []Network {
 	// A network that is routed into a device gives way to a more specific route
 	// elsewhere. It also gives way to any route by an interface that is no uplink, such
 	// as a leased line with the tunnel as its backup, and so does a remembered pair.
-	for _, r := range d.Host.Routes {
-		if r.Dst.Bits() == 0 || !r.Dst.Overlaps(g.Remote) {
+	for _, i := range d.routesIn(g.Remote) {
+		r := &d.Host.Routes[i]
+		if r.Dst.Bits() == 0 {
 			continue
 		}
 		l, ok := d.Host.Link(r.Link)
@@ -104,6 +107,14 @@ func (d *decider) exempt(g *guard.Guard) []Network {
 		}
 	}
 	return networks
+}
+
+// routesIn returns the places of the routes that overlap a prefix.
+func (d *decider) routesIn(p netip.Prefix) []int {
+	if d.routes == nil {
+		d.routes = prefix.NewIndex(len(d.Host.Routes), func(i int) netip.Prefix { return d.Host.Routes[i].Dst })
+	}
+	return d.routes.Overlapping(p)
 }
 
 // leadsOutside reports whether strangers may come in by an interface: an uplink, an

@@ -1,6 +1,10 @@
 package xfrm
 
-import "net/netip"
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
 
 // Host is the part of the host that a rule set depends on besides states and policies. Order does
 // not matter to the compiler; xfrm/kernel delivers it sorted by index.
@@ -73,11 +77,16 @@ type RoutingRule struct {
 	Mark     Mark   `json:"mark"`
 }
 
-// Link returns the link with that index.
+// Link returns the link with that index. It is found at once where the links are sorted,
+// as xfrm/kernel delivers them.
 func (h Host) Link(index int32) (Link, bool) {
-	for _, l := range h.Links {
-		if l.Index == index {
-			return l, true
+	at, _ := slices.BinarySearchFunc(h.Links, index, func(l Link, index int32) int { return cmp.Compare(l.Index, index) })
+	if at < len(h.Links) && h.Links[at].Index == index {
+		return h.Links[at], true
+	}
+	for i := range h.Links {
+		if h.Links[i].Index == index {
+			return h.Links[i], true
 		}
 	}
 	return Link{}, false

@@ -16,9 +16,9 @@ func LinksOf(p xfrm.Pair, host xfrm.Host) []xfrm.Link {
 		return nil
 	}
 	var links []xfrm.Link
-	for _, l := range host.Links {
-		if l.Kind == "xfrm" && p.IfID != 0 && l.IfID == p.IfID || IsVTI(l) && hasKey(p, l) {
-			links = append(links, l)
+	for i := range host.Links {
+		if l := &host.Links[i]; l.Kind == "xfrm" && p.IfID != 0 && l.IfID == p.IfID || IsVTI(*l) && hasKey(p, *l) {
+			links = append(links, *l)
 		}
 	}
 	return links
@@ -38,8 +38,16 @@ func hasKey(p xfrm.Pair, l xfrm.Link) bool {
 // one family. A default route is one of them.
 func RoutedInto(links []xfrm.Link, host xfrm.Host, family xfrm.Family) []netip.Prefix {
 	var prefixes []netip.Prefix
-	for _, r := range host.Routes {
-		if xfrm.FamilyOf(r.Dst.Addr()) != family || !slices.ContainsFunc(links, func(l xfrm.Link) bool { return l.Index == r.Link }) {
+	if len(links) == 0 {
+		return nil
+	}
+	indexes := make([]int32, len(links))
+	for i := range links {
+		indexes[i] = links[i].Index
+	}
+	for i := range host.Routes {
+		r := &host.Routes[i]
+		if !slices.Contains(indexes, r.Link) || xfrm.FamilyOf(r.Dst.Addr()) != family {
 			continue
 		}
 		if dst := r.Dst.Masked(); !slices.Contains(prefixes, dst) {

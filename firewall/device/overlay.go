@@ -35,6 +35,7 @@ type Overlay struct {
 // Overlays finds the devices on which decapsulated tunnel traffic appears.
 func Overlays(set xfrm.Set, host xfrm.Host) []Overlay {
 	var found []Overlay
+	pairs := carriersOf(set)
 	for _, l := range host.Links {
 		switch l.Kind {
 		case "vti", "vti6":
@@ -46,10 +47,10 @@ func Overlays(set xfrm.Set, host xfrm.Host) []Overlay {
 			if !ok {
 				continue
 			}
-			for _, remote := range carrierPeers(set, l) {
+			for _, remote := range pairs.peersOf(l) {
 				at := l
 				at.Remote = remote
-				if i, local, ok := carrierTunnel(set, host, at, proto, port); ok {
+				if i, local, ok := pairs.tunnel(host, at, proto, port); ok {
 					found = append(found, Overlay{
 						Tunnel: set.Tunnels[i].ID, Devices: above(host, l),
 						Proto: proto, Port: port, Local: local, Remote: remote,
@@ -77,22 +78,47 @@ func IsCarried(l xfrm.Link) bool {
 	return ok || l.Kind == "vlan"
 }
 
-// carrierPeers returns the addresses that carrier packets of a device come from: its
-// own remote address, or where it takes any those of the hosts to which there is a
-// tunnel.
-func carrierPeers(set xfrm.Set, l xfrm.Link) []netip.Addr {
+// carriers are the pairs whose packets may be carriers, by the host at their other end.
+type carriers struct {
+	// peers are the hosts, in the order of the tunnels.
+	peers []netip.Addr
+	hosts map[netip.Addr][]carrier
+	// networks are the pairs of which the other end is more than a host.
+	networks []carrier
+}
+
+// carrier is a pair and the place of its tunnel.
+type carrier struct {
+	tunnel int
+	pair   *xfrm.Pair
+}
+
+func carriersOf(set xfrm.Set) carriers {
+	c := carriers{hosts: make(map[netip.Addr][]carrier)}
+	for i := range set.Tunnels {
+		for j := range set.Tunnels[i].Pairs {
+			p := &set.Tunnels[i].Pairs[j]
+			if !p.Remote.IsSingleIP() {
+				c.networks = append(c.networks, carrier{i, p})
+				continue
+			}
+			peer := p.Remote.Addr()
+			if c.hosts[peer] == nil {
+				c.peers = append(c.peers, peer)
+			}
+			c.hosts[peer] = append(c.hosts[peer], carrier{i, p})
+		}
+	}
+	return c
+}
+
+// peersOf returns the addresses that carrier packets of a device come from: its own
+// remote address, or where it takes any those of the hosts to which there is a tunnel.
+func (c *carriers) peersOf(l xfrm.Link) []netip.Addr {
 	if !TakesAny(l) {
 		return []netip.Addr{l.Remote}
 	}
-	var peers []netip.Addr
-	for i := range set.Tunnels {
-		for _, p := range set.Tunnels[i].Pairs {
-			if p.Remote.IsSingleIP() && !slices.Contains(peers, p.Remote.Addr()) {
-				peers = append(peers, p.Remote.Addr())
-			}
-		}
-	}
-	return peers
+	return c.peers
 }
 
 // stacked adds the devices whose carrier packets go into an overlay's device, or
@@ -164,27 +190,29 @@ func Carrier(l xfrm.Link) (proto xfrm.Proto, port uint16, ok bool) {
 	return 0, 0, false
 }
 
-// carrierTunnel finds the tunnel that protects a device's carrier packets as they come
+// tunnel finds the tunnel that protects a device's carrier packets as they come
 // in: the one whose policy the kernel would choose for them, or the most specific where
 // priorities are equal. A device chooses the source port of UDP by the inner flow, so a
 // pair with a port of the peer's is another direction's, if there is one without.
-func carrierTunnel(set xfrm.Set, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port uint16) (int, netip.Addr, bool) {
-	best, at, local := xfrm.Pair{}, -1, netip.Addr{}
-	for i, t := range set.Tunnels {
-		for _, p := range t.Pairs {
+func (c *carriers) tunnel(host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port uint16) (int, netip.Addr, bool) {
+	var best *xfrm.Pair
+	at, local := -1, netip.Addr{}
+	for _, list := range [][]carrier{c.hosts[l.Remote], c.networks} {
+		for _, e := range list {
+			p := e.pair
 			own, ok := carries(p, host, l, proto, port)
-			if !ok || at >= 0 && cmp.Or(cmp.Compare(peerPort(p), peerPort(best)), cmp.Compare(p.Priority, best.Priority),
+			if !ok || best != nil && cmp.Or(cmp.Compare(peerPort(p), peerPort(best)), cmp.Compare(p.Priority, best.Priority),
 				cmp.Compare(best.Remote.Bits(), p.Remote.Bits()), cmp.Compare(best.Local.Bits(), p.Local.Bits())) >= 0 {
 				continue
 			}
-			best, at, local = p, i, own
+			best, at, local = p, e.tunnel, own
 		}
 	}
 	return at, local, at >= 0
 }
 
 // peerPort is 1 for a pair that names a port of the peer's, else 0.
-func peerPort(p xfrm.Pair) int {
+func peerPort(p *xfrm.Pair) int {
 	if p.RemotePort.Any() {
 		return 0
 	}
@@ -193,7 +221,7 @@ func peerPort(p xfrm.Pair) int {
 
 // carries reports whether a pair covers a device's carrier packets, and from
 // which address of this host they go. Pairs of an interface of their own don't.
-func carries(p xfrm.Pair, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port uint16) (netip.Addr, bool) {
+func carries(p *xfrm.Pair, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port uint16) (netip.Addr, bool) {
 	if p.IfID != 0 || p.Mark.Mask != 0 || p.Proto != 0 && p.Proto != proto || !p.Remote.Contains(l.Remote) {
 		return netip.Addr{}, false
 	}
@@ -233,8 +261,10 @@ func above(host xfrm.Host, l xfrm.Link) []string {
 	names := WithMasters(host, l)
 	for i := 0; i < len(names); i++ {
 		for _, vlan := range host.Links {
-			below, ok := host.Link(vlan.Parent)
-			if vlan.Kind != "vlan" || !ok || below.Name != names[i] {
+			if vlan.Kind != "vlan" {
+				continue
+			}
+			if below, ok := host.Link(vlan.Parent); !ok || below.Name != names[i] {
 				continue
 			}
 			for _, name := range WithMasters(host, vlan) {
@@ -270,16 +300,20 @@ func (o *Overlay) OwnLinks(host xfrm.Host) []xfrm.Link {
 // tunnel's index. Their packets keep the policy match on the way in; on the way
 // out they show none on the first pass, which is through the device.
 func Interfaces(set xfrm.Set, host xfrm.Host) map[string]int {
-	found := make(map[string]int)
-	for _, l := range host.Links {
-		if l.Kind != "xfrm" || l.IfID == 0 {
-			continue
-		}
-		for i, t := range set.Tunnels {
-			if slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return p.IfID == l.IfID }) {
-				found[l.Name] = i
-				break
+	tunnels := make(map[uint32]int)
+	for i := range set.Tunnels {
+		for j := range set.Tunnels[i].Pairs {
+			id := set.Tunnels[i].Pairs[j].IfID
+			if _, ok := tunnels[id]; !ok && id != 0 {
+				tunnels[id] = i
 			}
+		}
+	}
+	found := make(map[string]int)
+	for i := range host.Links {
+		l := &host.Links[i]
+		if tunnel, ok := tunnels[l.IfID]; ok && l.Kind == "xfrm" {
+			found[l.Name] = tunnel
 		}
 	}
 	return found

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall/device"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -40,24 +41,27 @@ func (m *memorizer) harm(g *Guard, t *xfrm.Tunnel) string {
 			return "the name server " + r.String() + " lies in it"
 		}
 	}
-	for _, a := range m.host.Addresses {
-		network := a.Prefix.Masked()
-		if g.Remote.Bits() > network.Bits() && g.Remote.Contains(a.Prefix.Addr()) {
-			return "this host's address " + a.Prefix.Addr().String() + " lies in it"
+	for _, i := range m.addresses.Overlapping(g.Remote) {
+		a := m.host.Addresses[i].Prefix
+		if g.Remote.Bits() > a.Bits() {
+			return "this host's address " + a.Addr().String() + " lies in it"
+		}
+	}
+	for _, i := range m.routers.Overlapping(g.Remote) {
+		if via := m.host.Routes[i].Via; !m.connected(via, g.Remote) {
+			return "the router " + via.String() + " lies in it"
 		}
 	}
 	var uplink []string
-	for _, r := range m.host.Routes {
-		if r.Via.IsValid() && g.Remote.Contains(r.Via) && !m.connected(r.Via, g.Remote) {
-			return "the router " + r.Via.String() + " lies in it"
-		}
+	for _, i := range m.routes.Overlapping(g.Remote) {
+		r := &m.host.Routes[i]
 		// A network that lies behind another interface of this host is not the
 		// peer's to claim.
-		if r.Dst.Bits() == 0 || !r.Dst.Overlaps(g.Remote) || r.Connected && g.Remote.Bits() <= r.Dst.Bits() {
+		if r.Dst.Bits() == 0 || r.Connected && g.Remote.Bits() <= r.Dst.Bits() {
 			continue
 		}
 		if uplink == nil {
-			uplink = append(device.Uplinks(*t, m.host, nil), "lo")
+			uplink = append(m.uplinks(t), "lo")
 		}
 		if l, ok := m.host.Link(r.Link); ok && !(g.Routed && device.IsCarried(l)) && l.Kind != "xfrm" && l.Kind != "vti" && l.Kind != "vti6" && !slices.Contains(uplink, l.Name) {
 			return "this host's route to " + r.Dst.String() + " by " + l.Name + " lies in it"
@@ -69,10 +73,33 @@ func (m *memorizer) harm(g *Guard, t *xfrm.Tunnel) string {
 // connected reports whether an address is on a connected network that a prefix
 // covers.
 func (m *memorizer) connected(a netip.Addr, covering netip.Prefix) bool {
-	for i := range m.host.Addresses {
-		if p := m.host.Addresses[i].Prefix; p.Contains(a) && !p.IsSingleIP() && covering.Bits() <= p.Bits() {
-			return true
+	return slices.ContainsFunc(m.networks.Overlapping(prefix.Single(a)), func(i int) bool {
+		p := m.host.Addresses[i].Prefix
+		return !p.IsSingleIP() && covering.Bits() <= p.Bits()
+	})
+}
+
+// look makes the indexes of the host, so that many pairs do not meet all of its routes.
+func (m *memorizer) look() {
+	addresses, routes := m.host.Addresses, m.host.Routes
+	m.addresses = prefix.NewIndex(len(addresses), func(i int) netip.Prefix { return prefix.Single(addresses[i].Prefix.Addr()) })
+	m.networks = prefix.NewIndex(len(addresses), func(i int) netip.Prefix { return addresses[i].Prefix })
+	m.routes = prefix.NewIndex(len(routes), func(i int) netip.Prefix { return routes[i].Dst })
+	m.routers = prefix.NewIndex(len(routes), func(i int) netip.Prefix {
+		if !routes[i].Via.IsValid() {
+			return netip.Prefix{}
 		}
+		return prefix.Single(routes[i].Via)
+	})
+	m.uplinksOf = make(map[netip.Addr][]string)
+}
+
+// uplinks are the interfaces by which a tunnel's peer is reached.
+func (m *memorizer) uplinks(t *xfrm.Tunnel) []string {
+	names, ok := m.uplinksOf[t.Remote]
+	if !ok {
+		names = device.Uplinks(*t, m.host, nil)
+		m.uplinksOf[t.Remote] = names
 	}
-	return false
+	return slices.Clip(names)
 }

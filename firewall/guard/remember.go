@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -77,6 +78,7 @@ func Remember(memory, live []Guard, set xfrm.Set, host xfrm.Host, connections ma
 			m.held[g.key()] = heldPair{since: g.Since, expires: g.Expires, connection: g.Connection, known: true}
 		}
 	}
+	m.look()
 	fresh := m.fresh(live)
 	for i := range memory {
 		g := &memory[i]
@@ -118,6 +120,11 @@ type memorizer struct {
 	// held has the pairs of the memory, and new ones that it has room for.
 	held    map[guardKey]heldPair
 	tunnels map[string]*xfrm.Tunnel
+	// The indexes of the host: its addresses and the networks that they connect, and its
+	// routes by destination and by router.
+	addresses, networks, routes, routers *prefix.Index
+	// uplinksOf caches the interfaces towards a peer.
+	uplinksOf map[netip.Addr][]string
 	// peers are the tunnels' outer addresses, sorted.
 	peers []netip.Addr
 	// names are the connections of tunnels, by their ID, and counts the pairs of each
