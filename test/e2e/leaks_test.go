@@ -303,7 +303,11 @@ func TestGuardsAgainstLeaks(t *testing.T) {
 		}
 	}
 	for _, f := range lab.Families { // the sender is told
-		p := n.Bob.Ping(t, n.Alice.Inner(f), 1)
+		packets := 1
+		if lab.Engine() == "nftables" {
+			packets = 2 // behind all NAT a packet can only be dropped; the next one of its flow is refused before
+		}
+		p := n.Bob.Ping(t, n.Alice.Inner(f), packets)
 		if told := strings.ToLower(p.Output); p.Received != 0 || !strings.Contains(told, "prohibited") && !strings.Contains(told, "filtered") {
 			t.Errorf("bob's ping of what is down says\n%s", p.Output)
 		}

@@ -21,7 +21,7 @@ func (b *builder) decryptedPackets(f *family, r *relations) {
 	for depth := range uint8(2) {
 		pol = append(pol, each("case 1", r.claims.lookups(f, f.from().at(depth)), leadTo("confirmed"))...)
 	}
-	pol = append(pol, b.ipcomp(f)...)
+	pol = append(pol, b.ipcomp(f, r, leadTo("confirmed"))...)
 	pol = append(pol, rule("case 1b", oneOf(f.errorType, f.errors...), related, jump("related"+s)))
 	for depth := range uint8(maxDepth) {
 		pol = append(pol, rule("case 7", sets.In{Fields: []sets.Field{sets.F(sets.InReqid).At(depth)}, Set: "known"}, leadTo("drop_crossed")))
@@ -84,7 +84,7 @@ func (b *builder) relatedChain(f *family, r *relations) {
 // carriers binds packets that carry an overlay device's to the tunnel that protects
 // them: the inner packets are accepted on the device's name.
 func (b *builder) carriers(f *family) []sets.Rule {
-	carrier, carried := relation{name: "carrier", withSA: true, opens: true}, relation{name: "carried"}
+	carrier, carried := relation{name: "carrier", withSA: true, counter: true, opens: true}, relation{name: "carried"}
 	var mine, all []pair
 	for i := range b.f.Overlays {
 		o := &b.f.Overlays[i]
@@ -182,18 +182,22 @@ func (b *builder) strayOpenCarriers(f *family) []sets.Rule {
 	return rules
 }
 
-// ipcomp lets the carriers of small packets beside IPComp through (case 1c).
-func (b *builder) ipcomp(f *family) []sets.Rule {
+// ipcomp tells the carriers of small packets beside IPComp (case 1c).
+func (b *builder) ipcomp(f *family, r *relations, then sets.Term) []sets.Rule {
+	var rules []sets.Rule
+	for _, l := range r.ipcomp.lookups(f, f.from()) {
+		rules = append(rules, rule("case 1c", and([]sets.Term{num(sets.L4Proto, uint64(f.inIP))}, append(l, then)...)...))
+	}
+	return rules
+}
+
+// carriersBesideIPComp makes the relation of case 1c.
+func (b *builder) carriersBesideIPComp(f *family) *relation {
 	var pairs []pair
 	for i := range b.f.IPComp {
 		if c := &b.f.IPComp[i]; f.has(c.Remote) {
 			pairs = append(pairs, pair{reqid: c.In.Reqid, remote: single(c.Remote), local: single(c.Local), comment: c.Tunnel})
 		}
 	}
-	r := b.relate(relation{name: "ipcomp", withSA: true, opens: true}, f, pairs)
-	var rules []sets.Rule
-	for _, l := range r.lookups(f, f.from()) {
-		rules = append(rules, rule("case 1c", and([]sets.Term{num(sets.L4Proto, uint64(f.inIP))}, append(l, leadTo("confirmed"))...)...))
-	}
-	return rules
+	return b.relate(relation{name: "ipcomp", withSA: true, opens: true}, f, pairs)
 }

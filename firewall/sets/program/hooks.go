@@ -48,6 +48,10 @@ func (b *builder) arriveByDevice(families []*family) []sets.Rule {
 	carried, vtis := b.overlayDevices()
 	either := sets.AnyBit(sets.Mark, uint64(b.f.Marks.Both()))
 	var rules []sets.Rule
+	counted := sets.Update{Fields: field(sets.InName), Set: "overlaid"}
+	if len(carried)+len(vtis) > 0 {
+		b.set(sets.Set{Name: "overlaid", Comment: "case 4: packets by device", Dynamic: true, Counter: true, Size: 4096}, sets.InName)
+	}
 	for _, d := range []struct {
 		comment string
 		names   []string
@@ -62,7 +66,7 @@ func (b *builder) arriveByDevice(families []*family) []sets.Rule {
 			}
 		}
 		if len(open) > 0 {
-			rules = append(rules, rule(d.comment, named(sets.InName, open), inClear, d.has, back))
+			rules = append(rules, rule(d.comment, named(sets.InName, open), inClear, d.has, counted, back))
 		}
 		for _, f := range families {
 			if len(told) == 0 {
@@ -70,7 +74,7 @@ func (b *builder) arriveByDevice(families []*family) []sets.Rule {
 			}
 			of := func(k sets.FieldKind, more ...sets.Term) sets.Rule {
 				from := sets.In{Fields: []sets.Field{sets.F(sets.InName), sets.F(k)}, Set: "out_of" + f.suffix}
-				return rule(d.comment, append(and([]sets.Term{named(sets.InName, told), inClear, d.has}, more...), from, back)...)
+				return rule(d.comment, append(and([]sets.Term{named(sets.InName, told), inClear, d.has}, more...), from, counted, back)...)
 			}
 			icmp := num(sets.L4Proto, uint64(f.icmp()))
 			rules = append(rules, of(f.src), of(f.origSrc, icmp, related), of(f.replySrc, icmp, related))
@@ -184,6 +188,8 @@ func (b *builder) tagging(families []*family) []sets.Rule {
 		}
 		b.set(encap, f.dst, sets.UDPDst)
 		rules = append(rules, rule("TAG", sets.In{Fields: []sets.Field{sets.F(f.dst), sets.F(sets.UDPDst)}, Set: encap.Name}, jump("tag_")))
+		// The packet inside comes out of no other outer packet than this one.
+		rules = append(rules, b.ipcomp(f, b.of[f], jump("tag_"))...)
 		var pairs []pair
 		for i := range b.f.Untagged {
 			o := &b.f.Untagged[i]

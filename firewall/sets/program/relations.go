@@ -22,6 +22,8 @@ type relations struct {
 	gates []netip.Prefix
 	// peers are own peers inside their own remote selector.
 	peers *relation
+	// ipcomp are the carriers of small packets beside IPComp (case 1c).
+	ipcomp *relation
 	// keep is traffic that other rules may translate.
 	keep *relation
 }
@@ -58,6 +60,7 @@ func (b *builder) relations(f *family) *relations {
 	}
 	r.claims = b.relate(relation{name: "c", withSA: true, counter: true, opens: true}, f, claims)
 	r.bare = b.relate(relation{name: "bare", withSA: true, counter: true, opens: true}, f, bare)
+	r.ipcomp = b.carriersBesideIPComp(f)
 	b.guards(f, r)
 	var keep []pair
 	for i := range b.f.NATKeep {

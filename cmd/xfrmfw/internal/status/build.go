@@ -82,7 +82,7 @@ func Build(in Input) Report {
 			r.InSync = OutOfSync
 		}
 	}
-	rules := in.rules().withTable(in.Table, in.Result.Claims, in.Terse)
+	rules := in.rules().withTable(in.Table, &in.Result.Facts, in.Terse)
 	r.unloaded = in.Live != nil && len(rules.all) == 0 && len(in.Differences) > 0
 	for i := range rules.all {
 		r.count(&rules.all[i])

@@ -20,11 +20,11 @@ type tableRow struct {
 
 // withTable adds the table of nftables: its elements, each with the tunnel that its
 // comment names, and the rules that count.
-func (r Rules) withTable(t sets.Table, claims []firewall.Claim, terse bool) Rules {
+func (r Rules) withTable(t sets.Table, f *firewall.Facts, terse bool) Rules {
 	if t.Name == "" {
 		return r
 	}
-	rows := tableRows(t, claims, terse)
+	rows := tableRows(t, f, terse)
 	owners := make([]string, len(r.all))
 	for owner, span := range r.owners {
 		for i := span.from; i < span.to; i++ {
@@ -50,7 +50,7 @@ func (r Rules) withTable(t sets.Table, claims []firewall.Claim, terse bool) Rule
 }
 
 // tableRows are the rows of a table: sets first, then chains, both by name.
-func tableRows(t sets.Table, claims []firewall.Claim, terse bool) []tableRow {
+func tableRows(t sets.Table, f *firewall.Facts, terse bool) []tableRow {
 	untagged := untaggedPackets(t)
 	var rows []tableRow
 	for i := range t.Sets {
@@ -62,8 +62,10 @@ func tableRows(t sets.Table, claims []firewall.Claim, terse bool) []tableRow {
 			switch {
 			case s.Name == "unknown":
 				row.owner, row.rule.Kind = "", NotedUnknown
+			case s.Name == "overlaid":
+				row.owner, row.rule.Kind = overlayOf(f.Overlays, e.Key), KindOverlay
 			case s.Name == "untagged":
-				claim := claimOf(claims, reqidOf(e.Key))
+				claim := claimOf(f.Claims, reqidOf(e.Key))
 				row.rule.Purpose, row.rule.Kind = rules.PurposePolicyOnly, KindPolicyOnly
 				if claim != nil && !claim.Untaggable {
 					row.rule.Purpose, row.rule.Kind = rules.PurposeUnconfirmed, KindUnconfirmed
@@ -142,7 +144,7 @@ func purposeOf(set string) rules.Purpose {
 		prefix  string
 		purpose rules.Purpose
 	}{
-		{"carrier", rules.PurposeOverlay}, {"carried", rules.PurposeCrossed}, {"c4_", rules.PurposeVerified}, {"c6_", rules.PurposeVerified},
+		{"carrier", rules.PurposeVerified}, {"overlaid", rules.PurposeOverlay}, {"carried", rules.PurposeCrossed}, {"c4_", rules.PurposeVerified}, {"c6_", rules.PurposeVerified},
 		{"bare", rules.PurposePolicyOnly}, {"untagged", rules.PurposeUnconfirmed}, {"untaggable", rules.PurposePolicyOnly},
 		{"ipcomp", rules.PurposeIPComp}, {"known", rules.PurposeCrossed}, {"unknown", rules.PurposeUnknown}, {"own", rules.PurposeForeign},
 		{"keep", rules.PurposeNATKeep}, {"mss", rules.PurposeMSS}, {"spared", rules.PurposeUntagged}, {"encap", rules.PurposeTag},
@@ -178,6 +180,17 @@ func reqidOf(k sets.Key) uint32 {
 		return 0
 	}
 	return binary.BigEndian.Uint32([]byte(k[:4]))
+}
+
+// overlayOf is the tunnel that an overlay device belongs to.
+func overlayOf(overlays []firewall.Overlay, k sets.Key) string {
+	name, _, _ := strings.Cut(string(k), "\x00")
+	for i := range overlays {
+		if slices.Contains(overlays[i].Devices, name) {
+			return overlays[i].Tunnel
+		}
+	}
+	return ""
 }
 
 func claimOf(claims []firewall.Claim, reqid uint32) *firewall.Claim {
