@@ -58,7 +58,7 @@ cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal
 cmd/xfrmfw/internal/nudge: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/pace:
 cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
-cmd/xfrmfw/internal/reconcile: firewall firewall/guard firewall/rules cmd/xfrmfw/internal/memory firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/text xfrm/kernel firewall/sets
+cmd/xfrmfw/internal/reconcile: firewall firewall/guard firewall/rules cmd/xfrmfw/internal/memory firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/text xfrm/kernel firewall/sets cmd/xfrmfw/internal/engine
 cmd/xfrmfw/internal/proof: firewall firewall/prove firewall/rules xfrm golang.org/x/sys
 cmd/xfrmfw/internal/rundir: golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys

@@ -113,9 +113,9 @@ func TestCleartextIsNeverVerified(t *testing.T) {
 			}
 
 			n.Alice.MustPing(t, bob, 3)
-			for _, rule := range []string{"mangle PREROUTING genuine", marking() + " FORWARD genuine"} {
-				if strings.Contains(rule, "PREROUTING") && marking() != "mangle" {
-					continue
+			for _, rule := range []string{"mangle PREROUTING genuine", "mangle FORWARD genuine"} {
+				if marking() != "mangle" {
+					break // the accept in front of filter's counters takes them
 				}
 				if got := counts(t, n.Sun, f)[rule]; got != 3 {
 					t.Errorf("%s counted %d of the tunnel's own packets, want 3", rule, got)

@@ -34,6 +34,20 @@ func NATSources(have map[xfrm.Family]Tables) []netip.Prefix {
 	return found
 }
 
+// RewritesSources reports whether rules of other programs rewrite sources.
+func RewritesSources(have map[xfrm.Family]Tables) bool {
+	for _, tables := range have {
+		for _, c := range tables.Table(rules.NAT).Chains {
+			if !c.Ours() && slices.ContainsFunc(c.Rules, func(r Rule) bool {
+				return r.Target == "SNAT" || r.Target == "NETMAP" || r.Target == "MASQUERADE"
+			}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // natRange reads the address, range or prefix of a SNAT or NETMAP rule, with or
 // without ports. A range becomes the smallest prefix around it.
 func natRange(word string) []netip.Prefix {

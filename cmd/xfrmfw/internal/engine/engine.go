@@ -55,21 +55,52 @@ type Engine interface {
 	TableDecides() bool
 }
 
-// New returns the engine of a name; that of an unknown name is IPTables.
-func New(n Name, a Accept) Engine {
-	if n == NFTables {
-		return nftables{a}
-	}
-	return iptables{}
+// Options say how an engine lays facts out.
+type Options struct {
+	Accept Accept
+	// Companion is true if the kernel has nf_tables, so that the iptables engine has its
+	// table beside the rules.
+	Companion bool
 }
 
-type iptables struct{}
+// New returns the engine of a name; that of an unknown name is IPTables.
+func New(n Name, o Options) Engine {
+	if n == NFTables {
+		return nftables{o.Accept}
+	}
+	return iptables{o.Companion}
+}
+
+// iptables has a companion: behind SNAT of all programs it guards what really leaves, and
+// before them it exempts tunnel traffic from NAT. iptables has no hook in either place.
+type iptables struct{ companion bool }
 
 func (iptables) Name() Name { return IPTables }
 
-func (iptables) Rules(f firewall.Facts) []rules.Ruleset { return compile.Rulesets(f) }
+func (i iptables) Rules(f firewall.Facts) []rules.Ruleset {
+	if i.companion {
+		f.Guards = behindNAT(f.Guards)
+	}
+	return compile.Rulesets(f)
+}
 
-func (iptables) Table(*firewall.Facts, program.Host) sets.Table { return sets.Table{} }
+// behindNAT leaves to the companion the guards that the destination alone decides while a
+// policy stands (case 8d): what NAT maps into the selector goes to the kernel then, which
+// holds it until the tunnel is up.
+func behindNAT(guards []firewall.GuardFacts) []firewall.GuardFacts {
+	guards = slices.Clone(guards)
+	for i := range guards {
+		guards[i].ByDestination = guards[i].ByDestination && !guards[i].Held
+	}
+	return guards
+}
+
+func (i iptables) Table(f *firewall.Facts, h program.Host) sets.Table {
+	if !i.companion {
+		return sets.Table{}
+	}
+	return program.Companion(f, h)
+}
 
 func (iptables) TableDecides() bool { return false }
 

@@ -56,8 +56,10 @@ type Gateway struct {
 	engine   engine.Engine
 	programs *iptables.Programs // nil with a snapshot, and without any installed
 	table    *table             // nil with a snapshot
-	memory   memory.Store
-	peers    *peers.Store // nil with a snapshot
+	// looked is true once the kernel was asked for what the companion needs.
+	looked bool
+	memory memory.Store
+	peers  *peers.Store // nil with a snapshot
 
 	// The caches.
 	reader   kernel.Reader
@@ -99,6 +101,12 @@ func OpenWith(ctx context.Context, o Options, run iptables.Options) (*Gateway, e
 	return g, nil
 }
 
+// setEngine makes the engine of the options and the configuration.
+func (g *Gateway) setEngine(companion bool) {
+	g.engine = engine.New(cmp.Or(g.options.Engine, g.config.Engine), engine.Options{Accept: g.config.Accept, Companion: companion})
+	g.compiler.Layout = g.engine.Rules
+}
+
 // needsPrograms reports whether nothing can be done without the iptables programs.
 func (g *Gateway) needsPrograms() bool {
 	return g.engine.Name() == engine.IPTables || g.config.Accept == engine.AcceptIPTables
@@ -110,8 +118,7 @@ func OpenWithoutPrograms(o Options) (*Gateway, error) {
 	if err := g.loadConfig(); err != nil {
 		return nil, err
 	}
-	g.engine = engine.New(cmp.Or(o.Engine, g.config.Engine), g.config.Accept)
-	g.compiler.Layout = g.engine.Rules
+	g.setEngine(o.Snapshot != "") // a snapshot tells nothing of nf_tables
 	if o.Snapshot != "" {
 		return g, nil
 	}

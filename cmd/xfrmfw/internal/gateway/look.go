@@ -102,6 +102,7 @@ func (g *Gateway) Look(ctx context.Context) (Look, error) {
 // compilation: Plan reads the kernel again.
 func (g *Gateway) ReadLive(ctx context.Context) (Live, error) {
 	var live Live
+	g.findCompanion()
 	remembered := make(chan struct{})
 	go func() {
 		defer close(remembered)
@@ -123,13 +124,16 @@ func (g *Gateway) ReadLive(ctx context.Context) (Live, error) {
 
 // Known reports whether the live rules are known from the last reading and the commits
 // since, so that KnownLive can stand for ReadLive.
-func (g *Gateway) Known() bool { return g.tracker.Known() && g.table.isKnown() }
+func (g *Gateway) Known() bool { return g.tracker.Known() }
 
-// KnownLive reads the memory, and returns it with the foreign rules that are known.
-func (g *Gateway) KnownLive() Live {
-	live := Live{Rules: g.tracker.Others(), Table: g.table.state}
+// KnownLive reads the memory, and our table if anything of nf_tables changed, and returns
+// them with the foreign rules that are known.
+func (g *Gateway) KnownLive() (Live, error) {
+	live := Live{Rules: g.tracker.Others()}
 	live.Memory, live.Warnings = g.ReadMemory()
-	return live
+	var err error
+	live.Table, err = g.ReadTable()
+	return live, err
 }
 
 // Forget has the live rules read again: others changed them, a commit failed, or they
@@ -242,6 +246,9 @@ func (g *Gateway) compile(s xfrm.Snapshot, have Live) (Look, error) {
 	}
 	look.Result = g.compiler.Compile(in).Without(g.lacks, s.Host)
 	look.Table = g.engine.Table(&look.Result.Facts, programHost(s.Host))
+	if w := g.withoutCompanion(have.Rules); w != "" {
+		look.Warnings = append(look.Warnings, w)
+	}
 	return look, marksErr
 }
 

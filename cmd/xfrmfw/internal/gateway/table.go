@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall/nftables"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -62,6 +63,29 @@ func (t *table) find() error {
 	return t.lacks
 }
 
+// findCompanion has the iptables engine have its companion where the kernel has what that
+// needs.
+func (g *Gateway) findCompanion() {
+	t := g.table
+	if g.looked || t == nil || g.engine.TableDecides() {
+		return
+	}
+	g.looked = true
+	if err := t.open(); err != nil {
+		t.tried, t.lacks = true, err
+	}
+	g.setEngine(t.find() == nil)
+}
+
+// withoutCompanion warns of a kernel on which what other programs' NAT makes of packets is
+// not seen, if they have rules for it.
+func (g *Gateway) withoutCompanion(have map[xfrm.Family]live.Tables) string {
+	if g.table == nil || g.engine.TableDecides() || g.table.lacks == nil || !live.RewritesSources(have) {
+		return ""
+	}
+	return fmt.Sprintf("%v: what NAT of other programs maps into a tunnel's local selector is not guarded while the tunnel is down", g.table.lacks)
+}
+
 // ReadTable reads our table. A kernel without nf_tables has none, which is an error only
 // where one is wanted.
 func (g *Gateway) ReadTable() (nftables.State, error) {
@@ -69,6 +93,7 @@ func (g *Gateway) ReadTable() (nftables.State, error) {
 	if t == nil {
 		return nftables.State{}, nil
 	}
+	g.findCompanion()
 	if t.isKnown() {
 		return t.state, nil
 	}
@@ -191,23 +216,25 @@ func RestoreTable(saved []byte) error {
 	return err
 }
 
-// ClearTable deletes our table, and reports whether there was one.
-func (g *Gateway) ClearTable() (cleared bool, err error) {
+// ClearTable deletes our table, and reports whether there was one, and one with the
+// verdicts.
+func (g *Gateway) ClearTable() (cleared, decided bool, err error) {
 	for range tableAttempts {
 		g.table.forget()
 		var now nftables.State
 		if now, err = g.ReadTable(); err != nil || now.Table.Name == "" {
-			return false, err
+			return false, false, err
 		}
+		_, decided = now.Table.Chain(program.Decides)
 		g.table.forget()
 		if _, err = g.table.conn.Apply(now, sets.Diff(now.Table, sets.Table{}), sets.Table{}); err == nil {
-			return true, nil
+			return true, decided, nil
 		}
 		if !errors.Is(err, nftables.ErrStale) {
 			break
 		}
 	}
-	return false, err
+	return false, false, err
 }
 
 // tableAttempts is how often a change is tried while other programs change tables.

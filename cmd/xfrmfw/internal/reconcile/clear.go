@@ -5,9 +5,20 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
+
+// besideOther reports whether rules of ours stand in the other iptables variant.
+func besideOther(ctx context.Context, programs *iptables.Programs) bool {
+	if programs == nil {
+		return false
+	}
+	other, err := programs.Other(ctx)
+	return err == nil && len(other.Chains) > 0
+}
 
 // Clear removes the rules of xfrmfw, or those that accept if keepGuards is true. A daemon
 // that runs would put them back, which is an error. It takes the lock.
@@ -30,15 +41,16 @@ func Clear(ctx context.Context, g *gateway.Gateway, keepGuards bool) (Outcome, e
 			return out, fmt.Errorf("clear rules: %w", err)
 		}
 	}
-	if keepGuards { // the table accepts nothing
-		return out, nil
+	if keepGuards || g.Engine().Name() == engine.IPTables && besideOther(ctx, g.Programs()) {
+		return out, nil // the table accepts nothing, and is both variants' companion
 	}
-	cleared, err := g.ClearTable()
+	cleared, decided, err := g.ClearTable()
 	if err != nil {
 		return out, fmt.Errorf("clear table: %w", err)
 	}
 	if cleared {
 		out.Table.Commits++
+		out.TableDecided = decided
 	}
 	return out, nil
 }

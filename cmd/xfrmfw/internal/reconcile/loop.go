@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
@@ -112,6 +113,9 @@ type Outcome struct {
 	// them.
 	Warnings []string
 
+	// TableDecided tells that the table that was removed had the verdicts.
+	TableDecided bool
+
 	newPairs []kernel.Pair
 }
 
@@ -198,7 +202,7 @@ func (o Outcome) String() string {
 		return "no change: " + tunnels + "; rules in sync"
 	}
 	var parts []string
-	if o.Table.Commits > 0 {
+	if o.Table.Commits > 0 && (o.Look.Engine == engine.NFTables || o.Steps == 0) {
 		parts = append(parts, o.Table.String())
 	}
 	if o.Steps > 0 {

@@ -82,7 +82,9 @@ type ClearReport struct {
 	TableRemoved bool `json:"table_removed"`
 	// Leftovers could not be removed.
 	Leftovers []string `json:"leftovers"`
-	changed   bool
+	// changed tells that rules of iptables were removed, decided that the table had the
+	// verdicts.
+	changed, decided bool
 }
 
 // NewClearReport reports on the outcome of a clear.
@@ -90,7 +92,7 @@ func NewClearReport(out Outcome) ClearReport {
 	return ClearReport{
 		Schema: schema, ChainsRemoved: out.Counts.Deleted, JumpsRemoved: out.Counts.Jumps,
 		Leftovers: differences(out.Look.Change.Leftovers), TableRemoved: out.Table.Commits > 0,
-		changed: out.Steps > 0,
+		changed: out.Steps > 0, decided: out.TableDecided,
 	}
 }
 
@@ -100,7 +102,7 @@ func (r ClearReport) WriteText(w io.Writer) error {
 	if r.changed {
 		removed = append(removed, fmt.Sprintf("%s and %s", text.Count(r.ChainsRemoved, "chain"), text.Count(r.JumpsRemoved, "jump")))
 	}
-	if r.TableRemoved {
+	if r.TableRemoved && !r.changed || r.decided {
 		removed = append(removed, "table inet xfrmfw")
 	}
 	answer := "nothing to clear"

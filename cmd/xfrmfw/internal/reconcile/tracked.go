@@ -31,7 +31,7 @@ type Tracked struct {
 // Live returns the memory and the foreign rules that are known, or reads all rules.
 func (t *Tracked) Live(ctx context.Context) (gateway.Live, error) {
 	if t.read = !t.Gateway.Known(); !t.read {
-		return t.Gateway.KnownLive(), nil
+		return t.Gateway.KnownLive()
 	}
 	live, err := t.Gateway.ReadLive(ctx)
 	if err == nil {
