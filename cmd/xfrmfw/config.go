@@ -29,6 +29,19 @@ func configCommand(o *options) *cobra.Command {
 				text.Count(len(c.Firewall.Tunnels), "configured tunnel"), text.Count(len(c.Firewall.Guard.Pairs), "guarded pair"))
 			return err
 		},
+	}, &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON schema of the configuration file",
+		Long:  "schema prints the JSON schema of the configuration file, by which editors complete its words and mark mistakes. It needs neither root nor the kernel.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			schema, err := config.Schema()
+			if err != nil {
+				return fmt.Errorf("print schema: %w", err)
+			}
+			_, err = cmd.OutOrStdout().Write(schema)
+			return err
+		},
 	})
 	return cmd
 }

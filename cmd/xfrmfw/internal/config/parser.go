@@ -33,6 +33,9 @@ type parser struct {
 	more int
 	// later are checks that need the whole file.
 	later []func()
+	// noting is described in place of reading a file; nil where one is read. Readers then
+	// return what comes first to hand.
+	noting *described
 }
 
 // fail notes a mistake at a token.
@@ -152,11 +155,27 @@ func (p *parser) syntax(err error) {
 	p.fail(e.GetToken(), "no YAML: %s%s", text, hint)
 }
 
+// describe calls a reader with a node of each kind that readers tell apart, in place of
+// one of a file, and returns what it takes.
+func (p *parser) describe(read func(ast.Node)) *described {
+	above := p.noting
+	d := new(described)
+	p.noting = d
+	for _, probe := range []ast.Node{&ast.MappingNode{}, &ast.SequenceNode{}, &ast.StringNode{}, &ast.IntegerNode{}} {
+		read(probe)
+	}
+	p.noting = above
+	return d
+}
+
 // words maps each key of a mapping to the reader of its value.
 type words map[string]func(ast.Node)
 
 // walk reads a mapping by its words. It reports whether node is one.
 func (p *parser) walk(node ast.Node, what string, known words) bool {
+	if p.noting.noteKeys(known, p.describe) {
+		return false
+	}
 	m, ok := node.(*ast.MappingNode)
 	if !ok {
 		p.fail(place(node), "%s must be a mapping (key: value), not %s", what, kind(node))
@@ -192,6 +211,9 @@ func (p *parser) walk(node ast.Node, what string, known words) bool {
 
 // list calls read for every element of a list, which must not be empty.
 func (p *parser) list(node ast.Node, key, instead string, read func(ast.Node)) {
+	if p.noting.noteItems(read, p.describe) {
+		return
+	}
 	s, ok := node.(*ast.SequenceNode)
 	if !ok {
 		p.fail(place(node), "%s must be a list, not %s: write %s", key, kind(node), instead)

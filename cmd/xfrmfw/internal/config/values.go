@@ -15,6 +15,9 @@ import (
 
 // scalar returns the text of a plain or quoted string.
 func (p *parser) scalar(node ast.Node, key string) (string, bool) {
+	if p.noting.noteText() {
+		return "", false
+	}
 	switch n := node.(type) {
 	case *ast.StringNode:
 		return n.Value, true
@@ -34,6 +37,9 @@ func (p *parser) scalar(node ast.Node, key string) (string, bool) {
 
 // choice returns one of the given words.
 func (p *parser) choice(node ast.Node, key string, allowed ...string) string {
+	if p.noting.noteWords(allowed...) {
+		return allowed[0]
+	}
 	text, ok := p.scalar(node, key)
 	if ok && !slices.Contains(allowed, text) {
 		p.fail(place(node), "%s is %s: write %s", key, quote(text), strings.Join(allowed, " or "))
@@ -92,7 +98,7 @@ func interfaceProblem(name string) string {
 }
 
 func (p *parser) marks(node ast.Node) {
-	if text, ok := node.(*ast.StringNode); ok && text.Value == "auto" {
+	if text, ok := node.(*ast.StringNode); ok && (text.Value == "auto" || p.noting.noteWords("auto")) {
 		p.config.AutoMarks = true
 		return
 	}
@@ -130,6 +136,9 @@ func (p *parser) bit(node ast.Node, key string) uint32 {
 // number reads a decimal or hexadecimal number of 32 bits. Other forms of YAML,
 // such as octal and binary ones, would only be misread by the next person.
 func (p *parser) number(node ast.Node, key, instead string) (uint32, bool) {
+	if p.noting.noteNumber() {
+		return 0, false
+	}
 	i, ok := node.(*ast.IntegerNode)
 	if !ok {
 		p.fail(place(node), "%s must be a whole number, not %s: write it without quotes, such as %s", key, kind(node), instead)
