@@ -28,7 +28,7 @@ var groups = []struct {
 	commands []string
 }{
 	{"Apply:", []string{"apply", "confirm", "check", "clear", "forget"}},
-	{"Look:", []string{"status", "explain", "prove", "doctor", "snapshot", "config"}},
+	{"Look:", []string{"status", "explain", "prove", "test", "doctor", "snapshot", "config"}},
 	{"Run:", []string{"daemon", "hook"}},
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/proof"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
@@ -50,8 +51,8 @@ func proveCommand(o *options) *cobra.Command {
 
 // subjects are the wanted rules and, where some stand that differ, those too.
 func subjects(look gateway.Look, fromSnapshot bool) []proof.Subject {
-	list := []proof.Subject{{Name: "wanted", Rules: look.Result.Rulesets}}
-	if fromSnapshot || len(look.Change.Differences) == 0 {
+	list := []proof.Subject{{Name: "wanted", Rules: look.ProvableRules()}}
+	if fromSnapshot || look.Engine != engine.IPTables || len(look.Change.Differences) == 0 {
 		return list
 	}
 	var standing []rules.Ruleset

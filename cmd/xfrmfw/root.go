@@ -48,7 +48,7 @@ func newRoot() (*cobra.Command, *bool) {
 	flags.StringVar(&o.runDir, "run-dir", defaultRunDir, "`directory` of locks")
 	flags.StringVar(&o.stateDir, "state-dir", defaultStateDir, "`directory` of what is to outlive a reboot")
 	root.AddCommand(
-		applyCommand(o), confirmCommand(o), statusCommand(o), explainCommand(o), proveCommand(o), checkCommand(o), clearCommand(o), forgetCommand(o),
+		applyCommand(o), confirmCommand(o), statusCommand(o), explainCommand(o), proveCommand(o), testCommand(o), checkCommand(o), clearCommand(o), forgetCommand(o),
 		doctorCommand(o), snapshotCommand(o), configCommand(o), daemonCommand(o), hookCommand(o), versionCommand(),
 	)
 	noFiles(root)

@@ -28,16 +28,17 @@ func newEffect() *effect {
 
 // becomes returns the mark of all packets behind the chain, and false if it ends some
 // or makes several of them.
-func (e *effect) becomes() (int, bool) {
+func (e *effect) becomes(all Set) (int, bool) {
 	for m, set := range e.back {
-		if set == All {
+		if set == all {
 			return m, len(e.ended) == 0 && len(e.met) == 0
 		}
 	}
 	return 0, false
 }
 
-// evaluator knows the effects of chains at one hook. An effect is that on all packets:
+// evaluator knows the effects of chains at one hook. An effect is that on all packets of
+// interest:
 // the sets of packets that come so far are larger than the conditions of a chain, and
 // meet them once.
 type evaluator struct {
@@ -45,6 +46,9 @@ type evaluator struct {
 	rules *Rules
 	at    sight
 	known map[visit]*effect
+	// scope are the packets of interest: all, or few. Chains that they don't meet are not
+	// looked into.
+	scope Set
 	// purposes are those for which effect.met is kept.
 	purposes map[rules.Purpose]bool
 }
@@ -65,7 +69,7 @@ func (e *evaluator) chain(at rules.ChainKey, mark int) *effect {
 		result = e.chain(at, 0).as(mark)
 	} else {
 		p := pass{evaluator: e, table: at.Table, effect: newEffect(), in: nothing}
-		p.in[mark] = All
+		p.in[mark] = e.scope
 		for i := range list {
 			p.rule(&list[i])
 		}

@@ -55,8 +55,17 @@ type Firewall struct {
 	*Space
 	rules *Rules
 	hooks map[hookSight]*evaluator
-	// Cases is true if a Fate tells the cases of packets that are not dropped.
+	// cases is true if a Fate tells the cases of packets that are not dropped.
 	cases bool
+	scope Set
+}
+
+// among returns the firewall for few packets: parts of the rules that they don't meet are
+// not looked into.
+func (w *Firewall) among(scope Set) *Firewall {
+	few := *w
+	few.hooks, few.scope = make(map[hookSight]*evaluator), scope
+	return &few
 }
 
 type hookSight struct {
@@ -66,9 +75,13 @@ type hookSight struct {
 
 // NewFirewall prepares a valid rule set. Names are further interfaces of the host.
 func NewFirewall(rs rules.Ruleset, marks firewall.Marks, names []string, cases bool) *Firewall {
+	return newFirewall(rs, marks, names, cases, false)
+}
+
+func newFirewall(rs rules.Ruleset, marks firewall.Marks, names []string, cases, noNAT bool) *Firewall {
 	r := NewRules(rs)
 	return &Firewall{
-		Space: NewSpace(rs.Family, marks, append(r.Devices(), names...)), rules: r, hooks: make(map[hookSight]*evaluator), cases: cases,
+		Space: newSpace(rs.Family, marks, append(r.Devices(), names...), noNAT), rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: All,
 	}
 }
 
@@ -134,7 +147,7 @@ func (w *Firewall) hook(way firewall.Way, at place) *evaluator {
 	if e, ok := w.hooks[key]; ok {
 		return e
 	}
-	e := &evaluator{Space: w.Space, rules: w.rules, at: key.sight, known: make(map[visit]*effect), purposes: make(map[rules.Purpose]bool)}
+	e := &evaluator{Space: w.Space, rules: w.rules, at: key.sight, known: make(map[visit]*effect), scope: w.scope, purposes: make(map[rules.Purpose]bool)}
 	if w.cases {
 		for _, p := range classified {
 			e.purposes[p] = true

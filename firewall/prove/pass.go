@@ -36,10 +36,22 @@ type action struct {
 // rule sends the packets through a rule.
 func (p *pass) rule(rule *rules.Rule) {
 	var actions [len(stream{})]action
-	var active [len(stream{})]bool
+	var active, comes [len(stream{})]bool
 	some, rows := false, true
 	for m := range p.in {
-		if !p.awaits(m) || !marked(rule.Mark, p.mark(m)) {
+		comes[m] = p.awaits(m) && marked(rule.Mark, p.mark(m))
+		some = some || comes[m]
+	}
+	if !some {
+		return
+	}
+	match := p.And(p.matching(rule, p.at), p.scope)
+	if match == None {
+		return
+	}
+	some = false
+	for m := range p.in {
+		if !comes[m] {
 			continue
 		}
 		actions[m] = p.actionOf(rule, m)
@@ -48,10 +60,6 @@ func (p *pass) rule(rule *rules.Rule) {
 		rows = rows && p.joinable(rule, actions[m], m)
 	}
 	if !some {
-		return
-	}
-	match := p.matching(rule, p.at)
-	if match == None {
 		return
 	}
 	if !rows {
@@ -99,7 +107,7 @@ func (p *pass) actionOf(rule *rules.Rule, m int) action {
 		a.moves, a.to = true, p.index(p.mark(m)&^t.Mask^t.Value)
 		a.c = firewall.NoCase
 	case rules.Jump:
-		if to, ok := p.chain(p.key(t.Chain), m).becomes(); ok {
+		if to, ok := p.chain(p.key(t.Chain), m).becomes(p.scope); ok {
 			a.moves, a.to = true, to
 			a.c = firewall.NoCase
 		}

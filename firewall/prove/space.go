@@ -37,6 +37,8 @@ type Space struct {
 	*bdd.Space
 	Family xfrm.Family
 	marks  firewall.Marks
+	// noNAT is true if packets have the same destination before DNAT and behind it.
+	noNAT bool
 	// names are the interfaces; the number after the last stands for any other.
 	names []string
 	bits  int
@@ -58,8 +60,12 @@ type Space struct {
 // NewSpace returns the packets of a family. Names are the interfaces that anything asks
 // for.
 func NewSpace(family xfrm.Family, marks firewall.Marks, names []string) *Space {
+	return newSpace(family, marks, names, false)
+}
+
+func newSpace(family xfrm.Family, marks firewall.Marks, names []string, noNAT bool) *Space {
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	s := &Space{Space: bdd.New(), Family: family, marks: marks, names: names}
+	s := &Space{Space: bdd.New(), Family: family, marks: marks, names: names, noNAT: noNAT}
 	width := 128
 	if family == xfrm.IPv4 {
 		width = 32
@@ -74,6 +80,9 @@ func NewSpace(family xfrm.Family, marks firewall.Marks, names []string) *Space {
 	}
 	for _, f := range []*field{&s.sport, &s.dport, &s.routedDPort, &s.origSPort, &s.origDPort} {
 		*f = s.field(16)
+	}
+	if noNAT {
+		s.routedDst, s.routedDPort = s.dst, s.dport
 	}
 	for _, f := range []*field{&s.proto, &s.flowProto, &s.icmpType, &s.icmpCode} {
 		*f = s.field(8)

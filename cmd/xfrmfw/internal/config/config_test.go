@@ -86,7 +86,7 @@ func TestParseMistakes(t *testing.T) {
 		want string
 	}{
 		{"unknown key", "wan: [eth0]\nverifed: accept\n", `2:1: unknown key "verifed": did you mean verified?`},
-		{"unknown key, far", "zone: 1\n", `1:1: unknown key "zone": use one of accept, behind, cross_check, daemon, engine, guard, lockdown, log, marks, tunnels, verified, wan`},
+		{"unknown key, far", "zone: 1\n", `1:1: unknown key "zone": use one of accept, behind, cross_check, daemon, engine, guard, lockdown, log, marks, tests, tunnels, verified, wan`},
 		{"duplicate key", "wan: [eth0]\nmarks: auto\nwan: [eth1]\n", "3:1: wan is given twice, first on line 1: keep one"},
 		{"guard off", "guard: {remember: 30}\n", "1:19: remember must be text, not a number: put it in quotes"},
 		{"guard age", "guard: {remember: 30m}\n", "1:19: remember is \"30m\": write off, or days or hours such as 30d or 12h"},
@@ -94,6 +94,11 @@ func TestParseMistakes(t *testing.T) {
 		{"guard half a pair", "guard:\n  pairs: [{local: 10.2.0.0/24}]\n", "2:11: a pair needs both ends: write {local: 10.2.0.0/24, remote: 10.1.0.0/24}"},
 		{"log rate", "log: {rate: 5}\n", "1:13: rate must be text, not a number: put it in quotes"},
 		{"log nowhere", "log: syslog\n", "1:6: log is \"syslog\": write kernel or off"},
+		{"a test without a verdict", "tests: [{dst: 10.2.0.1}]\n", "1:9: the test has no expect: write the verdict, such as expect: drop spoof"},
+		{"a test with an unknown case", "tests: [{dst: 10.2.0.1, expect: drop spoofed}]\n", `1:33: expect is "spoofed": no case of that name goes with drop: write its number or word, such as drop spoof or accept verified`},
+		{"a test of ports without a protocol", "tests: [{dport: 22, expect: drop}]\n", "1:9: ports need proto: tcp, udp or sctp"},
+		{"a test of two families", "tests: [{src: 10.1.0.1, dst: \"fd00::1\", expect: drop}]\n", "1:9: src 10.1.0.1/32 and dst fd00::1/128 are of two families"},
+		{"tests of one name", "tests: [{name: a, dst: 10.2.0.1, expect: drop}, {name: a, dst: 10.2.0.2, expect: drop}]\n", `1:49: two tests have the name "a": give each its own`},
 		{"lockdown of nothing", "lockdown: {services: [tcp/22]}\n", "1:11: lockdown needs to know the outer interfaces: add wan: [eth0]"},
 		{"service without a port", "tunnels:\n  - match: {reqid: 1}\n    in: [icmp/8]\n", "3:10: service \"icmp/8\": this protocol has no ports: leave them out"},
 		{"service unknown", "tunnels:\n  - match: {reqid: 1}\n    in: [ssh]\n", "3:10: service \"ssh\": write a protocol, with a port or range if it has ports, such as tcp/22, udp/5000-5010 or icmp"},
@@ -114,7 +119,7 @@ func TestParseMistakes(t *testing.T) {
 		{"long line", "# " + strings.Repeat("- ", 10000), "1:16385: the line is longer than 16384 bytes: break it"},
 		{"alias", "wan: &w [eth0]\n", "1:6: wan must be a list, not an anchor or alias, which are not supported: write wan: [eth0]"},
 		{"tag", "verified: !!str accept\n", "1:11: verified is a YAML tag, which are not supported: write the value itself"},
-		{"merge", "<<: {wan: [eth0]}\n", "1:1: a key must be a plain word: one of accept, behind, cross_check, daemon, engine, guard, lockdown, log, marks, tunnels, verified, wan"},
+		{"merge", "<<: {wan: [eth0]}\n", "1:1: a key must be a plain word: one of accept, behind, cross_check, daemon, engine, guard, lockdown, log, marks, tests, tunnels, verified, wan"},
 
 		{"wan is text", "wan: eth0\n", "1:6: wan must be a list, not text: write wan: [eth0]"},
 		{"wan is empty", "wan: []\n", "1:6: wan is an empty list: name something, or leave wan out"},
@@ -170,7 +175,7 @@ func TestParseMistakes(t *testing.T) {
 		{"wider first", "tunnels:\n- match: {peer: 10.0.0.0/8}\n- match: {peer: 10.1.0.0/16, reqid: 1}\n", `3:3: no tunnel gets here: the entry on line 2 matches all that this one does: put the narrower one first`},
 
 		{"several", "wan: eth0\nverified: maybe\nfoo: 1\n", "1:6: wan must be a list, not text: write wan: [eth0]\n" +
-			"2:11: verified is \"maybe\": write accept or return\n3:1: unknown key \"foo\": use one of accept, behind, cross_check, daemon, engine, guard, lockdown, log, marks, tunnels, verified, wan"},
+			"2:11: verified is \"maybe\": write accept or return\n3:1: unknown key \"foo\": use one of accept, behind, cross_check, daemon, engine, guard, lockdown, log, marks, tests, tunnels, verified, wan"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/expect"
 )
 
 // DefaultPath is where the configuration is looked for.
@@ -45,6 +46,8 @@ type Config struct {
 	// traffic accepted. Empty is iptables, and auto.
 	Engine engine.Name
 	Accept engine.Accept
+	// Tests are packets with the verdict that each must have.
+	Tests []expect.Test
 }
 
 // Default is the configuration of a host without a file.
@@ -106,5 +109,5 @@ func Parse(data []byte, filename string) (Config, error) {
 	if err := p.err(); err != nil {
 		return Config{}, err
 	}
-	return Config{Firewall: p.config, Daemon: p.service, Engine: p.engine, Accept: p.accept}, nil
+	return Config{Firewall: p.config, Daemon: p.service, Engine: p.engine, Accept: p.accept, Tests: p.testList}, nil
 }

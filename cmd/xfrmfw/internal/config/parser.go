@@ -14,6 +14,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/expect"
 )
 
 // maxErrors bounds how many mistakes are told at once.
@@ -26,9 +27,11 @@ type parser struct {
 	config firewall.Config
 	// service is the file's section on the daemon.
 	service Daemon
-	engine  engine.Name
-	accept  engine.Accept
-	errs    []error
+	// testList is what the file says of tests.
+	testList []expect.Test
+	engine   engine.Name
+	accept   engine.Accept
+	errs     []error
 	// more counts the mistakes beyond maxErrors.
 	more int
 	// later are checks that need the whole file.

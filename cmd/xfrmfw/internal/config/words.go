@@ -27,6 +27,7 @@ func (p *parser) topWords() words {
 		"log":      p.log,
 		"lockdown": p.lockdown,
 		"daemon":   p.daemon,
+		"tests":    p.tests,
 		"engine":   func(n ast.Node) { p.engine = engine.Name(p.choice(n, "engine", engine.Names()...)) },
 		"accept": func(n ast.Node) {
 			p.accept = engine.Accept(p.choice(n, "accept", string(engine.AcceptAuto), string(engine.AcceptIPTables), string(engine.AcceptNone)))

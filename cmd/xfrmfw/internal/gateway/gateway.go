@@ -66,6 +66,7 @@ type Gateway struct {
 	joiner   xfrm.Joiner
 	compiler compile.Compiler
 	tracker  plan.Tracker
+	tested   tested
 	// compiledOnce is true once the compiler has filled its cache.
 	compiledOnce bool
 	// lacks are the features that kernel and programs are known to lack, by family.

@@ -13,6 +13,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/nftables"
+	"github.com/xfrmfw/xfrmfw/firewall/prove"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
@@ -55,6 +56,9 @@ type Look struct {
 	// Table is the wanted table of nftables, and TableChange leads to it from the live one.
 	Table       sets.Table
 	TableChange sets.Change
+	// Tests are the outcomes of the configuration's tests, on the wanted rules. There are
+	// none after Read.
+	Tests []prove.Outcome
 	// Warnings are for the user, besides those of Result.
 	Warnings []string
 
@@ -174,8 +178,17 @@ func (g *Gateway) precompile(ctx context.Context, live Live) {
 
 // Plan reads the kernel and plans the change from the live rules to the wanted ones. The
 // live rules come first, from ReadLive or KnownLive, because the NAT and the marks of
-// others are part of the compiler's input.
+// others are part of the compiler's input. The tests of the configuration are run on the
+// wanted rules.
 func (g *Gateway) Plan(ctx context.Context, live Live) (Look, error) {
+	look, err := g.plan(ctx, live)
+	if err == nil {
+		g.test(&look)
+	}
+	return look, err
+}
+
+func (g *Gateway) plan(ctx context.Context, live Live) (Look, error) {
 	look, err := g.Read(ctx, live)
 	if err != nil {
 		return Look{}, err

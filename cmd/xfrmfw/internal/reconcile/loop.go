@@ -48,6 +48,9 @@ type Options struct {
 	// RequireEnforce makes it an error that cross_check: enforce can't be in force. Without
 	// it the rules are applied as under observe.
 	RequireEnforce bool
+	// RequireTests makes it an error that a test of the configuration fails. Without it the
+	// failure is a warning.
+	RequireTests bool
 }
 
 // Loop reads, plans and commits until the source is content. The caller holds the lock.
@@ -67,6 +70,9 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 		}
 		if why := look.Result.Unenforceable; o.RequireEnforce && len(why) > 0 {
 			return out, fmt.Errorf("cross_check: enforce would drop what can't be tagged: %s: have the IKE daemon set the tag (set_mark_in), or write cross_check: observe", text.FirstOf(why))
+		}
+		if failed := look.FailedTests(); o.RequireTests && len(failed) > 0 {
+			return out, &TestsError{Failed: failed, Of: len(look.Tests)}
 		}
 		out.Look = look
 		out.warn(look.Warnings)

@@ -1,0 +1,66 @@
+package gateway
+
+import (
+	"fmt"
+	"reflect"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
+	"github.com/xfrmfw/xfrmfw/firewall/prove"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// tested is the outcome of the configuration's tests, and all that it depends on.
+type tested struct {
+	rules    *rules.Ruleset
+	host     xfrm.Host
+	policies []xfrm.Policy
+	outcomes []prove.Outcome
+}
+
+// ProvableRules are the wanted rules in the form of iptables. The table of nftables
+// decides by the same facts.
+func (l Look) ProvableRules() []rules.Ruleset {
+	if l.Engine == engine.IPTables {
+		return l.Result.Rulesets
+	}
+	return compile.Rulesets(l.Result.Facts)
+}
+
+// test runs the tests of the configuration, unless all that they depend on is as it was.
+func (g *Gateway) test(l *Look) {
+	if len(g.config.Tests) == 0 {
+		return
+	}
+	now := tested{host: l.Snapshot.Host, policies: l.Snapshot.Policies}
+	if len(l.Result.Rulesets) > 0 {
+		now.rules = &l.Result.Rulesets[0]
+	}
+	if before := g.tested; before.outcomes != nil && before.rules == now.rules && now.rules != nil &&
+		reflect.DeepEqual(before.host, now.host) && reflect.DeepEqual(before.policies, now.policies) {
+		now.outcomes = before.outcomes
+	} else {
+		now.outcomes = prove.RunTests(g.config.Tests, &l.Result.Facts, l.ProvableRules(), l.Snapshot, l.Set)
+	}
+	g.tested = now
+	l.Tests = now.outcomes
+	for _, o := range l.FailedTests() {
+		l.Warnings = append(l.Warnings, fmt.Sprintf("test %q of the configuration fails: expect %s, got %s; see xfrmfw test", o.Test.Name, o.Test.Expect, o.Got))
+	}
+}
+
+// FailedTests are the outcomes of the tests that failed.
+func (l Look) FailedTests() []prove.Outcome {
+	var failed []prove.Outcome
+	for _, o := range l.Tests {
+		if !o.Held {
+			failed = append(failed, o)
+		}
+	}
+	return failed
+}
+
+// ByHand reports whether the gateway is a user's own command, whose configuration is the
+// file's whether confirmed or not: a failing test stops it.
+func (g *Gateway) ByHand() bool { return g.options.Trust == TrustFile }

@@ -1,0 +1,25 @@
+package reconcile
+
+import (
+	"fmt"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
+	"github.com/xfrmfw/xfrmfw/firewall/prove"
+)
+
+// TestsError is the error of an apply by hand whose configuration has tests that fail.
+// Nothing was changed.
+type TestsError struct {
+	Failed []prove.Outcome
+	// Of is the number of all tests.
+	Of int
+}
+
+// Error names the first tests that fail.
+func (e *TestsError) Error() string {
+	var list []string
+	for _, o := range e.Failed {
+		list = append(list, fmt.Sprintf("%q: expect %s, got %s", o.Test.Name, o.Test.Expect, o.Got))
+	}
+	return fmt.Sprintf("%d of %s fail, so nothing was changed: %s; see xfrmfw test", len(e.Failed), text.Count(e.Of, "test"), text.FirstOf(list))
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/proof"
+)
+
+func testCommand(o *options) *cobra.Command {
+	var file, format string
+	cmd := &cobra.Command{
+		Use:  "test [FILE]",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if format != proof.TAP && format != proof.JUnit {
+				return usageError("--format " + format + ": want tap or junit")
+			}
+			options := o.byHand(file)
+			if len(args) > 0 {
+				options.Config, options.Explicit = args[0], true
+			}
+			g, err := gateway.Open(cmd.Context(), options)
+			if err != nil {
+				return err
+			}
+			look, err := g.Look(cmd.Context())
+			if err != nil {
+				return err
+			}
+			held, err := proof.WriteTests(cmd.OutOrStdout(), format, look.Tests, look.Config.Marks)
+			if err == nil && !held {
+				err = errFindings
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", proof.TAP, "the `format` of the outcome: tap or junit")
+	cmd.Flags().StringVar(&file, "snapshot", "", "a `file` in place of the kernel")
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{proof.TAP, proof.JUnit}, cobra.ShellCompDirectiveNoFileComp)))
+	return cmd
+}

@@ -1,0 +1,186 @@
+package prove
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// host says what follows for packets from the addresses, routes and policies of a host,
+// as xfrmfw explain does for one packet.
+type host struct {
+	*Space
+	snapshot xfrm.Snapshot
+	set      xfrm.Set
+}
+
+// own are the packets with an address of this host in a field.
+func (h *host) own(f field) Set {
+	sets := []Set{h.within(f, netip.MustParsePrefix("127.0.0.0/8")), h.within(f, netip.MustParsePrefix("::1/128"))}
+	for _, a := range h.snapshot.Host.Addresses {
+		sets = append(sets, h.within(f, prefix.Single(a.Prefix.Addr().WithZone(""))))
+	}
+	return h.Union(sets...)
+}
+
+// delivered are the packets that stay on this host by their destination.
+func (h *host) delivered() Set {
+	sets := []Set{
+		h.own(h.dst), h.within(h.dst, netip.MustParsePrefix("224.0.0.0/4")), h.within(h.dst, netip.MustParsePrefix("255.255.255.255/32")),
+		h.within(h.dst, netip.MustParsePrefix("ff00::/8")),
+	}
+	return h.Union(sets...)
+}
+
+// routed are the packets whose address in a field is reached by the interface in
+// another field.
+func (h *host) routed(f, device field) Set {
+	type hop struct {
+		table int
+		route xfrm.Route
+	}
+	var hops []hop
+	for _, r := range h.snapshot.Host.Routes {
+		if at := slices.Index([]uint32{220, 254, 253}, cmp.Or(r.Table, 254)); at >= 0 && xfrm.FamilyOf(r.Dst.Addr()) == h.Family {
+			hops = append(hops, hop{at, r})
+		}
+	}
+	slices.SortStableFunc(hops, func(a, b hop) int {
+		return cmp.Or(cmp.Compare(a.table, b.table), cmp.Compare(b.route.Dst.Bits(), a.route.Dst.Bits()))
+	})
+	result, decided := None, None
+	for _, at := range hops {
+		to := h.Minus(h.within(f, at.route.Dst), decided)
+		if l, ok := h.snapshot.Host.Link(at.route.Link); ok {
+			result = h.Or(result, h.And(to, h.device(device, l.Name)))
+		}
+		decided = h.Or(decided, to)
+	}
+	return result
+}
+
+// encrypted divides packets that leave by the policy that they find: with, are they with
+// the SA that they will go through, and none where they find none; held are those that
+// the kernel holds or drops by itself.
+func (h *host) encrypted(way firewall.Way, from Set) (with, held Set) {
+	none := h.Bit(h.ahead.present).Not()
+	serves := None
+	if way == firewall.FromHost {
+		udp := h.Or(h.number(h.sport, firewall.IKE), h.number(h.sport, firewall.NATT))
+		serves = h.Union(h.number(h.proto, uint64(xfrm.ESP)), h.number(h.proto, uint64(xfrm.AH)), h.And(h.number(h.proto, uint64(xfrm.UDP)), udp))
+	}
+	rest := h.Minus(from, serves)
+	with, held = h.And(h.And(from, serves), none), None
+	policies := slices.Clone(h.snapshot.Policies)
+	slices.SortStableFunc(policies, func(a, b xfrm.Policy) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Index, b.Index))
+	})
+	for i := range policies {
+		p := &policies[i]
+		if p.Dir != xfrm.Out || p.Type != xfrm.Main || p.IfID != 0 || p.Mark.Value != 0 || p.Selector.Family != h.Family && p.Selector.Family != 0 {
+			continue
+		}
+		finds := h.And(rest, h.selected(p.Selector))
+		if finds == None {
+			continue
+		}
+		rest = h.Minus(rest, finds)
+		switch at, ok := h.set.Owner(*p); {
+		case p.Action == xfrm.Block:
+			held = h.Or(held, finds)
+		case !ok:
+			with = h.Or(with, h.And(finds, none))
+		default:
+			sa, up := h.through(&h.set.Tunnels[at])
+			if up || h.set.Tunnels[at].Optional {
+				with = h.Or(with, h.And(finds, sa))
+			} else {
+				held = h.Or(held, finds)
+			}
+		}
+	}
+	return h.Or(with, h.And(rest, none)), held
+}
+
+// selected are the packets of a selector.
+func (h *host) selected(s xfrm.Selector) Set {
+	c := condition{Space: h.Space, rest: All}
+	if s.Src.IsValid() {
+		c.within(h.src, s.Src)
+	}
+	if s.Dst.IsValid() {
+		c.within(h.dst, s.Dst)
+	}
+	if s.Proto != 0 {
+		c.number(h.proto, uint64(s.Proto))
+	}
+	if s.Proto == xfrm.ICMP || s.Proto == xfrm.ICMPv6 {
+		c.masked(h.icmpType, s.SPort)
+		c.masked(h.icmpCode, s.DPort)
+	} else {
+		c.masked(h.sport, s.SPort)
+		c.masked(h.dport, s.DPort)
+	}
+	set := c.set()
+	if s.Ifindex != 0 {
+		l, _ := h.snapshot.Host.Link(s.Ifindex)
+		set = h.And(set, h.device(h.out, l.Name))
+	}
+	return set
+}
+
+// through are the packets with a tunnel's outbound SA ahead, and whether it has one. A
+// tunnel without leaves them as they are.
+func (h *host) through(t *xfrm.Tunnel) (Set, bool) {
+	for _, sa := range t.SAs {
+		if !sa.Inbound {
+			return h.transform(&h.ahead, xfrm.Transform{Proto: sa.Proto, Mode: sa.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst}), true
+		}
+	}
+	return h.Bit(h.ahead.present).Not(), false
+}
+
+// cameOutOf are the packets that came out of the SA of a reqid. They have no other.
+func (h *host) cameOutOf(reqid uint32) Set {
+	var sets []Set
+	for i := range h.set.Tunnels {
+		t := &h.set.Tunnels[i]
+		if t.Reqid != reqid {
+			continue
+		}
+		sa := xfrm.Transform{Proto: t.Proto, Mode: t.Mode, Reqid: reqid, Src: t.Remote, Dst: t.Local}
+		for _, s := range t.SAs {
+			if s.Inbound {
+				sa = xfrm.Transform{Proto: s.Proto, Mode: s.Mode, Reqid: reqid, Src: s.Src, Dst: s.Dst}
+				break
+			}
+		}
+		sets = append(sets, h.transform(&h.path, sa))
+	}
+	if len(sets) == 0 {
+		return h.transform(&h.path, xfrm.Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid})
+	}
+	return h.Union(sets...)
+}
+
+// transform are the packets with an SA.
+func (h *host) transform(on *sa, t xfrm.Transform) Set {
+	c := condition{Space: h.Space, rest: All}
+	c.bit(on.present)
+	c.number(on.reqid, uint64(t.Reqid))
+	c.number(on.proto, uint64(t.Proto))
+	set := h.And(c.set(), negated(h.Bit(on.tunnel), t.Mode != xfrm.TunnelMode))
+	for _, end := range []struct {
+		field field
+		addr  netip.Addr
+	}{{on.source, t.Src}, {on.destine, t.Dst}} {
+		if end.addr.IsValid() {
+			set = h.And(set, h.outer(end.field, end.addr))
+		}
+	}
+	return set
+}
