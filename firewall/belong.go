@@ -2,9 +2,11 @@ package firewall
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall/device"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -118,4 +120,16 @@ func findsBefore(a, b xfrm.Pair) bool {
 
 func isNamed(name string) func(xfrm.Link) bool {
 	return func(l xfrm.Link) bool { return l.Name == name }
+}
+
+// exceptions names the bypass and block policies that no rule can honour.
+func (d *decider) exceptions() {
+	for i := range d.Set.Exceptions {
+		p := &d.Set.Exceptions[i].Pair
+		if reason := guard.Unhonoured(*p); reason != "" {
+			d.facts.Ignored = append(d.facts.Ignored, xfrm.Ignored{
+				Object: fmt.Sprintf("%s policy: %s to %s", d.Set.Exceptions[i].Action, p.Local, p.Remote), Reason: reason,
+			})
+		}
+	}
 }

@@ -23,10 +23,17 @@ func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
 			d.ignore(t, p, reason)
 			continue
 		}
-		if t.Reqid == 0 && !distinct(t, p.Family()) {
+		if reason := guard.Unguarded(t, p, d.Host); reason != "" {
+			d.ignore(t, p, reason)
+		}
+		if reason := d.indistinct(t, p); reason != "" {
 			d.uncertain[t.Reqid] = true
-			d.ignore(t, p, "reqid 0 and no outer addresses to tell it by: give the states a reqid")
+			d.ignore(t, p, reason)
 			continue
+		}
+		if !p.Has(xfrm.In) && !p.Has(xfrm.Fwd) {
+			// The kernel asks nothing of what comes in: the hosts alone tell.
+			p.Proto, p.LocalPort, p.RemotePort = 0, xfrm.PortMatch{}, xfrm.PortMatch{}
 		}
 		remotes := d.claimable(p, tc.Remote)
 		if len(prefix.Intersect(p.Remote, tc.Remote)) == 0 {
@@ -69,6 +76,29 @@ func distinct(t *xfrm.Tunnel, inner xfrm.Family) bool {
 	return t.Mode == xfrm.TunnelMode && !t.Comp &&
 		t.Local.IsValid() && t.Remote.IsValid() && !t.Remote.IsUnspecified() &&
 		t.Remote.Is4() == (inner == xfrm.IPv4)
+}
+
+// indistinct returns the reason why packets out of a tunnel's SAs can't be told from
+// those of another tunnel's with the same reqid, or nothing. Two hosts in transport mode
+// are told by their addresses while the reqid is theirs alone, or while each state has a
+// selector, which the kernel asks for (net/xfrm/xfrm_policy.c, __xfrm_policy_check).
+func (d *decider) indistinct(t *xfrm.Tunnel, p xfrm.Pair) string {
+	alone := !d.shared[t.Reqid]
+	if t.Mode == xfrm.TransportMode && !t.Comp && p.Remote.IsSingleIP() && p.Local.IsSingleIP() {
+		selected := len(t.SAs) > 0 && !slices.ContainsFunc(t.SAs, func(sa xfrm.SA) bool {
+			return sa.Inbound && (!sa.Selector.Src.IsValid() || sa.Selector.Src.Bits() == 0)
+		})
+		switch {
+		case alone, selected:
+			return ""
+		case t.Reqid != 0:
+			return fmt.Sprintf("several hosts share reqid %d in transport mode, and the states have no selector: give each a reqid of its own", t.Reqid)
+		}
+	}
+	if t.Reqid == 0 && !distinct(t, p.Family()) {
+		return "reqid 0 and no outer addresses to tell it by: give the states a reqid"
+	}
+	return ""
 }
 
 // inbound is the match for packets that came out of a tunnel's SAs. The outer

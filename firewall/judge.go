@@ -120,14 +120,27 @@ func (q *question) isForeign() bool {
 
 // isSpoofedAsReceived and isSpoofed: in clear, from a remote selector to its local one,
 // before DNAT or after it (case 6).
-func (q *question) isSpoofedAsReceived() bool { return q.spoofs(q.Received, q.DstLocal) }
-func (q *question) isSpoofed() bool           { return q.spoofs(q.AfterDNAT, q.Way == ToHost) }
+//
+// As received nothing tells whether the packet is for this host, and which mark it will
+// have, so an exception of either direction holds, and one with a mark.
+func (q *question) isSpoofedAsReceived() bool {
+	return q.spoofs(q.Received, q.DstLocal, (*GuardFacts).inbound)
+}
 
-func (q *question) spoofs(e Ends, toHost bool) bool {
+func (q *question) isSpoofed() bool {
+	if q.Way == ToHost {
+		return q.spoofs(q.AfterDNAT, true, func(g *GuardFacts) bool { return g.Enters() && g.Fits(q.Mark) })
+	}
+	return q.spoofs(q.AfterDNAT, false, func(g *GuardFacts) bool { return g.Passes() && g.Fits(q.Mark) })
+}
+
+func (g *GuardFacts) inbound() bool { return g.Inbound() }
+
+func (q *question) spoofs(e Ends, toHost bool, decides func(*GuardFacts) bool) bool {
 	if !q.inClear() || q.fromDevice() || q.neverJudged(e, toHost) || toHost && q.serves(e.Dst, e.DPort, e.SPort) {
 		return false
 	}
-	fits := func(g *GuardFacts) bool { return g.Inbound() && q.comesFrom(g.Pair(), e) }
+	fits := func(g *GuardFacts) bool { return decides(g) && q.comesFrom(g.Pair(), e) }
 	return q.guard(exception(fits), func(g *GuardFacts) bool { return fits(g) && !exemptAt(g, q.In, e.Src) }) != nil
 }
 
@@ -204,7 +217,7 @@ func (q *question) leaks() *GuardFacts {
 // isOutbound: the packet lies in the selectors of a guard or an exception, before SNAT
 // or after it.
 func (q *question) isOutbound(g *GuardFacts) bool {
-	return g.Outbound() && (q.goesIn(g.Pair(), q.AfterDNAT) || q.goesIn(g.Pair(), q.Sent))
+	return g.Outbound() && g.Fits(q.Mark) && (q.goesIn(g.Pair(), q.AfterDNAT) || q.goesIn(g.Pair(), q.Sent))
 }
 
 func (q *question) isLeakOf(g *GuardFacts) bool {
@@ -244,7 +257,7 @@ func (q *question) isLeakByNAT() bool {
 		return false
 	}
 	f := &q.Flow
-	fits := func(g *GuardFacts) bool { return g.Outbound() && q.goesIn(g.Pair(), q.AfterDNAT) }
+	fits := func(g *GuardFacts) bool { return g.Outbound() && g.Fits(q.Mark) && q.goesIn(g.Pair(), q.AfterDNAT) }
 	return q.guard(exception(fits), func(g *GuardFacts) bool {
 		return g.Local.Bits() > 0 && fits(g) && !exemptAt(g, q.Out, q.AfterDNAT.Dst) &&
 			(f.SNAT && !f.Reply && !prefix.OverlapsAny(prefix.Single(f.ReplyDst), g.Locals) || f.DNAT && f.Reply && !prefix.OverlapsAny(prefix.Single(f.OrigDst), g.Locals))
@@ -259,7 +272,9 @@ func (q *question) isLeakedError() bool {
 	}
 	e, f := q.AfterDNAT, &q.Flow
 	return q.guard(
-		exception(func(g *GuardFacts) bool { return g.Outbound() && g.Local.Contains(e.Src) && g.Remote.Contains(e.Dst) }),
+		exception(func(g *GuardFacts) bool {
+			return g.Outbound() && g.Fits(q.Mark) && g.Local.Contains(e.Src) && g.Remote.Contains(e.Dst)
+		}),
 		func(g *GuardFacts) bool {
 			apart := !g.Local.Overlaps(g.Remote)
 			return g.Remote.Contains(e.Dst) && !exemptAt(g, q.Out, e.Dst) && (!f.Related ||

@@ -23,6 +23,9 @@ type Passage struct {
 	Path, Ahead, AheadSent []xfrm.Transform
 	// Tagged and Verified are true if the packet has the bit as it arrives.
 	Tagged, Verified bool
+	// Mark is the fwmark, without our bits, as other programs' rules leave it behind our
+	// PREROUTING.
+	Mark uint32
 	// SrcLocal is true if the source is an address of this host, DstLocal if the
 	// destination is as received.
 	SrcLocal, DstLocal bool

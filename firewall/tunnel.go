@@ -13,6 +13,9 @@ func (d *decider) tunnel(t *xfrm.Tunnel) {
 	r := d.report(t)
 	d.facts.Tunnels = append(d.facts.Tunnels, r)
 	d.claims(t, &r)
+	if at := d.claimed[t.ID]; at.from == at.to && r.Evidence == TagAndPolicy {
+		d.facts.Tunnels[len(d.facts.Tunnels)-1].Witness = Witness{NoEvidence, "nothing of it is verified: ignored says why"}
+	}
 	if !t.Up() {
 		if d.down == nil {
 			d.down = make(map[string]bool)

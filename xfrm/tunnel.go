@@ -32,6 +32,10 @@ type Tunnel struct {
 	SAs []SA
 }
 
+// Opportunistic reports whether the policies ask for IPsec with any host that has it: a
+// trap with no peer and no reqid, which hosts without IPsec get exceptions from.
+func (t *Tunnel) Opportunistic() bool { return t.Reqid == 0 && !Specified(t.Remote) && len(t.SAs) == 0 }
+
 // Pair is one pair of selectors, seen from this host.
 type Pair struct {
 	// Local and Remote are masked and of one family.

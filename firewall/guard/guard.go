@@ -39,6 +39,8 @@ type Guard struct {
 	Tunnel string
 	// Priority is the policy's: the lower number decides first.
 	Priority uint32
+	// Mark is that of an exception whose policy is found by the packet's mark.
+	Mark xfrm.Mark
 	// Block is true if an exception is a block policy.
 	Block bool
 	// Routed is true if Remote is routed into a tunnel device, so that a more specific
@@ -58,6 +60,16 @@ func (g Guard) Pair() xfrm.Pair {
 
 // Family returns the family of the guard's selectors.
 func (g Guard) Family() xfrm.Family { return xfrm.FamilyOf(g.Remote.Addr()) }
+
+// Fits reports whether an exception holds for packets with a mark.
+func (g Guard) Fits(mark uint32) bool { return mark&g.Mark.Mask == g.Mark.Value }
+
+// Enters reports whether the guard decides on packets from the remote selector for this
+// host: an exception holds by the direction of its policy.
+func (g Guard) Enters() bool { return !g.Exception || g.Dirs&(1<<xfrm.In) != 0 }
+
+// Passes is Enters for forwarded packets.
+func (g Guard) Passes() bool { return !g.Exception || g.Dirs&(1<<xfrm.Fwd) != 0 }
 
 // Inbound reports whether the guard decides on packets from the remote selector. A pair
 // is guarded in both directions; an exception holds in those of its policy.

@@ -18,7 +18,7 @@ func Live(set xfrm.Set, host xfrm.Host) []Guard {
 		t := &set.Tunnels[i]
 		for _, p := range t.Pairs {
 			// With "level use" the administrator lets the traffic pass in clear.
-			if p.Optional || !expressible(p) {
+			if p.Optional || !expressible(p) || Unguarded(t, p, host) != "" {
 				continue
 			}
 			if !Ported(p.Proto) {
@@ -38,26 +38,46 @@ func Live(set xfrm.Set, host xfrm.Host) []Guard {
 	guards = append(guards, overlayGuards(set, host)...)
 	for _, e := range set.Exceptions {
 		p := e.Pair
-		if p.IfID != 0 || p.Mark.Mask != 0 || p.Ifindex != 0 || Unfit(p) != "" {
+		if Unhonoured(p) != "" {
 			continue
 		}
 		guards = append(guards, Guard{
 			Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
-			Exception: true, Dirs: p.Dirs, Source: FromPolicy, Priority: e.Priority, Block: e.Action == xfrm.Block,
+			Exception: true, Dirs: p.Dirs, Mark: p.Mark, Source: FromPolicy, Priority: e.Priority, Block: e.Action == xfrm.Block,
 		})
 	}
 	sortGuards(guards, compareGuards)
 	return guards
 }
 
+// Unguarded returns the reason why a pair of a policy has no guard, or nothing.
+func Unguarded(t *xfrm.Tunnel, p xfrm.Pair, host xfrm.Host) string {
+	switch {
+	case p.Mark.Mask != 0 && p.IfID == 0 && len(device.LinksOf(p, host)) == 0:
+		return "the mark " + p.Mark.String() + " chooses its packets, so nothing tells them in clear from others: the kernel alone holds them, while the policy stands"
+	case t.Opportunistic():
+		return "opportunistic: hosts without IPsec are answered in clear, so the kernel alone holds its packets, while the policy stands"
+	}
+	return ""
+}
+
+// Unhonoured returns the reason why no rule can make the exception that a bypass or block
+// policy is, or nothing.
+func Unhonoured(p xfrm.Pair) string {
+	switch {
+	case p.IfID != 0:
+		return "it holds on xfrm interfaces alone"
+	case p.Ifindex != 0:
+		return "it holds on one interface alone, which no rule of a guard tells"
+	}
+	return Unfit(p)
+}
+
 // deviceGuards returns the guards of a pair that belongs to a device: of the prefixes
 // that are routed there. The selectors say nothing then, and the peer may have chosen
-// them. A marked pair without a device is guarded by its selectors.
+// them.
 func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
 	links := device.LinksOf(p, host)
-	if len(links) == 0 && p.IfID == 0 {
-		return []Guard{g}
-	}
 	var guards []Guard
 	for _, dst := range device.RoutedInto(links, host, p.Family()) {
 		if dst.Bits() == 0 || NeverJudged(dst.Addr()) {

@@ -57,10 +57,11 @@ type guardKey struct {
 	exception             bool
 	// dirs only counts for exceptions: pairs are guarded in both directions.
 	dirs uint8
+	mark xfrm.Mark
 }
 
 func (g Guard) key() guardKey {
-	k := guardKey{g.Local, g.Remote, g.Proto, g.LocalPort, g.RemotePort, g.Exception, 0}
+	k := guardKey{g.Local, g.Remote, g.Proto, g.LocalPort, g.RemotePort, g.Exception, 0, g.Mark}
 	if g.Exception {
 		k.dirs = g.Dirs
 	}

@@ -97,6 +97,9 @@ func (m *Passages) Next() firewall.Passage {
 	}
 	m.device(&p, family)
 	m.flow(&p, family)
+	if m.chance(4) {
+		p.Mark = pick(m.Rand, uint32(7), 9, 0x109)
+	}
 	if p.Way != firewall.FromHost {
 		p.Tagged, p.Verified = m.chance(2), m.chance(4)
 		if m.chance(2) && !m.unwrapped(&p) {

@@ -255,6 +255,9 @@ func (v *variety) exception(e ends) {
 	if v.one(2) {
 		p.Selector.Proto, p.Selector.DPort = xfrm.TCP, v.port()
 	}
+	if v.one(4) {
+		p.Mark = xfrm.Mark{Value: 9, Mask: 0xff}
+	}
 	for _, dir := range []xfrm.Dir{xfrm.Out, xfrm.In, xfrm.Fwd} {
 		p.Dir, p.Index = dir, uint32(0x10000+8*len(v.s.Policies))+uint32(dir)
 		if dir == xfrm.In {

@@ -35,6 +35,7 @@ func Walk(e trace.Evaluator, f *firewall.Facts, p firewall.Passage) (firewall.Ve
 	var steps []trace.Step
 	for _, h := range hooks {
 		if h.name != "PREROUTING" {
+			at.Mark |= p.Mark
 			at.Src, at.Dst, at.SPort, at.DPort = p.AfterDNAT.Src, p.AfterDNAT.Dst, p.AfterDNAT.SPort, p.AfterDNAT.DPort
 			at.OutBundle, at.DstLocal = p.Ahead, p.Way == firewall.ToHost
 			if p.Way != firewall.ToHost {

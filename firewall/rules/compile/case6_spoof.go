@@ -2,8 +2,10 @@ package compile
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
@@ -14,22 +16,58 @@ import (
 // one. It stands in PREROUTING and again in INPUT and FORWARD, because DNAT, NETMAP and
 // REDIRECT lead packets into a local selector and out of it.
 func (l *layout) spoof() {
-	toTree := rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainSpoof + "-T"}, Purpose: rules.PurposeDispatch}
-	spoof := append(l.fromDevices(), l.neverJudged(false, l.within, tree.BySource)...)
-	l.chain(rules.Mangle, chainSpoof, append(spoof, toTree)...)
-	l.chain(rules.Mangle, chainArriving, append(l.ownTraffic(false), rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainSpoof}, Purpose: rules.PurposeDispatch})...)
-	var entries []tree.Entry
-	for _, g := range l.guards {
-		if g.Inbound() {
-			entries = append(entries, l.besideLAN(rules.Mangle, "S", g, inboundRule(g), spoofRules(g)))
-		}
+	goTo := func(chain string) rules.Rule {
+		return rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chain}, Purpose: rules.PurposeDispatch}
 	}
-	l.tree(tree.Spec{Table: rules.Mangle, Root: chainSpoof + "-T", By: tree.BySource, Merge: isGuard}, entries)
+	spared := append(l.fromDevices(), l.neverJudged(false, l.within, tree.BySource)...)
+	l.chain(rules.Mangle, chainSpoof, append(slices.Clip(spared), goTo(chainSpoof+"-T"))...)
+	if !l.partial() {
+		l.chain(rules.Mangle, chainArriving, append(l.ownTraffic(false), goTo(chainSpoof))...)
+		l.spoofTree(chainSpoof+"-T", true, guard.Guard.Inbound)
+		return
+	}
+	l.chain(rules.Mangle, chainArriving, append(append(l.ownTraffic(false), spared...), goTo(chainSpoof+"-P"))...)
+	l.chain(rules.Mangle, chainArrived, append(append(l.ownTraffic(false), spared...), goTo(chainSpoof+"-I"))...)
+	l.spoofTree(chainSpoof+"-P", false, guard.Guard.Inbound)
+	l.spoofTree(chainSpoof+"-I", true, guard.Guard.Enters)
+	l.spoofTree(chainSpoof+"-T", true, guard.Guard.Passes)
 }
 
-func spoofRules(g *firewall.GuardFacts) []rules.Rule {
+// partial reports whether an exception holds for a part of what it covers: for packets
+// to this host or forwarded ones alone, or for those with a mark. Then PREROUTING, INPUT
+// and FORWARD have a tree each.
+func (l *layout) partial() bool {
+	return slices.ContainsFunc(l.guards, func(g *firewall.GuardFacts) bool {
+		return g.Exception && g.Inbound() && (g.Enters() != g.Passes() || g.Mark.Mask != 0)
+	})
+}
+
+// arrived names the chain of INPUT.
+func (l *layout) arrived() string {
+	if l.partial() {
+		return chainArrived
+	}
+	return chainArriving
+}
+
+// spoofTree lays out the guards that decide in one place. Marked is true if packets have
+// the marks there that other programs give them.
+func (l *layout) spoofTree(root string, marked bool, decides func(guard.Guard) bool) {
+	var entries []tree.Entry
+	for _, g := range l.guards {
+		if decides(g.Guard) {
+			entries = append(entries, l.besideLAN(rules.Mangle, "S", g, inboundRule(g), spoofRules(g, marked)))
+		}
+	}
+	l.tree(tree.Spec{Table: rules.Mangle, Root: root, By: tree.BySource, Merge: isGuard}, entries)
+}
+
+func spoofRules(g *firewall.GuardFacts, marked bool) []rules.Rule {
 	r := inboundRule(g)
 	if g.Exception {
+		if marked {
+			r.Mark = markOf(g)
+		}
 		return exceptionRule(r)
 	}
 	r.Target, r.Purpose, r.Case = drop(rules.PurposeSpoof), rules.PurposeSpoofGuard, firewall.Case6

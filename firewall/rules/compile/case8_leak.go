@@ -44,7 +44,7 @@ func (l *layout) leak() {
 // because the tunnel's virtual IP is gone, or SNAT maps into its local selector only
 // after all hooks.
 func leakMatch(g *firewall.GuardFacts) rules.Rule {
-	match := outboundRule(g)
+	match := leavingRule(g)
 	if g.ByDestination {
 		match.Src = netip.PrefixFrom(g.Local.Addr(), 0).Masked()
 		match.SPorts = firewall.Ports{}
@@ -114,7 +114,7 @@ func (l *layout) refuseLeaks(name string, own []rules.Rule) []rules.Rule {
 func (l *layout) refuseEntry(letter string, g *firewall.GuardFacts) tree.Entry {
 	match := leakMatch(g)
 	if g.Exception {
-		return entry(g.Remote, exceptionRule(outboundRule(g))...)
+		return entry(g.Remote, exceptionRule(leavingRule(g))...)
 	}
 	r := match
 	r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Goto, Chain: chainRefuse}, rules.PurposeLeakGuard, leakCase(g)
@@ -142,7 +142,7 @@ func (l *layout) ownLeaks() []tree.Entry {
 			entries = append(entries, l.refuseEntry("O", g))
 		// An exception from none of these pairs would decide nothing.
 		case g.Outbound() && remotes.Overlaps(g.Remote):
-			entries = append(entries, entry(g.Remote, exceptionRule(outboundRule(g))...))
+			entries = append(entries, entry(g.Remote, exceptionRule(leavingRule(g))...))
 		}
 	}
 	return entries

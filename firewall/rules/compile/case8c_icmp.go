@@ -17,7 +17,7 @@ func (l *layout) errors() {
 			continue
 		}
 		if g.Exception {
-			entries = append(entries, entry(g.Remote, exceptionRule(rules.Rule{Src: g.Local, Dst: g.Remote, Tunnel: g.Tunnel})...))
+			entries = append(entries, entry(g.Remote, exceptionRule(rules.Rule{Src: g.Local, Dst: g.Remote, Mark: markOf(g), Tunnel: g.Tunnel})...))
 			continue
 		}
 		entries = append(entries, l.besideLAN(rules.Mangle, "E", g, rules.Rule{Dst: g.Remote}, l.errorRules(g)))

@@ -27,6 +27,7 @@ const (
 	chainCrossed     = "XFRMFW-CROSSED"
 
 	chainArriving  = "XFRMFW-ARRIVING"
+	chainArrived   = "XFRMFW-ARRIVED"
 	chainSpoof     = "XFRMFW-SPOOF"
 	chainQuoted    = "XFRMFW-QUOTED"
 	chainInject    = "XFRMFW-INJECT"

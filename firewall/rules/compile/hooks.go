@@ -38,7 +38,7 @@ func (l *layout) mangle() {
 	in := []rules.Rule{{In: "lo", Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt}}
 	in = append(in, l.tagDispatch()...)
 	in = append(in, l.recheck(true)...)
-	in = append(in, tree.Prefilter(l.within, tree.BySource, rules.Rule{Policy: inClear, Target: rules.Target{Verb: rules.Goto, Chain: chainArriving}})...)
+	in = append(in, tree.Prefilter(l.within, tree.BySource, rules.Rule{Policy: inClear, Target: rules.Target{Verb: rules.Goto, Chain: l.arrived()}})...)
 	l.chain(rules.Mangle, chainIn, in...)
 	l.hook(rules.Mangle, "INPUT", chainIn)
 

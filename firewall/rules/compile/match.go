@@ -27,6 +27,18 @@ func outboundRule(g *firewall.GuardFacts) rules.Rule {
 	return r
 }
 
+// leavingRule is outboundRule where packets have the marks that other programs give them.
+func leavingRule(g *firewall.GuardFacts) rules.Rule {
+	r := outboundRule(g)
+	r.Mark = markOf(g)
+	return r
+}
+
+// markOf matches the mark by which an exception's policy is found.
+func markOf(g *firewall.GuardFacts) rules.MarkMatch {
+	return rules.MarkMatch{Value: g.Mark.Value, Mask: g.Mark.Mask}
+}
+
 func withPorts(r rules.Rule, p xfrm.Pair, source, destination xfrm.PortMatch) rules.Rule {
 	switch p.Proto {
 	case xfrm.ICMP, xfrm.ICMPv6:

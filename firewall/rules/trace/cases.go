@@ -38,6 +38,9 @@ func CaseOf(steps []Step) (firewall.Case, Step) {
 			continue
 		}
 		s := steps[at]
+		if d.purpose == rules.PurposeService && s.Rule.Target.Verb == rules.Return {
+			continue // a restriction lets it through, and others decide
+		}
 		if c := s.Rule.Case; c != firewall.NoCase {
 			return c, s
 		}

@@ -38,20 +38,47 @@ func (b *builder) clearPackets(f *family, r *relations) {
 }
 
 // direction says which exceptions hold at a place.
-type direction func(rank) []*relation
+type direction struct {
+	of func(exceptions) []*relation
+	// early is true in pre, where packets have not the marks yet that other programs
+	// give them: there an exception holds whatever its mark.
+	early bool
+}
 
-func inbound(k rank) []*relation   { return []*relation{k.in} }
-func forwarded(k rank) []*relation { return []*relation{k.fwd} }
-func outbound(k rank) []*relation  { return []*relation{k.out} }
-func both(k rank) []*relation      { return []*relation{k.in, k.fwd} }
+var (
+	both      = direction{func(e exceptions) []*relation { return []*relation{e.in, e.fwd} }, true}
+	outward   = direction{func(e exceptions) []*relation { return []*relation{e.out} }, true}
+	inbound   = direction{func(e exceptions) []*relation { return []*relation{e.in} }, false}
+	forwarded = direction{func(e exceptions) []*relation { return []*relation{e.fwd} }, false}
+	outbound  = direction{func(e exceptions) []*relation { return []*relation{e.out} }, false}
+)
+
+// excepted lets the exceptions of a rank pass.
+func excepted(k rank, f *family, v view, d direction) []sets.Rule {
+	var rules []sets.Rule
+	for _, e := range d.of(k.exceptions) {
+		rules = append(rules, each("exception", e.lookups(f, v), back)...)
+	}
+	for _, m := range k.marked {
+		var then []sets.Term
+		if !d.early {
+			then = append(then, sets.Match{Field: sets.F(sets.Mark), Mask: m.mark.Mask, Value: sets.Number(sets.F(sets.Mark).Type(), uint64(m.mark.Value))})
+		}
+		for _, e := range d.of(m.exceptions) {
+			rules = append(rules, each("exception for a mark", e.lookups(f, v), append(then, back)...)...)
+		}
+	}
+	return rules
+}
 
 // judge asks for the guards of a packet in their order, and leads to the chain of a
 // hit. Guards over connected networks have a chain of their own.
 func (b *builder) judge(f *family, r *relations, v view, comment, hit string, d direction, more ...sets.Term) []sets.Rule {
 	var rules []sets.Rule
 	for _, k := range r.ranks {
-		for _, e := range d(k) {
-			rules = append(rules, each("exception", e.lookups(f, v), back)...)
+		rules = append(rules, excepted(k, f, v, d)...)
+		if hit == "leak" && v != f.to() { // before NAT, of a packet that an exception covers as it is
+			rules = append(rules, excepted(k, f, f.to(), d)...)
 		}
 		rules = append(rules, each(comment, k.guards.lookups(f, v), and(more, leadTo("hit_"+hit+f.suffix))...)...)
 		rules = append(rules, each(comment, k.beside.lookups(f, v), and(more, leadTo("hit_"+hit+"_lan"+f.suffix))...)...)
@@ -67,7 +94,7 @@ func (b *builder) inject(f *family, r *relations) []sets.Rule {
 		rules = append(rules, rule("guard.asymmetric", named(sets.InName, b.f.Asymmetric), back))
 	}
 	for _, k := range r.ranks {
-		rules = append(rules, each("exception", k.out.lookups(f, f.to()), back)...)
+		rules = append(rules, excepted(k, f, f.to(), outward)...)
 		for _, g := range []*relation{k.guards, k.beside} {
 			rules = append(rules, each("case 6b", g.lookups(f, f.to()), leadTo("hit_inject"+f.suffix))...)
 		}
@@ -100,9 +127,7 @@ func (b *builder) judgeQuoted(f *family, r *relations, v view) []sets.Rule {
 	var rules []sets.Rule
 	lan := sets.In{Fields: []sets.Field{sets.F(sets.InName), sets.F(v.remote)}, Set: "lan" + f.suffix}
 	for _, k := range r.ranks {
-		for _, e := range both(k) {
-			rules = append(rules, each("exception", e.lookups(f, v), back)...)
-		}
+		rules = append(rules, excepted(k, f, v, both)...)
 		rules = append(rules, each("case 6", k.guards.lookups(f, v), leadTo("drop_spoof"))...)
 		rules = append(rules, each("case 6, the tunnel's own peer", r.peers.lookups(f, v), leadTo("drop_spoof"))...)
 		not := lan
@@ -145,7 +170,7 @@ func (b *builder) nated(f *family, r *relations) []sets.Rule {
 func (b *builder) errors(f *family, r *relations) []sets.Rule {
 	var rules []sets.Rule
 	for _, k := range r.ranks {
-		rules = append(rules, each("exception", k.out.lookups(f, f.to()), back)...)
+		rules = append(rules, excepted(k, f, f.to(), outbound)...)
 	}
 	lan := "hit_leak_lan" + f.suffix
 	rules = append(rules, each("case 8c: about no flow", r.remotes.lookups(f, f.to()), sets.NoBit(sets.CtState, sets.Related), leadTo(lan))...)

@@ -355,6 +355,7 @@ func (e *evaluator) walk(f *firewall.Facts, passage firewall.Passage) (o outcome
 	for _, name := range chains {
 		switch name {
 		case "input_", "forward_", "output_":
+			p.mark |= passage.Mark
 			p.ends, p.ahead, p.local = passage.AfterDNAT, passage.Ahead, passage.Way == firewall.ToHost
 			if passage.Way != firewall.ToHost {
 				p.out = passage.Out

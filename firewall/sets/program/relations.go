@@ -1,8 +1,11 @@
 package program
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -30,8 +33,10 @@ type relations struct {
 
 // rank is the exceptions and guards of one rank.
 type rank struct {
-	in, fwd, out *relation // exceptions by direction
-	guards       *relation
+	exceptions
+	// marked are the exceptions for packets with a mark.
+	marked []markedExceptions
+	guards *relation
 	// beside are guards over connected networks, which keep their traffic.
 	beside *relation
 	// stripped are guards of one protocol, without it: an ICMP error about a flow of
@@ -39,6 +44,14 @@ type rank struct {
 	stripped *relation
 	// down are guards that the destination alone decides outbound (case 8d).
 	down, downBeside *relation
+}
+
+// exceptions are those of a rank by direction.
+type exceptions struct{ in, fwd, out *relation }
+
+type markedExceptions struct {
+	mark xfrm.Mark
+	exceptions
 }
 
 // relations makes the sets of one family.
@@ -77,7 +90,12 @@ func (b *builder) relations(f *family) *relations {
 
 // guards makes the sets of guards and exceptions.
 func (b *builder) guards(f *family, r *relations) {
-	type lists struct{ in, fwd, out, guards, beside, stripped, down, downBeside []pair }
+	type directions struct{ in, fwd, out []pair }
+	type lists struct {
+		directions
+		marked                                     map[xfrm.Mark]*directions
+		guards, beside, stripped, down, downBeside []pair
+	}
 	var all []lists
 	var remotes, peers []pair
 	order := ranks(b.f.Guards)
@@ -93,10 +111,20 @@ func (b *builder) guards(f *family, r *relations) {
 		p := selectors(xfrm.Pair{Local: g.Local, Remote: g.Remote, Proto: g.Proto, LocalPort: g.LocalPort, RemotePort: g.RemotePort})
 		p.comment = g.Tunnel
 		if g.Exception {
+			by := &l.directions
+			if g.Mark.Mask != 0 {
+				if l.marked == nil {
+					l.marked = make(map[xfrm.Mark]*directions)
+				}
+				if by = l.marked[g.Mark]; by == nil {
+					by = new(directions)
+					l.marked[g.Mark] = by
+				}
+			}
 			for _, d := range []struct {
 				dir  xfrm.Dir
 				list *[]pair
-			}{{xfrm.In, &l.in}, {xfrm.Fwd, &l.fwd}, {xfrm.Out, &l.out}} {
+			}{{xfrm.In, &by.in}, {xfrm.Fwd, &by.fwd}, {xfrm.Out, &by.out}} {
 				if g.Dirs&(1<<d.dir) != 0 {
 					*d.list = append(*d.list, p)
 				}
@@ -125,8 +153,16 @@ func (b *builder) guards(f *family, r *relations) {
 		return b.relate(relation{name: fmt.Sprintf("%s%d_", name, k), opens: name[0] == 'p'}, f, pairs)
 	}
 	for k, l := range all {
+		var marked []markedExceptions
+		for _, m := range slices.SortedFunc(maps.Keys(l.marked), func(x, y xfrm.Mark) int {
+			return cmp.Or(cmp.Compare(x.Value, y.Value), cmp.Compare(x.Mask, y.Mask))
+		}) {
+			name := func(kind string) string { return fmt.Sprintf("%sm%x_%x_", kind, m.Value, m.Mask) }
+			by := l.marked[m]
+			marked = append(marked, markedExceptions{m, exceptions{in: make(name("pi"), k, by.in), fwd: make(name("pf"), k, by.fwd), out: make(name("po"), k, by.out)}})
+		}
 		r.ranks = append(r.ranks, rank{
-			in: make("pi", k, l.in), fwd: make("pf", k, l.fwd), out: make("po", k, l.out),
+			exceptions: exceptions{in: make("pi", k, l.in), fwd: make("pf", k, l.fwd), out: make("po", k, l.out)}, marked: marked,
 			guards: make("g", k, l.guards), beside: make("gl", k, l.beside), stripped: make("ge", k, l.stripped),
 			down: make("d", k, l.down), downBeside: make("dl", k, l.downBeside),
 		})

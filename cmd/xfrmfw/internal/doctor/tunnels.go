@@ -215,7 +215,7 @@ func ignored(in Input) []Finding {
 	}
 	return append(found, Finding{
 		Severity: Warning, Seen: fmt.Sprintf("no rule is made for %s: %s", text.Count(len(lines), "object"), text.FirstOf(lines)),
-		Breaks: "what they protect is neither verified nor guarded",
+		Breaks: "packets of theirs are not verified, or not guarded, as each reason says; a guard that status lists holds all the same",
 		Mend:   []string{"xfrmfw status --verbose    # lists them all, under ignored"},
 	})
 }
