@@ -10,10 +10,10 @@ import (
 // described is what a reader takes: any of its parts that are set. A nil one takes no
 // notes, as the parser reads a file then.
 type described struct {
-	keys         map[string]*described
-	items        *described
-	words        []string
-	text, number bool
+	keys                map[string]*described
+	items               *described
+	words               []string
+	text, number, truth bool
 }
 
 // noteText notes that text is taken. Like the other notes it reports whether the reader is
@@ -28,6 +28,13 @@ func (d *described) noteText() bool {
 func (d *described) noteNumber() bool {
 	if d != nil {
 		d.number = true
+	}
+	return d != nil
+}
+
+func (d *described) noteTruth() bool {
+	if d != nil {
+		d.truth = true
 	}
 	return d != nil
 }
@@ -88,6 +95,9 @@ func (d *described) schema() object {
 	}
 	if d.number {
 		kinds = append(kinds, object{"type": "integer", "minimum": 0})
+	}
+	if d.truth {
+		kinds = append(kinds, object{"type": "boolean"})
 	}
 	if len(kinds) == 1 {
 		return kinds[0]

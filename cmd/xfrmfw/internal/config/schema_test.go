@@ -145,6 +145,10 @@ func refused(schema map[string]any, v any) string {
 		if schema["type"] != "integer" || v < schema["minimum"].(float64) {
 			return fmt.Sprintf("%v is a number", v)
 		}
+	case bool:
+		if schema["type"] != "boolean" {
+			return fmt.Sprintf("%v is true or false", v)
+		}
 	default:
 		if v != nil {
 			return fmt.Sprintf("%v is of no kind here", v)

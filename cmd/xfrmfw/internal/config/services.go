@@ -152,6 +152,9 @@ func (p *parser) testWords(t *expect.Test) words {
 		},
 		"reqid": func(n ast.Node) { t.Reqid, t.HasReqid = p.number(n, "reqid", "11") },
 		"tag": func(n ast.Node) {
+			if p.noting.noteTruth() {
+				return
+			}
 			b, ok := n.(*ast.BoolNode)
 			if !ok {
 				p.fail(place(n), "tag must be true or false, not %s", kind(n))
@@ -197,6 +200,9 @@ func (p *parser) oneInterface(node ast.Node, key string) string {
 
 // anyPrefix reads an address, a prefix, or any.
 func (p *parser) anyPrefix(node ast.Node, key string) netip.Prefix {
+	if p.noting.noteText() {
+		return netip.Prefix{}
+	}
 	if s, ok := node.(*ast.StringNode); ok && s.Value == "any" {
 		return netip.Prefix{}
 	}
@@ -205,6 +211,9 @@ func (p *parser) anyPrefix(node ast.Node, key string) netip.Prefix {
 
 // proto reads a protocol by its name or number, or any.
 func (p *parser) proto(node ast.Node) xfrm.Proto {
+	if p.noting.noteText() && p.noting.noteNumber() {
+		return 0
+	}
 	text := ""
 	if n, ok := node.(*ast.IntegerNode); ok {
 		text = n.Token.Value
@@ -223,6 +232,9 @@ func (p *parser) proto(node ast.Node) xfrm.Proto {
 
 // anyPorts reads a port, a range such as 5000-5100, or any.
 func (p *parser) anyPorts(node ast.Node, key string) firewall.Ports {
+	if p.noting.noteText() && p.noting.noteNumber() {
+		return firewall.Ports{}
+	}
 	text := ""
 	if n, ok := node.(*ast.IntegerNode); ok {
 		text = n.Token.Value
