@@ -1,12 +1,16 @@
-// Package firewall decides from tunnels and the host which packets are a tunnel's, and
-// compiles that into iptables rules: Compile returns the chains and rules that a host
-// should have.
+// Package firewall decides which packets of a host are a tunnel's. Decide finds the Facts
+// of an Input; Judge gives the verdict on a packet by the Facts. Read judge.go first: it is
+// the table of verdicts, and every engine is tested against it.
 //
-// Rules are values of package rules. Below it, package trace runs a packet through a
-// rule set, package live reads the live rules, and package plan finds the commits from them
-// to the wanted ones.
+//	device    interfaces of tunnels and uplinks
+//	guard     pairs of selectors that must not pass in clear, and their memory
+//	rules     the iptables engine: rules as values, compiled from Facts (rules/compile),
+//	          run for a packet (rules/trace), read back (rules/live), compared (rules/plan)
+//	sets      the nftables engine: a table as values, laid out from Facts (sets/program)
+//	foreign   the nftables chains of other programs
+//	prove     all packets at once, against Judge
+//	iptables  and nftables run programs and speak netlink; all other packages are pure
 //
-// The package does no I/O and runs no program: that is firewall/iptables' work.
-// Nothing that a peer can choose as text ever enters a rule: rules are made of
-// prefixes, numbers and names of this host's interfaces.
+// No rule, chain or set is in this package, and no text that a peer can choose enters a
+// rule: rules are made of prefixes, numbers and names of this host's interfaces.
 package firewall

@@ -53,7 +53,7 @@ type Rule struct {
 	Mark             MarkMatch
 	Policy           PolicyMatch
 	Ct               CtMatch
-	// NotReverse matches a packet whose source would not be reached by the
+	// RPFilterInvert matches a packet with a source that is not reached by the
 	// interface it came in by (rpfilter --invert); PREROUTING of mangle only.
 	RPFilterInvert bool
 	// Limit bounds how often the rule matches.
