@@ -9,13 +9,14 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // The tests here ask what happens to a packet, case by case of the verdict table.
 
 func TestVerified(t *testing.T) {
-	six := site{reqid: 6, local: sunWAN, remote: moonWAN, mode: xfrm.TunnelMode, pairs: [][2]string{{sun6LAN, moon6LAN}}}
-	ports := site{reqid: 7, local: sunWAN, remote: moonWAN, mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.7.0.0/24"}}, proto: xfrm.TCP, port: 22}
+	six := sample.Site{Reqid: 6, Local: sunWAN, Remote: moonWAN, Pairs: [][2]string{{sun6LAN, moon6LAN}}}
+	ports := sample.Site{Reqid: 7, Local: sunWAN, Remote: moonWAN, Pairs: [][2]string{{sunLAN, "10.7.0.0/24"}}, Proto: xfrm.TCP, Port: 22}
 	w := compileWorld(t, snapshotOf(sunHost(), sunSite(), six, ports), firewall.Config{})
 	ssh := from(7, "10.7.0.9", "10.2.0.10")
 	ssh.DPort = 22
@@ -108,7 +109,7 @@ func TestCleartextNeverVerified(t *testing.T) {
 
 func TestTagging(t *testing.T) {
 	odd := sunSite()
-	odd.tune = func(s *xfrm.State) {
+	odd.Tune = func(s *xfrm.State, _ bool, _ int) {
 		s.Encap = xfrm.Encap{Type: 2, SPort: 40000, DPort: 14500}
 		if s.Dst != addr(sunWAN) {
 			s.Encap.SPort, s.Encap.DPort = 14500, 40000
@@ -147,14 +148,18 @@ func TestTagging(t *testing.T) {
 }
 
 func TestPolicyOnlyAndItsReasons(t *testing.T) {
-	tuned := func(f func(*xfrm.State)) site { s := sunSite(); s.tune = f; return s }
+	tuned := func(f func(*xfrm.State)) sample.Site {
+		s := sunSite()
+		s.Tune = func(st *xfrm.State, _ bool, _ int) { f(st) }
+		return s
+	}
 	offloading := sunHost()
 	offloading.ESP4Offload = true
 	greedyMark := xfrm.Mark{Value: 0x2a, Mask: 0xffffffff}
 	for _, tc := range []struct {
 		name string
 		host xfrm.Host
-		site site
+		site sample.Site
 		want firewall.Evidence
 	}{
 		{"plain", sunHost(), sunSite(), firewall.TagAndPolicy},
@@ -186,7 +191,7 @@ func TestPolicyOnlyAndItsReasons(t *testing.T) {
 // A state whose lookup mark takes our bit must never see a tagged packet.
 func TestGreedyStateStaysUntagged(t *testing.T) {
 	s := sunSite()
-	s.tune = func(st *xfrm.State) { st.Mark = xfrm.Mark{Value: 0x2a, Mask: 0xffffffff} }
+	s.Tune = func(st *xfrm.State, _ bool, _ int) { st.Mark = xfrm.Mark{Value: 0x2a, Mask: 0xffffffff} }
 	w := compileWorld(t, snapshotOf(sunHost(), s), firewall.Config{})
 	esp := trace.Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", DstLocal: true, Proto: xfrm.ESP}
 	if got := w.arrive(esp, nil); got.mark != 0 || got.final != rules.Accept {
@@ -202,7 +207,7 @@ func TestGreedyStateStaysUntagged(t *testing.T) {
 // and are accepted on the policy match alone.
 func TestGreedyPolicyAcceptedOnPolicyAlone(t *testing.T) {
 	s := sunSite()
-	s.mark = xfrm.Mark{Value: 0, Mask: 0xffffffff}
+	s.Mark = xfrm.Mark{Value: 0, Mask: 0xffffffff}
 	w := compileWorld(t, snapshotOf(sunHost(), s), firewall.Config{})
 	got := w.arrive(from(1, "10.1.0.10", "10.2.0.10"), nil)
 	if got.mark != 0 || got.final != rules.Accept {
@@ -220,9 +225,9 @@ func about(p trace.Packet, far string) trace.Packet {
 }
 
 func TestRelatedErrors(t *testing.T) {
-	other := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.5.0.0/24"}}}
-	wide := site{reqid: 3, local: sunWAN, remote: "198.51.100.2", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.0.0.0/8"}}}
-	asleep := site{reqid: 4, local: sunWAN, remote: "198.51.100.3", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.6.0.0/24"}}, down: true}
+	other := sample.Site{Reqid: 2, Local: sunWAN, Remote: "198.51.100.1", Pairs: [][2]string{{sunLAN, "10.5.0.0/24"}}}
+	wide := sample.Site{Reqid: 3, Local: sunWAN, Remote: "198.51.100.2", Pairs: [][2]string{{sunLAN, "10.0.0.0/8"}}}
+	asleep := sample.Site{Reqid: 4, Local: sunWAN, Remote: "198.51.100.3", Pairs: [][2]string{{sunLAN, "10.6.0.0/24"}}, Down: true}
 	w := compileWorld(t, snapshotOf(sunHost(), sunSite(), other, wide, asleep), firewall.Config{})
 	icmp := func(reqid uint32, src, dst string, state rules.CtState) trace.Packet {
 		p := tagged(from(reqid, src, dst))
@@ -256,7 +261,7 @@ func TestRelatedErrors(t *testing.T) {
 
 func TestIPComp(t *testing.T) {
 	s := sunSite()
-	s.comp = true
+	s.Comp = true
 	w := compileWorld(t, snapshotOf(sunHost(), s), firewall.Config{})
 	small := tagged(from(1, moonWAN, sunWAN))
 	small.Proto, small.DstLocal = xfrm.IPIP, true
@@ -277,9 +282,9 @@ func TestOverlayGRE(t *testing.T) {
 	host.Links = append(host.Links,
 		xfrm.Link{Index: 4, Name: "gre1", Kind: "gre", Local: addr(sunWAN), Remote: addr(moonWAN), Master: 5},
 		xfrm.Link{Index: 5, Name: "br0", Kind: "bridge"})
-	carried := site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, proto: xfrm.GRE,
-		pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
-	greedyPeer := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}}
+	carried := sample.Site{Reqid: 1, Local: sunWAN, Remote: moonWAN, Transport: true, Proto: xfrm.GRE,
+		Pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
+	greedyPeer := sample.Site{Reqid: 2, Local: sunWAN, Remote: "198.51.100.1", Pairs: [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}}
 	w := compileWorld(t, snapshotOf(host, carried, greedyPeer), firewall.Config{})
 
 	carrier := tagged(from(1, moonWAN, sunWAN))
@@ -322,11 +327,11 @@ func TestOverlayStacked(t *testing.T) {
 		xfrm.Link{Index: 8, Name: "vx1", Kind: "vxlan", Local: addr("172.31.0.2"), Remote: addr("172.31.0.1"), Port: 4789})
 	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("172.30.0.0/24"), Link: 4, Connected: true},
 		xfrm.Route{Dst: netip.MustParsePrefix("172.31.0.0/24"), Link: 3, Connected: true})
-	carried := site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, proto: xfrm.GRE, pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
-	other := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TransportMode, proto: xfrm.GRE, pairs: [][2]string{{sunWAN + "/32", "198.51.100.1/32"}}}
-	wide := site{reqid: 3, local: sunWAN, remote: "203.0.113.3", mode: xfrm.TunnelMode, pairs: [][2]string{{"0.0.0.0/0", "172.16.0.0/12"}}}
+	carried := sample.Site{Reqid: 1, Local: sunWAN, Remote: moonWAN, Transport: true, Proto: xfrm.GRE, Pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
+	other := sample.Site{Reqid: 2, Local: sunWAN, Remote: "198.51.100.1", Transport: true, Proto: xfrm.GRE, Pairs: [][2]string{{sunWAN + "/32", "198.51.100.1/32"}}}
+	wide := sample.Site{Reqid: 3, Local: sunWAN, Remote: "203.0.113.3", Pairs: [][2]string{{"0.0.0.0/0", "172.16.0.0/12"}}}
 	routed := peer(4, "203.0.113.4", [2]string{"0.0.0.0/0", "0.0.0.0/0"})
-	routed.ifID = 8
+	routed.IfID = 8
 	w := compileWorld(t, snapshotOf(host, carried, other, wide, routed), firewall.Config{})
 	carrier := trace.Packet{Src: addr("172.30.0.1"), Dst: addr("172.30.0.2"), In: "gre1", DstLocal: true, Proto: xfrm.UDP, SPort: 40000, DPort: 4789, Mark: verified}
 	inner := trace.Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: "red", Out: "eth1", Proto: xfrm.TCP, Mark: verified}
@@ -347,7 +352,7 @@ func TestOverlayStacked(t *testing.T) {
 	if got := w.arrive(carrier, nil); got.final != rules.Drop || !got.met(rules.PurposeCrossed) {
 		t.Errorf("the wide tunnel's carrier out of a device: verdict %s", got.final)
 	}
-	wide.ifID, wide.pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}} // whose packets the kernel would not send into it
+	wide.IfID, wide.Pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}} // whose packets the kernel would not send into it
 	w = compileWorld(t, snapshotOf(host, carried, other, wide), firewall.Config{})
 	if got := w.arrive(carrier, nil); got.final != rules.Accept || got.mark&verified == 0 {
 		t.Errorf("out of gre1: verdict %s, mark %#x", got.final, got.mark)
@@ -392,7 +397,7 @@ func TestOverlayOverInterface(t *testing.T) {
 		xfrm.Link{Index: 5, Name: "vx0", Kind: "vxlan", Local: addr("172.30.0.2"), Remote: addr("172.30.0.1"), Port: 4789})
 	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("172.30.0.0/24"), Link: 4, Connected: true})
 	s, other := peer(1, moonWAN, [2]string{"0.0.0.0/0", "0.0.0.0/0"}), peer(2, "203.0.113.2", [2]string{"0.0.0.0/0", "0.0.0.0/0"})
-	s.ifID, other.ifID = 7, 8
+	s.IfID, other.IfID = 7, 8
 	w := compileWorld(t, snapshotOf(host, s, other), firewall.Config{})
 	carrier := func(reqid uint32) trace.Packet {
 		p := tagged(from(reqid, "172.30.0.1", "172.30.0.2"))
@@ -416,8 +421,8 @@ func TestOverlayVTI(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "vti1", Kind: "vti", IKey: 42, OKey: 42, Local: addr(sunWAN), Remote: addr(moonWAN)})
 	s := sunSite()
-	s.pairs, s.mark = [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}, xfrm.Mark{Value: 42, Mask: 0xffffffff}
-	s.tune = func(st *xfrm.State) { st.Mark = xfrm.Mark{Value: 42, Mask: 0xffffffff} }
+	s.Pairs, s.Mark = [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}, xfrm.Mark{Value: 42, Mask: 0xffffffff}
+	s.Tune = func(st *xfrm.State, _ bool, _ int) { st.Mark = xfrm.Mark{Value: 42, Mask: 0xffffffff} }
 	w := compileWorld(t, snapshotOf(host, s), firewall.Config{})
 	if e := w.result.Tunnels[0].Evidence; e != firewall.OverlayOnly {
 		t.Errorf("evidence %s", e)
@@ -440,7 +445,7 @@ func TestXfrmInterface(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "ipsec0", Kind: "xfrm", IfID: 7})
 	s := sunSite()
-	s.ifID, s.pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
+	s.IfID, s.Pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
 	w := compileWorld(t, snapshotOf(host, s), firewall.Config{})
 	in := tagged(from(1, "10.1.0.10", "10.2.0.10"))
 	in.In = "ipsec0"
@@ -497,7 +502,7 @@ func TestOutboundAndNAT(t *testing.T) {
 // A full-tunnel client must not encrypt what strangers send it.
 func TestStrangerIntoWideTunnel(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{"0.0.0.0/0", moonLAN}}
+	s.Pairs = [][2]string{{"0.0.0.0/0", moonLAN}}
 	w := compileWorld(t, snapshotOf(sunHost(), s), firewall.Config{})
 	p := trace.Packet{Src: addr("192.0.2.66"), Dst: addr("10.1.0.10"), In: "eth0", Out: "eth0", Proto: xfrm.TCP,
 		OutBundle: []xfrm.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
@@ -511,8 +516,8 @@ func TestStrangerIntoWideTunnel(t *testing.T) {
 }
 
 func TestSharedReqidIsToldByAddress(t *testing.T) {
-	one := site{reqid: 5, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.10.0.1/32"}}}
-	two := site{reqid: 5, local: sunWAN, remote: "198.51.100.2", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.10.0.2/32"}}}
+	one := sample.Site{Reqid: 5, Local: sunWAN, Remote: "198.51.100.1", Pairs: [][2]string{{sunLAN, "10.10.0.1/32"}}}
+	two := sample.Site{Reqid: 5, Local: sunWAN, Remote: "198.51.100.2", Pairs: [][2]string{{sunLAN, "10.10.0.2/32"}}}
 	w := compileWorld(t, snapshotOf(sunHost(), one, two), firewall.Config{})
 	p := tagged(from(5, "10.10.0.1", "10.2.0.10"))
 	p.SecPath[0].Src, p.SecPath[0].Dst = addr("198.51.100.1"), addr(sunWAN)
@@ -527,7 +532,7 @@ func TestSharedReqidIsToldByAddress(t *testing.T) {
 
 func TestRemoteCap(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
+	s.Pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
 	config := firewall.Config{Tunnels: []firewall.TunnelConfig{{Match: firewall.Match{Peer: netip.MustParsePrefix(moonWAN + "/32")}, Name: "office", Remote: []netip.Prefix{netip.MustParsePrefix(moonLAN)}}}}
 	w := compileWorld(t, snapshotOf(sunHost(), s), config)
 	if got := w.result.Tunnels[0].Name; got != "office" {
@@ -558,7 +563,7 @@ func TestWANAndMarkOnly(t *testing.T) {
 }
 
 func TestCompileIsDeterministic(t *testing.T) {
-	s := snapshotOf(sunHost(), sunSite(), site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.5.0.0/24"}}})
+	s := snapshotOf(sunHost(), sunSite(), sample.Site{Reqid: 2, Local: sunWAN, Remote: "198.51.100.1", Pairs: [][2]string{{sunLAN, "10.5.0.0/24"}}})
 	a := compileWorld(t, s, firewall.Config{}).result
 	for range 5 {
 		if b := compileWorld(t, s, firewall.Config{}).result; !reflect.DeepEqual(a, b) {

@@ -9,13 +9,14 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // roadWarriors are two peers of one connection, each with a virtual address.
-func roadWarriors() []site {
-	return []site{
-		{reqid: 1, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{"10.2.0.0/24", "10.3.0.1/32"}}},
-		{reqid: 2, local: sunWAN, remote: "198.51.100.2", mode: xfrm.TunnelMode, pairs: [][2]string{{"10.2.0.0/24", "10.3.0.2/32"}}},
+func roadWarriors() []sample.Site {
+	return []sample.Site{
+		{Reqid: 1, Local: sunWAN, Remote: "198.51.100.1", Pairs: [][2]string{{"10.2.0.0/24", "10.3.0.1/32"}}},
+		{Reqid: 2, Local: sunWAN, Remote: "198.51.100.2", Pairs: [][2]string{{"10.2.0.0/24", "10.3.0.2/32"}}},
 	}
 }
 
@@ -86,7 +87,7 @@ func TestIdentityDecides(t *testing.T) {
 // that have nothing in common: it may claim nothing, which must not come out as
 // no cap at all.
 func TestUnknownPeerKeepsToAllCaps(t *testing.T) {
-	wide := site{reqid: 1, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{"10.2.0.0/24", "10.0.0.0/8"}}}
+	wide := sample.Site{Reqid: 1, Local: sunWAN, Remote: "198.51.100.1", Pairs: [][2]string{{"10.2.0.0/24", "10.0.0.0/8"}}}
 	s := snapshotOf(sunHost(), wide)
 	capped := func(identity, limit string) firewall.TunnelConfig {
 		return firewall.TunnelConfig{Match: firewall.Match{Identity: identity}, Remote: []netip.Prefix{netip.MustParsePrefix(limit)}}

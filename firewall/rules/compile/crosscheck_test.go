@@ -9,6 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // Case 3 under enforce: what came out of a tunnel without the tag that it could
@@ -22,11 +23,11 @@ func TestEnforce(t *testing.T) {
 	answered := related
 	answered.Ct = trace.Conntrack{State: rules.CtRelated, OrigSrc: addr("10.1.0.10"), ReplSrc: addr("10.2.0.10")}
 	comp := sunSite()
-	comp.comp = true
+	comp.Comp = true
 	small := from(1, moonWAN, sunWAN)
 	small.Proto, small.DstLocal = xfrm.IPIP, true
 	gre := sunSite()
-	gre.mode, gre.pairs, gre.proto = xfrm.TransportMode, [][2]string{{sunWAN + "/32", moonWAN + "/32"}}, xfrm.GRE
+	gre.Transport, gre.Pairs, gre.Proto = true, [][2]string{{sunWAN + "/32", moonWAN + "/32"}}, xfrm.GRE
 	greHost := sunHost()
 	greHost.Links = append(greHost.Links, xfrm.Link{Index: 7, Name: "gre1", Kind: "gre", Up: true, Local: addr(sunWAN), Remote: addr(moonWAN)})
 	carrier := from(1, moonWAN, sunWAN)
@@ -34,7 +35,7 @@ func TestEnforce(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		host  xfrm.Host
-		site  site
+		site  sample.Site
 		p     trace.Packet
 		drops rules.Purpose
 	}{
@@ -69,13 +70,13 @@ func TestEnforceGivesWay(t *testing.T) {
 	offloading := sunHost()
 	offloading.ESP4Offload = true
 	tagging := sunSite()
-	tagging.tune = func(s *xfrm.State) { s.SetMark = xfrm.Mark{Value: tag, Mask: tag} }
+	tagging.Tune = func(s *xfrm.State, _ bool, _ int) { s.SetMark = xfrm.Mark{Value: tag, Mask: tag} }
 	down := sunSite()
-	down.down = true
+	down.Down = true
 	for _, tc := range []struct {
 		name string
 		host xfrm.Host
-		site site
+		site sample.Site
 		want string
 	}{
 		{"nothing in the way", sunHost(), sunSite(), ""},

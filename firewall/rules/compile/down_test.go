@@ -8,12 +8,13 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // One pair whose tunnel is gone is refused in OUTPUT without a rule for each of the
 // tunnels that stand, but for those inside of it, whose packets the kernel holds.
 func TestOneDownAmongMany(t *testing.T) {
-	var up []site
+	var up []sample.Site
 	for i := range 200 {
 		up = append(up, peer(i+1, fmt.Sprintf("203.0.113.%d", i), [2]string{sunLAN, fmt.Sprintf("10.100.%d.0/24", i)}))
 	}

@@ -8,13 +8,14 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // What no guard may stop, even where a selector covers it: each packet here is
 // between a local and a remote selector, and in clear.
 func TestNeverJudged(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{sunWAN + "/32", moonWAN + "/32"}, {sun6WAN + "/128", moon6WAN + "/128"}, {sunLAN, moonLAN}, {"0.0.0.0/0", "10.40.0.0/16"}, {"::/0", "fd00:40::/32"}}
+	s.Pairs = [][2]string{{sunWAN + "/32", moonWAN + "/32"}, {sun6WAN + "/128", moon6WAN + "/128"}, {sunLAN, moonLAN}, {"0.0.0.0/0", "10.40.0.0/16"}, {"::/0", "fd00:40::/32"}}
 	for name, w := range states(t, sunHost(), s) {
 		// IKE, ESP and AH are not opened on eth0, but no guard stops them either.
 		for _, config := range []firewall.Config{{}, {WAN: []string{"eth9"}}} {
@@ -73,7 +74,7 @@ func TestNeverJudged(t *testing.T) {
 
 func TestInjectExempt(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{"0.0.0.0/0", moonLAN}, {"0.0.0.0/0", "224.0.0.0/3"}}
+	s.Pairs = [][2]string{{"0.0.0.0/0", moonLAN}, {"0.0.0.0/0", "224.0.0.0/3"}}
 	w := compileWorld(t, snapshotOf(sunHost(), s), firewall.Config{Guard: guard.Config{Asymmetric: []string{"eth3"}}})
 	for _, p := range []trace.Packet{
 		{Src: addr("0.0.0.0"), Dst: addr("10.1.0.1"), In: "eth0"}, {Src: addr("10.2.0.9"), Dst: addr("224.0.0.9"), In: "eth0"},
@@ -88,7 +89,7 @@ func TestInjectExempt(t *testing.T) {
 	if got := w.arrive(p, nil); !got.met(rules.PurposeInject) {
 		t.Error("a stranger's packet into a tunnel with any source was not stopped")
 	}
-	s.pairs = [][2]string{{sunLAN, moonLAN}}
+	s.Pairs = [][2]string{{sunLAN, moonLAN}}
 	snapshot := snapshotOf(sunHost(), s)
 	snapshot.Policies = append(snapshot.Policies, bypass(sunLAN, "10.1.0.128/25", xfrm.Out, 10))
 	w = compileWorld(t, snapshot, firewall.Config{})
@@ -102,7 +103,7 @@ func TestInjectExempt(t *testing.T) {
 // all but that network, in every case and state.
 func TestWideRemoteInEveryCase(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
+	s.Pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
 	for name, w := range states(t, sunHost(), s) {
 		lan, far := addr("10.2.0.10"), addr("10.1.0.10")
 		quoting := trace.Packet{Src: addr(sunWAN), Dst: far, Out: "eth0", SrcLocal: true, Proto: xfrm.ICMP, ICMPType: 3}
@@ -152,7 +153,7 @@ func TestSecondLines(t *testing.T) {
 		accepted("own "+proto.String(), w.send(own))
 	}
 	odd := sunSite()
-	odd.tune = func(s *xfrm.State) { s.Encap = xfrm.Encap{Type: 2, SPort: 14500, DPort: 14500} }
+	odd.Tune = func(s *xfrm.State, _ bool, _ int) { s.Encap = xfrm.Encap{Type: 2, SPort: 14500, DPort: 14500} }
 	own.Proto, own.SPort = xfrm.UDP, 14500
 	accepted("own ESP in UDP from an odd port", compileWorld(t, snapshotOf(sunHost(), odd), firewall.Config{}).send(own))
 
@@ -179,7 +180,7 @@ func TestSecondLines(t *testing.T) {
 	// A carrier whose outer packet netfilter did not see.
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "gre1", Kind: "gre", Local: addr(sunWAN), Remote: addr(moonWAN)})
-	carried := site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, proto: xfrm.GRE, pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
+	carried := sample.Site{Reqid: 1, Local: sunWAN, Remote: moonWAN, Transport: true, Proto: xfrm.GRE, Pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
 	gre := compileWorld(t, snapshotOf(host, carried), firewall.Config{Tunnels: []firewall.TunnelConfig{{Match: firewall.Match{Reqid: 1}, In: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}, Out: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}}}})
 	carrier := from(1, moonWAN, sunWAN)
 	carrier.Proto, carrier.DstLocal = xfrm.GRE, true
@@ -197,7 +198,7 @@ func TestSecondLines(t *testing.T) {
 
 	// Packets of a greedy policy may hold bits from a tunnel around it.
 	greedy := sunSite()
-	greedy.mark = xfrm.Mark{Value: 0, Mask: 0xffffffff}
+	greedy.Mark = xfrm.Mark{Value: 0, Mask: 0xffffffff}
 	g := compileWorld(t, snapshotOf(sunHost(), greedy), firewall.Config{})
 	nested := tagged(from(1, "10.1.0.10", "10.2.0.10"))
 	if got := g.arrive(nested, nil); got.mark != 0 {

@@ -10,15 +10,16 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // deviceSite is a tunnel for everything that belongs to an xfrm interface, with a route
 // into it.
-func deviceSite(host *xfrm.Host, reqid uint32, peer, routed string) site {
+func deviceSite(host *xfrm.Host, reqid uint32, peer, routed string) sample.Site {
 	index := int32(20 + reqid)
 	host.Links = append(host.Links, xfrm.Link{Index: index, Name: "ipsec" + string(rune('0'+reqid)), Kind: "xfrm", IfID: reqid})
 	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix(routed), Link: index})
-	return site{reqid: reqid, local: sunWAN, remote: peer, mode: xfrm.TunnelMode, ifID: reqid, pairs: [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}}
+	return sample.Site{Reqid: reqid, Local: sunWAN, Remote: peer, IfID: reqid, Pairs: [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}}
 }
 
 // A peer with a device of its own can't send from the network that is routed into
@@ -55,7 +56,7 @@ func TestKeysOfAVTIDiffer(t *testing.T) {
 	host.Links = append(host.Links, xfrm.Link{Index: 9, Name: "vti1", Kind: "vti", IKey: 7, OKey: 8, Local: addr(sunWAN), Remote: addr(moonWAN)})
 	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix(moonLAN), Link: 9})
 	s := sunSite()
-	s.pairs = [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
+	s.Pairs = [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
 	snap := snapshotOf(host, s)
 	for i := range snap.Policies {
 		p := &snap.Policies[i]
@@ -120,7 +121,7 @@ func TestLeasedLineWithTheTunnelAsBackup(t *testing.T) {
 // "level use" is a pair's own: the pairs beside it stay guarded.
 func TestOptionalIsAPairs(t *testing.T) {
 	s := sunSite()
-	s.pairs = append(s.pairs, [2]string{sunLAN, "10.9.0.0/24"})
+	s.Pairs = append(s.Pairs, [2]string{sunLAN, "10.9.0.0/24"})
 	snap := snapshotOf(sunHost(), s)
 	for i := range snap.Policies {
 		p := &snap.Policies[i]
@@ -176,7 +177,7 @@ func TestSpoofBeforeDNAT(t *testing.T) {
 // The default route leads to the rest, so the reverse path filter finds nothing wrong.
 func TestStrangerInTheRestOfALocalSelector(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{"10.2.0.0/16", moonLAN}}
+	s.Pairs = [][2]string{{"10.2.0.0/16", moonLAN}}
 	inside := sunHost()
 	inside.Routes = append(inside.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.2.9.0/24"), Link: 2, Via: addr("192.0.2.9")})
 	oneArmed := sunHost()

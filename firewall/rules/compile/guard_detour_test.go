@@ -10,6 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // An ICMP error in clear about a tunnel's flow is nobody's but an attacker's,
@@ -17,7 +18,7 @@ import (
 func TestForgedErrorsAboutTunnelFlows(t *testing.T) {
 	far, near, gateway := addr("10.1.0.10"), addr("10.2.0.10"), addr("10.2.0.1")
 	s := sunSite()
-	s.pairs = append(s.pairs, [2]string{sun6LAN, moon6LAN})
+	s.Pairs = append(s.Pairs, [2]string{sun6LAN, moon6LAN})
 	for name, w := range states(t, sunHost(), s) {
 		t.Run(name, func(t *testing.T) {
 			for _, tc := range []struct {
@@ -57,8 +58,8 @@ func TestForgedErrorsAboutTunnelFlows(t *testing.T) {
 // Errors about the tunnel's own ESP and IKE tell its path MTU, and come in clear.
 func TestErrorsAboutOuterFlowsPass(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{sunWAN + "/32", moonWAN + "/32"}}
-	s.mode = xfrm.TransportMode
+	s.Pairs = [][2]string{{sunWAN + "/32", moonWAN + "/32"}}
+	s.Transport = true
 	us, peer := addr(sunWAN), addr(moonWAN)
 	for name, w := range states(t, sunHost(), s) {
 		began := trace.Conntrack{State: rules.CtRelated, OrigSrc: us, OrigDst: peer, ReplSrc: peer, ReplDst: us}
@@ -97,7 +98,7 @@ func near(a netip.Addr) netip.Addr { return a.Next() }
 // and a pair with a protocol or a port claims its own flows only.
 func TestErrorsAboutOtherFlowsPass(t *testing.T) {
 	wide := sunSite()
-	wide.pairs = [][2]string{{"10.0.0.0/8", "10.0.0.0/8"}}
+	wide.Pairs = [][2]string{{"10.0.0.0/8", "10.0.0.0/8"}}
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "eth2", Up: true})
 	host.Addresses = append(host.Addresses, xfrm.Address{Link: 4, Prefix: netip.MustParsePrefix("10.3.0.1/24")})
@@ -123,7 +124,7 @@ func TestErrorsAboutOtherFlowsPass(t *testing.T) {
 	}
 
 	beside := sunSite()
-	beside.pairs = [][2]string{{"172.20.0.0/24", "10.0.0.0/8"}}
+	beside.Pairs = [][2]string{{"172.20.0.0/24", "10.0.0.0/8"}}
 	w = compileWorld(t, snapshotOf(host, beside), firewall.Config{})
 	for _, ct := range []trace.Conntrack{about("172.20.0.5", "10.1.0.10"), about("10.1.0.10", "172.20.0.5")} {
 		p := trace.Packet{Src: addr("198.51.100.1"), Dst: addr("172.20.0.5"), In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
@@ -143,7 +144,7 @@ func TestErrorsAboutOtherFlowsPass(t *testing.T) {
 	}
 
 	ported := sunSite()
-	ported.proto, ported.port = xfrm.TCP, 22
+	ported.Proto, ported.Port = xfrm.TCP, 22
 	w = compileWorld(t, snapshotOf(sunHost(), ported), firewall.Config{})
 	judged := func(w world, what string, ports map[uint16]bool) {
 		t.Helper()
@@ -182,7 +183,7 @@ func TestErrorsAboutOtherFlowsPass(t *testing.T) {
 // A stranger with an address of the LAN, sent by a port-forward into the tunnel.
 func TestInjectThroughPortForward(t *testing.T) {
 	s := sunSite()
-	s.pairs = append(s.pairs, [2]string{"10.22.0.0/16", moonLAN}, [2]string{"10.9.0.0/24", moonLAN}, [2]string{sun6LAN, moon6LAN})
+	s.Pairs = append(s.Pairs, [2]string{"10.22.0.0/16", moonLAN}, [2]string{"10.9.0.0/24", moonLAN}, [2]string{sun6LAN, moon6LAN})
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "eth2", Up: true}, xfrm.Link{Index: 5, Name: "eth3", Up: true, Master: 6},
 		xfrm.Link{Index: 6, Name: "red", Kind: "vrf", Up: true})
@@ -259,7 +260,7 @@ func TestMappedFromTunnelToTunnel(t *testing.T) {
 // where the guard that it takes them from covers the near end as well.
 func TestErrorsAboutPiercedFlows(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{"10.20.0.0/16", "10.0.0.0/8"}}
+	s.Pairs = [][2]string{{"10.20.0.0/16", "10.0.0.0/8"}}
 	host := sunHost()
 	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.20.0.0/16"), Link: 3, Via: addr("10.2.0.254")})
 	snap := snapshotOf(host, s)
@@ -290,12 +291,12 @@ func TestErrorsAboutPiercedFlows(t *testing.T) {
 // the trees part.
 func TestErrorsAboutPiercedFlowsBehindNAT(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{"10.20.0.0/16", "10.0.0.0/8"}}
+	s.Pairs = [][2]string{{"10.20.0.0/16", "10.0.0.0/8"}}
 	many := s
 	for i := range 200 {
-		many.pairs = append(many.pairs, [2]string{"192.168.8.0/24", fmt.Sprintf("172.%d.%d.0/24", 16+i/100, i%100)})
+		many.Pairs = append(many.Pairs, [2]string{"192.168.8.0/24", fmt.Sprintf("172.%d.%d.0/24", 16+i/100, i%100)})
 	}
-	for _, s := range []site{s, many} {
+	for _, s := range []sample.Site{s, many} {
 		snap := snapshotOf(sunHost(), s)
 		snap.Policies = append(snap.Policies, bypass("10.1.0.128/25", "10.20.0.0/16", xfrm.In, 10),
 			bypass("10.1.0.128/25", "10.20.0.0/16", xfrm.Fwd, 10), bypass("10.20.0.0/16", "10.1.0.128/25", xfrm.Out, 10))
@@ -311,7 +312,7 @@ func TestErrorsAboutPiercedFlowsBehindNAT(t *testing.T) {
 				Ct: trace.Conntrack{State: rules.CtRelated, OrigSrc: behind, OrigDst: far, ReplSrc: far, ReplDst: here},
 			}
 			if got := w.arrive(p, nil); got.met(rules.PurposeSpoof) != tc.want {
-				t.Errorf("among %d pairs, an error about a flow to %s: stopped %v, want %v", len(s.pairs), far, !tc.want, tc.want)
+				t.Errorf("among %d pairs, an error about a flow to %s: stopped %v, want %v", len(s.Pairs), far, !tc.want, tc.want)
 			}
 		}
 	}

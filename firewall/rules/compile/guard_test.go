@@ -11,13 +11,14 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // states returns the gateway in each state in which the guards have to hold.
-func states(t *testing.T, host xfrm.Host, s site) map[string]world {
+func states(t *testing.T, host xfrm.Host, s sample.Site) map[string]world {
 	t.Helper()
 	down := s
-	down.down = true
+	down.Down = true
 	remembered := firewall.Input{Guards: guard.Live(xfrm.Tunnels(snapshotOf(host, s)), host)}
 	for i := range remembered.Guards {
 		remembered.Guards[i].Source = guard.FromMemory
@@ -36,7 +37,7 @@ func (w world) leaks(p trace.Packet) bool {
 
 func TestSpoofInEveryState(t *testing.T) {
 	six := sunSite()
-	six.pairs = append(six.pairs, [2]string{sun6LAN, moon6LAN})
+	six.Pairs = append(six.Pairs, [2]string{sun6LAN, moon6LAN})
 	for name, w := range states(t, sunHost(), six) {
 		t.Run(name, func(t *testing.T) {
 			for _, p := range []trace.Packet{clear4("10.1.0.10", "10.2.0.10"), clear4("fd00:1::10", "fd00:2::10")} {
@@ -68,7 +69,7 @@ func TestSpoofInEveryState(t *testing.T) {
 // its type says.
 func TestRoutedNeighbourDiscovery(t *testing.T) {
 	six := sunSite()
-	six.pairs = [][2]string{{sun6LAN, moon6LAN}}
+	six.Pairs = [][2]string{{sun6LAN, moon6LAN}}
 	for name, w := range states(t, sunHost(), six) {
 		t.Run(name, func(t *testing.T) {
 			for _, kind := range []uint8{133, 134, 135, 136} {
@@ -144,7 +145,7 @@ func TestInjectInEveryState(t *testing.T) {
 // after every hook, although it shows the policy in all of them.
 func TestRewrittenFlows(t *testing.T) {
 	s := sunSite()
-	s.pairs = append(s.pairs, [2]string{"10.22.0.0/24", moonLAN})
+	s.Pairs = append(s.Pairs, [2]string{"10.22.0.0/24", moonLAN})
 	w := compileWorld(t, snapshotOf(sunHost(), s), firewall.Config{})
 	p := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP,
 		OutBundle: []xfrm.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}
@@ -203,7 +204,7 @@ func TestErrorsThatQuote(t *testing.T) {
 // not make it the tunnel's.
 func TestErrorsWithinOverlappingSelectors(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{"10.20.0.0/16", "10.16.0.0/12"}}
+	s.Pairs = [][2]string{{"10.20.0.0/16", "10.16.0.0/12"}}
 	far, here, web := addr("10.21.0.10"), addr("10.20.0.10"), addr("198.51.100.7")
 	host := sunHost()
 	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.20.0.0/16"), Link: 3, Via: addr("10.2.0.254")})
@@ -231,7 +232,7 @@ func TestErrorsWithinOverlappingSelectors(t *testing.T) {
 // While the tunnel is down its virtual IP is gone, so the destination decides.
 func TestVirtualIPGone(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{"10.99.0.5/32", moonLAN}}
+	s.Pairs = [][2]string{{"10.99.0.5/32", moonLAN}}
 	host := sunHost()
 	p := trace.Packet{Src: addr(sunWAN), Dst: addr("10.1.0.10"), Out: "eth0", SrcLocal: true, Proto: xfrm.TCP}
 	for name, w := range states(t, host, s) {
@@ -242,7 +243,7 @@ func TestVirtualIPGone(t *testing.T) {
 	}
 	// The remote selector can lie over the LAN too, which is spared.
 	wide := s
-	wide.pairs = [][2]string{{"10.99.0.5/32", "10.0.0.0/8"}}
+	wide.Pairs = [][2]string{{"10.99.0.5/32", "10.0.0.0/8"}}
 	for name, w := range states(t, host, wide) {
 		if w.leaks(p) != (name != "up") {
 			t.Errorf("%s, with a wide remote: stopped %v", name, name == "up")
@@ -271,7 +272,7 @@ func TestVirtualIPGone(t *testing.T) {
 	// What SNAT maps into a local selector has no such source in any hook.
 	mapped := firewall.Input{NATSources: []netip.Prefix{netip.MustParsePrefix("10.2.0.9/32")}}
 	trap := sunSite()
-	trap.down = true
+	trap.Down = true
 	p.Src = addr("192.168.7.5")
 	if got := compileInput(t, snapshotOf(host, trap), mapped).forward(p); got.final != rules.Reject {
 		t.Errorf("SNATed into the selector while down: verdict %s", got.final)
@@ -314,7 +315,7 @@ func TestExceptionsInPolicyOrder(t *testing.T) {
 // A remote selector over the gateway's own LAN must not cut the LAN from it.
 func TestWideRemoteOverLAN(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
+	s.Pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
 	for name, w := range states(t, sunHost(), s) {
 		t.Run(name, func(t *testing.T) {
 			lan := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.2.0.1"), In: "eth1", DstLocal: true, Proto: xfrm.TCP}
@@ -339,7 +340,7 @@ func TestWideRemoteOverLAN(t *testing.T) {
 // Host to host on one segment: the peer's own address is guarded, though it is
 // in a connected network; its IKE is not cut.
 func TestPeerOnConnectedNetwork(t *testing.T) {
-	s := site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
+	s := sample.Site{Reqid: 1, Local: sunWAN, Remote: moonWAN, Transport: true, Pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
 	for name, w := range states(t, sunHost(), s) {
 		t.Run(name, func(t *testing.T) {
 			p := trace.Packet{Src: addr(moonWAN), Dst: addr(sunWAN), In: "eth0", DstLocal: true, Proto: xfrm.TCP}
@@ -367,7 +368,7 @@ func TestXfrmInterfaceGuards(t *testing.T) {
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "ipsec0", Kind: "xfrm", IfID: 7})
 	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix(moonLAN), Link: 4, Connected: true})
 	s := sunSite()
-	s.ifID, s.pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
+	s.IfID, s.Pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
 	for name, w := range states(t, host, s) {
 		t.Run(name, func(t *testing.T) {
 			if got := w.arrive(clear4("10.1.0.10", "10.2.0.10"), nil); got.final != rules.Drop {
@@ -412,7 +413,7 @@ func TestCrossedLeavesOthersAlone(t *testing.T) {
 // origin, and may not come in because nobody else owns it at the time.
 func TestCrossedByCap(t *testing.T) {
 	s := sunSite()
-	s.pairs = append(s.pairs, [2]string{sunLAN, "10.3.0.0/24"})
+	s.Pairs = append(s.Pairs, [2]string{sunLAN, "10.3.0.0/24"})
 	w := compileWorld(t, snapshotOf(sunHost(), s), firewall.Config{Tunnels: []firewall.TunnelConfig{
 		{Match: firewall.Match{Reqid: 1}, Remote: []netip.Prefix{netip.MustParsePrefix("10.3.0.0/24")}},
 	}})
@@ -426,7 +427,7 @@ func TestCrossedByCap(t *testing.T) {
 
 func TestFullTunnelClient(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{"10.99.0.5/32", "0.0.0.0/0"}}
+	s.Pairs = [][2]string{{"10.99.0.5/32", "0.0.0.0/0"}}
 	w := compileWorld(t, snapshotOf(sunHost(), s), firewall.Config{})
 	if got := w.arrive(clear4("198.51.100.7", "10.99.0.5"), nil); got.final != rules.Drop {
 		t.Errorf("to the virtual IP in clear: verdict %s", got.final)
@@ -457,21 +458,21 @@ func TestChainNamesAreTheSameInEveryRun(t *testing.T) {
 // whichever end began the flow.
 func TestQuotedBesideLANByEitherEnd(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{"192.168.7.0/24", "10.0.0.0/8"}}
+	s.Pairs = [][2]string{{"192.168.7.0/24", "10.0.0.0/8"}}
 	quotedByEitherEnd(t, s)
 }
 
 // With so many tunnels the two trees are split, and each end is found in its own.
 func TestQuotedBesideLANOfMany(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{"192.168.7.0/24", "10.0.0.0/8"}}
+	s.Pairs = [][2]string{{"192.168.7.0/24", "10.0.0.0/8"}}
 	for i := range 200 {
-		s.pairs = append(s.pairs, [2]string{"192.168.8.0/24", fmt.Sprintf("172.%d.%d.0/24", 16+i/100, i%100)})
+		s.Pairs = append(s.Pairs, [2]string{"192.168.8.0/24", fmt.Sprintf("172.%d.%d.0/24", 16+i/100, i%100)})
 	}
 	quotedByEitherEnd(t, s)
 }
 
-func quotedByEitherEnd(t *testing.T, s site) {
+func quotedByEitherEnd(t *testing.T, s sample.Site) {
 	t.Helper()
 	far, here := addr("10.1.0.10"), addr("192.168.7.5")
 	for name, w := range states(t, sunHost(), s) {

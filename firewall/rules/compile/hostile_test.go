@@ -10,17 +10,18 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // A peer chooses selectors within what it may negotiate. Whatever it chooses,
 // the rules stay valid, few, and the others' as they were.
 
-func peer(n int, remote string, pairs ...[2]string) site {
-	return site{reqid: uint32(n), local: sunWAN, remote: remote, mode: xfrm.TunnelMode, pairs: pairs}
+func peer(n int, remote string, pairs ...[2]string) sample.Site {
+	return sample.Site{Reqid: uint32(n), Local: sunWAN, Remote: remote, Pairs: pairs}
 }
 
 func TestManyTunnelsWithSeveralLocals(t *testing.T) {
-	var sites []site
+	var sites []sample.Site
 	for i := range 60 {
 		local := []string{"10.2.0.0/24", "10.3.0.0/24", fmt.Sprintf("10.4.%d.0/24", i)}[i%3]
 		sites = append(sites, peer(i+1, fmt.Sprintf("203.0.113.%d", i+1), [2]string{local, fmt.Sprintf("10.100.%d.0/24", i)},
@@ -73,10 +74,10 @@ func TestManyLocalsOfOneRemote(t *testing.T) {
 }
 
 func TestManyWideTunnelsAndManySites(t *testing.T) {
-	var sites []site
+	var sites []sample.Site
 	for i := range 40 {
 		s := peer(i+1, fmt.Sprintf("198.51.100.%d", i+1), [2]string{"0.0.0.0/0", "0.0.0.0/0"})
-		s.ifID = uint32(i + 1)
+		s.IfID = uint32(i + 1)
 		sites = append(sites, s)
 	}
 	for i := range 1000 {
@@ -180,7 +181,7 @@ func TestInterfacePeerNamesTheInternet(t *testing.T) {
 		xfrm.Route{Dst: netip.MustParsePrefix("10.0.0.0/8"), Link: 4, Connected: true},
 		xfrm.Route{Dst: netip.MustParsePrefix("10.77.3.0/24"), Link: 3, Via: addr("10.2.0.5")})
 	s := peer(1, moonWAN, [2]string{"0.0.0.0/0", "0.0.0.0/1"}, [2]string{"0.0.0.0/0", "128.0.0.0/1"})
-	s.ifID = 7
+	s.IfID = 7
 	w := compileWorld(t, snapshotOf(host, s), firewall.Config{})
 	ssh := trace.Packet{Src: addr("198.51.100.7"), Dst: addr(sunWAN), In: "eth0", DstLocal: true, Proto: xfrm.TCP, DPort: 22}
 	if got := w.arrive(ssh, nil); got.final == rules.Drop {
@@ -205,7 +206,7 @@ func TestMarkOnlyLetsNoStrangerIn(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "ipsec0", Kind: "xfrm", IfID: 7})
 	s := peer(1, moonWAN, [2]string{"0.0.0.0/0", "0.0.0.0/0"})
-	s.ifID = 7
+	s.IfID = 7
 	w := compileWorld(t, snapshotOf(host, s), firewall.Config{MarkOnly: true})
 	p := trace.Packet{Src: addr("198.51.100.7"), Dst: addr("10.1.0.10"), In: "eth0", Out: "ipsec0", Proto: xfrm.TCP}
 	if got := w.arrive(p, nil); got.final == rules.Accept {
@@ -220,7 +221,7 @@ func TestVRFAboveVTI(t *testing.T) {
 		xfrm.Link{Index: 4, Name: "vti1", Kind: "vti", IKey: 42, OKey: 42, Local: addr(sunWAN), Remote: addr(moonWAN), Master: 5},
 		xfrm.Link{Index: 5, Name: "red", Kind: "vrf"})
 	s := peer(1, moonWAN, [2]string{"0.0.0.0/0", "0.0.0.0/0"})
-	s.mark = xfrm.Mark{Value: 42, Mask: 0xffffffff}
+	s.Mark = xfrm.Mark{Value: 42, Mask: 0xffffffff}
 	w := compileWorld(t, snapshotOf(host, s), firewall.Config{})
 	p := tagged(from(99, "10.66.0.1", "10.2.0.10"))
 	p.In = "red"

@@ -8,6 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // Every drop is preceded by a rule that writes about it at a bounded rate and
@@ -22,7 +23,7 @@ func TestDropsAreLogged(t *testing.T) {
 			{Match: firewall.Match{Reqid: 2}, In: []firewall.Service{{Proto: xfrm.ICMP}}, Remote: []netip.Prefix{netip.MustParsePrefix("10.5.0.0/25")}},
 		},
 	}
-	second := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "10.5.0.0/24"}}}
+	second := sample.Site{Reqid: 2, Local: sunWAN, Remote: "198.51.100.1", Pairs: [][2]string{{sunLAN, "10.5.0.0/24"}}}
 	s := snapshotOf(sunHost(), sunSite(), second)
 	var id string
 	for _, group := range []uint16{0, 5} {

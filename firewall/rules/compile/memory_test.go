@@ -11,6 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 const day = 24 * 3600
@@ -22,18 +23,18 @@ func remember(memory []guard.Guard, s xfrm.Snapshot, now int64) []guard.Guard {
 }
 
 func TestWhatIsRemembered(t *testing.T) {
-	at := func(pair [2]string, tune func(*site)) site {
+	at := func(pair [2]string, tune func(*sample.Site)) sample.Site {
 		s := sunSite()
-		s.pairs = [][2]string{pair}
+		s.Pairs = [][2]string{pair}
 		if tune != nil {
 			tune(&s)
 		}
 		return s
 	}
-	transport := func(s *site) { s.mode = xfrm.TransportMode }
+	transport := func(s *sample.Site) { s.Transport = true }
 	for _, tc := range []struct {
 		name string
-		site site
+		site sample.Site
 		want bool
 	}{
 		{"a site", at([2]string{sunLAN, moonLAN}, nil), true},
@@ -52,7 +53,7 @@ func TestWhatIsRemembered(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			host := sunHost()
 			host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.77.3.0/24"), Link: 3, Via: addr("10.2.0.5")})
-			other := site{reqid: 9, local: sunWAN, remote: "203.0.113.9", mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, "0.0.0.0/0"}}}
+			other := sample.Site{Reqid: 9, Local: sunWAN, Remote: "203.0.113.9", Pairs: [][2]string{{sunLAN, "0.0.0.0/0"}}}
 			got := remember(nil, snapshotOf(host, tc.site, other), 1000)
 			if (len(got) == 1) != tc.want {
 				t.Errorf("remembered %+v, want %v", got, tc.want)
@@ -108,7 +109,7 @@ func TestARemoteOverOwnNetworksIsRemembered(t *testing.T) {
 	host.Addresses = append(host.Addresses, xfrm.Address{Link: 4, Prefix: netip.MustParsePrefix("10.3.0.1/24")})
 	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.3.0.0/24"), Link: 4, Connected: true})
 	wide := sunSite()
-	wide.pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
+	wide.Pairs = [][2]string{{sunLAN, "10.0.0.0/8"}}
 	memory := remember(nil, snapshotOf(host, wide), 1000)
 	if len(memory) != 1 {
 		t.Fatalf("remembered %+v", memory)
@@ -137,7 +138,7 @@ func TestUnsafePairsAreNamed(t *testing.T) {
 		"192.0.2.128/25": "the router 192.0.2.254 lies in it", "10.2.0.0/25": "this host's address 10.2.0.1 lies in it",
 	} {
 		s := sunSite()
-		s.pairs = [][2]string{{sunLAN, remote}}
+		s.Pairs = [][2]string{{sunLAN, remote}}
 		snapshot := snapshotOf(host, s)
 		set := xfrm.Tunnels(snapshot)
 		got := guard.Remember(nil, guard.Live(set, host), set, host, nil, guard.Config{}, 1000)
@@ -181,8 +182,8 @@ func TestMemoryIsBoundedByConnection(t *testing.T) {
 				if strings.Contains(tc.address(i), ":") {
 					local = sun6WAN
 				}
-				evil := site{reqid: 7, local: local, remote: tc.address(i), mode: xfrm.TunnelMode,
-					pairs: [][2]string{{sunLAN, fmt.Sprintf("172.%d.%d.0/24", 16+i/250, i%250)}}}
+				evil := sample.Site{Reqid: 7, Local: local, Remote: tc.address(i),
+					Pairs: [][2]string{{sunLAN, fmt.Sprintf("172.%d.%d.0/24", 16+i/250, i%250)}}}
 				s := snapshotOf(host, evil)
 				set := xfrm.Tunnels(s)
 				peers := map[string]string{set.Tunnels[0].ID: tc.connection}
@@ -204,8 +205,8 @@ func TestMemoryIsBoundedByPeer(t *testing.T) {
 	host := sunHost()
 	memory := remember(nil, snapshotOf(host, sunSite()), 1000)
 	for i := range 200 {
-		evil := site{reqid: 7, local: sunWAN, remote: "198.51.100.66", mode: xfrm.TunnelMode,
-			pairs: [][2]string{{sunLAN, fmt.Sprintf("172.20.%d.0/24", i)}}}
+		evil := sample.Site{Reqid: 7, Local: sunWAN, Remote: "198.51.100.66",
+			Pairs: [][2]string{{sunLAN, fmt.Sprintf("172.20.%d.0/24", i)}}}
 		memory = remember(memory, snapshotOf(host, evil), 2000)
 	}
 	if len(memory) != 1+guard.MaxRememberedByPeer {

@@ -9,6 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // Sites that are numbered one after the other have their guards in few rules,
@@ -18,7 +19,7 @@ func TestGuardsOfNeighbours(t *testing.T) {
 	const apart = 200 // has another local selector
 	host := sunHost()
 	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.3.0.0/24"), Link: 3})
-	var row []site
+	var row []sample.Site
 	for i := range 256 {
 		local := sunLAN
 		if i == apart {
@@ -84,7 +85,7 @@ func TestGuardsOfNeighbours(t *testing.T) {
 // The owner of a source has a rule of its own before the one that takes what came
 // out of any other tunnel, which neighbours have in common.
 func TestOwnersThatAreNeighbours(t *testing.T) {
-	var sites []site
+	var sites []sample.Site
 	for i := range 64 {
 		sites = append(sites, peer(i+1, fmt.Sprintf("203.0.113.%d", i), [2]string{sunLAN, fmt.Sprintf("10.100.%d.0/24", i)},
 			[2]string{"10.3.0.0/24", fmt.Sprintf("10.101.%d.0/24", i)}))
@@ -147,12 +148,13 @@ func TestRulesOfManyTunnels(t *testing.T) {
 		{"in a row, of which one in eight is missing", func(i int) int { return i + i/7 }, 107_500, 2_800},
 		{"no two beside each other", func(i int) int { return 2 * i }, 154_000, 3_400},
 	} {
-		s := snapshotOf(sunHost())
+		var sites []sample.Site
 		for i := range 10_000 {
 			n := tc.number(i)
-			peer(i+1, netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}).String(),
-				[2]string{"172.16.0.0/16", fmt.Sprintf("10.%d.%d.0/24", 64+n>>8, n&255)}).add(&s)
+			sites = append(sites, peer(i+1, netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}).String(),
+				[2]string{"172.16.0.0/16", fmt.Sprintf("10.%d.%d.0/24", 64+n>>8, n&255)}))
 		}
+		s := snapshotOf(sunHost(), sites...)
 		rules, chains := 0, 0
 		for _, rs := range Compile(firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}}).Rulesets {
 			chains += len(rs.Chains)

@@ -10,6 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // The states in which overlapping selectors are judged. Killed stands for all in
@@ -45,10 +46,10 @@ type probe struct {
 type overlap struct {
 	name     string
 	host     func() xfrm.Host
-	sites    []site
+	sites    []sample.Site
 	policies []xfrm.Policy
 	// first are sites that were up before the others.
-	first  []site
+	first  []sample.Site
 	config firewall.Config
 	probes []probe
 }
@@ -62,11 +63,11 @@ func (o overlap) worlds(t *testing.T) map[string]world {
 	offload := host
 	offload.ESP4Offload, offload.ESP6Offload = true, true
 	at := func(host xfrm.Host, down bool) xfrm.Snapshot {
-		s := xfrm.Snapshot{Schema: xfrm.SchemaVersion, Host: host}
-		for _, one := range slices.Concat(o.first, o.sites) {
-			one.down = down
-			one.add(&s)
+		sites := slices.Concat(o.first, o.sites)
+		for i := range sites {
+			sites[i].Down = down
 		}
+		s := snapshotOf(host, sites...)
 		s.Policies = append(s.Policies, o.policies...)
 		return s
 	}
@@ -103,13 +104,13 @@ func (o overlap) six() overlap {
 	}
 	o.host = func() xfrm.Host { return host }
 	text := func(p string) string { return sixPrefix(netip.MustParsePrefix(p)).String() }
-	sites := func(old []site) []site {
+	sites := func(old []sample.Site) []sample.Site {
 		all := slices.Clone(old)
 		for i := range all {
 			s := &all[i]
-			s.local, s.remote, s.pairs = sixAddr(addr(s.local)).String(), sixAddr(addr(s.remote)).String(), slices.Clone(s.pairs)
-			for j, pair := range s.pairs {
-				s.pairs[j] = [2]string{text(pair[0]), text(pair[1])}
+			s.Local, s.Remote, s.Pairs = sixAddr(addr(s.Local)).String(), sixAddr(addr(s.Remote)).String(), slices.Clone(s.Pairs)
+			for j, pair := range s.Pairs {
+				s.Pairs[j] = [2]string{text(pair[0]), text(pair[1])}
 			}
 		}
 		return all
@@ -234,7 +235,7 @@ func overlaps() []overlap {
 	}
 	wide := overlap{
 		name: "a remote 10/8 over a local 10.1/16", host: inner,
-		sites: []site{peer(1, moonWAN, [2]string{"10.1.0.0/16", "10.0.0.0/8"})},
+		sites: []sample.Site{peer(1, moonWAN, [2]string{"10.1.0.0/16", "10.0.0.0/8"})},
 		probes: []probe{
 			{"a LAN host to the gateway", lan("eth1", "10.1.5.5", "10.1.0.1"), "INPUT", nil},
 			{"the gateway to a LAN host", own(leaving("eth1", "10.1.0.1", "10.1.5.5")), "LEAVE", nil},
@@ -253,7 +254,7 @@ func overlaps() []overlap {
 		wide, named,
 		{
 			name:  "nested selectors of two tunnels",
-			sites: []site{peer(1, moonWAN, [2]string{sunLAN, "10.1.0.0/16"}), peer(2, second, [2]string{sunLAN, "10.1.5.0/24"})},
+			sites: []sample.Site{peer(1, moonWAN, [2]string{sunLAN, "10.1.0.0/16"}), peer(2, second, [2]string{sunLAN, "10.1.5.0/24"})},
 			probes: []probe{
 				{"the wider one's", tagged(from(1, "10.1.9.9", "10.2.0.10")), "FORWARD", nil},
 				{"the narrower one's", tagged(from(2, "10.1.5.9", "10.2.0.10")), "FORWARD", nil},
@@ -266,8 +267,8 @@ func overlaps() []overlap {
 		},
 		{
 			name:  "nested states, and the peer of one inside the other",
-			first: []site{peer(1, moonWAN, [2]string{sunLAN, moonLAN})},
-			sites: []site{{reqid: 2, local: "10.2.0.1", remote: "10.1.0.20", mode: xfrm.TunnelMode, pairs: [][2]string{{"0.0.0.0/0", "10.1.0.20/32"}}}},
+			first: []sample.Site{peer(1, moonWAN, [2]string{sunLAN, moonLAN})},
+			sites: []sample.Site{{Reqid: 2, Local: "10.2.0.1", Remote: "10.1.0.20", Pairs: [][2]string{{"0.0.0.0/0", "10.1.0.20/32"}}}},
 			probes: []probe{
 				{"the outer packet of the inner one", through("10.1.0.20", "10.2.0.1", 1), "INPUT", nil},
 				{"the inner one's", through("10.1.0.20", "198.51.100.7", 1, 2), "FORWARD", nil},
@@ -281,7 +282,7 @@ func overlaps() []overlap {
 		},
 		{
 			name:  "host to host, the selectors are the outer addresses",
-			sites: []site{{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}},
+			sites: []sample.Site{{Reqid: 1, Local: sunWAN, Remote: moonWAN, Transport: true, Pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}},
 			probes: []probe{
 				{"through it", tagged(from(1, moonWAN, sunWAN)), "INPUT", nil},
 				{"in clear", lan("eth0", moonWAN, sunWAN), "INPUT", everyState},
@@ -293,7 +294,7 @@ func overlaps() []overlap {
 		},
 		{
 			name: "a road warrior's client of everything, with a bypass for its LAN", host: client,
-			sites: []site{{reqid: 1, local: "192.168.1.20", remote: moonWAN, mode: xfrm.TunnelMode, pairs: [][2]string{{"192.168.1.20/32", "0.0.0.0/0"}}}},
+			sites: []sample.Site{{Reqid: 1, Local: "192.168.1.20", Remote: moonWAN, Pairs: [][2]string{{"192.168.1.20/32", "0.0.0.0/0"}}}},
 			policies: []xfrm.Policy{
 				bypass("192.168.1.20/32", "192.168.1.0/24", xfrm.Out, 10), bypass("192.168.1.0/24", "192.168.1.20/32", xfrm.In, 10),
 			},
@@ -308,7 +309,7 @@ func overlaps() []overlap {
 		},
 		{
 			name: "a gateway with one interface", host: armed,
-			sites: []site{sunSite()},
+			sites: []sample.Site{sunSite()},
 			probes: []probe{
 				{"through it", tagged(from(1, "10.1.0.10", "10.2.0.10")), "FORWARD", nil},
 				{"a LAN host to the gateway", lan("eth0", "10.2.0.10", "10.2.0.1"), "INPUT", nil},
@@ -319,7 +320,7 @@ func overlaps() []overlap {
 		},
 		{
 			name:  "a pool within the LAN, whose address becomes a host's",
-			sites: []site{peer(1, second, [2]string{sunLAN, "10.2.0.200/32"})},
+			sites: []sample.Site{peer(1, second, [2]string{sunLAN, "10.2.0.200/32"})},
 			probes: []probe{
 				{"through it", tagged(from(1, "10.2.0.200", "10.2.0.10")), "FORWARD", nil},
 				{"the LAN host", lan("eth1", "10.2.0.200", "10.2.0.1"), "INPUT", nil},
@@ -330,7 +331,7 @@ func overlaps() []overlap {
 		},
 		{
 			name: "a pool whose network comes to the LAN", host: grown,
-			sites: []site{peer(1, second, [2]string{sunLAN, "10.60.0.7/32"}), peer(2, "203.0.113.3", [2]string{sunLAN, "10.60.0.0/24"})},
+			sites: []sample.Site{peer(1, second, [2]string{sunLAN, "10.60.0.7/32"}), peer(2, "203.0.113.3", [2]string{sunLAN, "10.60.0.0/24"})},
 			probes: []probe{
 				{"through it", tagged(from(1, "10.60.0.7", "10.2.0.10")), "FORWARD", nil},
 				{"the LAN host", lan("eth1", "10.60.0.7", "10.2.0.1"), "INPUT", nil},
@@ -340,7 +341,7 @@ func overlaps() []overlap {
 		},
 		{
 			name: "a peer that narrows to what is not its own",
-			sites: []site{
+			sites: []sample.Site{
 				peer(1, moonWAN, [2]string{sunLAN, moonLAN}),
 				peer(2, second, [2]string{sunLAN, "198.51.100.53/32"}, [2]string{sunLAN, "9.9.9.9/32"}, [2]string{sunLAN, "10.2.0.10/32"},
 					[2]string{sunLAN, "192.0.2.0/24"}, [2]string{sunLAN, "0.0.0.0/0"}, [2]string{sunLAN, "10.1.0.7/32"}),

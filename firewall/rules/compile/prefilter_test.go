@@ -12,6 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 func TestCoverPrefixes(t *testing.T) {
@@ -79,7 +80,7 @@ func TestCoverHoldsAll(t *testing.T) {
 func TestOthersPassTheGuardsBy(t *testing.T) {
 	met := make(map[int]int)
 	for _, n := range []int{5, 400} {
-		var sites []site
+		var sites []sample.Site
 		for i := range n {
 			sites = append(sites, peer(i+1, fmt.Sprintf("203.0.%d.%d", i/250, i%250+1), [2]string{sunLAN, fmt.Sprintf("10.%d.%d.0/24", 100+i/250, i%250)}))
 		}

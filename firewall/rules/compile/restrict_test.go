@@ -9,16 +9,17 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
-func restricted(t *testing.T, host xfrm.Host, tc firewall.TunnelConfig, sites ...site) world {
+func restricted(t *testing.T, host xfrm.Host, tc firewall.TunnelConfig, sites ...sample.Site) world {
 	t.Helper()
 	tc.Match = firewall.Match{Reqid: 1}
 	return compileWorld(t, snapshotOf(host, sites...), firewall.Config{Tunnels: []firewall.TunnelConfig{tc}})
 }
 
 func TestRestrictedIn(t *testing.T) {
-	hub := site{reqid: 2, local: sunWAN, remote: "198.51.100.1", mode: xfrm.TunnelMode, pairs: [][2]string{{"10.0.0.0/8", "10.5.0.0/24"}}}
+	hub := sample.Site{Reqid: 2, Local: sunWAN, Remote: "198.51.100.1", Pairs: [][2]string{{"10.0.0.0/8", "10.5.0.0/24"}}}
 	services := []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}, {Proto: xfrm.UDP, Ports: firewall.Ports{Lo: 5000, Hi: 5010}}, {Proto: xfrm.ICMP}}
 	w := restricted(t, sunHost(), firewall.TunnelConfig{In: services}, sunSite(), hub)
 	packet := func(proto xfrm.Proto, port uint16, state rules.CtState) trace.Packet {
@@ -85,7 +86,7 @@ func TestRestrictedDevices(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "ipsec0", Kind: "xfrm", IfID: 7})
 	s := sunSite()
-	s.ifID, s.pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
+	s.IfID, s.Pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
 	w := restricted(t, host, firewall.TunnelConfig{In: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}, Out: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}}, s)
 	in := tagged(from(1, "10.1.0.10", "10.2.0.10"))
 	in.In = "ipsec0"
@@ -103,8 +104,8 @@ func TestRestrictedDevices(t *testing.T) {
 
 	host = sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "gre1", Kind: "gre", Local: addr(sunWAN), Remote: addr(moonWAN)})
-	carried := site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TransportMode, proto: xfrm.GRE,
-		pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
+	carried := sample.Site{Reqid: 1, Local: sunWAN, Remote: moonWAN, Transport: true, Proto: xfrm.GRE,
+		Pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}
 	w = restricted(t, host, firewall.TunnelConfig{In: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}}, carried)
 	inner := trace.Packet{Src: addr("10.50.0.1"), Dst: addr("10.2.0.10"), In: "gre1", Out: "eth1", Proto: xfrm.TCP, DPort: 80, Mark: verified}
 	if got := w.arrive(inner, nil); got.final != rules.Drop || !got.met(rules.PurposeRestricted) {
@@ -166,7 +167,7 @@ func TestLockdown(t *testing.T) {
 // The cap holds in both directions.
 func TestCapOutbound(t *testing.T) {
 	s := sunSite()
-	s.pairs = [][2]string{{sunLAN, "10.0.0.0/8"}, {sunLAN, "140.82.0.0/16"}}
+	s.Pairs = [][2]string{{sunLAN, "10.0.0.0/8"}, {sunLAN, "140.82.0.0/16"}}
 	w := restricted(t, sunHost(), firewall.TunnelConfig{Remote: []netip.Prefix{netip.MustParsePrefix(moonLAN)}}, s)
 	p := trace.Packet{Src: addr("10.2.0.10"), Dst: addr("10.1.0.10"), In: "eth1", Out: "eth0", Proto: xfrm.TCP,
 		OutBundle: []xfrm.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}}

@@ -9,6 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // A peer that chooses prefixes so that many levels come above a branch must not make
@@ -19,9 +20,9 @@ func TestTreeStaysShallow(t *testing.T) {
 		a := uint32(0x20000000)>>bits | rest
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(a >> 24), byte(a >> 16), byte(a >> 8), byte(a)}), 32).String()
 	}
-	var deep []site
+	var deep []sample.Site
 	n := 1
-	add := func(sites []site, remote string) []site {
+	add := func(sites []sample.Site, remote string) []sample.Site {
 		n++
 		return append(sites, peer(n, fmt.Sprintf("203.0.%d.%d", n/250, n%250+1), [2]string{sunLAN, remote}))
 	}
@@ -36,7 +37,7 @@ func TestTreeStaysShallow(t *testing.T) {
 		all = add(all, under(bits, 0x77))
 	}
 	var compiler Compiler
-	for _, sites := range [][]site{deep, all, deep} {
+	for _, sites := range [][]sample.Site{deep, all, deep} {
 		s := snapshotOf(sunHost(), sites...)
 		in := firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}}
 		kept := compiler.Compile(in)

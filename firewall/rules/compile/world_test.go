@@ -8,6 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // world is a gateway under test: its snapshot and configuration, compiled.
@@ -185,82 +186,12 @@ func sunHost() xfrm.Host {
 	}
 }
 
-// site is a tunnel as strongSwan would install it: policies in, fwd and out
-// for each pair, and a state each way.
-type site struct {
-	reqid         uint32
-	local, remote string // outer
-	pairs         [][2]string
-	mode          xfrm.Mode
-	proto         xfrm.Proto // of the selectors
-	port          uint16     // local port of the selectors
-	ifID          uint32
-	mark          xfrm.Mark // of the policies
-	down          bool
-	comp          bool
-	tune          func(*xfrm.State)
+func sunSite() sample.Site {
+	return sample.Site{Reqid: 1, Local: sunWAN, Remote: moonWAN, Pairs: [][2]string{{sunLAN, moonLAN}}}
 }
 
-func sunSite() site {
-	return site{reqid: 1, local: sunWAN, remote: moonWAN, mode: xfrm.TunnelMode, pairs: [][2]string{{sunLAN, moonLAN}}}
-}
-
-func (s site) add(snap *xfrm.Snapshot) {
-	local, remote := addr(s.local), addr(s.remote)
-	tmpl := func(src, dst netip.Addr) []xfrm.Template {
-		list := []xfrm.Template{{Family: xfrm.FamilyOf(src), Src: src, Dst: dst, Proto: xfrm.ESP, Mode: s.mode, Reqid: s.reqid}}
-		if s.mode == xfrm.TransportMode {
-			list[0].Src, list[0].Dst = netip.IPv4Unspecified(), netip.IPv4Unspecified()
-		}
-		if s.comp {
-			list = append([]xfrm.Template{{Family: xfrm.FamilyOf(src), Src: src, Dst: dst, Proto: xfrm.Comp, Mode: s.mode, Reqid: s.reqid}}, list...)
-			list[1].Mode = xfrm.TransportMode
-			list[1].Src, list[1].Dst = netip.IPv4Unspecified(), netip.IPv4Unspecified()
-		}
-		return list
-	}
-	for _, pair := range s.pairs {
-		l, r := netip.MustParsePrefix(pair[0]), netip.MustParsePrefix(pair[1])
-		port := xfrm.PortMatch{}
-		if s.port != 0 {
-			port = xfrm.PortMatch{Port: s.port, Mask: 0xffff}
-		}
-		in := xfrm.Selector{Family: xfrm.FamilyOf(l.Addr()), Src: r, Dst: l, Proto: s.proto, DPort: port}
-		out := xfrm.Selector{Family: xfrm.FamilyOf(l.Addr()), Src: l, Dst: r, Proto: s.proto, SPort: port}
-		base := xfrm.Policy{Priority: 1000, IfID: s.ifID, Mark: s.mark}
-		for _, d := range []xfrm.Dir{xfrm.In, xfrm.Fwd, xfrm.Out} {
-			p := base
-			p.Dir, p.Selector, p.Templates = d, in, tmpl(remote, local)
-			if d == xfrm.Out {
-				p.Selector, p.Templates = out, tmpl(local, remote)
-			}
-			snap.Policies = append(snap.Policies, p)
-		}
-	}
-	if s.down {
-		return
-	}
-	for i, ends := range [][2]netip.Addr{{remote, local}, {local, remote}} {
-		st := xfrm.State{
-			Family: xfrm.FamilyOf(local), Src: ends[0], Dst: ends[1], SPI: 0xc0000000 + s.reqid*2 + uint32(i),
-			Proto: xfrm.ESP, Mode: s.mode, Reqid: s.reqid, IfID: s.ifID, Algs: xfrm.Algs{AEAD: "rfc4106(gcm(aes))"},
-		}
-		if s.comp {
-			st.Mode = xfrm.TransportMode
-		}
-		if s.tune != nil {
-			s.tune(&st)
-		}
-		snap.States = append(snap.States, st)
-	}
-}
-
-func snapshotOf(host xfrm.Host, sites ...site) xfrm.Snapshot {
-	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion, Host: host}
-	for _, one := range sites {
-		one.add(&s)
-	}
-	return s
+func snapshotOf(host xfrm.Host, sites ...sample.Site) xfrm.Snapshot {
+	return sample.Snapshot(host, sites...)
 }
 
 // from returns a decrypted packet of the tunnel with that reqid.
