@@ -56,6 +56,9 @@ type Look struct {
 	// Table is the wanted table of nftables, and TableChange leads to it from the live one.
 	Table       sets.Table
 	TableChange sets.Change
+	// TableDrift is true if the wanted table is that of last time, so that another program
+	// has changed the live one.
+	TableDrift bool
 	// Tests are the outcomes of the configuration's tests, on the wanted rules. There are
 	// none after Read.
 	Tests []prove.Outcome

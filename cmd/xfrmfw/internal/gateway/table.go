@@ -23,6 +23,8 @@ type table struct {
 	lacks error
 	state nftables.State
 	known bool
+	// wanted is the table that was committed or found right last.
+	wanted sets.Table
 }
 
 // open opens the socket.
@@ -115,7 +117,15 @@ func (g *Gateway) ReadTable() (nftables.State, error) {
 // table needs is found here, before anything is changed.
 func (g *Gateway) PlanTable(l *Look) error {
 	l.TableChange = sets.Diff(l.Live.Table.Table, l.Table)
-	if l.TableChange.Empty() || g.table == nil || l.Table.Name == "" {
+	if g.table == nil {
+		return nil
+	}
+	if l.TableChange.Empty() {
+		g.table.wanted = l.Table
+		return nil
+	}
+	l.TableDrift = g.table.wanted.Name != "" && sets.Diff(g.table.wanted, l.Table).Empty()
+	if l.Table.Name == "" {
 		return nil
 	}
 	if err := l.Table.Validate(); err != nil {
@@ -138,7 +148,7 @@ func (g *Gateway) commitTable(l Look) (retry bool, err error) {
 		t.known = false
 		return errors.Is(err, nftables.ErrStale), fmt.Errorf("apply table: %w", err)
 	}
-	t.state.Generation = generation
+	t.state.Generation, t.wanted = generation, l.Table
 	if t.known = onlyElements(l.TableChange); t.known {
 		t.state.Table = withElements(l.Live.Table.Table, l.Table)
 	}

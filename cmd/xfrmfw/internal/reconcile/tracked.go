@@ -46,7 +46,7 @@ func (t *Tracked) Confirm(ctx context.Context, l gateway.Look) bool {
 	if !t.read && t.Gateway.Recount(ctx, l.Change) != nil && t.cost < rereadBelow {
 		return false
 	}
-	if t.read && l.Change.Drift && t.Drift != nil {
+	if t.Drift != nil && (t.read && l.Change.Drift || l.TableDrift) {
 		t.Drift(l.Differences())
 	}
 	return true
