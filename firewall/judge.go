@@ -168,7 +168,7 @@ func (q *question) isAboutPair(g *GuardFacts) bool {
 // which the source does not live: the gateway would encrypt a stranger's packet
 // (case 6b).
 func (q *question) isInjected() bool {
-	if !q.inClear() || !q.Misrouted && !q.isFromNowhere(q.Received.Src) || containsString(q.Asymmetric, q.In) || q.neverJudged(q.Received, q.DstLocal) {
+	if !q.inClear() || !q.FailsRPFilter && !q.isFromNowhere(q.Received.Src) || containsString(q.Asymmetric, q.In) || q.neverJudged(q.Received, q.DstLocal) {
 		return false
 	}
 	fits := func(g *GuardFacts) bool { return g.Outbound() && q.goesIn(g.Pair(), q.Received) }

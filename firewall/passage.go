@@ -29,9 +29,9 @@ type Passage struct {
 	// SrcLocal is true if the source is an address of this host, DstLocal if the
 	// destination is as received.
 	SrcLocal, DstLocal bool
-	// Misrouted is true if the interface In is not the one that leads to the source.
-	Misrouted bool
-	Flow      Flow
+	// FailsRPFilter is true if the interface In is not the one that leads to the source.
+	FailsRPFilter bool
+	Flow          Flow
 }
 
 // Way is the hooks that a packet passes.

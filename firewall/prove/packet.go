@@ -78,7 +78,7 @@ type truth struct {
 func (s *Space) truths(p *firewall.Passage) []truth {
 	return []truth{
 		{s.tagged, &p.Tagged}, {s.verified, &p.Verified}, {s.srcLocal, &p.SrcLocal}, {s.dstLocal, &p.DstLocal},
-		{s.misrouted, &p.Misrouted}, {s.related, &p.Flow.Related}, {s.established, &p.Flow.Established},
+		{s.misrouted, &p.FailsRPFilter}, {s.related, &p.Flow.Related}, {s.established, &p.Flow.Established},
 		{s.reply, &p.Flow.Reply}, {s.snat, &p.Flow.SNAT}, {s.dnat, &p.Flow.DNAT},
 	}
 }

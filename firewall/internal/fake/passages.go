@@ -88,12 +88,12 @@ func (m *Passages) Next() firewall.Passage {
 	if m.chance(2) {
 		p.In, p.Out = pick(m.Rand, "eth0", "eth1"), pick(m.Rand, "eth0", "eth1")
 	}
-	p.Misrouted, p.DstLocal = m.chance(3), m.chance(3)
+	p.FailsRPFilter, p.DstLocal = m.chance(3), m.chance(3)
 	switch p.Way {
 	case firewall.ToHost:
 		p.Out, p.DstLocal = "", true
 	case firewall.FromHost:
-		p.In, p.SrcLocal, p.Misrouted = "", true, false
+		p.In, p.SrcLocal, p.FailsRPFilter = "", true, false
 	}
 	m.device(&p, family)
 	m.flow(&p, family)

@@ -11,7 +11,7 @@ func Walk(e trace.Evaluator, f *firewall.Facts, p firewall.Passage) (firewall.Ve
 	at := trace.Packet{
 		Src: p.Received.Src, Dst: p.Received.Dst, SPort: p.Received.SPort, DPort: p.Received.DPort,
 		In: p.In, Out: "", Proto: p.Proto, ICMPType: p.ICMPType, ICMPCode: p.ICMPCode,
-		SecPath: p.Path, SrcLocal: p.SrcLocal, DstLocal: p.DstLocal, FailsRPFilter: p.Misrouted, Ct: conntrackOf(p.Flow),
+		SecPath: p.Path, SrcLocal: p.SrcLocal, DstLocal: p.DstLocal, FailsRPFilter: p.FailsRPFilter, Ct: conntrackOf(p.Flow),
 	}
 	if p.Tagged {
 		at.Mark |= f.Marks.Tag

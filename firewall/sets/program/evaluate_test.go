@@ -267,7 +267,7 @@ func (p *at) number(f sets.Field) (uint64, bool) {
 	case sets.RouteIPsec:
 		return truth(len(p.ahead) > 0)
 	case sets.FibSrcInput:
-		return truth(!p.Misrouted)
+		return truth(!p.FailsRPFilter)
 	case sets.FibDstType:
 		return 1 + boolean(p.local), true
 	case sets.FibSrcType:

@@ -26,7 +26,7 @@ func (w World) judge(k walker, p passage) firewall.Verdict {
 		Received: ends, AfterDNAT: ends, Sent: ends,
 		Path: pk.SecPath, Ahead: k.packet.OutBundle, AheadSent: k.packet.OutBundle,
 		Tagged: pk.Mark&marks.Tag != 0, Verified: pk.Mark&marks.Verified != 0,
-		SrcLocal: pk.SrcLocal, DstLocal: pk.DstLocal, Misrouted: pk.FailsRPFilter, Flow: flowOf(pk.Ct),
+		SrcLocal: pk.SrcLocal, DstLocal: pk.DstLocal, FailsRPFilter: pk.FailsRPFilter, Flow: flowOf(pk.Ct),
 	})
 }
 

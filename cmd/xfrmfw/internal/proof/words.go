@@ -30,7 +30,7 @@ func Describe(p firewall.Passage) string {
 	}
 	add(p.Tagged, "with TAG")
 	add(p.Verified, "with VERIFIED")
-	add(p.Misrouted, "its source lives elsewhere")
+	add(p.FailsRPFilter, "its source lives elsewhere")
 	f := p.Flow
 	state := "new flow"
 	switch {
