@@ -19,7 +19,7 @@ import (
 )
 
 // bootPatience is how long a boot, or a unit, may take: the machine is emulated, and shared.
-const bootPatience = 4 * time.Minute
+const bootPatience = 10 * time.Minute
 
 // A machine is a Debian with a disk of its own. It is booted with a host's network as its own, and keeps its disk when
 // its power is cut.

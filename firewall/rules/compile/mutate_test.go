@@ -25,7 +25,7 @@ var (
 	hashSuffix = regexp.MustCompile(`^(XFRMFW-(?:LAN-[A-Z]|NATED-[SD]|CARRIER))-.*$`)
 	nodeSuffix = regexp.MustCompile(`^(XFRMFW-[A-Z]+(?:-(?:IN|OUT|T|SPOOF|INJECT|LEAK))?)(?:W?-.*)?$`)
 	// What only says which traffic a rule is for does not make it another kind.
-	scopeWords = regexp.MustCompile(` ?(?:-[sd] [0-9a-f.:]+/[0-9]+|-[io] (?:eth|ipsec|gre|vti|br|red|vx|vrf)[0-9]*|-p (?:47|tcp) -m tcp|-p 47|--ctproto 47|--[sd]port [0-9:]+|--mode tunnel|--tunnel-(?:src|dst) [0-9a-f.:]+)`)
+	scopeWords = regexp.MustCompile(` ?(?:-[sd] [0-9a-f.:]+/[0-9]+|-[io] (?:eth|ipsec|gre|vti|br|red|vx|vrf|leased)[-a-z0-9]*|-p (?:47|tcp) -m tcp|-p 47|--ctproto 47|--[sd]port [0-9:]+|--mode tunnel|--tunnel-(?:src|dst) [0-9a-f.:]+(?:/[0-9]+)?)`)
 	valueWords = regexp.MustCompile(`(--(?:reqid|set-mss|ctorigsrc|ctorigdst|ctreplsrc|ctrepldst|ctorigsrcport|ctorigdstport)) [0-9a-f.:]+(?:/[0-9]+)?`)
 	icmpWords  = regexp.MustCompile(`-p (?:icmp|ipv6-icmp) -m icmp6? --icmp(?:v6)?-type [0-9]+`)
 	chainWord  = regexp.MustCompile(`XFRMFW-\S+`)

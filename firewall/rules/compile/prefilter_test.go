@@ -98,3 +98,40 @@ func TestOthersPassTheGuardsBy(t *testing.T) {
 		t.Errorf("rules that others' packets match, by tunnels: %v", met)
 	}
 }
+
+// neighbours are so many sites that they are found through trees.
+func neighbours() []sample.Site {
+	var sites []sample.Site
+	for i := range 85 {
+		sites = append(sites, peer(i+1, fmt.Sprintf("203.0.113.%d", i+1), [2]string{sunLAN, fmt.Sprintf("10.100.%d.0/24", 3*i)}))
+	}
+	return sites
+}
+
+// A leak past each guard is refused, so that its sender hears of it.
+func TestLeaksAreRefusedInATree(t *testing.T) {
+	sites := neighbours()
+	w := compileWorld(t, snapshotOf(sunHost(), sites...), firewall.Config{})
+	for i := range sites {
+		out := trace.Packet{Src: addr("10.2.0.10"), Dst: addr(fmt.Sprintf("10.100.%d.9", 3*i)), In: "eth1", Out: "eth0"}
+		if got := w.forward(out); got.final != rules.Reject {
+			t.Errorf("to %s: %s", out.Dst, got.final)
+		}
+	}
+}
+
+// What comes out of a tunnel with a source of no tunnel is dropped for each peer, and
+// left alone out of an SA of which nothing is known.
+func TestCrossedInATree(t *testing.T) {
+	sites := neighbours()
+	w := compileWorld(t, snapshotOf(sunHost(), sites...), firewall.Config{})
+	for _, s := range sites {
+		for reqid, want := range map[uint32]rules.Verb{s.Reqid: rules.Drop, 99: rules.Return} {
+			p := tagged(from(reqid, "10.77.0.9", "10.2.0.10"))
+			p.SecPath[0].Src = addr(s.Remote)
+			if got := w.arrive(p, nil); got.final != want {
+				t.Errorf("from %s, reqid %d: %s, want %s", s.Remote, reqid, got.final, want)
+			}
+		}
+	}
+}

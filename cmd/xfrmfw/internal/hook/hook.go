@@ -21,7 +21,7 @@ import (
 // Run records the peer that the environment names and nudges the daemon. If the daemon
 // does not take the nudge, a worker applies: the lock keeps the two apart.
 func Run(o gateway.Options, environ []string) error {
-	recorded := recordPeer(o.Dirs, environ)
+	kind, recorded := recordPeer(o.Dirs, environ)
 	socket, err := o.Socket()
 	if err != nil {
 		return errors.Join(recorded, err)
@@ -33,36 +33,49 @@ func Run(o gateway.Options, environ []string) error {
 	if errors.Is(nudged, nudge.ErrNobody) {
 		nudged = nil
 	}
-	return errors.Join(recorded, nudged, requestApply(o))
+	return errors.Join(recorded, nudged, requestApply(o, kind == peers.Down))
 }
 
-// recordPeer keeps the IKE daemon's words about the peer, for later looks at the tunnels.
-func recordPeer(dirs rundir.Dirs, environ []string) error {
+// recordPeer keeps the IKE daemon's words about the peer, for later looks at the tunnels,
+// and returns what became of the peer.
+func recordPeer(dirs rundir.Dirs, environ []string) (peers.Kind, error) {
 	event, err := peers.FromEnviron(environ)
 	if err != nil || event.Kind == peers.Other {
-		return err
+		return event.Kind, err
 	}
 	dir, err := dirs.Peers()
 	if err != nil {
-		return err
+		return event.Kind, err
 	}
 	store := peers.In(dir)
 	if event.Kind == peers.Up {
-		return store.Put(event.Record)
+		return event.Kind, store.Put(event.Record)
 	}
-	return store.Down(event.Record)
+	return event.Kind, store.Down(event.Record)
 }
 
 // The file that requests an apply. While a worker works on a request it is there with the
 // other suffix, so that the request of a worker that is killed is still known.
 const requestName, requestSuffix, takenSuffix = "hook", ".pending", ".taken"
 
+// The IKE daemon removes the states and policies of a tunnel that goes down only after the
+// hook returned, and may be slow at it. So after a request with downSuffix the worker
+// applies again when these times have passed.
+const downSuffix = ".down"
+
+func lateLooks() []time.Duration { return []time.Duration{2 * time.Second, 10 * time.Second} }
+
 // The lock of the worker that applies, and that of the one that waits for it.
 const workLock, standbyLock = "hook", "hook-standby"
 
 // requestApply leaves a request, and starts a worker for it. With one that applies and
 // one that waits for it there are enough: either sees the request.
-func requestApply(o gateway.Options) error {
+func requestApply(o gateway.Options, down bool) error {
+	if down {
+		if err := o.Leave(requestName, downSuffix); err != nil {
+			return err
+		}
+	}
 	if err := o.Leave(requestName, requestSuffix); err != nil {
 		return err
 	}
@@ -125,6 +138,7 @@ func takeTurn(ctx context.Context, o gateway.Options) (*rundir.Lock, error) {
 func applyUntilIdle(ctx context.Context, o gateway.Options) {
 	again := o.Has(requestName, takenSuffix) // a worker was killed
 	defer func() { _ = o.Take(requestName, takenSuffix) }()
+	var late []time.Duration
 	for failures := 0; ; {
 		err := o.Leave(requestName, takenSuffix)
 		if err == nil {
@@ -132,7 +146,17 @@ func applyUntilIdle(ctx context.Context, o gateway.Options) {
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			if !again {
-				return
+				if o.Take(requestName, downSuffix) == nil {
+					late = lateLooks()
+				}
+				if len(late) == 0 {
+					return
+				}
+				waitForRequest(ctx, o.Dirs, late[0])
+				if ctx.Err() != nil {
+					return
+				}
+				late = late[1:]
 			}
 			err = nil
 		}
