@@ -34,7 +34,7 @@ firewall/rules: firewall firewall/device xfrm
 firewall/rules/live: firewall/internal/prefix firewall/rules xfrm
 firewall/rules/plan: firewall/rules firewall/rules/live xfrm
 firewall/rules/trace: firewall firewall/internal/prefix firewall/rules xfrm
-firewall/rules/compile: firewall firewall/internal/prefix firewall/rules firewall/rules/degrade firewall/rules/tree xfrm
+firewall/rules/compile: firewall firewall/guard firewall/internal/prefix firewall/rules firewall/rules/degrade firewall/rules/tree xfrm
 firewall/rules/degrade: firewall/internal/prefix firewall/rules xfrm
 firewall/rules/tree: firewall firewall/internal/prefix firewall/rules xfrm
 firewall/iptables: firewall/rules firewall/rules/live firewall/rules/plan xfrm github.com/coreos/go-iptables golang.org/x/sys firewall
