@@ -146,27 +146,10 @@ func (s *Space) device(f field, name string) Set {
 	return s.number(f, uint64(i))
 }
 
-func (s *Space) anyDevice(f field, names []string) Set {
-	sets := make([]Set, len(names))
-	for i, name := range names {
-		sets[i] = s.device(f, name)
-	}
-	return s.Union(sets...)
-}
-
 // ports returns the packets with a port of a range. The zero range is all.
 func (s *Space) ports(f field, p firewall.Ports) Set {
 	if p == (firewall.Ports{}) {
 		return All
 	}
 	return s.Range(f, uint64(p.Lo), uint64(p.Hi))
-}
-
-// all returns the packets of all sets.
-func (s *Space) all(sets ...Set) Set {
-	all := All
-	for _, set := range slices.Backward(sets) {
-		all = s.And(set, all)
-	}
-	return all
 }

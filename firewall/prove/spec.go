@@ -199,7 +199,7 @@ func (q *spec) findEvidence() {
 		about := q.And(q.And(q.isICMP, q.Bit(q.related)), q.Or(q.sends(o, q.origSrc), q.sends(o, q.replySrc)))
 		note(firewall.Case4, q.And(q.And(bare, q.inAny(o.Devices)), q.And(carried, q.Or(q.sends(o, q.src), about))))
 	}
-	var policyOnly, trusted, untaggable, carried []Set
+	var policyOnly, trusted, untaggable []Set
 	for _, c := range q.claims {
 		set := q.And(q.cameOutOf(c.In), q.comesFrom(c.Pair, q.received))
 		switch {
@@ -218,7 +218,6 @@ func (q *spec) findEvidence() {
 		o := &q.Overlays[i]
 		is := q.And(rest, q.carries(o))
 		rest = q.Minus(rest, is)
-		carried = append(carried, is)
 		if o.Below == nil {
 			q.byTag(note, q.And(is, q.cameOutOf(o.In)), truthOf(o.Untaggable))
 		}

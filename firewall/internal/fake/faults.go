@@ -154,10 +154,3 @@ func outOf(reqid uint32, mode xfrm.Mode, peer string, p firewall.Passage) firewa
 	p.Tagged = true
 	return p
 }
-
-// into is a packet that goes into an SA with that reqid.
-func into(reqid uint32, mode xfrm.Mode, peer string, p firewall.Passage) firewall.Passage {
-	p.Ahead = []xfrm.Transform{{Proto: xfrm.ESP, Mode: mode, Reqid: reqid, Src: netip.MustParseAddr("192.0.2.2"), Dst: netip.MustParseAddr(peer)}}
-	p.AheadSent = p.Ahead
-	return p
-}

@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -175,15 +177,16 @@ func render(r compile.Result) []string {
 	return lines
 }
 
-// meant lists what stands, but for the words in which rules of ours are put: they
-// are held as they were sent, and printed otherwise.
+// meant lists the tables without the words of our own rules, and with the chains by
+// name. A tracker holds rules as they were sent, and puts a built-in chain that a
+// dump did not have behind the others; iptables-save prints both its own way.
 func meant(s live.Tables) []string {
 	var lines []string
 	for _, t := range s.Tables {
-		for _, c := range t.Chains {
+		for _, c := range slices.SortedFunc(slices.Values(t.Chains), byName) {
 			lines = append(lines, fmt.Sprintf("%s :%s %s %d %d", t.Name, c.Name, c.Policy, c.Packets, c.Bytes))
 			for _, r := range c.Rules {
-				if c.Ours() {
+				if c.Ours() || r.ID != "" {
 					r.Raw = ""
 				}
 				lines = append(lines, fmt.Sprintf("%s %s %+v", t.Name, c.Name, r))
@@ -192,3 +195,5 @@ func meant(s live.Tables) []string {
 	}
 	return lines
 }
+
+func byName(a, b live.Chain) int { return strings.Compare(a.Name, b.Name) }
