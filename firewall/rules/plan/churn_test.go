@@ -177,13 +177,16 @@ func render(r compile.Result) []string {
 	return lines
 }
 
-// meant lists the tables without the words of our own rules, and with the chains by
-// name. A tracker holds rules as they were sent, and puts a built-in chain that a
-// dump did not have behind the others; iptables-save prints both its own way.
+// meant lists the chains with rules by name, without the words of our own rules. A
+// tracker holds rules as they were sent, and knows a built-in chain that no dump had only
+// by its jump; iptables-save prints both its own way.
 func meant(s live.Tables) []string {
 	var lines []string
 	for _, t := range s.Tables {
 		for _, c := range slices.SortedFunc(slices.Values(t.Chains), byName) {
+			if len(c.Rules) == 0 && c.Policy == "ACCEPT" {
+				continue
+			}
 			lines = append(lines, fmt.Sprintf("%s :%s %s %d %d", t.Name, c.Name, c.Policy, c.Packets, c.Bytes))
 			for _, r := range c.Rules {
 				if c.Ours() || r.ID != "" {

@@ -27,7 +27,8 @@ type Dir struct {
 
 // Open opens a directory that exists; the error is fs.ErrNotExist if it does not.
 // The path is the administrator's, so that a link in it is followed. A directory
-// that every user may write to is refused.
+// that every user may write to is refused, unless it is sticky, as a bare tmpfs is:
+// there another user's entry is refused by its owner, and ours stay in their places.
 func Open(path string) (*Dir, error) {
 	fd, err := openat(unix.AT_FDCWD, path, unix.O_DIRECTORY|unix.O_RDONLY, 0)
 	if err != nil {
@@ -52,7 +53,7 @@ func hold(fd int, path string) (*Dir, error) {
 	d := &Dir{f: os.NewFile(uintptr(fd), path)}
 	var st unix.Stat_t
 	err := unix.Fstat(fd, &st)
-	if err == nil && st.Mode&unix.S_IWOTH != 0 {
+	if err == nil && st.Mode&(unix.S_IWOTH|unix.S_ISVTX) == unix.S_IWOTH {
 		err = errors.New("every user may write to it: chmod o-w it, or name another directory")
 	}
 	if err != nil {

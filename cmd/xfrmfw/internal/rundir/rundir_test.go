@@ -208,6 +208,13 @@ func TestOthersFilesAreRefused(t *testing.T) {
 	if _, err := Open(dir); err == nil {
 		t.Error("a directory was opened that every user may write to")
 	}
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	d = opened(t, dir)
+	if _, _, err := d.Read("file", 10); err == nil {
+		t.Error("a third user's file was read in a sticky directory")
+	}
 }
 
 func TestMake(t *testing.T) {
