@@ -248,7 +248,11 @@ func (s *site) report(what string) {
 // Whatever lies in the place of a file of the run and the state directory, no command
 // loses a guard, touches what is not xfrmfw's, or hangs.
 func TestFilesInTheWay(t *testing.T) {
-	for _, who := range daemons {
+	sites := daemons
+	if rounds(t) == 1 { // the one whose directories are not root's
+		sites = sites[len(sites)-1:]
+	}
+	for _, who := range sites {
 		t.Run(who, func(t *testing.T) {
 			s := newSite(t, who)
 			for _, file := range s.files() {
@@ -504,7 +508,11 @@ func (s *site) hurtDir(name string, hurt func() (func(), error)) {
 // way. Those that end guards by intent have them back with the next apply.
 func TestKilledCommands(t *testing.T) {
 	most := min(rounds(t), 100)
-	for _, command := range slices.Concat(filesCommands, [][]string{{"clear"}, {"forget", "10.2.9.0/24"}, {"hook", "--worker"}, {"daemon"}}) {
+	commands := slices.Concat(filesCommands, [][]string{{"clear"}, {"forget", "10.2.9.0/24"}, {"hook", "--worker"}, {"daemon"}})
+	if most == 1 { // those that write most
+		commands = [][]string{{"apply"}, {"hook"}, {"daemon"}}
+	}
+	for _, command := range commands {
 		t.Run(strings.Join(command, " "), func(t *testing.T) {
 			s := newSite(t, daemons[rand.IntN(len(daemons))])
 			if command[0] == "daemon" {
