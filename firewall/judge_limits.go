@@ -118,13 +118,13 @@ func (q *question) isLetOut() bool { return q.Way != ToHost && (len(q.Ahead) > 0
 // underLockdown: the packet came in by a WAN interface of a host under lockdown, and
 // nothing before accepted it.
 func (q *question) underLockdown() bool {
-	return q.Lockdown != nil && q.Way != FromHost && q.onWAN(q.In) && q.evidence == NoCase && !q.isStranger() && !(q.Way == Through && q.isLetOut())
+	return q.Lockdown != nil && q.Way != FromHost && q.onWAN(q.In) && q.evidence == NoCase && (q.isStranger() || !(q.Way == Through && q.isLetOut()))
 }
 
 // isListedService: under lockdown replies, ICMP errors, neighbour discovery, DHCP and
-// the listed services come in.
+// the listed services come in. None of them is a stranger's way into a tunnel.
 func (q *question) isListedService() bool {
-	if !q.underLockdown() {
+	if !q.underLockdown() || q.isStranger() {
 		return false
 	}
 	e, toHost := q.AfterDNAT, q.Way == ToHost

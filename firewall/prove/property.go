@@ -88,7 +88,7 @@ func Properties() []Property {
 		}, "replies, ICMP errors, and carriers of overlay devices, whose inner packets are restricted", "IKE, ESP and AH of this host"),
 		dropped("lockdown", "Under lockdown no packet comes in by a WAN interface that neither a tunnel nor a listed service lets in.", inward, func(q *question) Set {
 			return q.Minus(q.underLockdown(), q.Or(q.services(), q.ipsecOfHost()))
-		}, "new flows of strangers into a tunnel that takes any source: xfrmfw does not accept them, the rest of the firewall decides", "replies, ICMP errors, neighbour discovery and DHCP"),
+		}, "replies, ICMP errors, neighbour discovery and DHCP"),
 		{
 			Name: "stranger", Says: "No rule of xfrmfw accepts a new flow that comes in where peers are, unverified, into a tunnel that takes any source.",
 			ways: []firewall.Way{firewall.Through}, broken: func(q *question) Set {

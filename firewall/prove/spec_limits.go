@@ -154,14 +154,14 @@ func (q *spec) underLockdown() Set {
 	if q.Lockdown == nil || q.way == firewall.FromHost {
 		return None
 	}
-	before := q.Or(q.verified, q.strangers())
+	before := q.verified
 	if q.way == firewall.Through {
-		before = q.Or(before, q.letOut())
+		before = q.Or(before, q.Minus(q.letOut(), q.strangers()))
 	}
 	return q.Minus(q.onWAN(q.in), before)
 }
 
-// services are what lockdown lets in.
+// services are what lockdown lets in: no stranger into a tunnel.
 func (q *spec) services() Set {
 	toHost := truthOf(q.way == firewall.ToHost)
 	udp := q.number(q.proto, uint64(xfrm.UDP))
@@ -173,5 +173,5 @@ func (q *spec) services() Set {
 	if q.Lockdown != nil {
 		listed = q.And(toHost, q.listed(q.Lockdown.Services))
 	}
-	return q.And(q.underLockdown(), q.Union(q.Bit(q.related), q.Bit(q.established), link, listed))
+	return q.And(q.Minus(q.underLockdown(), q.strangers()), q.Union(q.Bit(q.related), q.Bit(q.established), link, listed))
 }

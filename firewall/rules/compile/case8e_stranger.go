@@ -9,22 +9,31 @@ import (
 )
 
 // strangerRules keep out new flows that come in where peers are, unverified, and would
-// go into a tunnel that takes any source: the kernel would encrypt them.
+// go into a tunnel that takes any source: the kernel would encrypt them. They are left to
+// the rest of the firewall, or dropped where lockdown holds.
 func (l *layout) strangerRules() []rules.Rule {
 	var rules []rules.Rule
 	for i := range l.Strangers {
 		if s := &l.Strangers[i]; !s.Remote.IsValid() || xfrm.FamilyOf(s.Remote.Addr()) == l.family {
-			rules = append(rules, strangerRule(s, l.Marks))
+			rules = append(rules, strangerRule(s, l.Marks, l.strangerTarget(s)))
 		}
 	}
 	slices.SortFunc(rules, compareText(l.family))
 	return slices.Compact(rules)
 }
 
-func strangerRule(s *firewall.Stranger, m firewall.Marks) rules.Rule {
+func (l *layout) strangerTarget(s *firewall.Stranger) rules.Target {
+	if l.Lockdown == nil || len(l.WAN) > 0 && !slices.Contains(l.WAN, s.In) {
+		return rules.Target{Verb: rules.Return}
+	}
+	l.chain(rules.Filter, chainDropLockdown, l.lockedOut()...)
+	return rules.Target{Verb: rules.Goto, Chain: chainDropLockdown}
+}
+
+func strangerRule(s *firewall.Stranger, m firewall.Marks, to rules.Target) rules.Rule {
 	r := rules.Rule{
 		Mark: lacks(m.Verified), Ct: rules.CtMatch{State: rules.CtRelated | rules.CtEstablished, NotState: true},
-		In: s.In, Out: s.Out, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeStranger, Tunnel: s.Tunnel, Case: firewall.Case8e,
+		In: s.In, Out: s.Out, Target: to, Purpose: rules.PurposeStranger, Tunnel: s.Tunnel, Case: firewall.Case8e,
 	}
 	if s.Remote.IsValid() {
 		r.Dst, r.Policy = s.Remote, rules.PolicyMatch{Dir: rules.PolicyOut}

@@ -210,7 +210,11 @@ func (l *layout) lockdown() []rules.Rule {
 		r.DstType = rules.Local
 		list = append(list, r)
 	}
-	list = append(list, l.logged(rules.PurposeLockdown)...)
-	l.chain(rules.Filter, chainLockdown, append(list, rules.Rule{Target: rules.Target{Verb: rules.Drop}, Purpose: rules.PurposeLockdown})...)
+	l.chain(rules.Filter, chainLockdown, append(list, l.lockedOut()...)...)
 	return l.onWAN(rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainLockdown}, Purpose: rules.PurposeDispatch}, inBy)
+}
+
+// lockedOut counts, logs and drops what lockdown blocks.
+func (l *layout) lockedOut() []rules.Rule {
+	return append(l.logged(rules.PurposeLockdown), rules.Rule{Target: rules.Target{Verb: rules.Drop}, Purpose: rules.PurposeLockdown})
 }

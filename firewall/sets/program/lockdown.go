@@ -42,6 +42,6 @@ func (b *builder) lockdownChain() {
 			rules = append(rules, rule("service", append(terms, local, back)...))
 		}
 	}
-	rules = append(rules, b.logged("lockdown")...)
-	b.chain("lockdown", "what else comes in by the WAN interfaces", append(rules, rule("lockdown", sets.Counter{}, sets.Verdict{Do: sets.Drop}))...)
+	b.chain("drop_lockdown", "what lockdown blocks", append(b.logged("lockdown"), rule("lockdown", sets.Counter{}, sets.Verdict{Do: sets.Drop}))...)
+	b.chain("lockdown", "what else comes in by the WAN interfaces", append(rules, rule("lockdown", leadTo("drop_lockdown")))...)
 }

@@ -2,17 +2,18 @@ package program
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
 // strangerFlows leaves new flows from outside unmarked that would enter a tunnel
-// which takes any source (case 8e).
+// which takes any source (case 8e), and drops them where lockdown holds.
 func (b *builder) strangerFlows() []sets.Rule {
 	var rules []sets.Rule
 	for _, s := range b.f.Strangers {
-		terms := []sets.Term{is(sets.InName, s.In), b.unverified(), sets.AnyBit(sets.CtState, sets.New)}
+		terms := []sets.Term{is(sets.InName, s.In), b.unverified(), sets.NoBit(sets.CtState, sets.Related|sets.Established)}
 		k := sets.Dst4
 		if !s.Remote.Addr().Is4() {
 			k = sets.Dst6
@@ -25,7 +26,11 @@ func (b *builder) strangerFlows() []sets.Rule {
 		default:
 			terms = append(terms, encrypted)
 		}
-		rules = append(rules, rule("case 8e", append(terms, back)...))
+		then := sets.Term(back)
+		if b.f.Lockdown != nil && slices.Contains(b.f.WAN, s.In) {
+			then = leadTo("drop_lockdown")
+		}
+		rules = append(rules, rule("case 8e", append(terms, then)...))
 	}
 	return rules
 }

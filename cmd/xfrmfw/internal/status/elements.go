@@ -120,7 +120,7 @@ func countedIn(chain string) (Kind, rules.Purpose) {
 		return DropLeak, rules.PurposeReject
 	case "drop_unconfirmed":
 		return DropUnconfirmed, rules.PurposeUnconfirmed
-	case "lockdown":
+	case "drop_lockdown":
 		return DropLockdown, rules.PurposeLockdown
 	case "stray":
 		return NotedStrayTag, rules.PurposeStray
