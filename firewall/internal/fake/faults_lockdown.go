@@ -16,7 +16,7 @@ func lockdownFaults() []Fault {
 	}
 	under := func(g *faultHost) *faultHost {
 		g.config.WAN = []string{"eth0"}
-		g.config.Lockdown = &firewall.Lockdown{Services: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(80)}}}
+		g.config.Lockdown = &firewall.Lockdown{Services: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(443)}}}
 		return g
 	}
 	wide := under(newFaultHost())
@@ -39,5 +39,19 @@ func lockdownFaults() []Fault {
 	all = append(all, device.fault("lockdown: a stranger into an xfrm interface", toDevice, firewall.Discard, firewall.NoCase))
 	device.config.Lockdown = nil
 	all = append(all, device.fault("a stranger into an xfrm interface", toDevice, firewall.Leave, firewall.Case8e))
-	return all
+	bare := under(newFaultHost())
+	bare.connect(connection{reqid: 1, peer: moonWAN, local: "10.2.0.0/24", remote: moonLAN, mode: xfrm.TunnelMode, mark: xfrm.Mark{Value: 7, Mask: 0xffffffff}})
+	forwarded := outOf(1, xfrm.TunnelMode, moonWAN, through("eth0", "eth1", "10.1.0.10", "10.2.0.10"))
+	here := outOf(1, xfrm.TunnelMode, moonWAN, toHost("eth0", "10.1.0.10", "10.2.0.1"))
+	forwarded.Tagged, here.Tagged = false, false
+	for _, p := range []firewall.Passage{forwarded, here} {
+		bare.config.MarkOnly = false
+		all = append(all, bare.fault("lockdown: out of a policy that no bit may be on", p, firewall.Admit, firewall.Case2))
+		bare.config.MarkOnly = true
+		all = append(all, bare.fault("lockdown and verified: return: out of a policy that no bit may be on", p, firewall.Leave, firewall.Case2))
+	}
+	all = append(all, bare.fault("lockdown and verified: return: out of its SA, from elsewhere",
+		outOf(1, xfrm.TunnelMode, moonWAN, toHost("eth0", "10.9.0.10", "10.2.0.1")), firewall.Discard, firewall.Case7))
+	bare.config.MarkOnly = true
+	return append(all, bare.fault("lockdown and verified: return: in clear", toHost("eth0", "198.51.100.9", "192.0.2.2"), firewall.Discard, firewall.NoCase))
 }

@@ -184,7 +184,8 @@ func (l *layout) intoDevices(r *firewall.Restriction, chain string) []rules.Rule
 }
 
 // lockdown blocks the other packets that come in by the WAN interfaces. Verified
-// packets come here only if their verdict is another firewall's.
+// packets come here only if their verdict is another firewall's; those of case 2 have no
+// mark to tell them by.
 func (l *layout) lockdown() []rules.Rule {
 	if l.Lockdown == nil {
 		return nil
@@ -195,8 +196,15 @@ func (l *layout) lockdown() []rules.Rule {
 	}
 	list := []rules.Rule{
 		{Mark: has(l.Marks.Verified), Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone},
-		accept(rules.Rule{Ct: rules.CtMatch{State: rules.CtRelated | rules.CtEstablished}}),
 	}
+	for _, c := range l.claims {
+		if c.PolicyOnly && l.MarkOnly {
+			r := selectors(c.Pair)
+			r.Policy, r.Target, r.Purpose, r.Tunnel = policyIn(c.In), rules.Target{Verb: rules.Return}, rules.PurposeDone, c.Tunnel
+			list = append(list, r)
+		}
+	}
+	list = append(list, accept(rules.Rule{Ct: rules.CtMatch{State: rules.CtRelated | rules.CtEstablished}}))
 	if l.family == xfrm.IPv6 {
 		for _, kind := range []uint8{133, 134, 135, 136} {
 			list = append(list, accept(rules.Rule{Proto: xfrm.ICMPv6, ICMP: rules.ICMPMatch{Set: true, Type: kind}}))

@@ -166,7 +166,7 @@ func (b *builder) input(families []*family) {
 		rules = append(rules, gated(f, f.src, b.of[f].gates, "case 6", b.unverified(), inClear, jump("spoof_in"+f.suffix))...)
 	}
 	rules = append(rules, b.restrictedIn()...)
-	rules = append(rules, b.lockdown()...)
+	rules = append(rules, b.lockdown(families)...)
 	b.base("input_", "before filter: TAG and VERIFIED", sets.Base{Type: sets.Filter, Hook: sets.Input, Priority: -5}, rules...)
 }
 
@@ -229,7 +229,7 @@ func (b *builder) forward(families []*family) {
 	rules = append(rules, b.restrictedOut()...)
 	rules = append(rules, b.mss(false)...)
 	rules = append(rules, b.admit()...)
-	rules = append(rules, b.lockdown()...)
+	rules = append(rules, b.lockdown(families)...)
 	b.base("forward_", "before filter: VERIFIED, and what DNAT led here", sets.Base{Type: sets.Filter, Hook: sets.Forward, Priority: -5}, rules...)
 }
 

@@ -9,27 +9,33 @@ import (
 )
 
 // lockdown blocks all other packets that come in by the WAN interfaces.
-func (b *builder) lockdown() []sets.Rule {
+func (b *builder) lockdown(families []*family) []sets.Rule {
 	if b.f.Lockdown == nil || len(b.f.WAN) == 0 {
 		return nil
 	}
 	if !slices.ContainsFunc(b.table.Chains, func(c sets.Chain) bool { return c.Name == "lockdown" }) {
-		b.lockdownChain()
+		b.lockdownChain(families)
 	}
 	return []sets.Rule{rule("lockdown", named(sets.InName, b.f.WAN), leadTo("lockdown"))}
 }
 
-func (b *builder) lockdownChain() {
+func (b *builder) lockdownChain(families []*family) {
 	local := num(sets.FibDstType, sets.Local)
 	rules := []sets.Rule{
 		rule("verified", b.isVerified(), back),
+	}
+	for _, f := range families {
+		for depth := range uint8(2) {
+			rules = append(rules, each("case 2: no bit may be on the packet", b.of[f].bare.lookups(f, f.from().at(depth)), back)...)
+		}
+	}
+	rules = append(rules,
 		rule("replies", replies, back),
 		rule("IPsec", oneOf(sets.L4Proto, uint64(xfrm.ESP), uint64(xfrm.AH)), local, back),
 		rule("IKE", oneOf(sets.UDPDst, firewall.IKE, firewall.NATT), local, back),
 		rule("neighbour discovery", oneOf(sets.ICMPv6Type, 133, 134, 135, 136), back),
 		rule("DHCP", num(sets.NFProto, 2), num(sets.UDPSrc, 67), num(sets.UDPDst, 68), back),
-		rule("DHCPv6", num(sets.NFProto, 10), num(sets.UDPSrc, 547), num(sets.UDPDst, 546), local, back),
-	}
+		rule("DHCPv6", num(sets.NFProto, 10), num(sets.UDPSrc, 547), num(sets.UDPDst, 546), local, back))
 	for _, at := range b.f.EncapPorts {
 		k := sets.Dst4
 		if !at.Addr().Is4() {
