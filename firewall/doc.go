@@ -4,12 +4,19 @@
 //
 //	device    interfaces of tunnels and uplinks
 //	guard     pairs of selectors that must not pass in clear, and their memory
-//	rules     the iptables engine: rules as values, compiled from Facts (rules/compile),
-//	          run for a packet (rules/trace), read back (rules/live), compared (rules/plan)
-//	sets      the nftables engine: a table as values, laid out from Facts (sets/program)
+//	rules     the iptables engine: rules as values, compiled from Facts (rules/compile)
+//	          in trees of chains (rules/tree), without the extensions that a host lacks
+//	          (rules/degrade), run for a packet (rules/trace), read back (rules/live),
+//	          compared (rules/plan)
+//	sets      the nftables engine: a table as values, laid out from Facts (sets/program);
+//	          a part of that table stands beside the iptables engine too
 //	foreign   the nftables chains of other programs
-//	prove     all packets at once, against Judge
-//	iptables  and nftables run programs and speak netlink; all other packages are pure
+//	prove     all packets at once, against Judge; the tests of the configuration
+//	          (prove/expect)
+//	iptables  runs programs
+//	nftables  speaks netlink, in the format of nftables/wire
+//
+// All packages but iptables and nftables are pure.
 //
 // No rule, chain or set is in this package, and no text that a peer can choose enters a
 // rule: rules are made of prefixes, numbers and names of this host's interfaces.

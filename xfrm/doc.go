@@ -1,4 +1,4 @@
-// Package xfrm holds the Linux kernel's knowledge of IPsec, as plain values:
+// Package xfrm holds the Linux kernel's IPsec state, as plain values:
 // security associations (State), policies (Policy) and the facts about the host
 // that decide how a decrypted packet looks (Host). It decodes the kernel's
 // netlink messages into a Snapshot and joins states and policies into Tunnels.

@@ -1,5 +1,5 @@
-// Command xfrmfw keeps an iptables rule set under which traffic that came out of
-// an IPsec tunnel is recognised. Its commands are in xfrmfw(8), in the folder man.
+// Command xfrmfw keeps rules of iptables or nftables that recognise traffic out of
+// IPsec tunnels. Its commands are in xfrmfw(8), in the folder man.
 package main
 
 import (

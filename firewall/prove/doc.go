@@ -3,5 +3,6 @@
 // diagram, so that "no packet passes" is a comparison with the empty set.
 //
 // A packet here has at most one SA on its path and one ahead. A packet of several is
-// beyond it, as are fragments and time.
+// beyond it, as are fragments and time. RunTests checks the tests of the configuration.
+// The rules are those of iptables: the package knows no table of nftables.
 package prove

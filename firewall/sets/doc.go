@@ -4,6 +4,6 @@
 // It does no I/O: package nftables speaks to the kernel.
 //
 // A table is of the family inet, so one transaction serves IPv4 and IPv6.
-// Everything that belongs to one tunnel is an element of a set; rules change
+// All parts of one tunnel are elements of sets; rules change
 // only with a new pair of prefix lengths, a device or the configuration.
 package sets

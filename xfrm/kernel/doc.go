@@ -5,5 +5,5 @@
 // process runs in. It changes nothing but conntrack entries, in ForgetRewritten.
 //
 // Messages about states hold their keys. They stay in a receive buffer that is
-// wiped after every datagram; no value that leaves this package has any.
+// wiped after every datagram; no value that leaves this package holds a key.
 package kernel

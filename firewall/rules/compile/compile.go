@@ -1,3 +1,7 @@
+// Package compile lays facts out as the rules of the iptables engine. Each case of
+// xfrmfw(7) is in a file of its own, such as case6_spoof.go; chains.go is the table of
+// all chains, hooks.go the chains of the hooks, and layout.go the parts that cases share.
+// It decides nothing: package firewall has decided before.
 package compile
 
 import (

@@ -1,3 +1,5 @@
+// Package tree builds trees of chains by prefixes, so that a packet passes few rules of
+// many. Equal entries give equal chains.
 package tree
 
 import (

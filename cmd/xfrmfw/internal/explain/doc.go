@@ -1,8 +1,8 @@
-// Package explain tells the fate of one packet: which policy of the kernel
-// claims it, which rules of xfrmfw it meets, and the verdict with its case. It
-// runs the same evaluator over the same compiled rules as the tests do, and adds
-// the kernel's own decisions by its policies.
+// Package explain finds the fate of one packet: the kernel's policy for it, the rules of
+// xfrmfw that it meets, and the verdict of firewall.Judge with its case. It runs the
+// evaluator of the tests over the compiled rules of iptables, and adds the kernel's own
+// decisions by its policies.
 //
-// It knows no rules of others, neither in iptables nor in nftables: their effect
-// on a packet that xfrmfw returns is left open, and said so.
+// It evaluates no rules of other programs and no table of nftables. An explanation says
+// so where such rules decide.
 package explain

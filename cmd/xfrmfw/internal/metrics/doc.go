@@ -1,7 +1,7 @@
-// Package metrics serves the daemon's knowledge in Prometheus' text format.
+// Package metrics serves the daemon's counters and states in Prometheus' text format.
 //
-// A scrape never waits for the daemon's work, nor makes it wait: the tunnels'
-// counters are read apart from it, only when someone asks, and seldom enough
-// that nobody can keep the host busy by asking. The number of series is bounded,
-// and nothing that a peer chose is part of one.
+// A scrape and the daemon's work never wait for each other: the tunnels' counters are
+// read apart from the work, at a scrape, and so seldom that scrapes cannot keep the
+// host busy. The number of series is bounded, and no text that a peer chose is part of
+// one.
 package metrics
