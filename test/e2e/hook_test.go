@@ -36,19 +36,25 @@ real "$@"
 `
 )
 
-// idle returns an error while a hook's worker has work.
+// idle returns an error while a hook's workers have work: the one at work and the one
+// that waits for its lock each hold a lock.
 func idle(h *lab.Host) error {
 	locks, err := filepath.Glob(filepath.Join(h.RunDir(), "hook-*.lock"))
-	if err != nil || len(locks) != 1 {
-		return fmt.Errorf("locks of the worker: %v %v", locks, err)
+	if err != nil || len(locks) == 0 {
+		return fmt.Errorf("locks of the workers: %v %v", locks, err)
 	}
-	info, err := os.Stat(locks[0])
+	held, err := os.ReadFile("/proc/locks") // to try the lock could turn a worker away
 	if err != nil {
 		return err
 	}
-	held, err := os.ReadFile("/proc/locks") // to try the lock could turn a worker away
-	if err != nil || strings.Contains(string(held), fmt.Sprintf(":%d ", info.Sys().(*syscall.Stat_t).Ino)) {
-		return fmt.Errorf("the worker is at work (%v)", err)
+	for _, lock := range locks {
+		info, err := os.Stat(lock)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(held), fmt.Sprintf(":%d ", info.Sys().(*syscall.Stat_t).Ino)) {
+			return fmt.Errorf("a worker holds %s", lock)
+		}
 	}
 	if left, _ := filepath.Glob(filepath.Join(h.RunDir(), "hook-*.pending")); len(left) != 0 {
 		return fmt.Errorf("work is left: %v", left)
