@@ -18,6 +18,7 @@ func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
 	from := len(d.facts.Claims)
 	untaggable := d.untaggable(t, r)
 	for _, p := range t.Pairs {
+		p.Index = 0 // no rule of a claim depends on it
 		if reason := guard.Unfit(p); reason != "" {
 			d.uncertain[t.Reqid] = true
 			d.ignore(t, p, reason)

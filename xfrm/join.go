@@ -169,12 +169,12 @@ func (j *joiner) policy(p *Policy) {
 	// The policies of several directions are one pair.
 	same := pairKey{i, pair}
 	pair.Optional = optional
-	same.pair.Dirs, same.pair.Priority = 0, 0
+	same.pair.Dirs, same.pair.Priority, same.pair.Index = 0, 0, 0
 	if at, ok := j.findPair(t, same); ok {
 		p := &t.Pairs[at]
 		p.Dirs |= pair.Dirs
 		p.Optional = p.Optional && optional
-		p.Priority = min(p.Priority, pair.Priority)
+		p.Priority, p.Index = min(p.Priority, pair.Priority), min(p.Index, pair.Index)
 		return
 	}
 	if len(t.Pairs) >= few {
@@ -187,7 +187,7 @@ func (j *joiner) policy(p *Policy) {
 func (j *joiner) findPair(t *Tunnel, key pairKey) (int, bool) {
 	for at := range t.Pairs[:min(few, len(t.Pairs))] {
 		p := t.Pairs[at]
-		p.Dirs, p.Priority, p.Optional = 0, 0, false
+		p.Dirs, p.Priority, p.Index, p.Optional = 0, 0, 0, false
 		if p == key.pair {
 			return at, true
 		}
@@ -212,7 +212,7 @@ func pairOf(p *Policy) Pair {
 		Local: s.Dst, Remote: s.Src, Proto: s.Proto,
 		LocalPort: s.DPort, RemotePort: s.SPort,
 		IfID: p.IfID, Mark: p.Mark, Ifindex: s.Ifindex,
-		Dirs: 1 << p.Dir, Priority: p.Priority,
+		Dirs: 1 << p.Dir, Priority: p.Priority, Index: p.Index,
 	}
 	if p.Dir == Out {
 		pair.Local, pair.Remote = s.Src, s.Dst

@@ -256,7 +256,7 @@ func (j *Joiner) hash(p *Policy) uint64 {
 	b = putAddr(putAddr(b, s.Src.Addr()), s.Dst.Addr())
 	b = put(b,
 		uint64(s.SPort.Port)<<48|uint64(s.SPort.Mask)<<32|uint64(s.DPort.Port)<<16|uint64(s.DPort.Mask),
-		uint64(p.Priority)<<32|uint64(p.IfID), uint64(p.Mark.Value)<<32|uint64(p.Mark.Mask), uint64(uint32(s.Ifindex)),
+		uint64(p.Priority)<<32|uint64(p.IfID), uint64(p.Mark.Value)<<32|uint64(p.Mark.Mask), uint64(p.Index)<<32|uint64(uint32(s.Ifindex)),
 	)
 	for i := range p.Templates {
 		t := &p.Templates[i]

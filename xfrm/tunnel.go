@@ -57,6 +57,10 @@ type Pair struct {
 	// Priority is the lowest priority number of the pair's policies, which is
 	// the one that wins.
 	Priority uint32
+	// Index is the lowest index of the pair's policies. The kernel gives them in the
+	// order in which policies come, and of equal priorities the older one wins
+	// (net/xfrm/xfrm_policy.c, __xfrm_policy_eval_candidates).
+	Index uint32
 }
 
 // Has reports whether a policy of that direction stands for the pair.

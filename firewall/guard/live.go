@@ -14,6 +14,7 @@ import (
 // of the kernel's policy database: of two that cover a packet, the first decides.
 func Live(set xfrm.Set, host xfrm.Host) []Guard {
 	guards := make([]Guard, 0, len(set.Tunnels)+len(set.Exceptions))
+	ages := agesOf(set.Exceptions)
 	for i := range set.Tunnels {
 		t := &set.Tunnels[i]
 		for _, p := range t.Pairs {
@@ -28,11 +29,13 @@ func Live(set xfrm.Set, host xfrm.Host) []Guard {
 				Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
 				Dirs: p.Dirs, Source: FromPolicy, Peer: t.Remote, Tunnel: t.ID, Priority: p.Priority,
 			}
+			from := len(guards)
 			if p.IfID == 0 && p.Mark.Mask == 0 {
 				guards = append(guards, g)
 			} else {
 				guards = append(guards, deviceGuards(g, p, host)...)
 			}
+			ages.note(guards[from:], p.Index)
 		}
 	}
 	guards = append(guards, overlayGuards(set, host)...)
@@ -45,8 +48,10 @@ func Live(set xfrm.Set, host xfrm.Host) []Guard {
 			Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
 			Exception: true, Dirs: p.Dirs, Mark: p.Mark, Source: FromPolicy, Priority: e.Priority, Block: e.Action == xfrm.Block,
 		})
+		ages.note(guards[len(guards)-1:], p.Index)
 	}
 	sortGuards(guards, compareGuards)
+	ages.sort(guards)
 	return guards
 }
 

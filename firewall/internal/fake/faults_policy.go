@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -77,6 +78,8 @@ func policyFaults() []Fault {
 		group.fault("opportunistic: out to it", fromHost("eth0", "192.0.2.2", "198.51.100.66"), firewall.Leave, firewall.Case9),
 		group.fault("opportunistic: in from a host that was not asked yet", toHost("eth0", "198.51.100.67", "192.0.2.2"), firewall.Leave, firewall.Case9))
 
+	all = append(all, equalPriorityFaults(in, out)...)
+
 	host := func(reqid uint32, peer string) connection {
 		return connection{reqid: reqid, peer: peer, local: "192.0.2.2/32", remote: peer + "/32", mode: xfrm.TransportMode}
 	}
@@ -100,4 +103,32 @@ func policyFaults() []Fault {
 	carrier.Proto, carrier.Received.DPort = xfrm.UDP, 4789
 	carrier.AfterDNAT, carrier.Sent = carrier.Received, carrier.Received
 	return append(all, outward.fault("a policy for dir out alone: what comes in is told by its hosts", carrier, firewall.Admit, firewall.Case1))
+}
+
+// equalPriorityFaults are packets that a tunnel's policies and narrower exceptions of the
+// same priority both cover: the older ones decide, as in the kernel.
+func equalPriorityFaults(in, out firewall.Passage) []Fault {
+	wide := connection{reqid: 1, peer: moonWAN, local: "10.2.0.0/24", remote: "10.1.0.0/16", mode: xfrm.TunnelMode}
+	narrow := func(g *faultHost) { g.except("10.2.0.0/24", moonLAN, 0, xfrm.Mark{}, xfrm.In, xfrm.Out, xfrm.Fwd) }
+	tunnel, bypass := newFaultHost(), newFaultHost()
+	tunnel.connect(wide)
+	narrow(tunnel)
+	narrow(bypass)
+	bypass.connect(wide)
+	all := []Fault{
+		tunnel.fault("equal priority: the tunnel is older, out", out, firewall.Refuse, firewall.Case8),
+		tunnel.fault("equal priority: the tunnel is older, in", in, firewall.Discard, firewall.Case6),
+		bypass.fault("equal priority: the bypass is older, out", out, firewall.Leave, firewall.Case9),
+		bypass.fault("equal priority: the bypass is older, in", in, firewall.Leave, firewall.Case9),
+	}
+	for _, g := range []*faultHost{tunnel, bypass} {
+		input := g.input()
+		g.guards = guard.Remember(nil, guard.Live(input.Set, input.Host), input.Set, input.Host, nil, guard.Config{}, 1).Guards
+		g.s.Policies, g.s.States = nil, nil
+	}
+	return append(all,
+		tunnel.fault("equal priority: the tunnel was older, out", out, firewall.Refuse, firewall.Case8),
+		tunnel.fault("equal priority: the tunnel was older, in", in, firewall.Discard, firewall.Case6),
+		bypass.fault("equal priority: the bypass was older, out", out, firewall.Leave, firewall.Case9),
+		bypass.fault("equal priority: the bypass was older, in", in, firewall.Leave, firewall.Case9))
 }
