@@ -19,7 +19,7 @@ func Decide(in Input) Facts {
 		facts: Facts{
 			Marks: in.Config.Marks, MarkOnly: in.Config.MarkOnly, WAN: in.Config.WAN, Log: in.Config.Log,
 			Lockdown: in.Config.Lockdown, Asymmetric: in.Config.Guard.Asymmetric,
-			NoIPv6: in.Host.NoIPv6, MarksWritten: in.MarksWritten, Warnings: warnings,
+			NoIPv6: in.Host.NoIPv6, Warnings: warnings,
 		},
 		interfaces: device.Interfaces(in.Set, in.Host),
 		shared:     sharedReqids(in.Set),

@@ -21,10 +21,6 @@ type Input struct {
 	Guards []guard.Guard
 	// NATSources are the addresses that SNAT rules of other programs map to.
 	NATSources []netip.Prefix
-	// MarksWritten is true if rules of other programs write our bits. Packets that
-	// lose VERIFIED by them are accepted on the policy match alone, which is sound
-	// because crossed packets were dropped before.
-	MarksWritten bool
 }
 
 // Peer is the other end of a tunnel as the IKE daemon's hook reported it. An empty

@@ -23,8 +23,6 @@ type Facts struct {
 	Asymmetric []string
 	// NoIPv6 is true if the kernel runs without IPv6.
 	NoIPv6 bool
-	// MarksWritten is true if rules of other programs write our bits.
-	MarksWritten bool
 	// PacketOffload is true if a network card does all of ESP for some SA. Such
 	// packets have no security path in FORWARD.
 	PacketOffload bool

@@ -31,8 +31,9 @@ func Variety(seed uint64) (xfrm.Snapshot, firewall.Input) {
 	}
 	v.s.Sort()
 	in := firewall.Input{
-		Set: xfrm.Tunnels(v.s), Host: v.s.Host, Config: w.Config, Guards: w.Guards, MarksWritten: r.IntN(8) == 0,
+		Set: xfrm.Tunnels(v.s), Host: v.s.Host, Config: w.Config, Guards: w.Guards,
 	}
+	r.IntN(8) // keeps the gateways of all seeds
 	v.people(&in)
 	v.config(&in)
 	return v.s, in

@@ -78,7 +78,7 @@ func (l *layout) open(by func(*rules.Rule, string), inbound bool) []rules.Rule {
 }
 
 // acceptIn lets verified traffic in, and leads the rest of what came out of an SA to the
-// tree that accepts by the policy alone.
+// tree that judges it again.
 func (l *layout) acceptIn() []rules.Rule {
 	return append(l.acceptVerified(), rules.Rule{
 		Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Jump, Chain: chainBare}, Purpose: rules.PurposeDispatch,
@@ -104,16 +104,16 @@ func (l *layout) acceptVerified() []rules.Rule {
 }
 
 // acceptByPolicy lays out the tree that accepts on the policy match alone: packets
-// that must carry none of our bits, or may have lost them to rules of others.
+// that must carry none of our bits, and those that lost them to a rule of another
+// program, written at any time. It is sound because mangle has dropped what came out of a
+// known reqid and was no tunnel's own.
 func (l *layout) acceptByPolicy() {
 	var entries []tree.Entry
 	for _, c := range l.claims {
-		if c.PolicyOnly || l.MarksWritten {
-			r := selectors(c.Pair)
-			r.Policy, r.Target = policyIn(c.In), rules.Target{Verb: rules.Accept}
-			r.Purpose, r.Tunnel = rules.PurposeAcceptIn, c.Tunnel
-			entries = append(entries, entry(c.Pair.Remote, r))
-		}
+		r := selectors(c.Pair)
+		r.Policy, r.Target = policyIn(c.In), rules.Target{Verb: rules.Accept}
+		r.Purpose, r.Tunnel = rules.PurposeAcceptIn, c.Tunnel
+		entries = append(entries, entry(c.Pair.Remote, r))
 	}
 	l.tree(tree.Spec{Table: rules.Filter, Root: chainBare, By: tree.BySource, AnyOrder: true}, entries)
 }

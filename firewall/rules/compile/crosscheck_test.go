@@ -50,16 +50,14 @@ func TestEnforce(t *testing.T) {
 			if w := compileWorld(t, s, firewall.Config{}); w.arrive(tc.p, nil).mark&verified == 0 {
 				t.Error("dropped under observe")
 			}
-			for _, marks := range []bool{false, true} {
-				w := compileInput(t, s, firewall.Input{Config: enforce, MarksWritten: marks})
-				if got := w.arrive(tc.p, nil); got.final != rules.Drop {
-					t.Errorf("verdict %s", got.final)
-				} else if last := got.steps[len(got.steps)-1].Rule; last.Purpose != tc.drops {
-					t.Errorf("dropped as %s, want %s", last.Purpose, tc.drops)
-				}
-				if got := w.arrive(tagged(tc.p), nil); got.mark&verified == 0 {
-					t.Errorf("with the tag: mark %#x", got.mark)
-				}
+			w := compileInput(t, s, firewall.Input{Config: enforce})
+			if got := w.arrive(tc.p, nil); got.final != rules.Drop {
+				t.Errorf("verdict %s", got.final)
+			} else if last := got.steps[len(got.steps)-1].Rule; last.Purpose != tc.drops {
+				t.Errorf("dropped as %s, want %s", last.Purpose, tc.drops)
+			}
+			if got := w.arrive(tagged(tc.p), nil); got.mark&verified == 0 {
+				t.Errorf("with the tag: mark %#x", got.mark)
 			}
 		})
 	}

@@ -256,9 +256,9 @@ func (g *Gateway) compile(s xfrm.Snapshot, have Live) (Look, error) {
 	in := firewall.Input{
 		Set: look.Set, Host: s.Host, Config: look.Config, Guards: guards(look.Config, have.Memory), Peers: selecting(look.Peers),
 	}
-	// The table stands behind all NAT and behind other programs' marks.
+	// The table stands behind all NAT.
 	if look.foreignMatters = !g.engine.TableDecides(); look.foreignMatters {
-		in.NATSources, in.MarksWritten = natSources(have.Rules), len(live.ForeignMarks(have.Rules, marks.Both())) > 0
+		in.NATSources = natSources(have.Rules)
 	}
 	look.Result = g.compiler.Compile(in).Without(g.lacks, s.Host)
 	look.Table = g.engine.Table(&look.Result.Facts, programHost(s.Host))
