@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/explain"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 )
@@ -67,8 +68,11 @@ func explainPacket(ctx context.Context, o *options, snapshot string, q explain.Q
 		return explain.Explanation{}, err
 	}
 	world := explain.World{Snapshot: look.Snapshot, Set: look.Set, Result: look.Result, Marks: look.Config.Marks, Warnings: look.Warnings}
+	world.Result.Rulesets = look.ProvableRules()
 	if !g.FromSnapshot() {
-		world.Live, world.Differences = look.Live.Rules, look.Change.Differences
+		if look.Engine == engine.IPTables { // the table of nftables is laid out as rules, which are not live
+			world.Live, world.Differences = look.Live.Rules, look.Change.Differences
+		}
 		world.Warnings = append(world.Warnings, look.MarkWarnings()...)
 	}
 	e, err := world.Explain(q)

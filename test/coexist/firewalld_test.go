@@ -101,10 +101,13 @@ func TestFirewalld(t *testing.T) {
 	s.follow(t, s.finds(t, "firewalld reloaded", "rules"))
 	s.flows(t, "firewalld reloaded, with doctor's line")
 
-	// Its masquerade comes in a table that our exemption in iptables does not bind.
+	// Its masquerade comes in a table that our exemption in iptables does not bind, but the one in our table does.
 	s.sh(t, "firewall-cmd --add-masquerade")
-	s.cut(t, "firewalld masquerades")
-	s.follow(t, s.finds(t, "firewalld masquerades", "nft-nat"))
+	s.flows(t, "firewalld masquerades")
+	s.finds(t, "firewalld masquerades")
+	s.sh(t, "nft delete table inet xfrmfw")
+	s.cut(t, "firewalld masquerades, without our table")
+	s.follow(t, s.finds(t, "firewalld masquerades, without our table", "nft-nat", "rules"))
 	if line := strings.TrimSpace(manual.Find(t, onTable, "table ip xfrmfw-nat")); !slices.Contains(s.ran, line) {
 		t.Errorf("xfrmfw-coexist(7) has a line that doctor does not name: %s", line)
 	}

@@ -52,3 +52,10 @@ func reachable(t sets.Table, bases ...string) sets.Table {
 	t.Sets = slices.DeleteFunc(slices.Clone(t.Sets), func(s sets.Set) bool { return !used[s.Name] })
 	return t
 }
+
+// Exempts reports whether a live table keeps tunnel traffic from NAT of a later priority,
+// which is that of all programs known.
+func Exempts(t sets.Table) bool {
+	_, ok := t.Chain("nat")
+	return ok && t.Flags&sets.Dormant == 0
+}

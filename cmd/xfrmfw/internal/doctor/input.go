@@ -28,6 +28,9 @@ type Input struct {
 	Live    map[xfrm.Family]live.Tables
 	// Differences are plan.Make's.
 	Differences []plan.Difference
+	// Exempt is true if our table of nftables keeps tunnel traffic from the NAT of all
+	// other programs, in whichever table and order they have it.
+	Exempt bool
 	// TableDifferences are those of our table of nftables, one line each.
 	TableDifferences []string
 	// Other are the rules of the other variant.

@@ -10,9 +10,12 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
+// exemptPriority is that of the exemption in our table.
+const exemptPriority = -190
+
 // nftNAT are base chains that rewrite packets into a tunnel. Our exemption in
 // iptables does not bind them: of several nat chains the first decides that gives
-// the flow a source, be it its own (nf_nat_inet_fn).
+// the flow a source, be it its own (nf_nat_inet_fn). The one in our table is first.
 func nftNAT(in Input) []Finding {
 	if in.tableDecides() {
 		return nil
@@ -21,7 +24,7 @@ func nftNAT(in Input) []Finding {
 	var places []place
 	for i, t := range in.NFT.Tables {
 		for j, c := range t.Chains {
-			if c.Type == "nat" && c.Hook == "postrouting" {
+			if c.Type == "nat" && c.Hook == "postrouting" && (!in.Exempt || c.Priority < exemptPriority) {
 				places = append(places, place{i, j})
 			}
 		}

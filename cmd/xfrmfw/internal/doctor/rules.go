@@ -123,6 +123,9 @@ func ahead(in Input) []Finding {
 			case h.Table == rules.Mangle:
 				f.Severity = Error
 				f.Breaks = "what it decides on is never classified: tunnel traffic is not verified, spoofed packets and leaks are not stopped"
+			case h.Table == rules.NAT && in.Exempt:
+				f.Severity = Note
+				f.Breaks = "our table of nftables keeps tunnel traffic from it; without that table the traffic would no longer fit its policy"
 			case h.Table == rules.NAT:
 				f.Severity = Error
 				f.Breaks = "tunnel traffic that it rewrites no longer fits its policy: the first packet of a flow leaves in clear, the rest is dropped as a leak"

@@ -11,6 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 )
 
 // Examine reads all that the findings are made from. A step that fails is a finding too,
@@ -89,6 +90,7 @@ func (e *examination) gateway(ctx context.Context, g *gateway.Gateway) {
 	if live.Table, err = g.ReadTable(); err != nil {
 		e.fail("read the table of nftables", err)
 	}
+	e.Exempt = program.Exempts(live.Table.Table)
 	live.Memory, live.Warnings = g.ReadMemory()
 	for _, w := range live.Warnings {
 		e.fail("read the memory", errors.New(w))

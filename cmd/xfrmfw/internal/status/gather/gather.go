@@ -14,6 +14,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	ruleslive "github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -57,6 +58,7 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 	in.Warnings = append(append(in.Warnings, look.MarkWarnings()...), <-rivals...)
 	in.Warnings = append(in.Warnings, doctor.Evident(doctor.Input{
 		Snapshot: look.Snapshot, Set: look.Set, Config: look.Config, Result: look.Result, Live: live.Rules,
+		Exempt: program.Exempts(live.Table.Table),
 	})...)
 	return status.Build(in), nil
 }
