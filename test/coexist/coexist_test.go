@@ -112,7 +112,7 @@ func TestDocker(t *testing.T) {
 	s.Sun.MustXfrmfw(t, "apply")
 	s.Sun.RunInput(t, dockerRules, "iptables-restore", "--noflush")
 	s.flows(t, "docker's rules came later")
-	s.finds(t, "docker's rules came later")
+	s.finds(t, "docker's rules came later", "ahead")
 	s.sh(t, "nft delete table inet xfrmfw")
 	wire := s.Wire(t)
 	s.cut(t, "docker's rules, without our table")

@@ -99,7 +99,7 @@ func TestHookTime(t *testing.T) {
 		times["the hook"] = append(times["the hook"], measure(env, script(t, "updown"), lab.Binary(t)))
 		// Not while the hook's apply keeps the machine busy: that would count against the other.
 		lab.Eventually(t, 6*lab.Patience, func() error {
-			if left, _ := filepath.Glob(filepath.Join(n.Sun.RunDir(), "hook-*.pending")); len(left) != 0 {
+			if left, _ := filepath.Glob(filepath.Join(n.Sun.RunDir(), "hook-*.[pt]*")); len(left) != 0 {
 				return fmt.Errorf("word is left: %v", left)
 			}
 			return nil
