@@ -18,11 +18,11 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
 
-// crowd measures how fast a daemon follows one tunnel that goes down or comes up
-// while all others are there. The time is from the kernel's first notification to
-// the last commit, as nf_tables tells it, or as the sizes of the tables do, which are
-// asked for again and again with legacy. It is compared with what nobody can do without: to read the kernel and
-// to restore the chains that such a tunnel touches.
+// crowd measures how fast a daemon follows one tunnel that goes down or comes up while
+// all others are there. The time is from the kernel's first notification to the last
+// commit. nf_tables notifies of the commit; with legacy a change in the sizes of the
+// tables, read again and again, shows it. The floor is the work of any program: to read
+// the kernel and to restore the chains of such a tunnel.
 func (v variant) crowd(ctx context.Context) error {
 	args := []string{"--variant", v.name, "--state-dir", filepath.Join(v.dir, "crowd"), "--run-dir", filepath.Join(v.dir, "run")}
 	cmd := exec.CommandContext(ctx, v.xfrmfw, append([]string{"daemon"}, args...)...)
@@ -117,8 +117,8 @@ func (v variant) crowd(ctx context.Context) error {
 	return v.clearAll()
 }
 
-// floors is how long it takes to read the kernel, and to restore what one tunnel
-// less or more changes.
+// floors is the time to read the kernel, and the time to restore the chains that one
+// tunnel less or more changes.
 func (v variant) floors(ctx context.Context) (floors [2][]time.Duration, err error) {
 	var compiler compile.Compiler
 	var tracker plan.Tracker

@@ -63,7 +63,7 @@ func (v variant) daemon(ctx context.Context, args []string) error {
 
 	var ups []time.Duration
 	for round := range min(v.rounds, 3) {
-		// Another one each time: what was there once is remembered.
+		// Each round has a new site, because the daemon remembers the old ones.
 		name := site(v.n + round).String()
 		if err := batch(v.settings, addPolicies(v.n+round)); err != nil {
 			return err
@@ -100,11 +100,10 @@ func (v variant) reconciled() bool {
 	return false
 }
 
-// rekeys measures what the daemon does while each tunnel is rekeyed once an hour.
-// Where states are not real, as this machine's kernel may have no ESP, what it is
-// told of are the three policies of each tunnel, renewed as they are, which are as
-// many messages as the two pairs of states would be, and as dear to judge, and the
-// end of the tunnel's larval state.
+// rekeys measures the daemon's work while each tunnel is rekeyed once an hour. Where the
+// machine's kernel has no ESP, states are not real. There the kernel notifies the daemon
+// of each tunnel's three policies, renewed unchanged, and of the end of its larval state.
+// These are as many messages as two pairs of states would cause, and as dear to judge.
 func (v variant) rekeys(pid int, log *journal) error {
 	const seconds = 20
 	applied := log.count("applied")

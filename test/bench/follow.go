@@ -140,7 +140,7 @@ func watch(ctx context.Context) (changes, commits *kernel.Watcher, err error) {
 	return changes, commits, nil
 }
 
-// A journal is what a program writes while it is read.
+// A journal is the output of a program, read while the program writes it.
 type journal struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -162,8 +162,8 @@ func (j *journal) count(words string) int { return strings.Count(j.String(), wor
 
 func (j *journal) has(words string) bool { return strings.Contains(j.String(), words) }
 
-// settle has the kernel load and test what ESP needs, which takes half a minute
-// under emulation, by a pair of states that goes away again.
+// settle has the kernel load and test the ciphers of ESP, which takes half a minute under
+// emulation. A pair of states causes it, and goes away again.
 func (v variant) settle() error {
 	if err := batch(v.settings, addStates(0)); err != nil {
 		return err

@@ -1,6 +1,6 @@
-// Command bench measures what many tunnels cost, each figure beside what it is
-// compared with, in one run. scripts/bench starts it, once for each part, in
-// network namespaces of their own; it changes nothing outside of them.
+// Command bench measures the cost of many tunnels, each figure beside one to compare it
+// with, in one run. scripts/bench starts it, once for each part, in network namespaces of
+// their own. It changes nothing outside of them.
 package main
 
 import (
@@ -169,8 +169,8 @@ func timed(f func() error) (time.Duration, error) {
 	return time.Since(start), err
 }
 
-// row prints a line of the table: what, how long, against what, and the ratio
-// with the one to reach.
+// row prints a line of the table: the name and time of a case, the name and time of its
+// floor, their ratio, and the ratio to reach.
 func row(n int, what string, took time.Duration, against string, floor time.Duration, reach string) {
 	fmt.Printf("| %s | %d | %s | %s | %s | %.2f | %s |\n", what, n, ms(took), against, ms(floor), float64(took)/float64(floor), reach)
 }

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A packet's cost is told by many short windows, in each of which one gateway
-// gets as many packets as go through it. Windows of gateways that are compared
-// take turns, so that what else the machine does hits all of them.
+// A packet's cost is measured in many short windows. In each, one gateway gets as many
+// packets as go through it. Windows of gateways that are compared take turns, so that
+// other load of the machine hits all of them.
 
 // schedule is how long is measured.
 type schedule struct {
@@ -23,8 +23,7 @@ type schedule struct {
 	paired bool
 }
 
-// flow is what is sent: datagrams between two addresses, from one port, or each
-// from another.
+// flow is a flow of datagrams between two addresses, from one port, or each from another.
 type flow struct {
 	src, dst netip.Addr
 	fresh    bool
@@ -122,7 +121,7 @@ func (s *flowSender) burst() error {
 	return nil
 }
 
-// cost is what a packet takes of a sender's flow.
+// cost is the time that a packet of a sender's flow takes.
 type cost struct {
 	// ns is the median over the passes of the lower quartile of its windows.
 	ns float64
@@ -133,8 +132,8 @@ type cost struct {
 	ratio float64
 }
 
-// measure returns what a packet of each of the senders costs. between is run
-// before each window, and its time does not count.
+// measure returns the cost of a packet of each sender. between is run before each window,
+// and its time does not count.
 func (s schedule) measure(senders []*flowSender, between func(i int) error) ([]cost, error) {
 	quartiles, ratios := make([][]float64, len(senders)), make([][]float64, len(senders))
 	for range s.passes {
@@ -166,7 +165,7 @@ func (s schedule) measure(senders []*flowSender, between func(i int) error) ([]c
 	return out, nil
 }
 
-// one is what a packet takes in one window, in ns.
+// one is the time of a packet in one window, in ns.
 func (s schedule) one(sender *flowSender) (float64, error) {
 	if err := sender.burst(); err != nil { // warms the caches
 		return 0, err

@@ -112,12 +112,12 @@ type level struct {
 	flows, near, far int
 }
 
-// packets measures what a packet costs on gateways of several sizes.
+// packets measures the cost of a packet on gateways of several sizes.
 func packets(s settings, variant string) error {
 	if err := pin(); err != nil {
 		return err
 	}
-	if s.real { // or what is put off while this sends would pile up
+	if s.real { // or work that is put off while this sends would pile up
 		if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0); err != nil {
 			return err
 		}
@@ -145,8 +145,8 @@ func (s settings) sizes() []int {
 }
 
 func (s settings) packetsOf(variant string, n int) error {
-	// Empty tables are no rules either, but they have the kernel follow flows, as
-	// every firewall does that knows replies: what our rules add is beyond that.
+	// Empty tables hold no rules either, but they have the kernel follow flows, as every
+	// firewall does that knows replies. Our rules add their cost to that.
 	levels := []level{{name: "no rules"}, {name: "empty tables"}, {name: "guards off"}, {name: "guards on"}}
 	for i := range levels {
 		l := &levels[i]

@@ -90,8 +90,8 @@ func newGateway(s settings, n int) (gateway, error) {
 		}
 	}
 	remote := g.remote(n)
-	// Neighbours are fixed, so that none is asked for. Behind the LAN's is nobody:
-	// what is sent there has been through all of the gateway, and ends.
+	// Neighbours are fixed, so that the kernel asks for none. The LAN's neighbour has no
+	// host behind it: a packet to it has been through all of the gateway, and ends.
 	const wanMAC, selfMAC, lanMAC, nobody = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03", "02:00:00:00:00:99"
 	self := []string{
 		"link set lo up",
@@ -247,8 +247,8 @@ func passed() (int, error) {
 	return total, nil
 }
 
-// sink takes what comes to an address of this thread's namespace, and keeps
-// nothing of it.
+// sink takes the packets to an address of this thread's namespace, and keeps none of
+// them.
 func sink(a netip.Addr) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -285,8 +285,8 @@ func forgetFlows(fd int) error {
 	return nil
 }
 
-// pin keeps this thread on one processor, so that whoever receives a packet does
-// it in the sender's time.
+// pin keeps this thread on one processor, so that a packet is received in the sender's
+// time.
 func pin() error {
 	runtime.LockOSThread()
 	var set unix.CPUSet

@@ -17,7 +17,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
 
-// snapshots compares ways to read the kernel, and what follows from a reading.
+// snapshots compares ways to read the kernel, and ways to plan by a reading.
 func snapshots(ctx context.Context, s settings) error {
 	var reader kernel.Reader
 	up, fewer := snapshot(s.n, false), snapshot(s.n-1, false)
@@ -71,8 +71,9 @@ func snapshots(ctx context.Context, s settings) error {
 		}},
 	}
 	times := make(map[string][]time.Duration)
-	// They take turns, so that all suffer alike from a busy machine. Two turns
-	// go by before any counts; an even number puts back what one took away.
+	// The ways take turns, so that all suffer alike from a busy machine. Two turns go by
+	// before any counts. After an even number of turns, each thinker is back at its first
+	// snapshot.
 	for round := range 2 + s.rounds {
 		for _, w := range ways {
 			runtime.GC()
@@ -84,7 +85,7 @@ func snapshots(ctx context.Context, s settings) error {
 				times[w.name] = append(times[w.name], t)
 			}
 		}
-		// What was taken away is there again for the next round.
+		// The missing tunnel is there again for the next round.
 		if err := all.think(up); err != nil {
 			return err
 		}
@@ -101,14 +102,14 @@ func snapshots(ctx context.Context, s settings) error {
 	return nil
 }
 
-// thinker is what a daemon keeps between two looks.
+// thinker is the state of a daemon between two looks.
 type thinker struct {
 	joiner   xfrm.Joiner
 	compiler compile.Compiler
 	tracker  plan.Tracker
 }
 
-// think finds out what has to be done, and that it was done.
+// think plans the changes for a snapshot, and notes them as applied.
 func (t *thinker) think(s xfrm.Snapshot) error {
 	change, err := t.tracker.Plan(t.compiler.Compile(inputOf(s, t.joiner.Tunnels(s))).Rulesets)
 	if err == nil && !change.Empty() {
@@ -117,7 +118,7 @@ func (t *thinker) think(s xfrm.Snapshot) error {
 	return err
 }
 
-// rawDumps is the floor: what the kernel itself takes to deliver the messages.
+// rawDumps is the floor: the kernel itself delivers the messages.
 func rawDumps(want int) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_XFRM)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
 
-// variant measures what iptables is asked to do.
+// variant measures the changes to the rules with one variant of iptables.
 type variant struct {
 	settings
 	name string
@@ -128,7 +128,7 @@ func (v variant) fromEmptyAs(ctx context.Context, numbers numbering, bare string
 	return nil
 }
 
-// oneTunnel takes one of the tunnels down and up again, from what is known to
+// oneTunnel takes one of the tunnels down and up again, and plans by the rules known to
 // stand, as the daemon does.
 func (v variant) oneTunnel(ctx context.Context) error {
 	var up, down time.Duration

@@ -34,7 +34,7 @@ func peer(n int) netip.Addr {
 
 func reqid(n int) uint32 { return uint32(n + 1) }
 
-// host is what the kernel would tell of the gateway besides XFRM.
+// host is the gateway's links, addresses and routes, as the kernel would list them.
 func host() xfrm.Host {
 	return xfrm.Host{
 		Links: []xfrm.Link{{Index: 1, Name: "lo"}, {Index: 2, Name: "wan0", MTU: 1500}, {Index: 3, Name: "lan0", MTU: 1500}},
@@ -126,7 +126,7 @@ func apart(s xfrm.Snapshot) xfrm.Snapshot {
 	return s
 }
 
-// input is what Compile is given for a snapshot.
+// input is the input of Compile for a snapshot.
 func input(s xfrm.Snapshot) firewall.Input { return inputOf(s, xfrm.Tunnels(s)) }
 
 // inputOf is input where the snapshot has been joined.

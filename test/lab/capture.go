@@ -52,8 +52,9 @@ type Capture struct {
 	frames []Frame
 }
 
-// Wire watches the WAN: each packet is seen once, when it leaves its sender, whose port the Link of the frame names.
-// Link-local traffic of IPv6, such as multicast reports and neighbour discovery, is left out.
+// Wire watches the WAN. Each packet is seen once, when it leaves its sender. The Link of
+// the frame names the sender's port. Link-local traffic of IPv6, such as multicast
+// reports and neighbour discovery, is left out.
 func (n *Network) Wire(t testing.TB) *Capture {
 	t.Helper()
 	c := n.WAN.Capture(t, "moon0", "sun0", "mallory0")
@@ -61,8 +62,8 @@ func (n *Network) Wire(t testing.TB) *Capture {
 	return c
 }
 
-// Capture starts to watch interfaces of the host. A packet socket sees what comes in before netfilter, and what goes
-// out after it.
+// Capture starts to watch interfaces of the host. A packet socket sees an incoming packet
+// before netfilter, and an outgoing one after it.
 func (h *Host) Capture(t testing.TB, links ...string) *Capture {
 	t.Helper()
 	c := &Capture{fd: -1, links: map[int]string{}}

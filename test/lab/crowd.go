@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// Crowd is how many further tunnels sun has in each network, from XFRMFW_CROWD: for tests of what becomes of one tunnel
-// among many. They are up, with policies and states of their own, and nobody sends through them.
+// Crowd is the number of further tunnels of sun in each network, from XFRMFW_CROWD, for
+// tests of one tunnel among many. The further tunnels are up, with policies and states of
+// their own, and carry no packets.
 func Crowd() int {
 	many, err := strconv.Atoi(os.Getenv("XFRMFW_CROWD"))
 	if err != nil || many < 0 {
@@ -33,8 +34,9 @@ func CrowdNets() map[string]bool {
 // The further tunnels have reqids from firstInCrowd on, which no test's own has.
 const firstInCrowd = 100000
 
-// crowd gives sun the further tunnels, in one process. They stay until the test ends, whatever it flushes: FlushXFRM and
-// FlushSAs leave them. The test fails if they are not all there at its end, as what it showed was then shown without them.
+// crowd gives sun the further tunnels, in one process. They stay until the test ends,
+// because FlushXFRM and FlushSAs leave them. The test fails if one is missing at its end,
+// because it then ran without the whole crowd.
 func (n *Network) crowd(t testing.TB) {
 	t.Helper()
 	many := Crowd()
@@ -175,6 +177,7 @@ func crowdNet(i int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64 + byte(i>>10), byte(i >> 2), byte(i << 6)}), 26)
 }
 
-// room is how long something may take in the lab that is to take no longer than limit where there is no crowd: what
-// rewrites or lists all rules takes longer with their number.
+// room is the time limit of a step in the lab. Without a crowd it is limit itself. It
+// grows with the crowd, because a step that rewrites or lists all rules takes longer with
+// their number.
 func room(limit time.Duration) time.Duration { return limit + limit*time.Duration(Crowd())/1000 }

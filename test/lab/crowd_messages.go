@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What ip xfrm does a state or policy at a time, for tens of thousands of them: ip opens a socket for each, and a system
-// call is what takes long in user-mode Linux. The layouts are those of linux/xfrm.h.
+// Netlink messages add tens of thousands of states and policies. They replace ip xfrm
+// here, because ip opens a socket for each state or policy, and system calls take long in
+// user-mode Linux. The layouts are those of linux/xfrm.h.
 const (
 	newSA, newPolicy  = 0x10, 0x13 // XFRM_MSG_NEWSA, XFRM_MSG_NEWPOLICY
 	attrTemplate      = 5          // XFRMA_TMPL
@@ -19,7 +20,7 @@ const (
 	sizeTemplate      = 64         // struct xfrm_user_tmpl
 	modeTunnel        = 1
 	flagAnyFamily     = 32  // XFRM_STATE_AF_UNSPEC
-	messagesAtOnce    = 200 // well below what a socket takes in one call
+	messagesAtOnce    = 200 // well below the limit of a socket in one call
 	inDir, outDir     = 0, 1
 	forwardDir        = 2
 	everyAlgorithm    = ^uint32(0)
@@ -31,7 +32,8 @@ var native = binary.NativeEndian
 // put writes an address as the xfrm_address_t at the start of b.
 func put(b []byte, a netip.Addr) { copy(b, a.AsSlice()) }
 
-// unlimited writes the struct xfrm_lifetime_cfg of what never expires at the start of b.
+// unlimited writes the struct xfrm_lifetime_cfg of a state or policy that never expires
+// at the start of b.
 func unlimited(b []byte) {
 	for i := range 4 {
 		native.PutUint64(b[8*i:], ^uint64(0))
@@ -130,8 +132,8 @@ func (b *bulk) add(kind uint16, body []byte) error {
 	return b.send()
 }
 
-// send sends what is queued and waits for the answer to the last message. Of the others only those are answered that
-// failed.
+// send sends the queued messages and waits for the answer to the last one. The kernel
+// answers the others only if they failed.
 func (b *bulk) send() error {
 	if b.count == 0 {
 		return nil

@@ -15,9 +15,10 @@ const (
 	espInUDP = 2
 )
 
-// HoldUDPEncap opens a UDP socket that takes ESP out of UDP, as an IKE daemon does, until the test ends.
-// What is held already stays as it is. With gro, ESP
-// may be decrypted in GRO, before netfilter sees the outer packet (strongSwan sets it since 6.0.2).
+// HoldUDPEncap opens a UDP socket that takes ESP out of UDP, as an IKE daemon does, until
+// the test ends. A socket that is held already stays as it is. With gro, ESP may be
+// decrypted in GRO, before netfilter sees the outer packet (strongSwan sets it since
+// 6.0.2).
 func (h *Host) HoldUDPEncap(t testing.TB, f Family, port int, gro bool) {
 	t.Helper()
 	held := fmt.Sprintf("%v %d", f, port)

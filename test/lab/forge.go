@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Protocol numbers of what an attacker forges.
+// Protocol numbers of forged packets.
 const (
 	protoICMP   = 1
 	protoTCP    = 6
@@ -36,14 +36,16 @@ func (h *Host) SendRaw(t testing.TB, packets ...Packet) {
 	}
 }
 
-// TryRaw is SendRaw for what the host's own policies or rules may refuse, which is an error.
+// TryRaw is SendRaw for a packet that the host's own policies or rules may refuse. A
+// refusal is an error.
 func (h *Host) TryRaw(packet Packet) error {
 	return h.Do(func() error { return sendRaw(packet, false) })
 }
 
-// SendOwn sends a packet from an address of the host itself, as a program does that is bound to it: the kernel asks its
-// policies with that address, where SendRaw has it ask with the one that the route prefers. What the host's own rules
-// and policies refuse is an error.
+// SendOwn sends a packet from an address of the host itself, as a program does that is
+// bound to it. The kernel looks its policies up with that address; for SendRaw it takes
+// the one that the route prefers. A refusal by the host's own rules or policies is an
+// error.
 func (h *Host) SendOwn(packet Packet) error {
 	return h.Do(func() error { return sendRaw(packet, true) })
 }
@@ -120,8 +122,8 @@ func EchoPacket(src, dst netip.Addr, id uint16) Packet {
 	return IPPacket(src, dst, protoICMPv6, icmp)
 }
 
-// TooBigPacket is the ICMP error of a router to the sender of a packet, that the packet is larger than the next link:
-// what path MTU discovery listens to, and what an attacker would like to be believed.
+// TooBigPacket is the ICMP error of a router to the sender of a packet that is larger
+// than the next link. Path MTU discovery acts on such errors, so an attacker forges them.
 func TooBigPacket(src netip.Addr, quoted Packet) Packet {
 	icmp := make([]byte, 8, 8+len(quoted))
 	if src.Is4() {
@@ -139,8 +141,8 @@ func TooBigPacket(src netip.Addr, quoted Packet) Packet {
 	return IPPacket(src, dst, protoICMPv6, icmp)
 }
 
-// ESPPayload is what an ESP packet carries, with an SPI and a sequence number and no valid ciphertext. It is also what
-// ESP in UDP has as its payload.
+// ESPPayload is the payload of ESP, in IP or in UDP: an SPI, a sequence number and no
+// valid ciphertext.
 func ESPPayload(spi, sequence uint32) string {
 	esp := make([]byte, 64)
 	binary.BigEndian.PutUint32(esp[0:], spi)
@@ -172,7 +174,8 @@ func IPPacket(src, dst netip.Addr, proto byte, payload []byte) Packet {
 	return append(header, payload...)
 }
 
-// transportChecksum is the checksum over the pseudo header and the segment, whose checksum field is zero.
+// transportChecksum is the checksum over the pseudo header and the segment. The segment's
+// checksum field is zero.
 func transportChecksum(src, dst netip.Addr, proto byte, segment []byte) uint16 {
 	pseudo := append(src.AsSlice(), dst.AsSlice()...)
 	pseudo = append(pseudo, 0, proto, byte(len(segment)>>8), byte(len(segment)))

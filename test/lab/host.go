@@ -31,7 +31,8 @@ type Host struct {
 	crowd int // how many further tunnels it has
 }
 
-// hosts counts the namespaces of this process, whose names must differ on the whole machine.
+// hosts counts the namespaces of this process, because their names must differ on the
+// whole machine.
 var hosts atomic.Int64
 
 // NewHosts makes hosts without any network. They end with the test.
@@ -120,14 +121,14 @@ func (h *Host) Do(f func() error) error {
 	return <-result
 }
 
-// A Result is what a program did.
+// A Result is the output and the exit status of a program.
 type Result struct {
 	Stdout, Stderr string
 	Code           int
 }
 
-// Try runs a command in the host's network and returns what it did, whether it succeeded or not. An empty input is an
-// empty stdin.
+// Try runs a command in the host's network and returns its result, of success or failure.
+// An empty input is an empty stdin.
 func (h *Host) Try(t testing.TB, input, command string, args ...string) Result {
 	t.Helper()
 	var result Result

@@ -20,7 +20,8 @@ func (h *Host) Iptables(t testing.TB, f Family, args ...string) string {
 	return h.Run(t, f.program(""), append([]string{"-w", "10"}, args...)...)
 }
 
-// Rules adds rules of one table, written as iptables-restore reads them, in one commit and beside what is there.
+// Rules adds rules of one table, in the format of iptables-restore, in one commit. The
+// table keeps its other rules.
 func (h *Host) Rules(t testing.TB, f Family, table string, lines ...string) {
 	t.Helper()
 	input := "*" + table + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"

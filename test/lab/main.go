@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// Main is the TestMain of a package whose tests need the lab: it fails at once
-// where the lab is required and something of it is missing. Where it is not
-// required, the tests skip themselves.
+// Main is the TestMain of a package of tests for the lab. It fails at once where the lab
+// is required and a part of it is missing. Where the lab is not required, the tests skip
+// themselves.
 func Main(m *testing.M) {
 	if missing := Missing(); missing != "" && Required("lab") {
 		fmt.Fprintln(os.Stderr, "lab:", missing)

@@ -56,8 +56,9 @@ func modprobe(t testing.TB, modules ...string) {
 	}
 }
 
-// EnableGRO makes what the gateways receive from the WAN go through GRO, as on a real network card. A veth leaves GRO
-// out while its peer may send packets larger than the MTU, hence the peer's segmentation is switched off too.
+// EnableGRO switches GRO on for packets from the WAN to the gateways, as on a real
+// network card. It switches the veth peer's segmentation off too, because a veth leaves
+// GRO out while its peer may send packets larger than the MTU.
 func (n *Network) EnableGRO(t testing.TB) {
 	t.Helper()
 	for gateway, port := range map[*Host]string{n.Moon: "moon0", n.Sun: "sun0"} {

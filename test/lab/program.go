@@ -99,7 +99,7 @@ func (h *Host) XfrmfwWith(t testing.TB, env []string, input string, args ...stri
 	return h.Call(t, env, input, Binary(t), withEngine(args)...)
 }
 
-// MustXfrmfw is Xfrmfw for what must succeed; it returns stdout.
+// MustXfrmfw is Xfrmfw for a command that must succeed. It returns stdout.
 func (h *Host) MustXfrmfw(t testing.TB, args ...string) string {
 	t.Helper()
 	result := h.Xfrmfw(t, args...)
@@ -151,7 +151,7 @@ func (h *Host) Start(t testing.TB, env []string, command string, args ...string)
 	return p
 }
 
-// Output is what the program has written so far, stdout and stderr together.
+// Output is the program's output so far, stdout and stderr together.
 func (p *Process) Output() string { return p.output.String() }
 
 // Signal sends a signal to the program.

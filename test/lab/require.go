@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// Missing names what this process lacks to be in the lab, or is empty. XFRMFW_LAB is set by scripts/lab in the guest;
-// who sets it elsewhere lets the tests load kernel modules on that machine.
+// Missing names the part of the lab that this process lacks, or is empty. scripts/lab
+// sets XFRMFW_LAB in the guest. Set elsewhere, it lets the tests load kernel modules on
+// that machine.
 func Missing() string {
 	switch {
 	case os.Getenv("XFRMFW_LAB") != "1":
@@ -25,7 +26,8 @@ func Missing() string {
 	return ""
 }
 
-// Required reports whether XFRMFW_REQUIRE, a list with commas, has the name: what it has must not be skipped.
+// Required reports whether XFRMFW_REQUIRE, a list with commas, has the name. Tests of a
+// name in the list must not be skipped.
 func Required(name string) bool {
 	for _, required := range strings.Split(os.Getenv("XFRMFW_REQUIRE"), ",") {
 		if strings.TrimSpace(required) == name {
@@ -62,7 +64,7 @@ func Kernel() string {
 // UML reports whether the lab is user-mode Linux.
 func UML() bool { return os.Getenv("XFRMFW_KERNEL") == "uml" }
 
-// Variant is what iptables is in the lab: nft or legacy.
+// Variant is the variant of iptables in the lab: nft or legacy.
 func Variant() string {
 	if variant := os.Getenv("XFRMFW_VARIANT"); variant != "" {
 		return variant

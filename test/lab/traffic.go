@@ -61,7 +61,7 @@ type Datagram struct {
 	Payload string
 }
 
-// An Inbox is a UDP socket of a host and what arrived there.
+// An Inbox is a UDP socket of a host and the datagrams that arrived there.
 type Inbox struct {
 	// Addr is the address that the socket is bound to.
 	Addr netip.AddrPort
@@ -155,7 +155,8 @@ func (h *Host) SendUDP(t testing.TB, src, dst netip.AddrPort, payload string, co
 	}
 }
 
-// ServeTCP echoes what TCP clients send, until the test ends, and returns the address that it listens on.
+// ServeTCP echoes the data of TCP clients until the test ends. It returns the address
+// that it listens on.
 func (h *Host) ServeTCP(t testing.TB, at netip.AddrPort) netip.AddrPort {
 	t.Helper()
 	var listener net.Listener

@@ -9,7 +9,8 @@ import (
 // A Carrier is the interface that takes packets into a tunnel.
 type Carrier string
 
-// The carriers. NoCarrier is a tunnel whose policies alone choose the packets.
+// The carriers. NoCarrier is a tunnel without an interface: its policies alone choose the
+// packets.
 const (
 	NoCarrier     Carrier = ""
 	XFRMInterface Carrier = "xfrm" // ipsec0, by if_id
@@ -17,8 +18,9 @@ const (
 	GRE           Carrier = "gre"  // gre1, over ESP in transport mode
 )
 
-// An IPsec is a connection between the two gateways of a Network: what one wrote in the configuration of an IKE daemon
-// on both sides. The zero value of each field is what most tunnels have.
+// An IPsec is a connection between the two gateways of a Network, as configurations of
+// IKE daemons on both sides describe it. The zero value of each field is that of most
+// tunnels.
 type IPsec struct {
 	// Inner is the family of the packets that it protects, Outer that of the packets on the WAN. Zero is IPv4, and
 	// the inner family.
@@ -43,7 +45,8 @@ type IPsec struct {
 	IfID uint32
 	// Mark of the SAs and policies; 42 with all bits for a VTI if it is zero.
 	Mark Mark
-	// InboundMark is the output-mark of the inbound SAs: what they make of a decrypted packet's mark.
+	// InboundMark is the output-mark of the inbound SAs. They set the mark of a decrypted
+	// packet by it.
 	InboundMark Mark
 	// Priority of the policies.
 	Priority uint32
@@ -137,8 +140,8 @@ func (n *Network) Policies(gateway *Host, c IPsec) []Policy {
 	return policies
 }
 
-// templates are what a policy asks for, innermost first. A small packet is not worth compressing, so that the inbound
-// template for IPComp must be optional.
+// templates are the templates of a policy, innermost first. The inbound template for
+// IPComp must be optional, because the kernel leaves small packets uncompressed.
 func (c IPsec) templates(src, dst netip.Addr, inbound bool) []Template {
 	esp := Template{Src: src, Dst: dst, Mode: c.mode(), Reqid: c.Reqid}
 	if !c.Compress {
@@ -157,7 +160,7 @@ func (c IPsec) mode() Mode {
 	return Tunnel
 }
 
-// withDefaults fills in what zero values stand for.
+// withDefaults puts the defaults in place of zero values.
 func (c IPsec) withDefaults() IPsec {
 	if c.Inner == 0 {
 		c.Inner = IPv4

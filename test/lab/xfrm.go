@@ -58,8 +58,8 @@ type SA struct {
 	Reqid      uint32
 	NATT       bool   // UDP encapsulation, both ports 4500
 	CBC        bool   // cbc(aes) and hmac(sha256) in place of rfc4106(gcm(aes))
-	Mark       Mark   // what a packet's mark must be to find the SA
-	OutputMark Mark   // what the SA makes of the mark
+	Mark       Mark   // the mark of the packets that find the SA
+	OutputMark Mark   // the SA's change to the mark of its packets
 	IfID       uint32 // of an XFRM interface
 	Flags      string // further words of ip xfrm state add
 }
@@ -109,8 +109,8 @@ func (s SA) id() string {
 // deletion is the ip command that deletes the SA.
 func (s SA) deletion() string { return "xfrm state delete " + s.id() }
 
-// A Template is one step of what a policy asks for. The zero Proto is esp, the zero Mode is tunnel, and a template
-// without addresses takes those of the packet.
+// A Template is one transformation that a policy requires. The zero Proto is esp, and the
+// zero Mode is tunnel. A template without addresses takes those of the packet.
 type Template struct {
 	Src, Dst netip.Addr
 	Proto    string

@@ -145,7 +145,7 @@ func section(text, heading string) (blocks []Block, found bool) {
 	return blocks, found
 }
 
-// unindent takes off what all lines begin with, and the empty lines at the end.
+// unindent takes off the indentation common to all lines, and the empty lines at the end.
 func unindent(lines []string) string {
 	depth := -1
 	for _, line := range lines {
@@ -185,7 +185,8 @@ type Example struct {
 	Command, Output string
 }
 
-// Examples returns the examples of all documents whose command begins with these words. The test fails if there is none.
+// Examples returns all documents' examples of commands that begin with these words. The
+// test fails if there is none.
 func Examples(t testing.TB, command string) []Example {
 	t.Helper()
 	var all []Example

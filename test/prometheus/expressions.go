@@ -16,8 +16,8 @@ import (
 type Expression struct {
 	// Where names the panel, variable or alert.
 	Where string
-	// Text is what to ask, without the variables of the dashboard and the limit
-	// of an alert.
+	// Text is the expression in PromQL, without the variables of the dashboard and the
+	// limit of an alert.
 	Text string
 	// Labels are those that a legend or an annotation shows.
 	Labels []string

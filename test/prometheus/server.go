@@ -17,9 +17,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// Program returns the path of prometheus or promtool: of the machine, or of
-// what scripts/fetch prometheus unpacked. Without it the test is skipped, or
-// fails if XFRMFW_REQUIRE asks for prometheus or the lab.
+// Program returns the path of prometheus or promtool: the machine's, or the one that
+// scripts/fetch prometheus unpacked. Without it the test is skipped, or fails if
+// XFRMFW_REQUIRE asks for prometheus or the lab.
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {
@@ -167,7 +167,7 @@ func (s Server) Check(t testing.TB, within time.Duration, list []Expression) {
 	}
 }
 
-// problem says what is wrong with the answer to an expression, if anything.
+// problem names the fault in the answer to an expression, if there is one.
 func (s Server) problem(ctx context.Context, e Expression) string {
 	// The last question is asked though the time is over.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
