@@ -5,8 +5,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
-// Fate tells what becomes of the packets of a space. Each packet is in one of
-// Accepted, Dropped, Rejected and Left.
+// Fate sorts the packets of a space by their verdict. Each packet is in one of Accepted,
+// Dropped, Rejected and Left.
 type Fate struct {
 	// Accepted packets are accepted by a rule of ours, Left ones are left to the rest
 	// of the firewall.
@@ -197,7 +197,7 @@ func (s *Space) arriving(way firewall.Way, from Set) stream {
 	return in
 }
 
-// sightAt is what rules see at a hook.
+// sightAt is the part of a packet that rules can match at a hook.
 func (s *Space) sightAt(way firewall.Way, at place) sight {
 	if at == prerouting {
 		return sight{path: true, in: true, dstLocal: s.Bit(s.dstLocal)}

@@ -10,8 +10,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// host says what follows for packets from the addresses, routes and policies of a host,
-// as xfrmfw explain does for one packet.
+// host derives sets of packets from the addresses, routes and policies of a host, as
+// xfrmfw explain does for one packet.
 type host struct {
 	*Space
 	snapshot xfrm.Snapshot
@@ -36,7 +36,7 @@ func (h *host) delivered() Set {
 	return h.Union(sets...)
 }
 
-// routed are the packets whose address in a field is reached by the interface in
+// routed are the packets with an address in one field that is routed by the interface in
 // another field.
 func (h *host) routed(f, device field) Set {
 	type hop struct {

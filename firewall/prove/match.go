@@ -17,12 +17,12 @@ type sight struct {
 	path, ahead, in, out bool
 	// routed is true behind DNAT.
 	routed bool
-	// dstLocal is the packets whose destination is this host's.
+	// dstLocal is the packets to an address of this host.
 	dstLocal Set
 }
 
-// matching returns the packets that a rule matches at a hook, whatever their mark. Its
-// meaning is that of trace.Matches: a test drives both.
+// matching returns the packets that a rule matches at a hook, with any mark. Its meaning
+// is that of trace.Matches: a test drives both.
 func (s *Space) matching(r *rules.Rule, at sight) Set {
 	if r.In != "" && !at.in || r.Out != "" && !at.out {
 		return None

@@ -172,7 +172,7 @@ func (p *pass) flush(m int) {
 	p.act(p.Union(r.matches...), actions, active)
 }
 
-// act does to the packets of a match, by their mark, what actions say.
+// act applies the actions to the packets of a match, by their mark.
 func (p *pass) act(match Set, actions [len(stream{})]action, active [len(stream{})]bool) {
 	on := nothing
 	for m, a := range actions {

@@ -100,8 +100,8 @@ func (q *spec) single(f field, a netip.Addr) Set {
 	return q.within(f, prefix.Single(a))
 }
 
-// fits returns the packets whose protocol and ports lie in a pair's selectors. Local is
-// the place of the local port, remote that of the other.
+// fits returns the packets with a protocol and ports in a pair's selectors. Local is the
+// place of the local port, remote that of the other.
 func (q *spec) fits(c *condition, p xfrm.Pair, local, remote field) {
 	if p.Proto != 0 {
 		c.number(q.proto, uint64(p.Proto))
@@ -130,8 +130,8 @@ func (c *condition) masked(f field, m xfrm.PortMatch) {
 	}
 }
 
-// goesIn and comesFrom return the packets whose ends lie in a pair's selectors, towards
-// the remote or from there.
+// goesIn and comesFrom return the packets with ends in a pair's selectors, towards the
+// remote or from there.
 func (q *spec) goesIn(p xfrm.Pair, e ends) Set {
 	c := condition{Space: q.Space, rest: All}
 	c.within(e.src, p.Local)
@@ -325,8 +325,8 @@ func (q *spec) errorsFromInside() Set {
 	return q.Minus(q.And(q.And(q.isICMP, q.Bit(q.related)), q.Union(sets...)), q.ownedByAnother())
 }
 
-// ownedByAnother returns the packets whose source a live tunnel owns that they did not
-// come out of: the most specific claim decides.
+// ownedByAnother returns the packets with a source that a live tunnel owns, unless they
+// came out of that tunnel. The most specific claim decides.
 func (q *spec) ownedByAnother() Set {
 	var live []*firewall.Claim
 	for _, c := range q.claims {

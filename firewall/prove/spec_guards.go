@@ -273,8 +273,8 @@ func (q *spec) leaks() Set {
 	return q.And(q.Minus(q.outInClear(), q.encrypted()), q.deciding(exception(q.outbound), q.leakOf))
 }
 
-// refusedLeaks are those whose sender is told: forwarded ones, and this host's own
-// unless the kernel holds them.
+// refusedLeaks are the leaks that are rejected, so that their sender is told: forwarded
+// ones, and this host's own unless the kernel holds them.
 func (q *spec) refusedLeaks() Set {
 	switch q.way {
 	case firewall.ToHost:

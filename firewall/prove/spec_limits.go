@@ -31,7 +31,7 @@ func (q *spec) ipsecOfHost() Set {
 		q.number(q.proto, uint64(xfrm.ESP)), q.number(q.proto, uint64(xfrm.AH)), q.And(q.number(q.proto, uint64(xfrm.UDP)), udp)))
 }
 
-// restrictedIn are packets out of tunnels whose in: names no such service.
+// restrictedIn are packets out of tunnels that have no such service in their in: list.
 func (q *spec) restrictedIn() Set {
 	if q.way == firewall.FromHost {
 		return None
@@ -58,8 +58,8 @@ func (q *spec) restrictedIn() Set {
 	return result
 }
 
-// restrictedOut are packets into tunnels whose out: names no such service, or whose
-// remote: has no such prefix.
+// restrictedOut are packets into tunnels that have no such service in their out: list, or
+// no such prefix in their remote: list.
 func (q *spec) restrictedOut() Set {
 	if q.way == firewall.ToHost {
 		return None
@@ -161,7 +161,8 @@ func (q *spec) underLockdown() Set {
 	return q.Minus(q.onWAN(q.in), before)
 }
 
-// services are what lockdown lets in: no stranger into a tunnel.
+// services are the packets that lockdown lets in. A stranger into a tunnel is none of
+// them.
 func (q *spec) services() Set {
 	toHost := truthOf(q.way == firewall.ToHost)
 	udp := q.number(q.proto, uint64(xfrm.UDP))

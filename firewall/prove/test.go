@@ -9,7 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Outcome is what became of a test.
+// Outcome is the result of a test.
 type Outcome struct {
 	Test expect.Test
 	// Held is true if all packets had the verdict, and there was one.

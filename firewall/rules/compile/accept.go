@@ -77,8 +77,8 @@ func (l *layout) open(by func(*rules.Rule, string), inbound bool) []rules.Rule {
 	return all
 }
 
-// acceptIn lets verified traffic in, and leads the rest of what came out of an SA to the
-// tree that judges it again.
+// acceptIn lets verified traffic in. It leads other packets out of an SA to the tree that
+// judges them again.
 func (l *layout) acceptIn() []rules.Rule {
 	return append(l.acceptVerified(), rules.Rule{
 		Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Jump, Chain: chainBare}, Purpose: rules.PurposeDispatch,
@@ -103,10 +103,10 @@ func (l *layout) acceptVerified() []rules.Rule {
 	return list
 }
 
-// acceptByPolicy lays out the tree that accepts on the policy match alone: packets
-// that must carry none of our bits, and those that lost them to a rule of another
-// program, written at any time. It is sound because mangle has dropped what came out of a
-// known reqid and was no tunnel's own.
+// acceptByPolicy lays out the tree that accepts on the policy match alone: packets that
+// must carry none of our bits, and those that lost them to a rule of another program,
+// written at any time. The tree is sound because mangle has dropped the packets out of a
+// known reqid that were no tunnel's own.
 func (l *layout) acceptByPolicy() {
 	var entries []tree.Entry
 	for _, c := range l.claims {
@@ -131,8 +131,9 @@ func (l *layout) acceptOut() []rules.Rule {
 // Accepts lays out the accepts that the nftables engine needs in iptables: about a dozen
 // rules a family, none for a single tunnel. The table of nftables has classified and
 // dropped before filter, and an accept of its own would end its own base chain alone. It
-// marks with VERIFIED what came out of a tunnel, and in FORWARD and OUTPUT what may enter
-// one; the policy match beside the mark checks it wherever the kernel still has the policy.
+// marks with VERIFIED the packets out of a tunnel, and in FORWARD and OUTPUT those that
+// may enter one. The policy match beside the mark checks it wherever the kernel still has
+// the policy.
 func Accepts(f firewall.Facts) []rules.Ruleset {
 	var sets []rules.Ruleset
 	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {

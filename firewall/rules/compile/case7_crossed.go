@@ -104,8 +104,8 @@ func partable(sources []knownSource, rest []uint32) ([]knownSource, []uint32) {
 	return kept, rest
 }
 
-// knownNode adds the chain for sources, which are sorted and whose outer addresses
-// have a prefix of that length in common, and those below it. It tells lead of each
+// knownNode adds the chain for sources, and the chains below it. The sources are sorted,
+// and their outer addresses have a prefix of that length in common. It tells lead of each
 // chain that holds their rules.
 func (l *layout) knownNode(name string, length int, sources []knownSource, level int, lead func(chain string)) {
 	first, last := sources[0].outer, sources[len(sources)-1].outer

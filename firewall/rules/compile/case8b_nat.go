@@ -51,8 +51,9 @@ func natBeforeTunnelRules(g *firewall.GuardFacts) []rules.Rule {
 	return []rules.Rule{snat, dnat}
 }
 
-// natRules match a guard's outbound packets whose source NAT rewrites after all hooks:
-// of flows with SNAT in their original direction, with DNAT in their reply direction.
+// natRules match a guard's outbound packets in which NAT rewrites the source after all
+// hooks: those of flows with SNAT in their original direction, and with DNAT in their
+// reply direction.
 func natRules(g *firewall.GuardFacts) (snat, dnat rules.Rule) {
 	snat, dnat = outboundRule(g), outboundRule(g)
 	snat.Ct = rules.CtMatch{State: rules.CtSNAT, Dir: rules.CtOriginal}

@@ -222,7 +222,7 @@ func (l *layout) lockdown() []rules.Rule {
 	return l.onWAN(rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chainLockdown}, Purpose: rules.PurposeDispatch}, inBy)
 }
 
-// lockedOut counts, logs and drops what lockdown blocks.
+// lockedOut counts, logs and drops the packets that lockdown blocks.
 func (l *layout) lockedOut() []rules.Rule {
 	return append(l.logged(rules.PurposeLockdown), rules.Rule{Target: rules.Target{Verb: rules.Drop}, Purpose: rules.PurposeLockdown})
 }

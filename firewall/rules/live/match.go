@@ -7,8 +7,8 @@ type Matched struct {
 	// Ruleset has the wanted rules that stand, in their live order and place,
 	// and the hooks with jumps in place.
 	Ruleset rules.Ruleset
-	// Odd are the rules in our chains that are none of the wanted ones. What they
-	// do is not known: they are those of an earlier apply, or somebody's own.
+	// Unexpected are the rules in our chains that are none of the wanted ones. Their
+	// effect is not known: they are those of an earlier apply, or somebody's own.
 	Unexpected []UnexpectedRule
 }
 
@@ -20,9 +20,9 @@ type UnexpectedRule struct {
 	Text string
 }
 
-// Match looks up the wanted rules in what iptables-save printed of their family.
-// An Evaluator of the result tells what becomes of a packet as things are, but
-// for the odd rules.
+// Match looks up the wanted rules in the output of iptables-save of their family. An
+// Evaluator of the result finds a packet's verdict by the live rules, without the
+// unexpected ones.
 func Match(want rules.Ruleset, have Tables) Matched {
 	type key struct {
 		table     rules.Table
@@ -63,7 +63,8 @@ func Match(want rules.Ruleset, have Tables) Matched {
 	return out
 }
 
-// ForeignRules is what a builtin chain does with packets that our part of it returns.
+// ForeignRules are the rules of others in a builtin chain, and its policy. They decide on
+// packets that our part of the chain returns.
 type ForeignRules struct {
 	// Before and After count the rules of others before and after our jumps.
 	Before, After int

@@ -8,8 +8,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
-// Tables is what iptables-save printed of one family. Its strings are slices of
-// the printed text.
+// Tables is the output of iptables-save for one family. Its strings are slices of the
+// printed text.
 type Tables struct {
 	Tables []Table
 	// Unreadable are tables that hold nftables rules which the nft variant
@@ -75,19 +75,18 @@ func (t Table) Chain(name string) (Chain, bool) {
 	return Chain{}, false
 }
 
-// Parse reads what "iptables-save -c" printed, of either variant. Text that
-// ends within a table is an error: a rule set read by half would be taken for a
-// rule set that lost its other half.
+// Parse reads the output of "iptables-save -c", of either variant. Text that ends within
+// a table is an error, because a rule set read by half would be taken for one that lost
+// its other half.
 func Parse(text []byte) (Tables, error) {
 	p := parser{text: string(text), last: true}
 	return p.end()
 }
 
-// parser holds what is known between lines. The rules of a chain stand
-// together in real output, so they are collected in runs: a run is a part of
-// rules, which many chains share.
+// parser is the state between lines. The rules of a chain stand together in real output,
+// so they are collected in runs: a run is a part of rules, which many chains share.
 type parser struct {
-	// text is what is not parsed yet. Unless last is set, more of it follows.
+	// text is the rest that is not parsed yet. Unless last is set, more of it follows.
 	text string
 	last bool
 	// short tells that the line at hand goes on in text that is not there yet.
@@ -163,7 +162,7 @@ func (p *parser) line(line string) error {
 	return nil
 }
 
-// remark keeps what iptables-nft-save says of tables that it does not print.
+// remark keeps the names of tables that iptables-nft-save remarks on and does not print.
 func (p *parser) remark(line string) {
 	rest, ok := strings.CutPrefix(line, "# Table `")
 	if !ok {
@@ -249,7 +248,8 @@ func (p *parser) rule(line string) error {
 // continuation returns rest, the rule read so far, joined with the lines up to
 // the one that closes its quote, and moves on behind them.
 func (p *parser) continuation(rest string) (string, bool) {
-	// A comment has 255 bytes, escaped 510: what isn't closed by then never is.
+	// A comment has at most 255 bytes, escaped 510. A quote that is still open beyond
+	// them never closes.
 	window := p.text[:min(len(p.text), 1024)]
 	for i := 0; i < len(window); i++ {
 		switch window[i] {
@@ -297,7 +297,7 @@ func (p *parser) flush() {
 	p.run, p.name = len(p.rules), ""
 }
 
-// CutCounters reads "[PACKETS:BYTES]" and returns what follows.
+// CutCounters reads "[PACKETS:BYTES]" and returns the text behind it.
 func CutCounters(s string) (packets, bytes uint64, rest string, ok bool) {
 	end := strings.IndexByte(s, ']')
 	if s == "" || s[0] != '[' || end < 0 {

@@ -9,8 +9,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// standing is what stands in one family: the live rules, those of our chains in a form
-// that takes little memory where they are wanted ones.
+// standing is the live rules of one family. The wanted rules in our chains have a form
+// that takes little memory.
 type standing struct {
 	tables     []standingTable
 	unreadable []rules.Table
@@ -30,8 +30,8 @@ type standingChain struct {
 	compact *compactChain
 }
 
-// compactChain stands for live rules that have the IDs of wanted ones, whose text can be
-// made again from these.
+// compactChain stands for live rules that have the IDs of wanted ones. Their text can be
+// made again from the wanted ones.
 type compactChain struct {
 	*knownChain
 	// packets and bytes are the rules' counters, nil where all are 0.
@@ -111,8 +111,8 @@ func (s standing) tunnels(found map[string]bool) {
 	}
 }
 
-// compacted returns what stands in the form that takes little memory. A family of which
-// all tables are settled is returned as it is.
+// compacted returns the rules in the form that takes little memory. A family of which all
+// tables are settled is returned as it is.
 func (s standing) compacted(family xfrm.Family, t *Tracker) standing {
 	if !slices.ContainsFunc(s.tables, func(t standingTable) bool { return !t.settled }) {
 		return s

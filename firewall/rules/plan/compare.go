@@ -10,18 +10,18 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// ChainChange is what a change does to one chain, for a person to read.
+// ChainChange is the part of a change in one chain, for a person to read.
 type ChainChange struct {
 	Family xfrm.Family
 	Table  rules.Table
 	Chain  string
 	Kind   ChainChangeKind
-	// Lines are in the order of the chain as it will be; what goes stands where
-	// it stood.
+	// Lines are in the order of the chain after the change. A removed line keeps its old
+	// place.
 	Lines []LineChange
 }
 
-// ChainChangeKind says what happens to a chain.
+// ChainChangeKind is the kind of change to a chain.
 type ChainChangeKind string
 
 // The kinds. In a builtin chain only our jumps are compared.
@@ -44,7 +44,7 @@ type LineChange struct {
 	From, To int
 }
 
-// LineOp is what happens to a rule.
+// LineOp is the kind of change to a rule.
 type LineOp string
 
 // The operations.
@@ -54,8 +54,8 @@ const (
 	LineMoved   LineOp = ">"
 )
 
-// Compare tells in detail what Plan would change, by family, table and chain.
-// Chains that stay as they are are left out, and so are tables that can't be read.
+// Compare lists the changes that Plan would make, by family, table and chain. It leaves
+// out unchanged chains, and tables that can't be read.
 func Compare(want []rules.Ruleset, have map[xfrm.Family]live.Tables) []ChainChange {
 	wanted := make(map[xfrm.Family]wantedFamily, len(want))
 	for _, rs := range want {
@@ -168,7 +168,7 @@ func (l line) change(op LineOp, from, to int) LineChange {
 // compareLines compares the rules of one of our chains.
 func compareLines(want []line, have []live.Rule) []LineChange {
 	stays := longest(want, have)
-	// What is in both, but not in the same order, has moved.
+	// A rule in both, but not in the same order, has moved.
 	from := make(map[string][]int)
 	for j, r := range have {
 		if !stays.old[j] {
@@ -212,8 +212,8 @@ func compareLines(want []line, have []live.Rule) []LineChange {
 // common tells which lines of both lists stay where they are.
 type common struct{ new, old []bool }
 
-// tooLong bounds the work for chains that differ in very many lines. Beyond it
-// what differs is shown as moved or as removed and added.
+// tooLong bounds the work for chains that differ in very many lines. Beyond it, differing
+// lines are shown as moved, or as removed and added.
 const tooLong = 4_000_000
 
 // longest finds the longest common sequence of two lists.

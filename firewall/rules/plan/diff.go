@@ -33,7 +33,7 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s: %s: %s", where, d.Kind, d.Text)
 }
 
-// DifferenceKind says in what the live rules differ.
+// DifferenceKind is the kind of a difference of the live rules.
 type DifferenceKind string
 
 // The kinds of differences. ChainReferenced and TableUnreadable are only found
@@ -200,7 +200,7 @@ func (d *differ) same(want *wantedChain, have *standingChain) bool {
 	return true
 }
 
-// step renders what compare found.
+// step renders the differences that compare found.
 func (d *differ) step() (Step, bool) {
 	if len(d.write)+len(d.stale)+len(d.delete)+len(d.remove)+len(d.insert) == 0 {
 		return Step{}, false

@@ -11,7 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// after returns what stands once a step was run, and shares with s all that the step
+// after returns the live rules once a step was run, and shares with s all that the step
 // doesn't touch. Chains that the step writes as they were wanted are compact.
 func (s standing) after(step Step, t *Tracker) (standing, error) {
 	m := tableState{tracker: t, family: step.Family, table: step.Table, index: make(map[string]int)}
@@ -128,7 +128,7 @@ func (m *tableState) chain(name, policy string) *standingChain {
 	i, ok := m.index[name]
 	if !ok {
 		i = len(m.chains)
-		name = strings.Clone(name) // who keeps it need not keep the step
+		name = strings.Clone(name) // a name that outlives the step must not hold its text
 		m.index[name] = i
 		m.chains = append(m.chains, standingChain{Chain: live.Chain{Name: name, Policy: policy}})
 	}
