@@ -92,7 +92,7 @@ func (d *decider) unwraps(t *xfrm.Tunnel, name string) bool {
 	})
 }
 
-// devicePairs returns the pairs whose outbound policies an xfrm interface or a VTI
+// devicePairs returns the pairs with outbound policies that an xfrm interface or a VTI
 // selects: a tunnel's own, and those of others.
 func (d *decider) devicePairs(t *xfrm.Tunnel, l xfrm.Link) (own, others []xfrm.Pair) {
 	if l.Kind != "xfrm" && !device.IsVTI(l) {

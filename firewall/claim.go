@@ -11,8 +11,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// claims adds the tunnel's pairs that its packets are verified by, and what is
-// ignored of them.
+// claims adds the tunnel's pairs that verify its packets, and notes the parts of them
+// that are ignored.
 func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
 	tc, _ := d.config(t)
 	from := len(d.facts.Claims)
@@ -33,7 +33,8 @@ func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
 			continue
 		}
 		if !p.Has(xfrm.In) && !p.Has(xfrm.Fwd) {
-			// The kernel asks nothing of what comes in: the hosts alone tell.
+			// No policy restricts the protocol or the ports of inbound packets: the hosts
+			// alone tell.
 			p.Proto, p.LocalPort, p.RemotePort = 0, xfrm.PortMatch{}, xfrm.PortMatch{}
 		}
 		remotes := d.claimable(p, tc.Remote)

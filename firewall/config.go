@@ -22,11 +22,11 @@ type Config struct {
 	// Enforce drops decrypted packets without TAG where TAG could be had
 	// (case 3). Where some tunnel's packets can't be tagged, it is not in force.
 	Enforce bool
-	// Behind are networks behind this gateway whose route is the default one. They turn
+	// Behind are networks behind this gateway that the default route leads to. They turn
 	// case 6b on for the local selectors that they lie in.
 	Behind []netip.Prefix
-	// Lockdown, if not nil, blocks everything else that comes in by the WAN
-	// interfaces; it needs WAN.
+	// Lockdown, if not nil, blocks all other packets in by the WAN interfaces. It needs
+	// WAN.
 	Lockdown *Lockdown
 	// AutoMarks asks for a free pair of bits in place of Marks. Compile does
 	// not look at it: the caller puts the pair into Marks.

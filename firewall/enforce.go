@@ -31,9 +31,9 @@ func (d *decider) enforcement() {
 	}
 }
 
-// obstacles returns, for each tunnel that is up and whose packets may lack TAG for
-// a good reason, that reason. A tunnel that is down is no obstacle, because its
-// evidence shows when it has SAs.
+// obstacles returns the good reasons for packets to lack TAG, one for each tunnel that is
+// up and has one. A tunnel that is down is no obstacle, because its evidence shows when
+// it has SAs.
 func (d *decider) obstacles() []string {
 	var found []string
 	for i := range d.Set.Tunnels {

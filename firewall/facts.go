@@ -34,8 +34,8 @@ type Facts struct {
 	// Claims are the selector pairs that decrypted packets are verified by, in the
 	// order of the set.
 	Claims []Claim
-	// Known are the reqids whose packets are dropped if no claim verifies them
-	// (case 7), in the order of the set, with repetitions.
+	// Known are the reqids of packets that are dropped if no claim verifies them (case
+	// 7), in the order of the set, with repetitions.
 	Known []KnownReqid
 	// IPComp are the carriers of small packets beside IPComp (case 1c).
 	IPComp []IPCompCarrier
@@ -70,7 +70,7 @@ type Facts struct {
 	Restrictions []Restriction
 	// Strangers are the flows from outside that must not enter a tunnel (case 8e).
 	Strangers []Stranger
-	// NATKeep are the tunnels whose traffic other rules may rewrite.
+	// NATKeep are the tunnels with traffic that other rules may rewrite.
 	NATKeep []NATKeep
 
 	// Ignored lists the parts of the set that no rule was made for.
@@ -119,8 +119,7 @@ type Claim struct {
 	MSS uint16
 }
 
-// KnownReqid is a reqid whose packets are all known: each belongs to a claim, or
-// is dropped.
+// KnownReqid is a reqid of known packets alone: each belongs to a claim, or is dropped.
 type KnownReqid struct {
 	Reqid uint32
 	// Outer is the peer's outer address, invalid where none is sure.
@@ -145,9 +144,9 @@ type Overlay struct {
 	In SAMatch
 	// Untaggable and Enforced are as in Claim, for the carrier packets.
 	Untaggable, Enforced bool
-	// Sources are the addresses that the tunnel's packets may have on the device: what
-	// a VTI's policies and routes give it, within the configuration's remote:. Nil is
-	// any. They tell tunnels apart that share the device.
+	// Sources are the addresses that the tunnel's packets may have on the device: those
+	// of a VTI's policies and routes, within the configuration's remote:. Nil is any.
+	// They tell tunnels apart that share the device.
 	Sources []netip.Prefix
 }
 
@@ -249,7 +248,7 @@ type Stranger struct {
 	Remote netip.Prefix
 }
 
-// NATKeep is the traffic of one pair whose tunnel keeps NAT.
+// NATKeep is the traffic of one pair of a tunnel that keeps NAT.
 type NATKeep struct {
 	Tunnel        string
 	Local, Remote netip.Prefix

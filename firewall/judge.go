@@ -205,8 +205,8 @@ func (q *question) isInjectedAfterDNAT() bool {
 	return q.isFromNowhere(q.AfterDNAT.Src) && q.guard(exception(fits), fits) != nil
 }
 
-// leaks returns the guard whose packet leaves in clear, or nil: from its local to its
-// remote selector, or to the remote one alone in case 8d.
+// leaks returns the guard of a packet that leaves in clear, or nil. The packet goes from
+// its local to its remote selector, or to the remote one alone in case 8d.
 func (q *question) leaks() *GuardFacts {
 	if !q.outInClear() || len(q.AheadSent) > 0 {
 		return nil

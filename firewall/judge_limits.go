@@ -21,7 +21,7 @@ func (q *question) isIPsecToHost() bool {
 	return q.onWAN(q.Out) && q.isIPsec(e.Src, e.SPort)
 }
 
-// isRestrictedIn: out of a tunnel whose in: names no such service.
+// isRestrictedIn: out of a tunnel that has no such service in its in: list.
 func (q *question) isRestrictedIn() bool {
 	if q.Way == FromHost {
 		return false
@@ -47,8 +47,8 @@ func (q *question) isOf(r *Restriction) bool {
 	})
 }
 
-// isRestrictedOut: into a tunnel whose out: names no such service, or whose remote: has
-// no such prefix.
+// isRestrictedOut: into a tunnel that has no such service in its out: list, or no such
+// prefix in its remote: list.
 func (q *question) isRestrictedOut() bool {
 	if q.Way == ToHost {
 		return false
@@ -163,9 +163,9 @@ func (q *question) isOwnFlow() bool {
 	return own(f.OrigSPort) || own(f.OrigDPort)
 }
 
-// flowPorts returns the tests of a flow's ports against a guard's pair: of flows that
-// the remote end began, and of those that it answers. It reports false for a pair with
-// an ICMP type, whose flows no rule tells from others.
+// flowPorts returns the tests of a flow's ports against a guard's pair: of flows that the
+// remote end began, and of those that it answers. It reports false for a pair with an
+// ICMP type, because no rule tells its flows from others.
 func flowPorts(g *GuardFacts) (began, answered func(*Flow) bool, ok bool) {
 	if g.LocalPort.Any() && g.RemotePort.Any() {
 		all := func(*Flow) bool { return true }

@@ -205,7 +205,7 @@ func exception(fits func(g *GuardFacts) bool) func(g *GuardFacts) bool {
 	return func(g *GuardFacts) bool { return g.Exception && fits(g) }
 }
 
-// carrier returns the overlay whose carrier the packet is.
+// carrier returns the overlay of a carrier packet.
 func (q *question) carrier() *Overlay {
 	for i := range q.Overlays {
 		if q.carries(&q.Overlays[i]) {

@@ -1,6 +1,6 @@
 // Package device finds the interfaces of this host that belong to tunnels: xfrm
-// interfaces, VTIs, and overlay devices whose carrier packets a tunnel protects; and
-// the uplinks by which peers are reached.
+// interfaces, VTIs, and overlay devices with carrier packets that a tunnel protects. It
+// also finds the uplinks by which peers are reached.
 package device
 
 import (
@@ -78,7 +78,8 @@ func IsCarried(l xfrm.Link) bool {
 	return ok || l.Kind == "vlan"
 }
 
-// carriers are the pairs whose packets may be carriers, by the host at their other end.
+// carriers are the pairs with packets that may be carriers, by the host at their other
+// end.
 type carriers struct {
 	// peers are the hosts, in the order of the tunnels.
 	peers []netip.Addr
@@ -121,8 +122,8 @@ func (c *carriers) peersOf(l xfrm.Link) []netip.Addr {
 	return c.peers
 }
 
-// stacked adds the devices whose carrier packets go into an overlay's device, or
-// into an xfrm interface, out of which they come with the policy match.
+// stacked adds the devices that send their carrier packets into an overlay's device, or
+// into an xfrm interface. Packets come out of an xfrm interface with the policy match.
 func stacked(found []Overlay, set xfrm.Set, host xfrm.Host) []Overlay {
 	interfaces := Interfaces(set, host)
 	known := make(map[string]Overlay, len(found))
@@ -190,10 +191,11 @@ func Carrier(l xfrm.Link) (proto xfrm.Proto, port uint16, ok bool) {
 	return 0, 0, false
 }
 
-// tunnel finds the tunnel that protects a device's carrier packets as they come
-// in: the one whose policy the kernel would choose for them, or the most specific where
-// priorities are equal. A device chooses the source port of UDP by the inner flow, so a
-// pair with a port of the peer's is another direction's, if there is one without.
+// tunnel finds the tunnel that protects a device's carrier packets as they come in. It is
+// the tunnel of the policy that the kernel would choose for them, or of the most specific
+// one where priorities are equal. A device chooses the source port of UDP by the inner
+// flow, so a pair with a port of the peer's is another direction's, if there is one
+// without.
 func (c *carriers) tunnel(host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port uint16) (int, netip.Addr, bool) {
 	var best *xfrm.Pair
 	at, local := -1, netip.Addr{}
@@ -234,9 +236,9 @@ func carries(p *xfrm.Pair, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port u
 	return p.Local.Addr(), p.Local.IsSingleIP() && host.Owns(p.Local.Addr())
 }
 
-// vtiTunnels finds the tunnels whose policies a VTI's key selects. A VTI without a
-// remote address may have several, and so may VTIs with one key: there the remote
-// address of the device tells.
+// vtiTunnels finds the tunnels with policies that a VTI's key selects. A VTI without a
+// remote address may have several, and so may VTIs with one key: there the remote address
+// of the device tells.
 func vtiTunnels(set xfrm.Set, l xfrm.Link) []int {
 	var all, own []int
 	for i := range set.Tunnels {
@@ -301,9 +303,9 @@ func (o *Overlay) OwnLinks(host xfrm.Host) []xfrm.Link {
 	return all
 }
 
-// Interfaces returns the xfrm interfaces whose if_id some pair has, and the
-// tunnel's index. Their packets keep the policy match on the way in; on the way
-// out they show none on the first pass, which is through the device.
+// Interfaces returns the xfrm interfaces with the if_id of some pair, and the tunnel's
+// index. Their packets keep the policy match on the way in; on the way out they show none
+// on the first pass, which is through the device.
 func Interfaces(set xfrm.Set, host xfrm.Host) map[string]int {
 	tunnels := make(map[uint32]int)
 	for i := range set.Tunnels {

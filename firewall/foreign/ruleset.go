@@ -1,5 +1,5 @@
-// Package foreign reads the output of "nft -j list" and finds the fate of a packet
-// in a base chain of somebody else's. It knows what firewalls of every day use,
+// Package foreign reads the output of "nft -j list" and finds the fate of a packet in a
+// base chain of somebody else's. It knows the statements that firewalls of every day use,
 // and says that it is not sure of the rest. It runs no program.
 package foreign
 

@@ -1,6 +1,7 @@
-// Package guard has the pairs of selectors whose traffic may only pass inside a tunnel:
-// those of live policies, of policies that stood before, and of the configuration; the
-// order in which they decide; and which of them outlive their policies.
+// Package guard has the pairs of selectors with traffic that may only pass inside a
+// tunnel: those of live policies, of policies that stood before, and of the
+// configuration; the order in which they decide; and which of them outlive their
+// policies.
 package guard
 
 import (
@@ -20,7 +21,7 @@ const (
 	FromConfig Source = "config"
 )
 
-// A Guard is a pair of selectors whose traffic may only pass inside a tunnel, or
+// A Guard is a pair of selectors with traffic that may only pass inside a tunnel, or
 // (with Exception set) an exception from such pairs.
 type Guard struct {
 	// Local is 0.0.0.0/0 or ::/0 where the destination alone decides.
@@ -28,7 +29,7 @@ type Guard struct {
 	Proto                 xfrm.Proto
 	LocalPort, RemotePort xfrm.PortMatch
 	// Exception is true if the traffic passes: the guard stands for a bypass policy, or
-	// for a block policy, whose traffic the kernel drops itself.
+	// for a block policy, because the kernel itself drops the traffic of one.
 	Exception bool
 	// Dirs has bit 1<<Dir set for the policies' directions, as in xfrm.Pair.
 	Dirs   uint8
@@ -39,7 +40,8 @@ type Guard struct {
 	Tunnel string
 	// Priority is the policy's: the lower number decides first.
 	Priority uint32
-	// Mark is that of an exception whose policy is found by the packet's mark.
+	// Mark is that of an exception with a policy that the kernel finds by the packet's
+	// mark.
 	Mark xfrm.Mark
 	// Block is true if an exception is a block policy.
 	Block bool

@@ -41,8 +41,8 @@ func (d *differ) place(s Set, fresh, gone []Op) {
 	}
 }
 
-// elementChange is the change of the elements of one set. An element whose
-// comment or verdict changes is in before and, in its new form, in after.
+// elementChange is the change of the elements of one set. An element with a new comment
+// or verdict is in before and, in its new form, in after.
 type elementChange struct {
 	gone, fresh, before, after []Element
 }

@@ -108,7 +108,7 @@ func rangeText(t Type, first, last Value) string {
 	return text + "-" + last.text(t)
 }
 
-// prefixOf returns the prefix whose addresses are those from a to last.
+// prefixOf returns the prefix of the addresses from a to last.
 func prefixOf(a netip.Addr, last Value) (netip.Prefix, bool) {
 	first := a.AsSlice()
 	length := 0

@@ -145,8 +145,8 @@ type Set struct {
 	// Timeout is the life of an element, 0 for no end. It has the kernel's
 	// resolution of a millisecond.
 	Timeout time.Duration
-	// Size is the greatest number of elements, 0 for no bound. The kernel finds
-	// elements faster in a hash set whose size it knows.
+	// Size is the greatest number of elements, 0 for no bound. The kernel finds elements
+	// faster in a hash set of a known size.
 	Size uint32
 	// Elements are in the order of their keys.
 	Elements []Element

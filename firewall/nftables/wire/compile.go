@@ -128,8 +128,8 @@ func maskTo(f sets.Field, reg uint32) expr {
 	return bitwise{reg, reg, uint32(size), string(f.Mask().Append(nil)), string(make([]byte, size))}
 }
 
-// match compares one field. Of an address whose prefix ends with a byte only the
-// bytes of the prefix are compared.
+// match compares one field. It compares only the prefix of an address if the prefix is of
+// whole bytes.
 func (c *compiler) match(m sets.Match) {
 	f, reg := m.Field, register(0)
 	value := registerBytes(f.Type(), m.Value)

@@ -39,9 +39,8 @@ func decodeCount(b []byte) (c sets.Count) {
 	return c
 }
 
-// values are the attributes of an expression by their type. Attributes beyond
-// those that this package knows change what an expression does, so they make it
-// unknown.
+// values are the attributes of an expression by their type. An attribute beyond those
+// that this package knows makes the expression unknown, because it changes its effect.
 type values struct {
 	by    [16]Attr
 	seen  uint32

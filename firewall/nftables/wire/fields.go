@@ -231,7 +231,7 @@ func loaded(e expr, word int, proto xfrm.Proto) (f sets.Field, ok bool) {
 	return f, ok && is == reg
 }
 
-// address returns the address field of whose first bytes a payload is.
+// address returns the address field that starts with the bytes of a payload.
 func address(e payloadLoad) (sets.Field, bool) {
 	for _, k := range []sets.FieldKind{sets.Src4, sets.Dst4, sets.Src6, sets.Dst6} {
 		whole := loads[k].(payloadLoad)

@@ -180,8 +180,8 @@ func swapKey(s *sets.Set, b []byte) {
 	}
 }
 
-// after returns the key behind a key whose value has a size, and reports false if
-// it is the last.
+// after returns the key behind a key with a value of a size, and reports false if it is
+// the last.
 func after(k sets.Key, size int) (sets.Key, bool) {
 	b := []byte(k)
 	for i := min(size, len(b)) - 1; i >= 0; i-- {
@@ -192,7 +192,7 @@ func after(k sets.Key, size int) (sets.Key, bool) {
 	return k, false
 }
 
-// before returns the key in front of a key whose value has a size.
+// before returns the key in front of a key with a value of a size.
 func before(k sets.Key, size int) sets.Key {
 	b := []byte(k)
 	for i := min(size, len(b)) - 1; i >= 0; i-- {

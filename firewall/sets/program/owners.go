@@ -14,8 +14,8 @@ type owners struct {
 	bits   int
 }
 
-// own matches packets out of an SA of the owner of their source, owned those whose
-// source has an owner. A tunnel to everywhere owns all sources.
+// own matches packets out of an SA of the owner of their source, owned those with a
+// source that has an owner. A tunnel to everywhere owns all sources.
 func (o owners) own(f *family, depth uint8) sets.Term {
 	fields := []sets.Field{sets.F(sets.InReqid).At(depth)}
 	if o.bits > 0 {

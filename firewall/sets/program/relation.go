@@ -74,8 +74,8 @@ type shape struct {
 	layer              int
 }
 
-// relate makes the sets of a relation. Pairs whose sets of intervals would overlap
-// go to layers, because the kernel refuses elements that overlap (nft_pipapo).
+// relate makes the sets of a relation. Pairs that would overlap in a set of intervals go
+// to layers, because the kernel refuses elements that overlap (nft_pipapo).
 func (b *builder) relate(r relation, f *family, pairs []pair) *relation {
 	byLengths := make(map[[2]int][]pair)
 	var odd []pair

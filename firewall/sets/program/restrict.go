@@ -106,8 +106,8 @@ func destination(is4 bool) sets.FieldKind {
 	return sets.Dst6
 }
 
-// sharedRules lead the packets of SAs whose reqid several tunnels share to a tunnel's
-// chain: by the peer's outer address, or where none is known by the inner one.
+// sharedRules lead the packets of SAs with a reqid that several tunnels share to a
+// tunnel's chain: by the peer's outer address, or where none is known by the inner one.
 func (b *builder) sharedRules(tunnel string, prefixes []firewall.RestrictedPrefix, inbound bool, chain string) []sets.Rule {
 	var seen []firewall.SAMatch
 	var rules []sets.Rule

@@ -72,10 +72,10 @@ func (b *builder) fromNowhere(f *family, source sets.FieldKind, before ...sets.T
 		sets.In{Fields: field(source), Not: true, Set: "home" + f.suffix}, leadTo("drop_inject"))...)...)}
 }
 
-// strangers drops packets of flows that come in by an uplink, from none of the
-// networks behind this host, and go into a tunnel because NAT maps them into its
-// selector. Published services stay. On a host whose networks can't be told from
-// the uplink's there is no such rule.
+// strangers drops packets of flows that come in by an uplink, from none of the networks
+// behind this host, and go into a tunnel because NAT maps them into its selector.
+// Published services stay. There is no such rule if the networks of the host can't be
+// told from the uplink's.
 func (b *builder) strangers(families []*family) []sets.Rule {
 	if len(b.f.Uplinks) == 0 || len(b.f.PartlyBehind) == 0 {
 		return nil
