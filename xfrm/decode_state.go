@@ -67,8 +67,7 @@ func (d *Decoder) state(x *State, b []byte) error {
 		Replay:       native.Uint32(b[stateStats+4:]),
 		Integrity:    native.Uint32(b[stateStats+8:]),
 	}
-	// The kernel does not look at the selector of a state whose selector has no
-	// family.
+	// The kernel does not look at a state's selector that has no family.
 	if native.Uint16(b[40:]) != 0 {
 		if err := selector(&x.Selector, b[:selectorSize]); err != nil {
 			return err

@@ -260,7 +260,7 @@ func Specified(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }
 
 func (j *joiner) state(s *State) {
 	if s.Pseudo() || s.Proto == Comp {
-		return // parts of an IPComp bundle, whose ESP state stands for it
+		return // parts of an IPComp bundle; the bundle's ESP state stands for it
 	}
 	if s.Larval() {
 		j.larval++

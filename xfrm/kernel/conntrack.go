@@ -114,8 +114,8 @@ func newPairIndex(pairs []Pair, is4 bool) pairIndex {
 	return x
 }
 
-// crosses reports whether a local and a remote address are of a pair whose local network
-// does not have the other address.
+// crosses reports whether a local and a remote address are of a pair with a local network
+// that does not have the other address.
 func (x pairIndex) crosses(local, remote, other netip.Addr) bool {
 	for _, l := range x.lengths {
 		p := Pair{netip.PrefixFrom(local, l[0]).Masked(), netip.PrefixFrom(remote, l[1]).Masked()}

@@ -125,8 +125,8 @@ func link(l netlink.Link) xfrm.Link {
 		Up:     a.Flags&net.FlagUp != 0,
 		MTU:    a.MTU,
 	}
-	// An index in another network namespace means nothing here, and what
-	// IFLA_LINK names for a veth is its peer, not a link below.
+	// An index in another network namespace means nothing here. IFLA_LINK of a veth names
+	// its peer, not a link below.
 	if a.NetNsID < 0 && x.Kind != "veth" {
 		x.Parent = int32(a.ParentIndex)
 	}
@@ -181,8 +181,8 @@ func outer(ip net.IP) netip.Addr {
 	return a
 }
 
-// prefix keeps an IPv4-mapped IPv6 address what it is: the length of the slice
-// tells the family.
+// prefix keeps an IPv4-mapped IPv6 address as it is: the length of the slice tells the
+// family.
 func prefix(n *net.IPNet) netip.Prefix {
 	if n == nil {
 		return netip.Prefix{}

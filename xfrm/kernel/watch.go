@@ -58,9 +58,9 @@ func Watch() (*Watcher, error) {
 	return WatchFor(func(typ uint16, body []byte) bool { return xfrm.Classify(typ, body).Look() })
 }
 
-// WatchFor is Watch with another judgement of which notifications ask for a
-// look. It is called by Run, one at a time, with the type of the message and what
-// follows its nlmsghdr, which may hold keys and is wiped afterwards.
+// WatchFor is Watch with another judgement of which notifications ask for a look. Run
+// calls it for one message at a time, with the message's type and its bytes behind the
+// nlmsghdr. The bytes may hold keys and are wiped afterwards.
 func WatchFor(relevant func(typ uint16, body []byte) bool) (*Watcher, error) {
 	c, err := dial(make([]byte, bufferSize),
 		groupAcquire, groupExpire, groupSA, groupPolicy, groupMigrate, groupMapping)

@@ -7,8 +7,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// described is what a reader takes: any of its parts that are set. A nil one takes no
-// notes, as the parser reads a file then.
+// described is the input that a reader takes: any of the kinds that are set. A nil one
+// takes no notes, because the parser reads a file then.
 type described struct {
 	keys                map[string]*described
 	items               *described
@@ -51,7 +51,8 @@ func (d *described) noteWords(words ...string) bool {
 	return true
 }
 
-// noteKeys notes a mapping, whose readers describe returns the description of.
+// noteKeys notes a mapping with its keys. The function describe returns the description
+// of a key's reader.
 func (d *described) noteKeys(known map[string]func(ast.Node), describe func(func(ast.Node)) *described) bool {
 	if d == nil {
 		return false

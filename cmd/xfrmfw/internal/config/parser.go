@@ -27,7 +27,7 @@ type parser struct {
 	config firewall.Config
 	// service is the file's section on the daemon.
 	service Daemon
-	// testList is what the file says of tests.
+	// testList is the tests in the file.
 	testList []expect.Test
 	engine   engine.Name
 	accept   engine.Accept
@@ -36,8 +36,8 @@ type parser struct {
 	more int
 	// later are checks that need the whole file.
 	later []func()
-	// noting is described in place of reading a file; nil where one is read. Readers then
-	// return what comes first to hand.
+	// noting is the description that readers add to in place of reading a file; nil where
+	// one is read. Readers then return any value.
 	noting *described
 }
 
@@ -159,7 +159,7 @@ func (p *parser) syntax(err error) {
 }
 
 // describe calls a reader with a node of each kind that readers tell apart, in place of
-// one of a file, and returns what it takes.
+// one of a file, and returns the description of its input.
 func (p *parser) describe(read func(ast.Node)) *described {
 	above := p.noting
 	d := new(described)

@@ -10,8 +10,8 @@ import (
 // kinds and the words of their values. The parser decides more, such as whether a text is
 // a prefix, and whether two entries agree.
 //
-// The parser itself describes it: its readers are called with nodes of each kind, and note
-// what they would take.
+// The parser itself describes it: its readers are called with nodes of each kind, and
+// note the input that they would take.
 func Schema() ([]byte, error) {
 	var p parser
 	s := p.describe(func(n ast.Node) { p.walk(n, "", p.topWords()) }).schema()

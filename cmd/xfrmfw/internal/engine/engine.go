@@ -71,8 +71,9 @@ func New(n Name, o Options) Engine {
 	return iptables{o.Companion}
 }
 
-// iptables has a companion: behind SNAT of all programs it guards what really leaves, and
-// before them it exempts tunnel traffic from NAT. iptables has no hook in either place.
+// iptables has a companion. Behind SNAT of all programs it guards the packets as they
+// leave, and before them it exempts tunnel traffic from NAT. iptables has no hook in
+// either place.
 type iptables struct{ companion bool }
 
 func (iptables) Name() Name { return IPTables }
@@ -85,8 +86,8 @@ func (i iptables) Rules(f firewall.Facts) []rules.Ruleset {
 }
 
 // behindNAT leaves to the companion the guards that the destination alone decides while a
-// policy stands (case 8d): what NAT maps into the selector goes to the kernel then, which
-// holds it until the tunnel is up.
+// policy stands (case 8d). A packet that NAT maps into the selector goes to the kernel
+// then, which holds it until the tunnel is up.
 func behindNAT(guards []firewall.GuardFacts) []firewall.GuardFacts {
 	guards = slices.Clone(guards)
 	for i := range guards {

@@ -56,7 +56,7 @@ type Gateway struct {
 	engine   engine.Engine
 	programs *iptables.Programs // nil with a snapshot, and without any installed
 	table    *table             // nil with a snapshot
-	// looked is true once the kernel was asked for what the companion needs.
+	// looked is true once the kernel was asked for the features that the companion needs.
 	looked bool
 	memory memory.Store
 	peers  *peers.Store // nil with a snapshot

@@ -65,8 +65,8 @@ func (t *table) find() error {
 	return t.lacks
 }
 
-// findCompanion has the iptables engine have its companion where the kernel has what that
-// needs.
+// findCompanion gives the iptables engine its companion where the kernel has the features
+// for it.
 func (g *Gateway) findCompanion() {
 	t := g.table
 	if g.looked || t == nil || g.engine.TableDecides() {
@@ -79,8 +79,8 @@ func (g *Gateway) findCompanion() {
 	g.setEngine(t.find() == nil)
 }
 
-// withoutCompanion warns of a kernel on which what other programs' NAT makes of packets is
-// not seen, if they have rules for it.
+// withoutCompanion warns of a kernel that lacks the features of the companion, if other
+// programs have rules for NAT. Packets that their NAT rewrites are not guarded there.
 func (g *Gateway) withoutCompanion(have map[xfrm.Family]live.Tables) string {
 	if g.table == nil || g.engine.TableDecides() || g.table.lacks == nil || !live.RewritesSources(have) {
 		return ""

@@ -61,6 +61,6 @@ func (l Look) FailedTests() []prove.Outcome {
 	return failed
 }
 
-// ByHand reports whether the gateway is a user's own command, whose configuration is the
-// file's whether confirmed or not: a failing test stops it.
+// ByHand reports whether the gateway is a user's own command. Such a command takes the
+// file's configuration, confirmed or not, and a failing test stops it.
 func (g *Gateway) ByHand() bool { return g.options.Trust == TrustFile }

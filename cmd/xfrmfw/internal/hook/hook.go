@@ -37,7 +37,7 @@ func Run(o gateway.Options, environ []string) error {
 }
 
 // recordPeer keeps the IKE daemon's words about the peer, for later looks at the tunnels,
-// and returns what became of the peer.
+// and returns the kind of the event.
 func recordPeer(dirs rundir.Dirs, environ []string) (peers.Kind, error) {
 	event, err := peers.FromEnviron(environ)
 	if err != nil || event.Kind == peers.Other {

@@ -2,9 +2,9 @@
 // policies. guard.Remember decides on its content; here it is read, distrusting
 // every byte, and written so that a reader finds the old file or the new one.
 //
-// It has two places. The state directory outlives a reboot; the run directory keeps
-// what stands in this network namespace's rules, for when the former is damaged, can't
-// be read, or can't be written.
+// It has two places. The state directory outlives a reboot. The run directory keeps the
+// pairs in this network namespace's rules, for when the former is damaged, can't be read,
+// or can't be written.
 package memory
 
 import (

@@ -1,5 +1,5 @@
-// Package proof asks rule sets for the properties that must hold for all packets, and
-// tells what it found.
+// Package proof checks rule sets for the properties that must hold for all packets, and
+// reports the results.
 package proof
 
 import (
@@ -111,7 +111,7 @@ type job struct {
 }
 
 // WriteText writes the report for a person: the answer first. Verbose names each property
-// with what it leaves out.
+// with the packets that it leaves out.
 func (r Report) WriteText(w io.Writer, verbose bool) error {
 	var b strings.Builder
 	failed := 0

@@ -28,7 +28,8 @@ func WriteTests(w io.Writer, format string, outcomes []prove.Outcome, m firewall
 	return held, writeTAP(w, outcomes, m)
 }
 
-// detail says what became of a test that failed, a line each.
+// detail is the expectation, the verdict and the packet of a test that failed, a line
+// each.
 func detail(o prove.Outcome, m firewall.Marks) []string {
 	lines := []string{"expect: " + o.Test.Expect.String(), "got:    " + o.Got}
 	if o.Packet != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/prove"
 )
 
-// TestsError is the error of an apply by hand whose configuration has tests that fail.
-// Nothing was changed.
+// TestsError is the error of an apply by hand with a configuration that fails its own
+// tests. Nothing was changed.
 type TestsError struct {
 	Failed []prove.Outcome
 	// Of is the number of all tests.
