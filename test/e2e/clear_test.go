@@ -72,8 +72,8 @@ func difference(got, want string) string {
 	return ""
 }
 
-// TestClearLeavesNothing is that apply and clear touch nothing that is not ours, and that after clear the rules are what
-// they were.
+// TestClearLeavesNothing is that apply and clear touch nothing that is not ours, and that
+// clear restores the rules from before.
 func TestClearLeavesNothing(t *testing.T) {
 	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)

@@ -9,8 +9,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// watched are the chains with counters behind what sets and clears our bits: our jumps, or the table of nftables, whose
-// last word on the bits is right before filter.
+// watched are the chains with counters behind the rules that set and clear our bits: our
+// jumps, or the table of nftables, which sets the bits for the last time right before
+// filter.
 func watched() map[string][]string {
 	if lab.Engine() == "nftables" {
 		return map[string][]string{"filter": {"FORWARD"}, "security": {"INPUT", "FORWARD"}}
@@ -18,10 +19,10 @@ func watched() map[string][]string {
 	return map[string][]string{"mangle": {"PREROUTING", "INPUT", "FORWARD"}, "filter": {"INPUT", "FORWARD"}}
 }
 
-// marking is the table whose chains have the bits of a packet first.
+// marking is the table with the first chains that see the bits of a packet.
 func marking() string {
 	if lab.Engine() == "nftables" {
-		return "security" // behind filter, whose accepts end only filter
+		return "security" // behind filter: accepts in filter end only filter
 	}
 	return "mangle"
 }
@@ -67,8 +68,9 @@ func counts(t *testing.T, h *lab.Host, f lab.Family) map[string]int {
 	return found
 }
 
-// TestCleartextIsNeverVerified has an attacker on the WAN try everything to pass for a tunnel's traffic. The gateway under
-// attack lets pass what xfrmfw leaves alone, so that what has the bit is seen wherever it gets to.
+// TestCleartextIsNeverVerified has an attacker on the WAN try everything to pass for a
+// tunnel's traffic. The gateway under attack lets packets pass that xfrmfw leaves alone,
+// so that a packet with the bit is seen everywhere on its way.
 func TestCleartextIsNeverVerified(t *testing.T) {
 	lab.RunIn(t, lab.Oldest)
 	for _, f := range lab.Families {
@@ -85,9 +87,10 @@ func TestCleartextIsNeverVerified(t *testing.T) {
 			udp := func(src netip.Addr, srcPort uint16, dst netip.Addr, dstPort uint16, payload string) lab.Packet {
 				return lab.UDPPacket(netip.AddrPortFrom(src, srcPort), netip.AddrPortFrom(dst, dstPort), payload)
 			}
-			// attack sends a packet three times and waits until the rule has counted it three times: what did not come
-			// by proves nothing. No chain may then have counted a forged one.
-			// A packet with a tunnel's source is dropped before any rule of others: "spoof" counts that.
+			// attack sends a packet three times and waits until the rule has counted it
+			// three times, because a packet that did not come by proves nothing. No chain
+			// may then have counted a forged one. A packet with a tunnel's source is
+			// dropped before any rule of others: "spoof" counts that.
 			seen := func() map[string]int {
 				c := counts(t, n.Sun, f)
 				c["spoof"] = drops(t, n.Sun)["spoof"]

@@ -48,8 +48,8 @@ func TestCrossCheck(t *testing.T) {
 	n.Alice.MustPing(t, n.Bob.Inner(lab.IPv4), 2)
 }
 
-// TestEnforceWithOffload is that enforce is refused where ESP is decrypted before netfilter sees it, and that a hook, who
-// can't ask anybody, leaves it.
+// TestEnforceWithOffload is that enforce is refused where ESP is decrypted before
+// netfilter sees it, and that a hook leaves it, because it can't ask anybody.
 func TestEnforceWithOffload(t *testing.T) {
 	lab.RunIn(t, lab.Oldest)
 	lab.LoadESPOffload(t)

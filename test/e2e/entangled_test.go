@@ -10,7 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// entangled is a network whose tunnels overlap in many ways at once:
+// entangled is a network with tunnels that overlap in many ways at once:
 //
 //	site    moon's network with sun's, as ever
 //	inside  mallory's with sun's: a part of moon's network, with another peer
@@ -36,7 +36,8 @@ type entangledSite struct {
 	ofLease, ofPool                       *lab.Inbox // bob's, once he has these addresses
 }
 
-// chain are the policies and states of a tunnel with sun, whose outer packets may go through another one.
+// chain are the policies and states of a tunnel with sun. Its outer packets may go
+// through another tunnel.
 type chain struct {
 	reqid           uint32
 	peer            *lab.Host
@@ -143,7 +144,7 @@ func newEntangled(t *testing.T) *entangled {
 	return n
 }
 
-// A crossing is what is sent in every state, and where it arrives.
+// A crossing is a packet that is sent in every state, and the place where it arrives.
 type crossing struct {
 	name string
 	send func(payload string)
@@ -151,7 +152,7 @@ type crossing struct {
 	// arrives are the states in which it does. clear are those in which it may be seen in clear: on the WAN as sun sends
 	// it, or in alice's network as she does.
 	arrives, clear []string
-	// beyond tells that sun sends on in clear what came out of the tunnel.
+	// beyond tells that sun sends the packet on in clear after the tunnel.
 	beyond bool
 	// nested tells that it is ESP within ESP. With the offload a kernel that takes the outer layer off in GRO forgets it when
 	// it meets the inner one (esp4_gro_receive resets the path), and then refuses the packet: it may or may not arrive. An
@@ -204,10 +205,10 @@ func (n *entangled) crossings(t *testing.T, f lab.Family) []crossing {
 		// An address of a pool that becomes a host's.
 		{name: "lease, in", send: from(n.Mallory, s.lease, s.sun), to: s.sun, arrives: upAndApplied, counted: "spoof", meets: []string{stateFlushed}},
 		{name: "pool, in", send: from(n.Mallory, s.pool, s.sun), to: s.sun, arrives: upAndApplied, counted: "spoof", meets: []string{stateFlushed}},
-		// What a peer names.
+		// The address that a peer names.
 		{name: "narrow, in", send: from(n.Mallory, s.narrow, s.bob), to: s.bob, arrives: upAndApplied},
 		{name: "narrow, out", send: from(n.Bob, bob, s.toNarrow), to: s.toNarrow, arrives: upAndApplied, clear: applied},
-		// Nobody's business.
+		// Traffic of no tunnel.
 		{name: "mallory as himself", send: from(n.Mallory, mallory, s.bob), to: s.bob, arrives: every, clear: every},
 		{name: "to mallory", send: from(n.Bob, bob, s.outside), to: s.outside, arrives: every, clear: every},
 	}
@@ -277,7 +278,8 @@ func (n *entangled) enter(t *testing.T, state string) {
 	}
 }
 
-// travel sends everything in one state, what is to be stopped first, and returns what was wrong.
+// travel sends every crossing in one state, those that are to be stopped first, and fails
+// the test for each wrong one.
 func (n *entangled) travel(t *testing.T, state string) {
 	t.Helper()
 	payload := func(f lab.Family, c crossing) string { return fmt.Sprintf("[%s %v %s]", state, f, c.name) }

@@ -17,8 +17,8 @@ n=$((n + 1))
 echo $n >/run/xfrmfw/count
 `
 
-// TestApplyFails is that an apply which fails half-way leaves traffic as it was classified before and says what stands,
-// and that the next one mends all.
+// TestApplyFails is that an apply which fails half-way leaves traffic as it was
+// classified before and lists the rules that stand, and that the next apply mends all.
 func TestApplyFails(t *testing.T) {
 	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)

@@ -16,15 +16,16 @@ import (
 // the kernel, which is the first, and later the second.
 const (
 	stateUp      = "up"
-	stateOffload = "offload" // up, with ESP decrypted before netfilter sees it; the modules stay loaded in what comes after
+	stateOffload = "offload" // up, with ESP decrypted before netfilter sees it; the modules stay loaded in the later states
 	stateTrap    = "trap"    // policies, and no SA
 	stateFlushed = "flushed" // neither
 	stateMemory  = "memory"  // neither, and xfrmfw was applied since
 	stateBoot    = "boot"    // neither; the gateway came up again, and xfrmfw was applied before IKE
 )
 
-// boots takes from a gateway without SAs and policies what a reboot takes, but for what conntrack knows, which only makes
-// it harder; and does what the boot does.
+// boots takes from a gateway without SAs and policies everything that a reboot takes, and
+// then runs the commands of the boot. The entries of conntrack stay, which only makes it
+// harder.
 func boots(t *testing.T, h *lab.Host) {
 	t.Helper()
 	h.MustXfrmfw(t, "clear")
@@ -40,8 +41,9 @@ func boots(t *testing.T, h *lab.Host) {
 // perAttack is how many packets an attacker sends of each kind.
 const perAttack = 3
 
-// An attack is what mallory sends from the WAN, through sun or to it. That the kernel's policies let a port-forwarded one
-// pass while the tunnel is up is true: it compares the addresses from before DNAT.
+// An attack is a packet of mallory's from the WAN, through sun or to it. The kernel's
+// policies do let a port-forwarded one pass while the tunnel is up, because the kernel
+// compares the addresses from before DNAT.
 type attack struct {
 	name string
 	// naked are the states in which it arrives where nothing but the kernel protects.
@@ -52,7 +54,8 @@ type attack struct {
 	send    func(payload string)
 }
 
-// battlefield is a network with an attacker, who is also a peer of sun's with a tunnel of his own, in both families.
+// battlefield is a network with an attacker in both families. The attacker is also a peer
+// of sun's with a tunnel of his own.
 type battlefield struct {
 	*lab.Network
 	tunnels []lab.IPsec
@@ -105,7 +108,8 @@ func newBattlefield(t *testing.T) *battlefield {
 		}{{n.Bob, anyAddr(f)}, {n.Alice, anyAddr(f)}, {n.Sun, anyAddr(f)}} {
 			n.boxes = append(n.boxes, at.h.ListenUDP(t, netip.AddrPortFrom(at.a, 7000)))
 		}
-		// What another program's rules may look like: a port-forward, marks saved per flow, and replies accepted.
+		// Another program's rules may look like these: a port-forward, marks saved per
+		// flow, and replies accepted.
 		n.Sun.Iptables(t, f, "-t", "nat", "-A", "PREROUTING", "-d", s.wan.String(), "-p", "udp", "--dport", "7100",
 			"-j", "DNAT", "--to-destination", netip.AddrPortFrom(s.bob, 7000).String())
 		n.Sun.Iptables(t, f, "-t", "nat", "-A", "PREROUTING", "-d", s.wan.String(), "-p", "udp", "--dport", "7101",
@@ -125,8 +129,8 @@ func anyAddr(f lab.Family) netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// peerUp gives mallory a tunnel of his own to bob's second address, whose policies on sun let him claim some of alice's
-// network too.
+// peerUp gives mallory a tunnel of his own to bob's second address. Its policies on sun
+// let him claim some of alice's network too.
 func (n *battlefield) peerUp(t *testing.T) {
 	t.Helper()
 	for _, f := range lab.Families {
@@ -150,7 +154,8 @@ func (n *battlefield) peerUp(t *testing.T) {
 
 func everything(f lab.Family) netip.Prefix { return netip.PrefixFrom(anyAddr(f), 0) }
 
-// apply runs xfrmfw on sun, with what the administrator knows of mallory's tunnel.
+// apply runs xfrmfw on sun, with mallory's tunnel in the configuration as its
+// administrator knows it.
 func (n *battlefield) apply(t *testing.T) {
 	t.Helper()
 	var b strings.Builder
@@ -165,7 +170,8 @@ func (n *battlefield) apply(t *testing.T) {
 	n.Sun.MustXfrmfw(t, "apply")
 }
 
-// flows sets up, inside the tunnels, what conntrack remembers later: a flow of bob's and one of alice's.
+// flows sets up two flows inside the tunnels for conntrack to remember: one of bob's and
+// one of alice's.
 func (n *battlefield) flows(t *testing.T) {
 	t.Helper()
 	for _, f := range lab.Families {
@@ -253,7 +259,8 @@ func (n *battlefield) arrived(t *testing.T, payload string) int {
 	})
 }
 
-// barrier waits until all that mallory has sent so far has gone its way: what he sends as himself does arrive.
+// barrier waits until all packets of mallory's so far have gone their way: those under
+// his own address do arrive.
 func (n *battlefield) barrier(t *testing.T, name string) {
 	t.Helper()
 	want := 0
@@ -413,7 +420,7 @@ func (n *battlefield) judgeNaked(t *testing.T, state string, got map[string]int)
 	}
 }
 
-// judge is that no attack arrived, and that each was counted as what it is.
+// judge is that no attack arrived, and that each was counted under its own case.
 func (n *battlefield) judge(t *testing.T, state string, before, got map[string]int) {
 	t.Helper()
 	want := make(map[string]int)

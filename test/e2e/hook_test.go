@@ -79,7 +79,7 @@ func TestHook(t *testing.T) {
 	}
 
 	t.Run("coalesced", func(t *testing.T) {
-		// What one apply costs.
+		// The cost of one apply.
 		free := newStandIn(t, map[string]string{"": logsVersions})
 		if r := free.xfrmfw(t, sun, "apply"); r.Code != 0 {
 			t.Fatalf("apply: %+v", r)

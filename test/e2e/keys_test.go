@@ -71,7 +71,7 @@ func TestKeysAppearNowhere(t *testing.T) {
 	do(0, "status", "--json")
 	do(0, "clear")
 
-	// What it wrote, and what it may have left behind.
+	// Files that it wrote, and files that it may have left behind.
 	read := 0
 	for _, dir := range []string{sun.EtcDir(), sun.StateDir(), sun.RunDir(), temporary, "/run"} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

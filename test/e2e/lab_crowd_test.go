@@ -51,7 +51,8 @@ func TestLabCrowd(t *testing.T) {
 	}
 }
 
-// TestLabCrowdAsMadeByIP is that the further tunnels are what ip makes of the same words.
+// TestLabCrowdAsMadeByIP is that the further tunnels are equal to those that ip makes of
+// the same words.
 func TestLabCrowdAsMadeByIP(t *testing.T) {
 	lab.RunIn(t, lab.Oldest)
 	t.Setenv("XFRMFW_CROWD", "2")
@@ -75,7 +76,7 @@ func TestLabCrowdAsMadeByIP(t *testing.T) {
 	}
 }
 
-// A listener hears what a test says that fails, in its place.
+// A listener takes the errors of a failing test, in its place.
 type listener struct {
 	testing.TB
 	heard *string

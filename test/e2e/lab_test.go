@@ -75,8 +75,9 @@ func TestLabTransport(t *testing.T) {
 	}
 }
 
-// TestLabCleartext shows what the firewall is for: without policies, forged packets and a tunnel's traffic both pass in
-// clear; with them, the kernel stops the forgery by itself.
+// TestLabCleartext shows the purpose of the firewall: without policies, forged packets
+// and a tunnel's traffic both pass in clear; with them, the kernel stops the forgery by
+// itself.
 func TestLabCleartext(t *testing.T) {
 	lab.RunIn(t, lab.Oldest)
 	for _, f := range lab.Families {
@@ -191,7 +192,7 @@ func TestLabOffload(t *testing.T) {
 	}
 }
 
-// TestLabVariant is that iptables is what XFRMFW_VARIANT says.
+// TestLabVariant is that iptables is of the variant in XFRMFW_VARIANT.
 func TestLabVariant(t *testing.T) {
 	lab.RunIn(t, lab.Newest)
 	h := lab.NewHosts(t, "moon")[0]
@@ -203,7 +204,7 @@ func TestLabVariant(t *testing.T) {
 	}
 }
 
-// TestLabKeys is that the keys of the lab's SAs are found in what prints them.
+// TestLabKeys is that the keys of the lab's SAs are found in a text with them.
 func TestLabKeys(t *testing.T) {
 	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)

@@ -182,7 +182,7 @@ func (n *leakSite) leave(t *testing.T, phase, state string) map[string]int {
 			l.send(payload(f, l))
 		}
 	}
-	// What is nobody's secret does leave, after all of that.
+	// Traffic of no tunnel does leave, after all of that.
 	for _, f := range lab.Families {
 		last := fmt.Sprintf("last %s %s", phase, state)
 		lab.Eventually(t, lab.Patience, func() error {
@@ -278,7 +278,7 @@ func TestGuardsAgainstLeaks(t *testing.T) {
 				left[phase+" "+state] = left[phase+" "+stateFlushed]
 				continue
 			}
-			if phase == "without" && state == stateOffload { // it is about what comes in
+			if phase == "without" && state == stateOffload { // it is about inbound packets
 				left[phase+" "+state] = left[phase+" "+stateUp]
 				continue
 			}

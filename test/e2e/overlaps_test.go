@@ -29,8 +29,9 @@ func applied(t *testing.T, n *lab.Network) {
 	}
 }
 
-// TestErrorsThroughTunnel is that a tunnel's path MTU is discovered both ways, and that expiry inside it is told to the
-// far side, between gateways that let in nothing but what xfrmfw accepts.
+// TestErrorsThroughTunnel is that a tunnel's path MTU is discovered both ways, and that
+// expiry inside it is told to the far side, between gateways that let in only packets
+// that xfrmfw accepts.
 func TestErrorsThroughTunnel(t *testing.T) {
 	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
@@ -111,7 +112,8 @@ func TestWideRemoteOverLAN(t *testing.T) {
 		if state != stateFlushed {
 			continue
 		}
-		// And yet it guards. What covers a connected network is not remembered beyond that, unless the administrator says so.
+		// And yet it guards. A guard that covers a connected network is not remembered
+		// beyond that, unless the administrator says so.
 		for _, f := range lab.Families {
 			src := netip.AddrPortFrom(n.Alice.Inner(f), 7001)
 			n.Mallory.SendRaw(t, lab.UDPPacket(src, inboxes[f].Addr, "spoofed").Times(perAttack)...)

@@ -13,8 +13,9 @@ func inGRE(src, dst netip.Addr, inner lab.Packet) lab.Packet {
 	return lab.IPPacket(src, dst, 47, append([]byte{0, 0, 0x08, 0x00}, inner...))
 }
 
-// TestOverlayOverOverlay is VXLAN over GRE over ESP, in a VRF, and VXLAN over an xfrm interface, between gateways that let in nothing but what xfrmfw
-// accepts; and a peer with a tunnel and a GRE device of his own who speaks for the other's.
+// TestOverlayOverOverlay is VXLAN over GRE over ESP, in a VRF, and VXLAN over an xfrm
+// interface, between gateways that let in only packets that xfrmfw accepts. A peer with a
+// tunnel and a GRE device of his own sends with the other's addresses.
 func TestOverlayOverOverlay(t *testing.T) {
 	lab.RunIn(t, lab.Newest)
 	const f = lab.IPv4

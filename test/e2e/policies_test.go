@@ -101,14 +101,14 @@ func TestPoliciesOfOtherKinds(t *testing.T) {
 				test.after(t)
 			}
 			n.Sun.FlushXFRM(t)
-			n.Sun.Xfrmfw(t, "forget", "0.0.0.0/0") // what this case leaves in memory
+			n.Sun.Xfrmfw(t, "forget", "0.0.0.0/0") // the guards that this case leaves in memory
 			n.Sun.MustXfrmfw(t, "clear")
 		})
 	}
 }
 
-// TestTransportWithoutReqid is two hosts with manual keys, as setkey makes them, between firewalls that let in nothing but
-// what xfrmfw accepts.
+// TestTransportWithoutReqid is two hosts with manual keys, as setkey makes them, between
+// firewalls that let in only packets that xfrmfw accepts.
 func TestTransportWithoutReqid(t *testing.T) {
 	lab.RunIn(t, lab.Oldest)
 	const f = lab.IPv4

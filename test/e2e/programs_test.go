@@ -15,8 +15,9 @@ import (
 // with it and nobody else.
 type standIn struct{ dir string }
 
-// newStandIn takes the scripts by what they stand in for, "-save" or "-restore". In them real is the real program, $0 what
-// it was called, and /run/xfrmfw the host's own folder.
+// newStandIn takes the scripts by the program that they stand in for, "-save" or
+// "-restore". In them real is the real program, $0 the name of the call, and /run/xfrmfw
+// the host's own folder.
 func newStandIn(t *testing.T, scripts map[string]string) standIn {
 	t.Helper()
 	s := standIn{t.TempDir()}
@@ -102,7 +103,8 @@ func outOfSync(t *testing.T, h *lab.Host) {
 	}
 }
 
-// forget removes what xfrmfw wrote down on a host: what it remembers of tunnels that are gone.
+// forget removes the state directory's files on a host: xfrmfw's memory of tunnels that
+// are gone.
 func forget(t *testing.T, h *lab.Host) {
 	t.Helper()
 	kept, err := filepath.Glob(filepath.Join(h.StateDir(), "*"))

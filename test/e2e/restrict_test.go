@@ -53,9 +53,10 @@ func travel(t *testing.T, what string, ways ...way) {
 	}
 }
 
-// TestRestrictionsAndLockdown holds a tunnel to some services, both ways, and its peer to some addresses, on a gateway
-// whose WAN is closed but for one service. What was allowed inside the tunnel is not let through in clear when that is
-// gone, though another program's rule lets in what is ESTABLISHED.
+// TestRestrictionsAndLockdown holds a tunnel to some services, both ways, and its peer to
+// some addresses, on a gateway with a WAN closed but for one service. A flow that was
+// allowed inside the tunnel is not let through in clear when the tunnel is gone, though
+// another program's rule lets in ESTABLISHED packets.
 func TestRestrictionsAndLockdown(t *testing.T) {
 	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
@@ -104,7 +105,7 @@ func TestRestrictionsAndLockdown(t *testing.T) {
 			return nil
 		})
 
-		// Lockdown: from mallory, who is on the WAN.
+		// Lockdown: from mallory on the WAN.
 		wan0, wan1, dhcp := at(n.Sun, wan, 7000), at(n.Sun, wan, 7001), at(n.Sun, wan, map[lab.Family]uint16{lab.IPv4: 68, lab.IPv6: 546}[f])
 		server, asks := at(n.Mallory, mallory, 7000), at(n.Sun, wan, 7200)
 		for _, h := range []*lab.Host{n.Sun, n.Mallory} {

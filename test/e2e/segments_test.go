@@ -8,8 +8,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// TestSegmentSizeOnTheWire compares the segment size that both ends of a TCP connection ask each other for, as it comes
-// out of the tunnel, with what the standards leave room for.
+// TestSegmentSizeOnTheWire compares the segment size that both ends of a TCP connection
+// ask each other for, as it comes out of the tunnel, with the room that the standards
+// leave.
 func TestSegmentSizeOnTheWire(t *testing.T) {
 	lab.RunIn(t, lab.Oldest)
 	for _, test := range []struct {

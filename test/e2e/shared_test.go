@@ -37,8 +37,8 @@ func (b branch) up(t *testing.T, sun *lab.Host) {
 		lab.Policy{Dir: "fwd", Src: b.net, Dst: all, Mark: b.mark, IfID: b.ifID, Templates: toSun})
 }
 
-// TestSharedDevice has two tunnels on one VTI, and on one xfrm interface: each has its own limits, into it and out of it,
-// and what is beyond a cap is let in from neither.
+// TestSharedDevice has two tunnels on one VTI, and on one xfrm interface: each has its
+// own limits, into it and out of it, and neither lets a packet in beyond its cap.
 func TestSharedDevice(t *testing.T) {
 	for _, carrier := range []lab.Carrier{lab.VTI, lab.XFRMInterface} {
 		t.Run(string(carrier), func(t *testing.T) {
@@ -86,8 +86,9 @@ func TestSharedDevice(t *testing.T) {
 	}
 }
 
-// TestOverlayDevices has devices whose packets are told in other ways than by one peer and one connection: GRE that takes
-// any peer, VXLAN with a connection for each direction, and a VLAN above GRE.
+// TestOverlayDevices has devices with packets that are told in other ways than by one
+// peer and one connection: GRE that takes any peer, VXLAN with a connection for each
+// direction, and a VLAN above GRE.
 func TestOverlayDevices(t *testing.T) {
 	lab.RunIn(t, lab.Newest)
 	const f = lab.IPv4
@@ -132,7 +133,8 @@ func TestOverlayDevices(t *testing.T) {
 		n.Moon.MustPing(t, a, 2)
 	}
 	untouched(t, n.Sun)
-	// What is routed into the device comes in clear from no one, and goes out in clear to no one.
+	// Packets of a network routed into the device come in clear from no one, and go out
+	// in clear to no one.
 	inbox := n.Bob.ListenUDP(t, netip.AddrPortFrom(n.Bob.Inner(f), 7000))
 	n.Sun.Rules(t, f, "filter", ":INPUT ACCEPT [0:0]", ":FORWARD ACCEPT [0:0]")
 	before := drops(t, n.Sun)

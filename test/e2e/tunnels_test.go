@@ -8,8 +8,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// closed gives a host a default policy of DROP: what passes then was let in by a rule. Neighbour discovery is not IPsec's
-// business and stays possible.
+// closed gives a host a default policy of DROP, so that a rule has let in each packet
+// that passes. Neighbour discovery stays possible, because it is no matter of IPsec.
 func closed(t *testing.T, hosts ...*lab.Host) {
 	t.Helper()
 	for _, h := range hosts {
@@ -23,7 +23,7 @@ func closed(t *testing.T, hosts ...*lab.Host) {
 	}
 }
 
-// report is what the tests read of status --json.
+// report is the part of status --json that the tests read.
 type report struct {
 	Variant string `json:"variant"`
 	Tunnels []struct {
@@ -58,7 +58,8 @@ type report struct {
 	Warnings    []string `json:"warnings"`
 }
 
-// status is what xfrmfw says of the tunnels of the test, without the crowd beside them.
+// status is the output of xfrmfw status on the tunnels of the test, without the crowd
+// beside them.
 func status(t *testing.T, h *lab.Host) report {
 	t.Helper()
 	var r report
@@ -80,8 +81,8 @@ func status(t *testing.T, h *lab.Host) report {
 	return r
 }
 
-// TestTunnelsPass is what xfrmfw is for: with it and nothing else, traffic passes through every kind of tunnel between
-// two closed gateways; without it, none does.
+// TestTunnelsPass is the purpose of xfrmfw: with it and nothing else, traffic passes
+// through every kind of tunnel between two closed gateways; without it, none does.
 func TestTunnelsPass(t *testing.T) {
 	tests := []struct {
 		name     string

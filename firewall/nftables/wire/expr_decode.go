@@ -40,7 +40,8 @@ func decodeCount(b []byte) (c sets.Count) {
 }
 
 // values are the attributes of an expression by their type. An attribute beyond those
-// that this package knows makes the expression unknown, because it changes its effect.
+// that this package knows makes the expression unknown, because the attribute changes the
+// expression's effect.
 type values struct {
 	by    [16]Attr
 	seen  uint32
