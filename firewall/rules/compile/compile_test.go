@@ -12,7 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
-// The tests here ask what happens to a packet, case by case of the verdict table.
+// The tests here check the verdict on a packet, case by case of the verdict table.
 
 func TestVerified(t *testing.T) {
 	six := sample.Site{Reqid: 6, Local: sunWAN, Remote: moonWAN, Pairs: [][2]string{{sun6LAN, moon6LAN}}}
@@ -188,7 +188,7 @@ func TestPolicyOnlyAndItsReasons(t *testing.T) {
 	}
 }
 
-// A state whose lookup mark takes our bit must never see a tagged packet.
+// A state with a lookup mark that takes our bit must never see a tagged packet.
 func TestGreedyStateStaysUntagged(t *testing.T) {
 	s := sunSite()
 	s.Tune = func(st *xfrm.State, _ bool, _ int) { st.Mark = xfrm.Mark{Value: 0x2a, Mask: 0xffffffff} }
@@ -203,7 +203,7 @@ func TestGreedyStateStaysUntagged(t *testing.T) {
 	}
 }
 
-// Packets whose policy would not be found with our bits on them get neither,
+// Packets get neither of our bits where the kernel would not find their policy with them,
 // and are accepted on the policy match alone.
 func TestGreedyPolicyAcceptedOnPolicyAlone(t *testing.T) {
 	s := sunSite()
@@ -315,8 +315,8 @@ func TestOverlayGRE(t *testing.T) {
 	}
 }
 
-// VXLAN over GRE over ESP, in a VRF: the mark goes through both devices. What
-// carries it may come out of that GRE device and of nothing else.
+// VXLAN over GRE over ESP, in a VRF: the mark goes through both devices. Carrier packets
+// may come out of that GRE device and of nothing else.
 func TestOverlayStacked(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links,
@@ -352,7 +352,7 @@ func TestOverlayStacked(t *testing.T) {
 	if got := w.arrive(carrier, nil); got.final != rules.Drop || !got.met(rules.PurposeCrossed) {
 		t.Errorf("the wide tunnel's carrier out of a device: verdict %s", got.final)
 	}
-	wide.IfID, wide.Pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}} // whose packets the kernel would not send into it
+	wide.IfID, wide.Pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}} // the kernel would not send its packets into the device
 	w = compileWorld(t, snapshotOf(host, carried, other, wide), firewall.Config{})
 	if got := w.arrive(carrier, nil); got.final != rules.Accept || got.mark&verified == 0 {
 		t.Errorf("out of gre1: verdict %s, mark %#x", got.final, got.mark)
@@ -390,7 +390,7 @@ func TestOverlayStacked(t *testing.T) {
 	}
 }
 
-// VXLAN over an xfrm interface: what carries it shows the policy of that tunnel.
+// VXLAN over an xfrm interface: carrier packets show the policy of that tunnel.
 func TestOverlayOverInterface(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "ipsec0", Kind: "xfrm", IfID: 7},
@@ -499,7 +499,7 @@ func TestOutboundAndNAT(t *testing.T) {
 	}
 }
 
-// A full-tunnel client must not encrypt what strangers send it.
+// A full-tunnel client must not encrypt packets that strangers send it.
 func TestStrangerIntoWideTunnel(t *testing.T) {
 	s := sunSite()
 	s.Pairs = [][2]string{{"0.0.0.0/0", moonLAN}}

@@ -20,8 +20,8 @@ func roadWarriors() []sample.Site {
 	}
 }
 
-// TestIdentityDecides sends packets of two peers, and looks at what each may do
-// by who it is, and what while that is not known.
+// TestIdentityDecides sends packets of two peers, and compares the services of each by
+// its identity with those while the identity is not known.
 func TestIdentityDecides(t *testing.T) {
 	s := snapshotOf(sunHost(), roadWarriors()...)
 	ids := make(map[uint32]string)

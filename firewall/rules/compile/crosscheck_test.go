@@ -12,8 +12,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
-// Case 3 under enforce: what came out of a tunnel without the tag that it could
-// have had is dropped, in every way in which the policy alone would let it in.
+// Case 3 under enforce: a packet out of a tunnel without the tag that it could have had
+// is dropped, in every way in which the policy alone would let it in.
 func TestEnforce(t *testing.T) {
 	enforce := firewall.Config{Enforce: true}
 	untagged := from(1, "10.1.0.10", "10.2.0.10")
@@ -63,7 +63,7 @@ func TestEnforce(t *testing.T) {
 	}
 }
 
-// A tunnel whose packets can't be tagged ends enforce for all, with its reason.
+// A tunnel with packets that can't be tagged ends enforce for all, with its reason.
 func TestEnforceGivesWay(t *testing.T) {
 	offloading := sunHost()
 	offloading.ESP4Offload = true

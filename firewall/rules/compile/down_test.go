@@ -11,8 +11,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
-// One pair whose tunnel is gone is refused in OUTPUT without a rule for each of the
-// tunnels that stand, but for those inside of it, whose packets the kernel holds.
+// The pair of a tunnel that is gone is refused in OUTPUT without a rule for each of the
+// tunnels that stand, but for those inside of it, because the kernel holds their packets.
 func TestOneDownAmongMany(t *testing.T) {
 	var up []sample.Site
 	for i := range 200 {

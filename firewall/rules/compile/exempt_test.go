@@ -11,7 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
-// What no guard may stop, even where a selector covers it: each packet here is
+// Packets that no guard may stop, even where a selector covers them: each packet here is
 // between a local and a remote selector, and in clear.
 func TestNeverJudged(t *testing.T) {
 	s := sunSite()
@@ -137,7 +137,7 @@ func TestWideRemoteInEveryCase(t *testing.T) {
 	}
 }
 
-// More of what would go unnoticed: what single rules do that others overlap.
+// Effects of single rules that would go unnoticed, because other rules overlap them.
 func TestSecondLines(t *testing.T) {
 	accepted := func(name string, got passage) {
 		t.Helper()
@@ -177,7 +177,7 @@ func TestSecondLines(t *testing.T) {
 		t.Error("a packet on lo was judged")
 	}
 
-	// A carrier whose outer packet netfilter did not see.
+	// A carrier with an outer packet that netfilter did not see.
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "gre1", Kind: "gre", Local: addr(sunWAN), Remote: addr(moonWAN)})
 	carried := sample.Site{Reqid: 1, Local: sunWAN, Remote: moonWAN, Transport: true, Proto: xfrm.GRE, Pairs: [][2]string{{sunWAN + "/32", moonWAN + "/32"}}}

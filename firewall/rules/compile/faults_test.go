@@ -22,8 +22,8 @@ func deviceSite(host *xfrm.Host, reqid uint32, peer, routed string) sample.Site 
 	return sample.Site{Reqid: reqid, Local: sunWAN, Remote: peer, IfID: reqid, Pairs: [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}}
 }
 
-// A peer with a device of its own can't send from the network that is routed into
-// another peer's: its claim of everything is what is routed into its own device.
+// A peer with a device of its own can't send from the network that is routed into another
+// peer's: its claim of everything is narrowed to the routes into its own device.
 func TestPeerOfADeviceIsHeldToItsRoutes(t *testing.T) {
 	host := sunHost()
 	a, b := deviceSite(&host, 1, moonWAN, moonLAN), deviceSite(&host, 2, "192.0.2.3", "10.3.0.0/24")
@@ -49,8 +49,8 @@ func TestPeerOfADeviceIsHeldToItsRoutes(t *testing.T) {
 }
 
 // The kernel finds inbound policies of a VTI by its input key and outbound ones by its
-// output key, so neither is a mark of the administrator's own: a host whose keys differ
-// is not cut off from all cleartext.
+// output key, so neither is a mark of the administrator's own: a host with keys that
+// differ is not cut off from all cleartext.
 func TestKeysOfAVTIDiffer(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 9, Name: "vti1", Kind: "vti", IKey: 7, OKey: 8, Local: addr(sunWAN), Remote: addr(moonWAN)})
@@ -173,8 +173,8 @@ func TestSpoofBeforeDNAT(t *testing.T) {
 	}
 }
 
-// A local selector wider than the LAN: only what lives behind the gateway may use it.
-// The default route leads to the rest, so the reverse path filter finds nothing wrong.
+// A local selector wider than the LAN: only hosts behind the gateway may use it. The
+// default route leads to the rest, so the reverse path filter finds nothing wrong.
 func TestStrangerInTheRestOfALocalSelector(t *testing.T) {
 	s := sunSite()
 	s.Pairs = [][2]string{{"10.2.0.0/16", moonLAN}}

@@ -46,7 +46,7 @@ func TestForgedErrorsAboutTunnelFlows(t *testing.T) {
 			}
 		})
 	}
-	// What came out of the tunnel is judged by that.
+	// A packet out of the tunnel is judged by the tunnel.
 	w := compileWorld(t, snapshotOf(sunHost(), s), firewall.Config{})
 	p := tagged(from(1, "172.16.9.9", "10.2.0.10"))
 	p.Proto, p.ICMPType, p.Ct = xfrm.ICMP, 3, trace.Conntrack{State: rules.CtRelated, OrigSrc: near, OrigDst: far, ReplSrc: far, ReplDst: near}
@@ -236,8 +236,8 @@ func TestInjectThroughPortForward(t *testing.T) {
 	}
 }
 
-// What came out of a tunnel and is led into another one by DNAT is no stranger's,
-// though its source lives in the LAN too.
+// A packet that came out of a tunnel and is led into another one by DNAT is no
+// stranger's, though its source lives in the LAN too.
 func TestMappedFromTunnelToTunnel(t *testing.T) {
 	wide, other := peer(1, moonWAN, [2]string{sunLAN, "10.0.0.0/8"}), peer(2, "192.0.2.9", [2]string{sunLAN, "172.31.0.0/24"})
 	w := compileWorld(t, snapshotOf(sunHost(), wide, other), firewall.Config{})

@@ -65,8 +65,7 @@ func TestSpoofInEveryState(t *testing.T) {
 	}
 }
 
-// Neighbour discovery is between neighbours: what is routed is none, whatever
-// its type says.
+// Neighbour discovery is between neighbours: a routed packet is none, by any ICMP type.
 func TestRoutedNeighbourDiscovery(t *testing.T) {
 	six := sunSite()
 	six.Pairs = [][2]string{{sun6LAN, moon6LAN}}
@@ -269,7 +268,7 @@ func TestVirtualIPGone(t *testing.T) {
 			}
 		}
 	}
-	// What SNAT maps into a local selector has no such source in any hook.
+	// A packet that SNAT maps into a local selector has no such source in any hook.
 	mapped := firewall.Input{NATSources: []netip.Prefix{netip.MustParsePrefix("10.2.0.9/32")}}
 	trap := sunSite()
 	trap.Down = true
@@ -409,8 +408,8 @@ func TestCrossedLeavesOthersAlone(t *testing.T) {
 	}
 }
 
-// What the configuration's remote: takes from a peer is no packet of unknown
-// origin, and may not come in because nobody else owns it at the time.
+// A packet that the configuration's remote: takes from a peer is none of unknown origin,
+// and may not come in because nobody else owns it at the time.
 func TestCrossedByCap(t *testing.T) {
 	s := sunSite()
 	s.Pairs = append(s.Pairs, [2]string{sunLAN, "10.3.0.0/24"})

@@ -13,8 +13,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
-// A peer chooses selectors within what it may negotiate. Whatever it chooses,
-// the rules stay valid, few, and the others' as they were.
+// A peer chooses selectors within those that it may negotiate. By any choice the rules
+// stay valid, few, and the others' as they were.
 
 func peer(n int, remote string, pairs ...[2]string) sample.Site {
 	return sample.Site{Reqid: uint32(n), Local: sunWAN, Remote: remote, Pairs: pairs}
@@ -137,7 +137,7 @@ func TestOddSelectorsHarmNobody(t *testing.T) {
 	}
 }
 
-// What one peer does takes no guard from another.
+// The acts of one peer take no guard from another.
 func TestMemoryOutlivesOtherPeers(t *testing.T) {
 	host := sunHost()
 	memory := remember(nil, snapshotOf(host, sunSite()), 1000)
@@ -230,7 +230,7 @@ func TestVRFAboveVTI(t *testing.T) {
 	}
 }
 
-// An entry for a remote network is not for whoever adds one selector in it.
+// An entry for a remote network is not for any peer with one selector in it.
 func TestMatchByRemoteWantsAllOfIt(t *testing.T) {
 	config := firewall.Config{Tunnels: []firewall.TunnelConfig{{Match: firewall.Match{Remote: netip.MustParsePrefix("10.1.0.0/16")}, Name: "office"}}}
 	w := compileWorld(t, snapshotOf(sunHost(), peer(1, moonWAN, [2]string{sunLAN, "10.1.0.0/24"}, [2]string{sunLAN, "10.66.0.0/24"})), config)

@@ -77,8 +77,8 @@ func knownChains(tunnels []xfrm.Tunnel, family xfrm.Family) (made []rules.Chain,
 	return b.set.Chains, walk
 }
 
-// What came out of any known reqid is dropped there, wherever its state's end is
-// by now, and nothing else is. It meets few rules where its address can lead.
+// A packet out of any known reqid is dropped there, wherever its state's end is by now,
+// and nothing else is. It meets few rules where its address can lead.
 func TestKnown(t *testing.T) {
 	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
 		for _, n := range []int{1, 10, knownLeaf, knownLeaf + 1, 1000, 10000} {

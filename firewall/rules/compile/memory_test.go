@@ -81,8 +81,8 @@ func TestMemoryAges(t *testing.T) {
 	}
 }
 
-// Whatever a clock says, a guard lasts as long as it was to last, and what a clock
-// that was wrong has written is mended.
+// By any clock, a guard lasts as long as it was to last. A time that a wrong clock wrote
+// is mended.
 func TestNoClockLowersAnExpiry(t *testing.T) {
 	host := sunHost()
 	for name, held := range map[string]guard.Guard{

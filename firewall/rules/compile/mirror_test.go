@@ -45,8 +45,8 @@ func unmirrorPacket(p trace.Packet) trace.Packet {
 	return p
 }
 
-// mirrorOf compiles the mirror of a world's IPv4, without what else is in its
-// tunnels, or returns nil where there is none, or a tunnel of IPv6 alone.
+// mirrorOf compiles the mirror of a world's IPv4, without the other pairs of its tunnels.
+// It returns nil where there is none, or a tunnel of IPv6 alone.
 func mirrorOf(t *testing.T, s xfrm.Snapshot, in firewall.Input) *world {
 	t.Helper()
 	before := xfrm.Tunnels(s)
@@ -114,8 +114,8 @@ func (w world) reflects(p trace.Packet, got passage, send func(world, trace.Pack
 	}
 }
 
-// purposes are what the rules that a packet matched are for, in their order,
-// without those that only lead on.
+// purposes are the purposes of the rules that a packet matched, in their order, without
+// those that only lead on.
 func (p passage) purposes() []rules.Purpose {
 	var list []rules.Purpose
 	for _, s := range p.steps {

@@ -12,9 +12,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// The mutation campaign of scripts/soak takes each kind of rule that the
-// compiler emits out of the rule sets, and then each single rule, and runs the
-// tests: what nobody misses is either a second line of defence or untested.
+// The mutation campaign of scripts/soak takes each kind of rule that the compiler emits
+// out of the rule sets, and then each single rule, and runs the tests. A rule that no
+// test misses is either a second line of defence or untested.
 //
 //	XFRMFW_RULES=FILE  appends the rules that the tests compile to a file: its
 //	                   kind, the rule, and the test, with tabs between
@@ -24,7 +24,7 @@ import (
 var (
 	hashSuffix = regexp.MustCompile(`^(XFRMFW-(?:LAN-[A-Z]|NATED-[SD]|CARRIER))-.*$`)
 	nodeSuffix = regexp.MustCompile(`^(XFRMFW-[A-Z]+(?:-(?:IN|OUT|T|SPOOF|INJECT|LEAK))?)(?:W?-.*)?$`)
-	// What only says which traffic a rule is for does not make it another kind.
+	// Words that only name the traffic of a rule do not make it another kind.
 	scopeWords = regexp.MustCompile(` ?(?:-[sd] [0-9a-f.:]+/[0-9]+|-[io] (?:eth|ipsec|gre|vti|br|red|vx|vrf|leased)[-a-z0-9]*|-p (?:47|tcp) -m tcp|-p 47|--ctproto 47|--[sd]port [0-9:]+|--mode tunnel|--tunnel-(?:src|dst) [0-9a-f.:]+(?:/[0-9]+)?)`)
 	valueWords = regexp.MustCompile(`(--(?:reqid|set-mss|ctorigsrc|ctorigdst|ctreplsrc|ctrepldst|ctorigsrcport|ctorigdstport)) [0-9a-f.:]+(?:/[0-9]+)?`)
 	icmpWords  = regexp.MustCompile(`-p (?:icmp|ipv6-icmp) -m icmp6? --icmp(?:v6)?-type [0-9]+`)
@@ -47,7 +47,7 @@ func name(c rules.Chain, family xfrm.Family, r rules.Rule) string {
 	return fmt.Sprintf("%s %s %s %s: %s %s", family, c.Table, c.Name, r.Purpose, r.Text(family), r.Tunnel)
 }
 
-// rootOf is a chain's name without what tells it from others of its kind.
+// rootOf is a chain's name without the part that tells it from others of its kind.
 func rootOf(chain string) string {
 	chain = hashSuffix.ReplaceAllString(chain, "$1")
 	if strings.HasPrefix(chain, "XFRMFW-SVC-") {

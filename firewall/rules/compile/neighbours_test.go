@@ -12,8 +12,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
-// Sites that are numbered one after the other have their guards in few rules,
-// which cover what the sites have and not what lies between.
+// Sites that are numbered one after the other have their guards in few rules. The rules
+// cover the networks of the sites, and not those between.
 func TestGuardsOfNeighbours(t *testing.T) {
 	const missing = 77
 	const apart = 200 // has another local selector
@@ -82,8 +82,8 @@ func TestGuardsOfNeighbours(t *testing.T) {
 	}
 }
 
-// The owner of a source has a rule of its own before the one that takes what came
-// out of any other tunnel, which neighbours have in common.
+// The owner of a source has a rule of its own before the one for packets out of any other
+// tunnel, which neighbours have in common.
 func TestOwnersThatAreNeighbours(t *testing.T) {
 	var sites []sample.Site
 	for i := range 64 {
@@ -136,7 +136,7 @@ func TestOwnersThatAreNeighbours(t *testing.T) {
 	}
 }
 
-// What a tunnel costs by how its site is numbered among the others: the README
+// The cost of a tunnel depends on the number of its site among the others: the README
 // names these figures.
 func TestRulesOfManyTunnels(t *testing.T) {
 	for _, tc := range []struct {

@@ -13,9 +13,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
-// The states in which overlapping selectors are judged. Killed stands for all in
-// which xfrmfw was not told: states and policies are there or not, the rules
-// are those of up. After a reboot there is what the memory held.
+// The states in which overlapping selectors are judged. Killed stands for all in which
+// xfrmfw was not told: states and policies are there or not, the rules are those of up.
+// After a reboot there are the guards of the memory.
 const (
 	inUp       = "up"
 	inOffload  = "offload"

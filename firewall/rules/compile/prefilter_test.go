@@ -75,7 +75,7 @@ func TestCoverHoldsAll(t *testing.T) {
 	}
 }
 
-// What none of a gateway's guards is about meets few of their rules, however
+// A packet that none of a gateway's guards is about meets few of their rules, however
 // many tunnels there are.
 func TestOthersPassTheGuardsBy(t *testing.T) {
 	met := make(map[int]int)
@@ -120,8 +120,8 @@ func TestLeaksAreRefusedInATree(t *testing.T) {
 	}
 }
 
-// What comes out of a tunnel with a source of no tunnel is dropped for each peer, and
-// left alone out of an SA of which nothing is known.
+// A packet out of a tunnel with a source of no tunnel is dropped for each peer, and left
+// alone out of an SA of which nothing is known.
 func TestCrossedInATree(t *testing.T) {
 	sites := neighbours()
 	w := compileWorld(t, snapshotOf(sunHost(), sites...), firewall.Config{})

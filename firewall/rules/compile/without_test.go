@@ -29,7 +29,8 @@ func compiled(seed uint64) (compile.Result, xfrm.Host) {
 	return compile.Compile(in), s.Host
 }
 
-// TestWithout: whatever is lacking, no rule needs it, what is left is valid, and the receiver is as it was.
+// TestWithout: no rule needs a feature that is lacking, the rules that are left are
+// valid, and the receiver is as it was.
 func TestWithout(t *testing.T) {
 	seen := rules.Features(0)
 	for seed := range uint64(20) {

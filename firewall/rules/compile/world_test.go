@@ -46,7 +46,8 @@ func compileInput(t *testing.T, s xfrm.Snapshot, in firewall.Input) world {
 	return w
 }
 
-// compileAll compiles the rules of both families, and returns what traces packets through them.
+// compileAll compiles the rules of both families, and returns the evaluators that trace
+// packets through them.
 func compileAll(t *testing.T, in firewall.Input, result *Result) map[xfrm.Family]trace.Evaluator {
 	t.Helper()
 	eval := make(map[xfrm.Family]trace.Evaluator)
@@ -60,7 +61,7 @@ func compileAll(t *testing.T, in firewall.Input, result *Result) map[xfrm.Family
 	return eval
 }
 
-// passage is what became of a packet.
+// passage is the result for a packet: its mark, its verdict and the steps to it.
 type passage struct {
 	mark  uint32
 	final rules.Verb // Accept, Drop, Reject, or Return: left to the rest of the firewall
@@ -202,7 +203,7 @@ func from(reqid uint32, src, dst string) trace.Packet {
 	}
 }
 
-// tagged is a decrypted packet whose outer packet netfilter saw.
+// tagged is a decrypted packet with an outer packet that netfilter saw.
 func tagged(p trace.Packet) trace.Packet {
 	p.Mark |= tag
 	return p
