@@ -9,8 +9,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// BenchmarkOneChanged is what follows from a reading in which one tunnel of
-// many has gone, or is there again, and the share of each part in it.
+// BenchmarkOneChanged is the work after a reading in which one tunnel of many has gone,
+// or is there again, and the share of each part in it.
 func BenchmarkOneChanged(b *testing.B) {
 	for _, n := range []int{1_000, 10_000} {
 		up, fewer := snapshot(n, false), snapshot(n-1, false)

@@ -11,7 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/manual"
 )
 
-// The sections of xfrmfw-coexist(7) whose lines are used here.
+// The sections of xfrmfw-coexist(7) with the lines that are used here.
 const (
 	onTable     = "## nftables"
 	onFirewalld = "## firewalld"
@@ -54,7 +54,7 @@ func TestUFW(t *testing.T) {
 	need(t, "/usr/sbin/ufw")
 	s := newSite(t)
 	s.Sun.MustXfrmfw(t, "apply")
-	// What its package does when it is installed.
+	// The steps of its package when it is installed.
 	s.sh(t, "cp -n /usr/share/ufw/iptables/*.rules /usr/share/ufw/*.init /usr/share/ufw/ufw.conf /etc/ufw/")
 	s.sh(t, "ufw --force enable")
 	if policy := s.sh(t, "iptables -S FORWARD"); !strings.Contains(policy, "-P FORWARD DROP") {
@@ -75,8 +75,9 @@ func TestUFW(t *testing.T) {
 	s.refuses(t, 3)
 }
 
-// dockerRules are those that a daemon of Docker 26 with one network leaves, where the network is the tunnel's own: the
-// MASQUERADE is inserted, ahead of what is there.
+// dockerRules are those that a daemon of Docker 26 with one network leaves, where the
+// network is the tunnel's own: the MASQUERADE is inserted, ahead of the rules that are
+// there.
 const dockerRules = `*filter
 :DOCKER - [0:0]
 :DOCKER-ISOLATION-STAGE-1 - [0:0]
@@ -192,7 +193,8 @@ func TestShorewall(t *testing.T) {
 	s.refuses(t, 3)
 }
 
-// TestClosedTable: a table of nftables drops by default, and doctor's lines let pass what xfrmfw accepts and nothing else.
+// TestClosedTable: a table of nftables drops by default, and doctor's lines let pass the
+// packets that xfrmfw accepts and no others.
 func TestClosedTable(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	lab.Require(t)
@@ -227,7 +229,8 @@ func TestBothVariants(t *testing.T) {
 	s.refuses(t, 0)
 }
 
-// TestPlainIptables: verified: return, and rules of one's own on the mark that let pass what they name.
+// TestPlainIptables: verified: return, and rules of one's own on the mark that let pass
+// the services that they name.
 func TestPlainIptables(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	lab.Require(t)

@@ -7,7 +7,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// TestDoctorTunnels: what doctor says of tunnels appears with its cause and goes with it, on a kernel with real states.
+// TestDoctorTunnels: doctor's findings about tunnels appear with their cause and go with
+// it, on a kernel with real states.
 func TestDoctorTunnels(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	lab.Require(t)
@@ -95,7 +96,8 @@ func TestDoctorOffload(t *testing.T) {
 		!strings.HasPrefix(found[0].Mend[0], "set_mark_in = 0x10000000/0x10000000 ")) {
 		t.Errorf("found %+v", found)
 	}
-	// Where the tag is wanted of all, apply refuses, and doctor says what is not in force.
+	// Where the tag is wanted of all, apply refuses, and doctor names the option that is
+	// not in force.
 	s.configure(t, "cross_check: enforce\n")
 	if r := s.Sun.Xfrmfw(t, "apply"); r.Code == 0 {
 		t.Error("apply took cross_check: enforce, which can't be")
@@ -130,7 +132,7 @@ func TestDoctorReversePath(t *testing.T) {
 	s.flows(t, "a strict filter, with doctor's line", forwarded...)
 }
 
-// TestDoctorModules: a kernel whose module is nowhere, and one that has it.
+// TestDoctorModules: a kernel that has its module nowhere, and one that has it.
 func TestDoctorModules(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	lab.Require(t)

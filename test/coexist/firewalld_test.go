@@ -34,7 +34,8 @@ func (s *site) startFirewalld(t *testing.T) {
 	s.ready(t, s.Sun.Start(t, nil, "firewalld", "--nofork", "--nopid"))
 }
 
-// ready waits until firewalld's table has its last chain, whose rules come in one transaction.
+// ready waits until firewalld's table has its last chain. The rules of that chain come in
+// one transaction.
 func (s *site) ready(t *testing.T, daemon *lab.Process) {
 	t.Helper()
 	lab.Eventually(t, 15*lab.Patience, func() error {
@@ -73,8 +74,9 @@ func (s *site) flushed(t *testing.T, when string) {
 	}
 }
 
-// TestFirewalld: firewalld empties iptables' tables when it starts, and drops in a table of nftables what xfrmfw accepts.
-// doctor names the lines for both, and they are those of xfrmfw-coexist(7).
+// TestFirewalld: firewalld empties iptables' tables when it starts, and drops in a table
+// of nftables the packets that xfrmfw accepts. doctor names the lines for both, and they
+// are those of xfrmfw-coexist(7).
 func TestFirewalld(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	need(t, "/usr/sbin/firewalld")

@@ -1,5 +1,6 @@
-// Package coexist runs other firewalls beside xfrmfw, on networks with real IPsec, and asks doctor what to do. It runs in
-// the virtual machine of scripts/lab, by scripts/soak coexist, as some of these firewalls take minutes to start there:
+// Package coexist runs other firewalls beside xfrmfw, on networks with real IPsec, and
+// runs the remedies that doctor names. It runs in the virtual machine of scripts/lab, by
+// scripts/soak coexist, as some of these firewalls take minutes to start there:
 //
 //	XFRMFW_BIN=… go test -exec "$PWD/scripts/lab --kernel 6.1" ./test/coexist
 //

@@ -25,8 +25,8 @@ type site struct {
 	ran             []string // lines of doctor's
 }
 
-// counts are what was done on a site: flows that passed, times that traffic was cut, forged packets and leaks that were
-// refused, and lines of doctor's that were run.
+// counts are the events on a site: flows that passed, times that traffic was cut, forged
+// packets and leaks that were refused, and lines of doctor's that were run.
 type counts struct{ flows, cuts, forged, leaks, findings, lines int }
 
 // installed is where the program under test is found by its name.
@@ -57,7 +57,7 @@ func siteWith(t *testing.T, tunnel lab.IPsec) *site {
 	return s
 }
 
-// sh runs lines of shell on sun, as its administrator does, and returns what they print.
+// sh runs lines of shell on sun, as its administrator does, and returns their output.
 func (s *site) sh(t *testing.T, lines ...string) string {
 	t.Helper()
 	r := s.try(t, lines...)
@@ -135,8 +135,9 @@ func (s *site) cut(t *testing.T, when string, ways ...way) {
 	t.Fatalf("%s: the tunnel's traffic flows, so that nothing is there to mend", when)
 }
 
-// refuses takes the tunnel down and fails the test if cleartext passes for its traffic, or leaves in its place. It is
-// xfrmfw that has to refuse it, but for what another firewall drops first, which then counts no leaks.
+// refuses takes the tunnel down and fails the test if cleartext passes for its traffic,
+// or leaves in its place. xfrmfw has to refuse it, but for packets that another firewall
+// drops first, which then counts no leaks.
 func (s *site) refuses(t *testing.T, leaks int) {
 	t.Helper()
 	before := s.drops(t)
@@ -155,7 +156,8 @@ func (s *site) refuses(t *testing.T, leaks int) {
 	if got := s.inbox.Count("forged"); got != 0 {
 		t.Errorf("%d forged packets came to bob", got)
 	}
-	// What comes from moon, whose tunnel is down too and which has no firewall, is not sun's doing.
+	// Packets of moon's are not sun's doing: moon's tunnel is down too, and moon has no
+	// firewall.
 	leaked := func(f lab.Frame) bool {
 		return s.Sun.InnerNet(lab.IPv4).Contains(f.Src) && s.Moon.InnerNet(lab.IPv4).Contains(f.Dst)
 	}

@@ -21,9 +21,9 @@ import (
 	"time"
 )
 
-// audit is the daemon's interval here, and allowed how long the rules may be
-// wrong once the fault is over: that, the time after which a program that hangs
-// is killed, and what a busy machine adds.
+// audit is the daemon's interval here. allowed is the time for which the rules may be
+// wrong once the fault is over: that interval, the time after which a program that hangs
+// is killed, and the delay of a busy machine.
 const (
 	audit   = 5 * time.Second
 	allowed = audit + 10*time.Second + 10*time.Second
@@ -43,7 +43,7 @@ type host struct {
 	took    []time.Duration
 }
 
-// lines collects what the daemon says.
+// lines collects the output of the daemon.
 type lines struct {
 	mu  sync.Mutex
 	all bytes.Buffer
@@ -99,7 +99,7 @@ func (h *host) write(name, text string) {
 	}
 }
 
-// mode says what the restore programs do: work, fail or hang.
+// mode sets the behaviour of the restore programs: work, fail or hang.
 func (h *host) mode(mode string) {
 	h.t.Helper()
 	if err := os.WriteFile(filepath.Join(work, "mode"), []byte(mode+"\n"), 0o600); err != nil {
@@ -213,7 +213,7 @@ func (h *host) right(after string) {
 	}
 }
 
-// wrong says what is wrong with the rules.
+// wrong names the fault in the rules.
 func (h *host) wrong() string {
 	// Its warnings must not get in between.
 	out, err := exec.Command("iptables-"+h.variant+"-save", "-t", "mangle").Output()

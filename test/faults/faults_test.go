@@ -96,9 +96,8 @@ func TestRestoreFails(t *testing.T) {
 	}
 }
 
-// The kernel changes while the live rules are read: what was compiled meanwhile from
-// the kernel as it was is not what counts, for a command that shows as for one that
-// applies.
+// The kernel changes while the live rules are read: rules compiled meanwhile from the
+// kernel as it was do not count, for a command that shows as for one that applies.
 func TestChangedWhileRulesAreRead(t *testing.T) {
 	for _, variant := range []string{"nft", "legacy"} {
 		t.Run(variant, func(t *testing.T) {

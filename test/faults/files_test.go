@@ -245,11 +245,11 @@ func (s *site) report(what string) {
 	s.t.Logf("files: %s, daemon %s: %d commands: %d guards lost, %d foreign files touched, %d commands hung, %d crashed", what, s.who, s.commands, s.lost, s.touched, s.hung, s.crashed)
 }
 
-// Whatever lies in the place of a file of the run and the state directory, no command
-// loses a guard, touches what is not xfrmfw's, or hangs.
+// With anything in the place of a file of the run and the state directory, no command
+// loses a guard, touches files that are not xfrmfw's, or hangs.
 func TestFilesInTheWay(t *testing.T) {
 	sites := daemons
-	if rounds(t) == 1 { // the one whose directories are not root's
+	if rounds(t) == 1 { // the one with directories that are not root's
 		sites = sites[len(sites)-1:]
 	}
 	for _, who := range sites {
@@ -381,7 +381,7 @@ func (s *site) inTheWay(file, kind string, put func(string) error) {
 	}
 }
 
-// judge counts what a command did that it must not.
+// judge counts the forbidden effects of a command.
 func (s *site) judge(before, what string) {
 	s.t.Helper()
 	if after := state(s.path("foreign")); after != before {

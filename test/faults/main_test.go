@@ -1,6 +1,6 @@
 // Package faults hurts a running daemon in all the ways that hosts do, and
-// measures how long its rules are wrong. It needs no ESP: the kernel's policies
-// are what the rules follow.
+// measures how long its rules are wrong. It needs no ESP, because the rules follow the
+// kernel's policies.
 //
 // XFRMFW_FAULT_ROUNDS is how often each fault is done, 1 by default; scripts/soak
 // makes it 100.
@@ -55,8 +55,8 @@ func reexec() int {
 		fmt.Fprintf(os.Stderr, "faults: build: %v: %s\n", err, out)
 		return 1
 	}
-	// Root needs no user namespace, and in one iptables-nft can't send what a
-	// storm asks for in one commit.
+	// Root needs no user namespace, and in one iptables-nft can't send the changes of a
+	// storm in one commit.
 	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
 	if os.Getuid() != 0 {
 		attr.Cloneflags |= syscall.CLONE_NEWUSER
@@ -74,8 +74,8 @@ func reexec() int {
 	return 0
 }
 
-// enter replaces /usr/sbin by a folder of links to what was in it, but for the
-// restore and save programs, which do as the file "mode" says.
+// enter replaces /usr/sbin by a folder of links to its files, but for the restore and
+// save programs, which do as the file "mode" says.
 func enter() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("detach the mounts: %w", err)

@@ -25,8 +25,8 @@ func script(t *testing.T, name string) string {
 	return path
 }
 
-// closed gives gateways a default policy of DROP, so that what passes was let in by a rule, and xfrmfw's rules, so that
-// IKE can come in.
+// closed gives gateways a default policy of DROP, so that a rule has let in each packet
+// that passes, and xfrmfw's rules, so that IKE can come in.
 func closed(t *testing.T, hosts ...*lab.Host) {
 	t.Helper()
 	for _, h := range hosts {
@@ -38,7 +38,7 @@ func closed(t *testing.T, hosts ...*lab.Host) {
 	}
 }
 
-// report is what the tests read of status --json.
+// report is the part of status --json that the tests read.
 type report struct {
 	Tunnels []tunnel `json:"tunnels"`
 	Drops   map[string]struct {
@@ -134,7 +134,7 @@ func noCleartext(t *testing.T, wire *lab.Capture, match func(lab.Frame) bool) {
 	}
 }
 
-// count is the number that XFRMFW_SOAK_COUNT gives, or what is given.
+// count is the number in XFRMFW_SOAK_COUNT, or else few.
 func count(few int) int {
 	if n, err := strconv.Atoi(os.Getenv("XFRMFW_SOAK_COUNT")); err == nil {
 		return n

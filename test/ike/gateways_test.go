@@ -43,7 +43,7 @@ func TestGateways(t *testing.T) {
 	}
 	first := knows("when it came up")
 
-	whole := t // what is started again in a part of the test goes on in the next
+	whole := t // a daemon that is started again in a part of the test goes on in the next
 	t.Run("rekey", func(t *testing.T) {
 		before := status(t, sun).Counts.Unknown // packets that came before the first apply
 		daemon := startDaemon(t, moon)
@@ -131,7 +131,8 @@ func TestGateways(t *testing.T) {
 
 	t.Run("the peer crashes", func(t *testing.T) {
 		sunIKE.Kill(t)
-		// Moon finds out (DPD), and takes the tunnel down: what bob is still sent is refused.
+		// Moon finds out (DPD), and takes the tunnel down: packets that are still sent to
+		// bob are refused.
 		lab.Eventually(t, 6*lab.Patience, func() error {
 			if got := moon.Run(t, "ip", "xfrm", "state"); strings.Contains(got, "proto esp") {
 				return fmt.Errorf("moon still has states:\n%s", got)
@@ -168,7 +169,7 @@ func TestGateways(t *testing.T) {
 	})
 }
 
-// duration is how long a test that repeats goes on, XFRMFW_SOAK or what is given.
+// duration is the time for which a test that repeats goes on: XFRMFW_SOAK, or else short.
 func duration(short time.Duration) time.Duration {
 	if long, err := time.ParseDuration(os.Getenv("XFRMFW_SOAK")); err == nil {
 		return long

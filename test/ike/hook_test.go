@@ -13,7 +13,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// environment is what charon gives to an updown script.
+// environment is the environment that charon gives to an updown script.
 func environment(verb string, reqid int, remote, id string, more ...string) []string {
 	return append([]string{"PLUTO_VERSION=1.1", "PLUTO_VERB=" + verb, "PLUTO_CONNECTION=net", "PLUTO_INTERFACE=wan0",
 		fmt.Sprintf("PLUTO_REQID=%d", reqid), "PLUTO_PROTO=esp", "PLUTO_UNIQUEID=1", "PLUTO_ME=192.0.2.2", "PLUTO_MY_ID=sun.lab",

@@ -8,7 +8,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// A side is what one gateway's connection has of its own, or both have, in the words of swanctl.conf.
+// A side is the part of a connection that one gateway has of its own, or both have, in
+// the words of swanctl.conf.
 type side struct {
 	connection, child []string
 	localTS, remoteTS string
@@ -56,7 +57,8 @@ secrets {
 `, peer.Outer(lab.IPv4), strings.Join(s.connection, "\n\t\t"), g.Name, peer.Name, peer.Name, s.localTS, s.remoteTS, strings.Join(s.child, "\n\t\t\t\t"))
 }
 
-// innerNets matches what is between the networks behind the gateways, which is never to be on the wire.
+// innerNets matches packets between the networks behind the gateways, which are never to
+// be on the wire.
 func innerNets(n *lab.Network) func(lab.Frame) bool {
 	return lab.Between(n.Moon.InnerNet(lab.IPv4), n.Sun.InnerNet(lab.IPv4))
 }

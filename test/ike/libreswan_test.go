@@ -86,7 +86,8 @@ func (l libreswan) rekeyChild(t *testing.T) string {
 	return "--rekey-ipsec"
 }
 
-// TestLibreswan brings tunnels up and down by pluto, whose own updown script the hook's calls.
+// TestLibreswan brings tunnels up and down by pluto. The hook's script calls pluto's own
+// updown script.
 func TestLibreswan(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	for name, line := range map[string]string{"reqid of its own": "", "chosen reqid": "reqid=77"} {

@@ -1,5 +1,6 @@
-// Package ike tests xfrmfw beside real IKE daemons: the updown hook, and who it says that a peer is. It runs in the
-// virtual machine of scripts/lab, with its newer kernel and iptables-nft:
+// Package ike tests xfrmfw beside real IKE daemons: the updown hook, and the identity of
+// a peer that it records. It runs in the virtual machine of scripts/lab, with its newer
+// kernel and iptables-nft:
 //
 //	XFRMFW_BIN=… go test -exec "$PWD/scripts/lab --kernel 6.12" ./test/ike
 //
@@ -25,8 +26,9 @@ func TestMain(m *testing.M) {
 	lab.Main(m)
 }
 
-// loadESP has the kernel load and test what ESP needs, by a state that ends with its network. Under emulation that takes
-// half a minute, and no IKE daemon's peer waits for so long.
+// loadESP has the kernel load and test the ciphers of ESP, by a state that ends with its
+// network. Under emulation that takes half a minute, and no IKE daemon's peer waits for
+// so long.
 func loadESP() error {
 	out, err := exec.Command("unshare", "--net", "ip", "xfrm", "state", "add", "src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "spi", "1",
 		"mode", "tunnel", "aead", "rfc4106(gcm(aes))", fmt.Sprintf("0x%x", lab.Key(1)), "128").CombinedOutput()

@@ -18,7 +18,8 @@ import (
 // emulated machine minutes to start.
 const roadWarriors = 20
 
-// identity is who the road warrior of that number is: an EAP user every other one, else an IKE identity.
+// identity is that of the road warrior of that number: an EAP user every other one, else
+// an IKE identity.
 func identity(i int) string {
 	if i%2 == 0 {
 		return fmt.Sprintf("user%d@eap.lab", i)
@@ -70,8 +71,8 @@ func responderConf(n *lab.Network, updown string) string {
 		"secrets {\n\tike-sun {\n\t\tid = sun\n\t\tsecret = \"sun's for the lab\"\n\t}\n" + secrets.String() + "}\n"
 }
 
-// initiatorConf is alice's, with a connection for each road warrior. An EAP user's IKE identity is the client's own choice:
-// here it is that of another user, who may more.
+// initiatorConf is alice's, with a connection for each road warrior. An EAP user's IKE
+// identity is the client's own choice: here it is that of another user with more rights.
 func initiatorConf(n *lab.Network) string {
 	var connections, secrets strings.Builder
 	for i := range roadWarriors {
@@ -119,7 +120,7 @@ func behindNAT(t *testing.T, n *lab.Network) {
 	t.Helper()
 	n.Moon.IP(t, "route del "+n.Sun.InnerNet(lab.IPv4).String())
 	n.Moon.Iptables(t, lab.IPv4, "-t", "nat", "-A", "POSTROUTING", "-o", "wan0", "-j", "MASQUERADE")
-	// What is for the pool and not encrypted would go out there.
+	// Packets to the pool that are not encrypted would go out there.
 	n.Sun.IP(t, "route add 10.3.0.0/24 via "+n.Moon.Outer(lab.IPv4).String())
 }
 
@@ -138,8 +139,8 @@ func addresses(t *testing.T, client *lab.Charon) map[int]netip.Addr {
 	return found
 }
 
-// TestRoadWarriors has 20 of them behind one NAT gateway come and go, and looks at who status says that each is, and at
-// what each may do by who it is.
+// TestRoadWarriors has 20 of them behind one NAT gateway come and go. It compares the
+// identity of each in status, and the services that each may use by its identity.
 func TestRoadWarriors(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	n := lab.NewNetwork(t)
@@ -175,7 +176,7 @@ tunnels:
 	}
 	t.Logf("%d road warriors were up in %v", roadWarriors, time.Since(begin))
 
-	// known compares status with what the client says of itself.
+	// known compares status with the client's own words.
 	known := func(want int) map[int]netip.Addr {
 		t.Helper()
 		has := addresses(t, client)

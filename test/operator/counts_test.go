@@ -67,7 +67,7 @@ func (c *comparison) read(t *testing.T) counts {
 // policyCounters are those of the kernel's own decisions by policy.
 var policyCounters = []string{"XfrmInNoPols", "XfrmInTmplMismatch", "XfrmInPolBlock", "XfrmOutPolBlock", "XfrmOutNoStates"}
 
-// expect adds what is to be counted for a packet.
+// expect adds the expected counts for a packet.
 func (c *comparison) expect(s sample, want counts) {
 	e := c.explained[s.ask]
 	questions := []string{s.outer, s.ask}
@@ -102,7 +102,7 @@ func (c *comparison) expect(s sample, want counts) {
 	c.by[number]++
 }
 
-// arrivals compares what bob saw, and what sun put on the wire.
+// arrivals compares the packets that bob saw, and those that sun put on the wire.
 func (c *comparison) arrivals(t *testing.T, name string, samples []sample, bob, wire *lab.Capture) {
 	t.Helper()
 	seen := func(capture *lab.Capture) map[string]int {

@@ -10,8 +10,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/manual"
 )
 
-// TestExamples runs the commands whose output the documents show, on a gateway with a tunnel that is up, and compares.
-// The IDs are the same everywhere, as they are made from what they name.
+// TestExamples runs the commands with output in the documents, on a gateway with a tunnel
+// that is up, and compares. The IDs are the same everywhere, because they are made from
+// the things that they name.
 func TestExamples(t *testing.T) {
 	n := lab.NewNetwork(t)
 	n.Up(t, lab.IPsec{})

@@ -17,9 +17,11 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// TestExplain sends random packets, in clear and through tunnels, into, through and out of a gateway, and compares what
-// the kernel did with what xfrmfw explain says of each: all counters of all rules, what arrived and what is on the wire,
-// what was returned to the rest of the firewall, and what the kernel itself dropped by its policies.
+// TestExplain sends random packets, in clear and through tunnels, into, through and out
+// of a gateway, and compares the kernel's treatment of each with xfrmfw explain: all
+// counters of all rules, the packets that arrived and those on the wire, those that were
+// returned to the rest of the firewall, and those that the kernel itself dropped by its
+// policies.
 //
 // The seed is printed; XFRMFW_SEED repeats a run, and XFRMFW_PACKETS says how many packets there are.
 func TestExplain(t *testing.T) {
@@ -32,7 +34,7 @@ func TestExplain(t *testing.T) {
 	tunnels := []lab.IPsec{{Reqid: 11, Priority: 1000}, {Reqid: 12, Priority: 1000, Inner: lab.IPv6}}
 	for _, tunnel := range tunnels {
 		n.Up(t, tunnel)
-		// moon encrypts more than sun's policies own: what sun calls crossed.
+		// moon encrypts more than sun's policies own: packets that sun calls crossed.
 		f := max(tunnel.Inner, lab.IPv4)
 		for _, p := range n.Policies(n.Moon, tunnel) {
 			if p.Dir == "out" {
@@ -47,7 +49,7 @@ func TestExplain(t *testing.T) {
 		"    in: [tcp/22, udp/5000-5999, icmp]\n    out: [tcp/443, udp/5000-5999, icmp]\n")
 	up := c.run(t, "up", packets/2, c.mallory, c.tunnelled, c.bob, c.own)
 
-	// Policies without states: what a trap policy is, and what is left when an IKE daemon dies.
+	// Policies without states: those of a trap, and those left when an IKE daemon dies.
 	n.Sun.FlushSAs(t)
 	c.config(t, "log: \"off\"\nguard: {remember: \"off\"}\n")
 	trap := c.run(t, "trap", packets/4, c.mallory, c.bob, c.own)
@@ -96,7 +98,8 @@ type comparison struct {
 	sent      int
 	snapshot  string
 	explained map[string]explanation
-	// portless has the pairs between which a packet went whose flow has nothing but its addresses to tell it by.
+	// portless has the pairs of addresses of packets with a flow that has nothing but its
+	// addresses to tell it by.
 	portless map[[2]netip.Addr]bool
 
 	rules                 map[string]string // by ID
@@ -104,7 +107,7 @@ type comparison struct {
 	counters, differences int
 }
 
-// explanation is what the test reads of explain --json.
+// explanation is the part of explain --json that the test reads.
 type explanation struct {
 	Packet struct {
 		Way string `json:"way"`
@@ -141,7 +144,8 @@ func (e explanation) encrypted() bool {
 	})
 }
 
-// A sample is one packet: who sends it, and what explain is asked about what sun sees of it.
+// A sample is one packet: its sender, and the questions to explain about the packets that
+// sun sees.
 type sample struct {
 	from  *lab.Host
 	raw   lab.Packet

@@ -1,5 +1,6 @@
-// Package operator tests what helps the operator, on networks with real IPsec: what xfrmfw says of itself and of the
-// host is what the kernel does. It runs in the virtual machine of scripts/lab:
+// Package operator tests the commands for the operator, on networks with real IPsec: the
+// kernel does as xfrmfw says of itself and of the host. It runs in the virtual machine of
+// scripts/lab:
 //
 //	XFRMFW_BIN=… go test -exec "$PWD/scripts/lab --kernel 6.1" ./test/operator
 //

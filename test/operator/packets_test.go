@@ -88,8 +88,9 @@ func (u unasked) with(how, outer, esp string) sample {
 	return u.sample
 }
 
-// sample makes a packet of any protocol, different from all others. IPsec's own protocols are for packets that pass:
-// what a raw socket sends of them is not what the kernel's IPsec or an IKE daemon sends.
+// sample makes a packet of any protocol, different from all others. IPsec's own protocols
+// are for packets that pass: a raw socket sends them differently from the kernel's IPsec
+// or an IKE daemon.
 func (c *comparison) sample(from *lab.Host, src, dst netip.Addr, ipsec bool) unasked {
 	c.sent++
 	id := uint16(20000 + c.sent)

@@ -119,7 +119,7 @@ func TestWatchJSON(t *testing.T) {
 	if last.Tunnels[0].PacketsBy.Verified == 0 {
 		t.Error("no packet was counted")
 	}
-	// What one status prints has the same keys.
+	// The output of one status has the same keys.
 	var once, again map[string]any
 	if err := json.Unmarshal([]byte(n.Sun.MustXfrmfw(t, "status", "--json")), &once); err != nil {
 		t.Fatal(err)

@@ -1,10 +1,10 @@
-// Package packages tests what is in the packages that scripts/package made:
+// Package packages tests the contents of the packages that scripts/package made:
 //
 //	scripts/package FOLDER
 //	XFRMFW_PACKAGES=FOLDER go test ./test/packages
 //
-// Without XFRMFW_PACKAGES its tests are skipped, or fail if XFRMFW_REQUIRE has packages. What happens to a machine on
-// which they are installed is tested in test/systemd.
+// Without XFRMFW_PACKAGES its tests are skipped, or fail if XFRMFW_REQUIRE has packages.
+// test/systemd tests a machine on which they are installed.
 package packages
 
 import (
@@ -141,7 +141,8 @@ func TestContents(t *testing.T) {
 	}
 }
 
-// TestBinary is that the binary is static, for its machine, and says what it was built from.
+// TestBinary is that the binary is static, for its machine, and names the source that it
+// was built from.
 func TestBinary(t *testing.T) {
 	for _, p := range unpacked(t) {
 		path := filepath.Join(p.tree, "usr/sbin/xfrmfw")
@@ -213,7 +214,7 @@ func TestLicences(t *testing.T) {
 	}
 }
 
-// TestMetadata is what dpkg and rpm are told.
+// TestMetadata is the metadata for dpkg and rpm.
 func TestMetadata(t *testing.T) {
 	for _, p := range unpacked(t) {
 		name := filepath.Base(p.file)

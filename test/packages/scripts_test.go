@@ -36,7 +36,7 @@ func runScript(t *testing.T, script string, environment []string, args ...string
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What is asked of the machine itself is true.
+	// The script's questions about the machine itself are answered with true.
 	asked := strings.NewReplacer("[ -d /run/systemd/system ]", "true", "/usr/lib/systemd/systemd-update-helper", filepath.Join(dir, "systemd-update-helper")).Replace(string(text))
 	log := filepath.Join(dir, "log")
 	cmd := exec.Command("sh", append([]string{"-c", asked, script}, args...)...)
@@ -51,7 +51,8 @@ func runScript(t *testing.T, script string, environment []string, args ...string
 	return strings.Split(strings.TrimSpace(strings.ReplaceAll(string(calls), dir+"/", "")), "\n")
 }
 
-// TestMaintainerScripts is what the packages' scripts do on the machine, by whom, in each of their calls.
+// TestMaintainerScripts is the commands that the packages' scripts run on the machine, in
+// each of their calls.
 func TestMaintainerScripts(t *testing.T) {
 	const lock = `UNIT_ENVIRONMENT=GOMAXPROCS=1 "XTABLES_LOCKFILE=/run/lock/other" A=b`
 	accounts := []string{"systemd-sysusers xfrmfw.conf", "systemd-tmpfiles --create xfrmfw.conf"}
@@ -123,7 +124,7 @@ func TestMaintainerScripts(t *testing.T) {
 	}
 }
 
-// TestUnits is what the units say that nothing else on this machine shows.
+// TestUnits is the lines of the units that nothing else on this machine shows.
 func TestUnits(t *testing.T) {
 	for file, lines := range map[string][]string{
 		"systemd/xfrmfw.service":    {"OOMScoreAdjust=-900", "ReadWritePaths=-/run/xfrmfw-metrics"},
@@ -144,7 +145,8 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// TestSocketGetsFolderGroup: what a process makes in a folder like that of tmpfiles.conf gets the folder's group.
+// TestSocketGetsFolderGroup: a file that a process makes in a folder like that of
+// tmpfiles.conf gets the folder's group.
 func TestSocketGetsFolderGroup(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("root: only root gives a folder to a group that it is no member of")

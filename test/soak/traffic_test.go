@@ -72,9 +72,10 @@ func (s *stream) missing() []int {
 	return lost
 }
 
-// TestTraffic sends a hundred packets a second each way through a tunnel between gateways that let in nothing but what
-// xfrmfw accepts, while the tunnel is rekeyed, rules are applied, the daemon is stopped and killed, and another program
-// changes rules of its own. The firewall may lose none.
+// TestTraffic sends a hundred packets a second each way through a tunnel between gateways
+// that let in only packets that xfrmfw accepts, while the tunnel is rekeyed, rules are
+// applied, the daemon is stopped and killed, and another program changes rules of its
+// own. The firewall may lose none.
 func TestTraffic(t *testing.T) {
 	n := lab.NewNetwork(t)
 	tunnel := lab.IPsec{}
@@ -138,7 +139,7 @@ func TestTraffic(t *testing.T) {
 	for _, s := range streams {
 		lost := s.missing()
 		for deadline := time.Now().Add(lab.Patience); len(lost) > 0 && time.Now().Before(deadline); lost = s.missing() {
-			time.Sleep(100 * time.Millisecond) // what is on its way
+			time.Sleep(100 * time.Millisecond) // for packets on their way
 		}
 		if len(lost) > 0 {
 			t.Errorf("%slost %d of %d: %v", s.name, len(lost), s.sent, lost[:min(len(lost), 50)])
@@ -199,7 +200,7 @@ func rekey(t *testing.T, n *lab.Network, c lab.IPsec, generation int) {
 			})
 		}
 	}
-	time.Sleep(300 * time.Millisecond) // for what is on the wire with the old ones
+	time.Sleep(300 * time.Millisecond) // for packets on the wire with the old ones
 	for _, g := range n.Gateways() {
 		g.DeleteSAs(t, old...)
 	}

@@ -14,7 +14,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// siteNetwork brings the interfaces up where a site's network configuration does, and keeps what the rules were then.
+// siteNetwork brings the interfaces up where a site's network configuration does, and
+// keeps the rules of that time.
 const siteNetwork = `[Unit]
 DefaultDependencies=no
 After=network-pre.target
@@ -28,7 +29,8 @@ ExecStart=/bin/sh -c 'ip link set lan0 up; ip link set wan0 up; ip route replace
 WantedBy=multi-user.target
 `
 
-// siteFirewall is a rule that the site has for itself, and what often is done for tunnels.
+// siteFirewall is a rule that the site has for itself, and one that sites often have for
+// tunnels.
 const siteFirewall = `[Unit]
 DefaultDependencies=no
 Wants=network-pre.target
@@ -42,8 +44,8 @@ ExecStart=iptables -t nat -A POSTROUTING -o wan0 -j MASQUERADE
 WantedBy=multi-user.target
 `
 
-// site is a network whose gateway sun is to be the machine: its interfaces are still down. Mallory sends bob packets
-// in alice's name all the time.
+// site is a network with the machine as its gateway sun: its interfaces are still down.
+// Mallory sends bob packets in alice's name all the time.
 type site struct {
 	*lab.Network
 	inbox *lab.Inbox
@@ -261,7 +263,7 @@ func TestDebian(t *testing.T) {
 			}
 			return nil
 		})
-		// What systemd itself logs goes to the console. Nobody else sends this signal.
+		// The log of systemd itself goes to the console. Nobody else sends this signal.
 		restarts, log := m.show(t, "xfrmfw.service", "NRestarts"), m.Run(t, "journalctl", "--no-pager", "-b", "_PID="+hung)
 		if restarts != "1" || !strings.Contains(log, "SIGABRT") {
 			t.Errorf("%s restarts; it was no watchdog that ended it: %.1000s", restarts, log)
@@ -296,7 +298,7 @@ func TestDebian(t *testing.T) {
 		if user := strings.TrimSpace(m.Run(t, "ps", "-o", "user=", "-p", pid)); user != "xfrmfw" {
 			t.Errorf("the daemon runs as %s", user)
 		}
-		// What root's own apply and hook leave behind must not shut the user out.
+		// The files of root's own apply and hook must not shut the user out.
 		m.Run(t, "find", "/run/xfrmfw", "/var/lib/xfrmfw", "-type", "f", "-delete")
 		s.Up(t, lab.IPsec{})
 		m.Run(t, "xfrmfw", "apply")

@@ -15,11 +15,12 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/manual"
 )
 
-// A gateway is a bare Debian on which strongSwan runs, on a network where its administrator does what README.md and the manual pages say.
+// A gateway is a bare Debian on which strongSwan runs, on a network where its
+// administrator follows README.md and the manual pages.
 type gateway struct {
 	*lab.Network
 	*machine
-	host  *lab.Host // whose network is the machine's
+	host  *lab.Host // its network is the machine's
 	inbox *lab.Inbox
 	// Counts of the log: blocks of commands run, packets forged, packets that would leave in clear.
 	blocks, forged, leaks int
@@ -45,7 +46,8 @@ func newGateway(t *testing.T, n *lab.Network, h *lab.Host, installed bool) *gate
 	return g
 }
 
-// sh runs lines of shell as the administrator does who pastes them. A line that fails fails the test.
+// sh runs lines of shell as if pasted by the administrator. A line that fails fails the
+// test.
 func (g *gateway) sh(t *testing.T, lines string) string {
 	t.Helper()
 	begin := time.Now()
@@ -182,7 +184,7 @@ func eventuallyPings(t *testing.T, from *lab.Host, to netip.Addr, words ...strin
 	})
 }
 
-// report is what the tests read of status --json.
+// report is the part of status --json that the tests read.
 type report struct {
 	Tunnels []struct {
 		Name, Connection, State, Evidence string
@@ -227,8 +229,8 @@ func (g *gateway) forge(t *testing.T, src netip.Addr) {
 	g.Mallory.SendRaw(t, lab.UDPPacket(netip.AddrPortFrom(src, 7001), g.inbox.Addr, "forged").Times(3)...)
 }
 
-// refuses fails the test unless the gateway, whose tunnel is down, drops what is forged as from there, and what a host
-// behind it sends there.
+// refuses fails the test unless the gateway drops packets that are forged as from the
+// remote network, and packets of a host behind it to there. Its tunnel is down.
 func (g *gateway) refuses(t *testing.T, when string, inside *lab.Host, remote netip.Addr) {
 	t.Helper()
 	before := g.report(t)
@@ -255,7 +257,7 @@ func (g *gateway) refuses(t *testing.T, when string, inside *lab.Host, remote ne
 	g.leaks += 3
 }
 
-// checkout puts what a checkout has after a build into /root, which is where the commands run.
+// checkout puts the files of a checkout after a build into /root, where the commands run.
 func (g *gateway) checkout(t *testing.T) {
 	t.Helper()
 	for from, to := range map[string]string{lab.Binary(t): "/root/xfrmfw", "../../scripts/dist/updown": "/root/scripts/dist/updown"} {

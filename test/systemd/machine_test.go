@@ -64,7 +64,7 @@ func newMachine(t *testing.T, kind string) *machine {
 			t.Fatal(err)
 		}
 	}
-	// What its modprobe@.service asks for is its host's to load, as with any container.
+	// The modules of its modprobe@.service are its host's to load, as with any container.
 	if out, err := exec.Command("modprobe", "-a", "ip_tables", "ip6_tables").CombinedOutput(); err != nil {
 		t.Fatalf("modprobe: %v: %s", err, out)
 	}
@@ -164,7 +164,7 @@ func (m *machine) powerCut(t *testing.T) {
 	_ = m.outer.Wait()
 }
 
-// A result is what a program did.
+// A result is the output and the exit status of a program.
 type result struct {
 	Stdout, Stderr string
 	Code           int

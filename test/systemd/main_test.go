@@ -1,5 +1,6 @@
-// Package systemd tests the packages and units of xfrmfw, and what README.md and the manual pages tell an administrator to do, on a Debian of
-// their own, with systemd as its process 1, in the virtual machine of scripts/lab:
+// Package systemd tests the packages and units of xfrmfw, and the commands of README.md
+// and the manual pages, on a Debian of their own, with systemd as its process 1, in the
+// virtual machine of scripts/lab:
 //
 //	scripts/fetch debian gateway strongswan
 //	scripts/package --arch amd64 FOLDER

@@ -79,7 +79,8 @@ swanctl --initiate --child office || true # traffic may have brought it up`)
 
 var virtualIP = regexp.MustCompile(`(?s)\b(admin|ann): #\d+, ESTABLISHED.*?\n  local .*?\[(10\.3\.0\.\d+)\]`)
 
-// TestRoadWarriors runs the recipe with two of them behind one router: who may more is told by who they are.
+// TestRoadWarriors runs the recipe with two of them behind one router: their identities
+// decide which one has more rights.
 func TestRoadWarriors(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	f := lab.IPv4
@@ -175,7 +176,7 @@ func TestBehindNAT(t *testing.T) {
 	if wire.Count(t, lab.IsNATT) == 0 {
 		t.Error("no ESP in UDP: the router was not in between")
 	}
-	// What is not the tunnel's is masqueraded still, twice.
+	// Traffic of no tunnel is masqueraded still, twice.
 	g.Run(t, "iptables", "-P", "FORWARD", "ACCEPT")
 	carol.MustPing(t, n.Mallory.Outer(f), 2)
 

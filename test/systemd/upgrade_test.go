@@ -60,9 +60,10 @@ func (s *stream) missing() []string {
 	return lost
 }
 
-// TestUpgrade puts an older package (XFRMFW_OLD_PACKAGES) in the newer's place and back, XFRMFW_UPGRADES times, on a
-// machine that lets in nothing but what xfrmfw accepts: with a tunnel up and a hundred packets a second each way none may
-// be lost, and with the tunnel down, when only the memory of the other version knows it, no forged one may arrive.
+// TestUpgrade puts an older package (XFRMFW_OLD_PACKAGES) in the newer's place and back,
+// XFRMFW_UPGRADES times, on a machine that lets in only packets that xfrmfw accepts. With
+// a tunnel up and a hundred packets a second each way none may be lost. With the tunnel
+// down, when only the memory of the other version knows it, no forged one may arrive.
 func TestUpgrade(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	older := os.Getenv("XFRMFW_OLD_PACKAGES")
@@ -81,7 +82,8 @@ func TestUpgrade(t *testing.T) {
 	s := newSite(t)
 	s.Sun.IP(t, "link set lan0 up", "link set wan0 up", fmt.Sprintf("route replace %s via %s", s.Moon.InnerNet(lab.IPv4), s.Moon.Outer(lab.IPv4)))
 	m.boot(t, s.Sun)
-	// The site lets in what the attacker forges, so that xfrmfw alone is in its way, and nothing else.
+	// The site lets in the attacker's forged packets, so that xfrmfw alone is in their
+	// way, and nothing else.
 	for _, args := range [][]string{
 		{"-P", "FORWARD", "DROP"}, {"-P", "INPUT", "DROP"}, {"-A", "FORWARD", "-p", "udp", "--dport", "7000", "-j", "ACCEPT"},
 	} {
@@ -121,7 +123,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	close(end)
 	done.Wait()
-	time.Sleep(2 * time.Second) // for what is under way
+	time.Sleep(2 * time.Second) // for packets under way
 	for _, stream := range streams {
 		lost := stream.missing()
 		t.Logf("upgrade: tunnel up: %s: %d packets sent, %d lost", stream.name, stream.sent, len(lost))
@@ -146,7 +148,7 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// settled waits until the rules are what the installed version wants.
+// settled waits until the rules are those that the installed version wants.
 func settled(t *testing.T, m *machine) {
 	t.Helper()
 	lab.Eventually(t, bootPatience, func() error {
@@ -157,7 +159,7 @@ func settled(t *testing.T, m *machine) {
 	})
 }
 
-// remembered is that the installed version guards the tunnel by what the memory says.
+// remembered is that the installed version guards the tunnel by the memory.
 func remembered(t *testing.T, m *machine) {
 	t.Helper()
 	var report struct {
