@@ -53,7 +53,7 @@ func TestSegmentSize(t *testing.T) {
 	}
 }
 
-// uplinkHost is a host whose default route goes by eth0.
+// uplinkHost is a host with a default route by eth0.
 func uplinkHost() xfrm.Host {
 	return xfrm.Host{
 		Links:  []xfrm.Link{{Index: 1, Name: "lo"}, {Index: 2, Name: "eth0", Up: true}, {Index: 3, Name: "eth1", Up: true}},

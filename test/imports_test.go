@@ -1,4 +1,4 @@
-// Package test holds what is true of the tree as a whole.
+// Package test checks the tree as a whole.
 package test
 
 import (

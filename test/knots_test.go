@@ -32,7 +32,7 @@ var larger = map[string]string{
 	"xfrm": "one model of the kernel's states and policies",
 }
 
-// goPackage is what go list tells of one.
+// goPackage is the part of the output of go list about one package.
 type goPackage struct {
 	ImportPath, Dir, Export string
 	GoFiles                 []string

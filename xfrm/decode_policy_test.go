@@ -9,7 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// wantPolicy is what inPolicy decodes to.
+// wantPolicy is the policy that inPolicy decodes to.
 func wantPolicy() xfrm.Policy {
 	return xfrm.Policy{
 		Selector: xfrm.Selector{
@@ -22,7 +22,7 @@ func wantPolicy() xfrm.Policy {
 	}
 }
 
-// wantTemplate is what tunnelTemplate decodes to.
+// wantTemplate is the template that tunnelTemplate decodes to.
 func wantTemplate() xfrm.Template {
 	return xfrm.Template{
 		Family: xfrm.IPv4,

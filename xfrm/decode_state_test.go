@@ -20,7 +20,7 @@ var anyIPv4 = xfrm.Selector{
 	Dst:    netip.MustParsePrefix("0.0.0.0/0"),
 }
 
-// wantESP is what espState decodes to.
+// wantESP is the state that espState decodes to.
 func wantESP() xfrm.State {
 	return xfrm.State{
 		Family:   xfrm.IPv4,
@@ -145,7 +145,7 @@ func TestDecodeStateTraps(t *testing.T) {
 		want func(*xfrm.State)
 	}{
 		{"larval", func(w *wireState) {
-			// What ALLOCSPI leaves: a selector with addresses and no family.
+			// The state that ALLOCSPI leaves: a selector with addresses and no family.
 			w.Sel = selectorOf("192.0.2.1/32", "198.51.100.2/32")
 			w.Sel.Family = 0
 		}, func(x *xfrm.State) { x.Selector = xfrm.Selector{} }},
@@ -214,7 +214,8 @@ func TestDecodeStateSkips(t *testing.T) {
 	}
 }
 
-// TestDecodeNewerAttributes: what an attribute of a newer kernel may mean is said once, and its objects are there.
+// TestDecodeNewerAttributes: a possible meaning of a newer kernel's attribute is said
+// once, and its objects are there.
 func TestDecodeNewerAttributes(t *testing.T) {
 	var d xfrm.Decoder
 	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion}

@@ -52,8 +52,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzReadJSON reads hostile files. What is accepted must be valid and be
-// written in a form that reads and writes alike.
+// FuzzReadJSON reads hostile files. An accepted file must be valid and be written in a
+// form that reads and writes alike.
 func FuzzReadJSON(f *testing.F) {
 	var b bytes.Buffer
 	if err := fullSnapshot().WriteJSON(&b); err != nil {

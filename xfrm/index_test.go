@@ -21,7 +21,7 @@ func deleted(s State) Note  { return Note{event: StateDeleted, id: idOf(s)} }
 func expired(s State) Note  { return Note{event: StateExpired, id: idOf(s), state: s} }
 func updated(p Policy) Note { return Note{event: PolicyUpdated, policy: p} }
 
-// A rekey, make before break, asks for no look; what changes a rule does.
+// A rekey, make before break, asks for no look; an event that changes a rule does.
 func TestIndexKnowsARekey(t *testing.T) {
 	first, second := indexState(1, nil), indexState(2, nil)
 	policy := Policy{Dir: In, Index: 8, Priority: 5, Templates: []Template{{Family: IPv4, Proto: ESP, Mode: TunnelMode, Reqid: 1}}}

@@ -11,7 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// gate builds the snapshot of a gateway at 192.0.2.2 whose peers are elsewhere.
+// gate builds the snapshot of a gateway at 192.0.2.2 with peers elsewhere.
 type gate struct{ xfrm.Snapshot }
 
 func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }
@@ -205,7 +205,7 @@ func TestTunnelDown(t *testing.T) {
 	}
 }
 
-// The name survives what an administrator would call the same tunnel.
+// The name survives changes after which an administrator would call it the same tunnel.
 func TestTunnelID(t *testing.T) {
 	id := func(reqid uint32, peer, remote string) string {
 		var g gate

@@ -13,7 +13,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// sameSet compares a set with what is joined afresh.
+// sameSet compares a set with one that is joined afresh.
 func sameSet(t *testing.T, what string, s xfrm.Snapshot, got xfrm.Set) {
 	t.Helper()
 	if want := xfrm.Tunnels(s); !reflect.DeepEqual(want, got) {
@@ -175,8 +175,8 @@ func TestJoinerFollows(t *testing.T) {
 	}
 }
 
-// Where the policies of a tunnel differ in what it has only one of, their order
-// decides, and so it does for a Joiner: whoever installs policies anew changes
+// Where the policies of a tunnel differ in a value that it has only one of, their order
+// decides, and so it does for a Joiner: a daemon that installs policies anew changes
 // their order and nothing else.
 func TestJoinerSeesAnotherOrder(t *testing.T) {
 	before := manySites()

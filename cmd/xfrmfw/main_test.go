@@ -45,9 +45,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"xfrmfw": main})
 }
 
-// catchHangup has what the tests start be hung up by its terminal, also where
-// nohup has this process ignore SIGHUP: a program inherits what is ignored, and
-// not what is caught.
+// catchHangup has the programs of the tests be hung up by their terminal, also where
+// nohup has this process ignore SIGHUP: a program inherits ignored signals, and not
+// caught ones.
 func catchHangup() {
 	if signal.Ignored(unix.SIGHUP) {
 		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
@@ -77,7 +77,7 @@ func reexec() (int, error) {
 	return 0, err
 }
 
-// need skips the test for what is missing, or fails it where the environment
+// need skips the test because of a missing requirement, or fails it where the environment
 // requires that.
 func need(t *testing.T, what, missing string) {
 	t.Helper()
@@ -106,7 +106,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			// The script runs on this thread, and so does what it starts.
+			// The script runs on this thread, and so do the programs that it starts.
 			if err := enter(); err != nil {
 				return err
 			}

@@ -8,7 +8,7 @@ import (
 
 const verified = 1 << 29
 
-// inner is what comes out of a tunnel, before a FORWARD chain.
+// inner is a packet out of a tunnel, before a FORWARD chain.
 func inner() Packet {
 	return Packet{
 		Src: netip.MustParseAddr("10.1.0.9"), Dst: netip.MustParseAddr("10.2.0.9"), In: "wan0", Out: "lan0",
@@ -167,7 +167,7 @@ func TestWalkNAT(t *testing.T) {
 	}
 }
 
-// TestMarks reads what statements do to the mark.
+// TestMarks reads the changes of statements to the mark.
 func TestMarks(t *testing.T) {
 	const key = `{"mangle": {"key": {"meta": {"key": "mark"}}, "value": %s}}`
 	tests := []struct {
@@ -187,7 +187,7 @@ func TestMarks(t *testing.T) {
 	}
 }
 
-// TestParseTrash: what is no list of nft is an error, and never a panic.
+// TestParseTrash: a text that is no list of nft is an error, and never a panic.
 func TestParseTrash(t *testing.T) {
 	for _, text := range []string{"", "{}x", `{"nftables": [{"chain": 5}]}`, `{"nftables": {}}`} {
 		if _, err := Parse([]byte(text)); err == nil {

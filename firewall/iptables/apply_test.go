@@ -67,8 +67,8 @@ func (h *host) fail(string) error {
 
 func (h *host) print() string { return string(h.kernels["4"].Save()) + string(h.kernels["6"].Save()) }
 
-// TestApplyStanding: what an apply that failed says of what stands, from the
-// first step to the way back.
+// TestApplyStanding: the error of an apply that failed names the rules that stand, from
+// the first step to the way back.
 func TestApplyStanding(t *testing.T) {
 	// Steps 1 to 4 stand already: mangle and filter of both families. Then four
 	// more are run, in the order mangle 4, mangle 6, filter 4, filter 6.

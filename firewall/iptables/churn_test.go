@@ -13,11 +13,11 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 )
 
-// TestChurnOfRealRules applies one change of a world after the other as a daemon
-// does, from what it knows to stand and without reading it: what then stands in
-// the kernel is what is compiled afresh, and a plan from what is read finds
-// nothing to do. XFRMFW_CHURN is for the pure test of that name; a fifth of it is
-// how many worlds there are here.
+// TestChurnOfRealRules applies one change of a world after the other as a daemon does,
+// from the rules it knows to stand and without reading them. The rules in the kernel then
+// equal those compiled afresh, and a plan from a reading finds nothing to do.
+// XFRMFW_CHURN is for the pure test of that name; a fifth of it is the number of worlds
+// here.
 func TestChurnOfRealRules(t *testing.T) {
 	asked, err := strconv.ParseUint(cmp.Or(os.Getenv("XFRMFW_CHURN"), "1"), 10, 16)
 	if err != nil {

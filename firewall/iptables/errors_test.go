@@ -15,7 +15,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// TestRestoreError reads what the programs said, versions 1.8.9.
+// TestRestoreError reads messages of the programs, versions 1.8.9.
 func TestRestoreError(t *testing.T) {
 	text := "*mangle\n:XFRMFW-A - [0:0]\n-A XFRMFW-A -j XFRMFW-B\n[1:2] -A XFRMFW-A -m policy --dir in --pol none -j NFLOG\n-X XFRMFW-C\nCOMMIT\n"
 	exit := errors.New("exit status 1")

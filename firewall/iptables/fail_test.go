@@ -148,8 +148,8 @@ func TestLocked(t *testing.T) {
 	}, Legacy) // the nft variant takes no lock
 }
 
-// TestKilled: a program that hangs is killed with its children, and what stands
-// is read, not supposed.
+// TestKilled: a program that hangs is killed with its children, and the rules that stand
+// are read, not supposed.
 func TestKilled(t *testing.T) {
 	each(t, func(t *testing.T, p *Programs, family xfrm.Family) {
 		mustApply(t, p, planFor(t, p, accepts(family, "a")))
@@ -200,7 +200,7 @@ func TestKilled(t *testing.T) {
 	})
 }
 
-// TestOther: what stands in the other variant is seen from this one.
+// TestOther: the rules of the other variant are seen from this one.
 func TestOther(t *testing.T) {
 	eachVariant(t, func(t *testing.T, p *Programs) {
 		other, err := Find(t.Context(), Options{Variant: p.variant.other()})
@@ -226,7 +226,7 @@ func TestOther(t *testing.T) {
 	})
 }
 
-// TestJumpsStand: what a foreign insert does to our jumps is seen at small cost.
+// TestJumpsStand: the effect of a foreign insert on our jumps is seen at small cost.
 func TestJumpsStand(t *testing.T) {
 	each(t, func(t *testing.T, p *Programs, family xfrm.Family) {
 		rs := accepts(family, "a")

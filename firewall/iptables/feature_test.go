@@ -143,7 +143,8 @@ func TestLacks(t *testing.T) {
 	}
 }
 
-// TestLearn: a commit that was refused tells what is lacking, once; and only what rules can do without.
+// TestLearn: a commit that was refused names the feature that is lacking, once, and only
+// if rules can do without it.
 func TestLearn(t *testing.T) {
 	text := "*mangle\n:XFRMFW-A - [0:0]\n-A XFRMFW-A -m conntrack --ctstate RELATED -j ACCEPT\n-A XFRMFW-A -m limit --limit 1/second -j LOG --log-prefix x\n-A XFRMFW-A -m policy --dir in --pol ipsec\nCOMMIT\n"
 	exit := errors.New("exit status 2")

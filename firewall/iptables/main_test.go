@@ -92,7 +92,7 @@ func exitCode(code int, err error) int {
 	return code
 }
 
-// need skips the test for what is missing, or fails it where the environment
+// need skips the test because of a missing requirement, or fails it where the environment
 // requires that.
 func need(t testing.TB, what, missing string) {
 	t.Helper()

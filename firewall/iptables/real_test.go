@@ -62,7 +62,7 @@ func TestAnyState(t *testing.T) {
 	})
 }
 
-// TestClear: what xfrmfw leaves behind is what it found, to the byte.
+// TestClear: the rules after clear are those from before, to the byte.
 func TestClear(t *testing.T) {
 	each(t, func(t *testing.T, p *Programs, family xfrm.Family) {
 		fill(t, p, family)
@@ -100,8 +100,8 @@ func TestCounters(t *testing.T) {
 		}
 		mustRestore(t, p, family, "*mangle\n-I FORWARD -j ACCEPT\nCOMMIT\n")
 		want := counters(mustSave(t, p, family))
-		// ip6tables-nft 1.8.9 ignores the counters that it is given: what it does
-		// not set it can't carry over, and the comparison is one of zeros.
+		// ip6tables-nft 1.8.9 ignores the counters that it is given. It can't carry over
+		// counters that it does not set, and the comparison is one of zeros.
 		deaf := p.variant == NFT && family == xfrm.IPv6 && want["a"] == "[0:0]"
 		rs = stack(family, "c", "new", "a")
 		mustApply(t, p, planFor(t, p, rs))

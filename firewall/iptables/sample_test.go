@@ -9,8 +9,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// TestSamples: iptables and the kernel take each kind of rule that we write, and
-// what comes back is known again.
+// TestSamples: iptables and the kernel take each kind of rule that we write, and the
+// rules that they print are known again.
 func TestSamples(t *testing.T) {
 	eachVariant(t, func(t *testing.T, p *Programs) {
 		for _, s := range fake.Samples() {

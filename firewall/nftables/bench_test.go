@@ -80,7 +80,7 @@ func BenchmarkOneTunnel(b *testing.B) {
 	}
 }
 
-// BenchmarkCounters measures what reading the tunnels' counters takes.
+// BenchmarkCounters measures the time to read the tunnels' counters.
 func BenchmarkCounters(b *testing.B) {
 	for _, n := range []int{10, 1_000, 10_000} {
 		b.Run(fmt.Sprintf("of=%d", n), func(b *testing.B) {

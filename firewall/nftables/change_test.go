@@ -72,7 +72,7 @@ func TestAnyTableBecomesAnyOther(t *testing.T) {
 	}
 }
 
-// withoutCounts leaves out counts, which stay with what stays.
+// withoutCounts leaves out counts, which stay with the rules that stay.
 func withoutCounts(t sets.Table) sets.Table {
 	for i := range t.Chains {
 		for j := range t.Chains[i].Rules {
@@ -166,8 +166,8 @@ func TestReqidsInTheOrderOfNft(t *testing.T) {
 	}
 	want.Sort()
 	s := apply(t, c, want)
-	// nft 1.0.6 can't delete from a set of intervals what it added itself: it looks
-	// a reqid up in the byte order of the machine.
+	// nft 1.0.6 can't delete an element from a set of intervals that it added itself,
+	// because it looks a reqid up in the byte order of the machine.
 	for _, reqid := range []string{"1", "256", "16909060"} {
 		nft(t, "", "delete", "element", "inet", testTable, "of_false", "{ "+reqid+" . 10.0.0.1 }")
 	}

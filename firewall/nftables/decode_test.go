@@ -26,9 +26,9 @@ func seedMessages() [][]byte {
 	return out
 }
 
-// The decoder reads what the kernel says about tables that any program may have
-// written. It must not fail on any bytes, and a rule that it makes out must be the
-// one that it would write.
+// The decoder reads the kernel's messages about tables that any program may have written.
+// It must not fail on any bytes, and a rule that it makes out must be the one that it
+// would write.
 func FuzzDecode(f *testing.F) {
 	for _, m := range seedMessages() {
 		f.Add(m)

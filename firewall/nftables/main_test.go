@@ -143,7 +143,7 @@ func list(t testing.TB) string {
 	return nft(t, "", "list", "table", "inet", testTable)
 }
 
-// bare returns the table without what the kernel counts and numbers.
+// bare returns the table without the kernel's counts and numbers.
 func bare(table sets.Table) sets.Table {
 	table.Chains = slices.Clone(table.Chains)
 	for i, c := range table.Chains {

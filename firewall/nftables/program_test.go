@@ -13,8 +13,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 )
 
-// The tables of random gateways load, are read back equal, and each leads to the
-// next by a change of what differs.
+// The tables of random gateways load, are read back equal, and each leads to the next by
+// a change of the differing parts.
 func TestProgramsOfRandomGateways(t *testing.T) {
 	c := open(t)
 	seeds := uint64(40)

@@ -16,7 +16,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// gateway is a random host with what it decides.
+// gateway is a random host with its decisions.
 type gateway struct {
 	in    firewall.Input
 	facts firewall.Facts

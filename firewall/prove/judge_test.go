@@ -13,7 +13,7 @@ import (
 
 var ways = []firewall.Way{firewall.ToHost, firewall.Through, firewall.FromHost}
 
-// coarse is a verdict without what the sets leave out.
+// coarse is a verdict without the details that the sets leave out.
 func coarse(v firewall.Verdict) firewall.Verdict {
 	switch {
 	case v.Action == firewall.Admit, v.Action == firewall.Leave:

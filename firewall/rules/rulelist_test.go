@@ -13,7 +13,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
-// What is put into a list comes out of it, whatever the rules are.
+// The rules that are put into a list come out of it, for any rules.
 func TestRulesAreAsTheyWereGiven(t *testing.T) {
 	odd := []rules.Rule{
 		{},

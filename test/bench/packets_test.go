@@ -21,7 +21,7 @@ func TestFewRulesForOthers(t *testing.T) {
 				t.Errorf("%d tunnels: %s: got through: %v", n, c.what, through)
 			}
 			switch {
-			case !through: // what no tunnel verified is looked for among all
+			case !through: // a packet that no tunnel verified is looked for among all
 			case n == 10:
 				first[c.what] = met
 			case i < len(cleartext()) && met != first[c.what]:

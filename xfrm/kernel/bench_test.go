@@ -92,7 +92,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// rawDumps is the floor: what the kernel itself takes to deliver the messages.
+// rawDumps is the floor: the kernel itself delivers the messages.
 func rawDumps() (objects int, err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_XFRM)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipe returns a conn that receives what is written to the descriptor.
+// pipe returns a conn that receives the messages that are written to the descriptor.
 func pipe(t *testing.T, buffer int) (*conn, int) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)

@@ -36,10 +36,10 @@ func TestPairIndex(t *testing.T) {
 	}
 }
 
-// TestForgetRewritten fills a namespace's conntrack and deletes what NAT rewrote: the
-// rest stays, and the memory that it takes does not grow with the table.
+// TestForgetRewritten fills a namespace's conntrack and deletes the entries that NAT
+// rewrote: the rest stays, and the memory that it takes does not grow with the table.
 func TestForgetRewritten(t *testing.T) {
-	if stage := os.Getenv("XFRMFW_STAGE"); stage != "" { // a virtual machine, where ESP is what is new
+	if stage := os.Getenv("XFRMFW_STAGE"); stage != "" { // a virtual machine, where ESP alone is new
 		t.Skipf("left out of %s: %s", stage, t.Name())
 	}
 	if _, err := exec.LookPath("conntrack"); err != nil {

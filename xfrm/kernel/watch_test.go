@@ -111,7 +111,7 @@ func TestWatchEnds(t *testing.T) {
 	}
 }
 
-// A socket that fails is dirty, too: whoever waits for Dirty must not sleep on.
+// A socket that fails is dirty, too: a goroutine that waits for Dirty must not sleep on.
 func TestWatchFails(t *testing.T) {
 	netns(t)
 	w := watch(t)

@@ -1,5 +1,5 @@
-// Package pinned holds the restore text of many gateways to what it was: a
-// change of the code that should change no rule changes no byte here.
+// Package pinned holds the restore text of many gateways to its former bytes: a change of
+// the code that should change no rule changes no byte here.
 //
 // After a change that should, look at the difference, then write the new hashes:
 //

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// An index finds what a look at each prefix finds.
+// An index finds the same as a look at each prefix.
 func TestIndex(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	random := func() netip.Prefix {

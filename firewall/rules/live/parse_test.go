@@ -72,8 +72,8 @@ func TestParseSave(t *testing.T) {
 	}
 }
 
-// TestParseSaveNewline: a comment set by command line can hold what looks like
-// more lines. They are part of the rule.
+// TestParseSaveNewline: a comment set by command line can hold text like further lines.
+// They are part of the rule.
 func TestParseSaveNewline(t *testing.T) {
 	got, err := live.Parse([]byte("*filter\n:INPUT ACCEPT [0:0]\n:XFRMFW-X - [0:0]\n" +
 		"[0:0] -A INPUT -m comment --comment \"a\n[0:0] -A XFRMFW-X -j ACCEPT\nCOMMIT\n\" -j DROP\nCOMMIT\n"))
@@ -118,8 +118,8 @@ func TestParseSaveScattered(t *testing.T) {
 	}
 }
 
-// FuzzParseSave: no text makes the parser panic, and what it understood it
-// prints so that it understands the same again.
+// FuzzParseSave: no text makes the parser panic. It prints a text that it understood so
+// that it understands the same again.
 func FuzzParseSave(f *testing.F) {
 	f.Add([]byte(saved))
 	f.Add([]byte("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m comment --comment \"a\nb\" -j DROP\nCOMMIT\n"))

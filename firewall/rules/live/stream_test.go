@@ -21,8 +21,8 @@ func written(text []byte, part int) (live.Tables, error) {
 	return p.Tables()
 }
 
-// TestSaveParser: however the text is cut into parts, what is read is the same,
-// with comments that go on over lines wherever the parser's own pieces end.
+// TestSaveParser: however the text is cut into parts, the result is the same, with
+// comments that go on over lines wherever the parser's own pieces end.
 func TestSaveParser(t *testing.T) {
 	var b bytes.Buffer
 	b.WriteString(saved)
@@ -53,8 +53,8 @@ func TestSaveParser(t *testing.T) {
 	}
 }
 
-// TestSaveParserErrors: what can't be read is told with its line, and text that
-// ends too early is no save.
+// TestSaveParserErrors: text that can't be read is told with its line, and text that ends
+// too early is no save.
 func TestSaveParserErrors(t *testing.T) {
 	many := "*filter\n:INPUT ACCEPT [0:0]\n" + strings.Repeat("[0:0] -A INPUT -s 10.0.0.0/8 -j ACCEPT\n", 20000)
 	for _, tt := range []struct{ text, want string }{

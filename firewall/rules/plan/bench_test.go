@@ -51,7 +51,7 @@ func sizes(b *testing.B, run func(b *testing.B, rs rules.Ruleset, text []byte)) 
 	}
 }
 
-// printedSave is what iptables-save prints of a rule set that stands.
+// printedSave is the output of iptables-save for a rule set that stands.
 func printedSave(b *testing.B, rs rules.Ruleset) []byte {
 	b.Helper()
 	k := &fake.Kernel{}

@@ -23,11 +23,11 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Ups, downs, rekeys and changes of selectors, hundreds of them here and
-// thousands in scripts/soak, which sets XFRMFW_CHURN: what a Compiler and
-// a Tracker make that know what was before is what Compile and Plan make that
-// know nothing, byte for byte, and it leads the kernel to what is wanted, also
-// after a commit that failed. Nobody writes to what they made earlier.
+// Ups, downs, rekeys and changes of selectors, hundreds of them here and thousands in
+// scripts/soak, which sets XFRMFW_CHURN. A Compiler and a Tracker that know the past make
+// the same as Compile and Plan that know nothing, byte for byte. It leads the kernel to
+// the wanted rules, also after a commit that failed. Nobody writes to results of theirs
+// from earlier.
 func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 	steps, unchanged, failed, remembered := 0, 0, 0, 0
 	type made struct{ fresh, kept compile.Result }
@@ -114,7 +114,7 @@ func TestChurnIsWhatIsMadeAfresh(t *testing.T) {
 					t.Fatalf("seed %d: %v", seed, err)
 				}
 			}
-			if fails { // then a daemon reads what stands
+			if fails { // then a daemon reads the live rules
 				failed++
 				read()
 				continue

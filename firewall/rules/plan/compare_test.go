@@ -15,7 +15,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// compared lists what Compare finds, one line each.
+// compared lists the changes that Compare finds, one line each.
 func compared(want rules.Ruleset, have live.Tables) []string {
 	var lines []string
 	for _, c := range plan.Compare([]rules.Ruleset{want}, map[xfrm.Family]live.Tables{want.Family: have}) {
@@ -79,8 +79,8 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// What Compare says leads from the rules that stand to those that are wanted,
-// and it says something exactly where Plan has something to do.
+// The changes of Compare lead from the rules that stand to those that are wanted, and
+// Compare finds some exactly where Plan has something to do.
 func TestCompareIsPlan(t *testing.T) {
 	for seed := range uint64(400) {
 		rnd := rand.New(rand.NewPCG(seed, 1))

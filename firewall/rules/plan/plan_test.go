@@ -196,7 +196,7 @@ func TestPlanUnreadable(t *testing.T) {
 	if !errors.As(err, &unreadable) || unreadable.Table != rules.Filter {
 		t.Errorf("got %v", err)
 	}
-	// iptables 1.8.7 says the same of what 1.8.9 wrote.
+	// iptables 1.8.7 says the same of rules that 1.8.9 wrote.
 	if !strings.Contains(err.Error(), "of a newer iptables") {
 		t.Errorf("%v: blames the rules of nftables alone", err)
 	}
@@ -310,7 +310,7 @@ func TestPlanOrder(t *testing.T) {
 	if want := fmt.Sprintf("filter-ipv6 nat-ipv6 mangle-ipv6 %s-ipv4", rs.Chains[0].Table); mixed != want {
 		t.Errorf("mixed: %s", mixed)
 	}
-	// The guards, in mangle, stay: what accepts still goes first.
+	// The guards, in mangle, stay: the accepts still go first.
 	rs.Chains, rs.Hooks = rs.Chains[:0], rs.Hooks[:0]
 	for _, c := range full(xfrm.IPv4).Chains {
 		if c.Table == rules.Mangle {

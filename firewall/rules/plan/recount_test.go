@@ -12,9 +12,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// TestRecount: rules that stay in a chain that is rewritten carry on what they have
-// counted by now, rules that are new begin at zero, and what follows from the step
-// is what stands after it.
+// TestRecount: rules that stay in a chain that is rewritten carry on their counts of now,
+// rules that are new begin at zero, and the rules that follow from the step stand after
+// it.
 func TestRecount(t *testing.T) {
 	k := &fake.Kernel{}
 	var tracker plan.Tracker
@@ -45,7 +45,7 @@ func TestRecount(t *testing.T) {
 	if err := tracker.Applied(first); err != nil {
 		t.Fatal(err)
 	}
-	// What stands is known with counters of zero; then packets come.
+	// The rules that stand are known with counters of zero; then packets come.
 	change := planned(41)
 	if len(change.Steps) != 1 || change.Steps[0].Counters {
 		t.Fatalf("%d steps, with counters: %v", len(change.Steps), change.Steps[0].Counters)
@@ -83,7 +83,7 @@ func TestRecount(t *testing.T) {
 			t.Errorf("rule %d is taken to be %s with %d packets, and is %s with %d", i, r.ID, r.Packets, leaf.Rules[i].ID, leaf.Rules[i].Packets)
 		}
 	}
-	// What the step said already stays for those that nobody knows more of.
+	// The counters of the step stay for rules that nobody knows more of.
 	again := planned(42)
 	if text := again.Steps[0].Recount(map[string]plan.Counter{"of nobody...": {Packets: 1}}).Text; text != again.Steps[0].Text || !strings.Contains(text, "[8:100]") {
 		t.Errorf("counters of the plan are lost:\n%s", text)

@@ -64,7 +64,7 @@ func TestTrackerKnowsWhatStands(t *testing.T) {
 	}
 }
 
-// The way back is not reached by what is applied later.
+// The way back is not reached by changes that are applied later.
 func TestTrackerLeavesTheFormer(t *testing.T) {
 	for seed := range uint64(50) {
 		rnd := rand.New(rand.NewPCG(seed, 3))

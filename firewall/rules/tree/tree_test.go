@@ -138,7 +138,7 @@ func TestTreeOfWideEntriesDoesNotExplode(t *testing.T) {
 	}
 }
 
-// treeOf is a tree by source whose entries are in order.
+// treeOf is a tree by source with entries in order.
 func treeOf(entries []Entry) []rules.Chain {
 	return Build(Spec{Table: rules.Mangle, Root: "XFRMFW-T", By: BySource}, entries)
 }

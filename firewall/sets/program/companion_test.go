@@ -11,8 +11,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
-// Beside the iptables engine the table drops behind SNAT what the whole table drops
-// there, and judges nothing that comes in.
+// Beside the iptables engine the table drops behind SNAT the packets that the whole table
+// drops there, and judges nothing that comes in.
 func TestCompanion(t *testing.T) {
 	leaks := 0
 	for seed := range uint64(20) {
@@ -46,8 +46,8 @@ func TestCompanion(t *testing.T) {
 			}
 			want, _, _ := a.walk(&f, p)
 			got, _, trail := b.walk(&f, p)
-			// forward_ of the whole table marks what was to be encrypted before NAT; beside
-			// the iptables engine NAT of a stranger alone decides.
+			// forward_ of the whole table marks packets that were to be encrypted before
+			// NAT; beside the iptables engine NAT of a stranger alone decides.
 			stranger := slices.ContainsFunc(trail, func(s string) bool { return strings.Contains(s, "a stranger, behind NAT") })
 			switch {
 			case got == dropped && want == goOn && !stranger:

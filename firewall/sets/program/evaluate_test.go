@@ -56,7 +56,7 @@ const (
 	refused
 )
 
-// chain evaluates a chain. A goto ends it with what the other chain says, and the
+// chain evaluates a chain. A goto ends it with the outcome of the other chain, and the
 // end of a chain returns.
 func (e *evaluator) chain(name string, p *at) outcome {
 	c := e.chains[name]
@@ -339,8 +339,8 @@ func index(name string) uint64 {
 	return 2
 }
 
-// walk sends a passage through the base chains. It returns what becomes of it, and
-// whether it is verified when filter sees it.
+// walk sends a passage through the base chains. It returns the outcome, and whether the
+// packet is verified when filter sees it.
 func (e *evaluator) walk(f *firewall.Facts, passage firewall.Passage) (o outcome, verified bool, trail []string) {
 	p := &at{Passage: &passage, ends: passage.Received, in: passage.In, path: passage.Path, local: passage.DstLocal}
 	p.mark = uint32(boolean(passage.Tagged))*f.Marks.Tag | uint32(boolean(passage.Verified))*f.Marks.Verified

@@ -128,7 +128,7 @@ func TestFaults(t *testing.T) {
 		if drops != (got == dropped || got == refused) {
 			t.Errorf("%s: outcome %d, want %v %v\n%s", fault.Name, got, fault.Want.Action, fault.Want.Case, strings.Join(trail, "\n"))
 		}
-		marked := fault.Want.Case != firewall.Case2 // whose packets no bit may be on
+		marked := fault.Want.Case != firewall.Case2 // no bit may be on its packets
 		if !drops && marked && fault.Passage.Way == firewall.ToHost && verified != cameOut(fault.Want.Case) {
 			t.Errorf("%s: verified is %v\n%s", fault.Name, verified, strings.Join(trail, "\n"))
 		}

@@ -255,7 +255,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		// What is accepted keeps what the compiler relies on.
+		// An accepted configuration keeps the properties that the compiler relies on.
 		if m := c.Marks; m.Tag&(m.Tag-1) != 0 || m.Verified&(m.Verified-1) != 0 || m.Tag == m.Verified || m.Tag == 0 || m.Verified == 0 {
 			t.Errorf("marks %+v", m)
 		}

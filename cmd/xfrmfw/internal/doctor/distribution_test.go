@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestPackages: the remedy for what is missing names the packages of the distribution, and stays right where that is not
-// known.
+// TestPackages: the remedy for a missing program names the packages of the distribution,
+// and stays right where that is not known.
 func TestPackages(t *testing.T) {
 	openwrt := func(version string) Distribution {
 		return Distribution{ID: "openwrt", Like: []string{"lede", "openwrt"}, Version: version, Kernel: "6.6.93"}

@@ -53,8 +53,8 @@ func gateway(change func(*xfrm.Snapshot)) Input {
 	}
 }
 
-// TestFindings: each is there with its cause and not without it. What namespaces
-// can show is in cmd/xfrmfw/testdata/script, and what needs ESP also in
+// TestFindings: each is there with its cause and not without it. Findings that namespaces
+// can show are in cmd/xfrmfw/testdata/script, and those that need ESP also in
 // test/operator.
 func TestFindings(t *testing.T) {
 	if found := Examine(gateway(nil)); len(found) != 0 {
@@ -104,8 +104,8 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// TestVTI: what a VTI's policies take in is for the routes to decide, and none of its networks lacks a family; a strict
-// filter on it is amiss where no route of IPv4 leads into it.
+// TestVTI: routes decide on the traffic of a VTI's policies, and none of its networks
+// lacks a family; a strict filter on it is amiss where no route of IPv4 leads into it.
 func TestVTI(t *testing.T) {
 	vti := func(routes ...string) Input {
 		in := gateway(func(s *xfrm.Snapshot) {
@@ -170,8 +170,8 @@ func with(change func(*Input)) Input {
 	return in
 }
 
-// TestEachIsTried: a script in namespaces or a network with real IPsec has each kind of finding appear, and go again by
-// what doctor names.
+// TestEachIsTried: a script in namespaces or a network with real IPsec has each kind of
+// finding appear, and go again by the remedy that doctor names.
 func TestEachIsTried(t *testing.T) {
 	var all []byte
 	for _, pattern := range []string{"../../testdata/script/doctor_*.txtar", "../../../../test/coexist/*_test.go"} {

@@ -286,7 +286,7 @@ func TestSlips(t *testing.T) {
 	}
 }
 
-// What stands is not always what is wanted.
+// The rules that stand are not always the wanted ones.
 func TestLiveRules(t *testing.T) {
 	w := world(sun(), firewall.Config{})
 	q := query("10.1.0.9", "10.2.0.5", func(q *Query) { q.HasReqid, q.Reqid, q.Tag = true, 11, true })

@@ -24,7 +24,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// Each of these would be open to others, or not be what it looks like.
+// Each of these would be open to others, or differ from its look.
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	const loopback = "is no loopback address"

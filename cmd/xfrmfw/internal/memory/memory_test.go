@@ -162,8 +162,8 @@ func TestABadRecordCostsItselfOnly(t *testing.T) {
 	}
 }
 
-// A file with a record whose times a wrong clock wrote, and one of a later version,
-// are read.
+// A file with a record with times from a wrong clock, and one of a later version, are
+// read.
 func TestOtherVersionsAreRead(t *testing.T) {
 	for name, text := range map[string]string{
 		"since after expires": `{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"10.1.0.0/24","tunnel":"t0123456789","priority":0,"since":30,"expires":20}]}`,
@@ -177,7 +177,7 @@ func TestOtherVersionsAreRead(t *testing.T) {
 	}
 }
 
-// What stands stays, whatever befalls the file in the state directory.
+// The guards that stand stay, whatever befalls the file in the state directory.
 func TestWhatStandsOutlivesTheDisk(t *testing.T) {
 	for name, harm := range map[string]func(h *host) error{
 		"damaged":       func(h *host) error { return os.WriteFile(h.file(), []byte("nonsense"), 0o600) },
@@ -211,8 +211,8 @@ func TestWhatStandsOutlivesTheDisk(t *testing.T) {
 	}
 }
 
-// On a disk that takes nothing, what is new is kept until the next boot, and written
-// when the disk takes it.
+// On a disk that takes nothing, new guards are kept until the next boot, and written when
+// the disk takes them.
 // After a boot the run directory has no copy. The first apply makes it, though nothing is
 // new, so that a disk that fails later costs no guard.
 func TestTheCopyIsMadeAfterABoot(t *testing.T) {
@@ -271,7 +271,7 @@ func TestADiskThatTakesNothing(t *testing.T) {
 	equal(t, "after a reboot", some(), h.store().Load().Guards)
 }
 
-// What was forgotten stays so, though a daemon knew it.
+// A forgotten guard stays so, though a daemon knew it.
 func TestWhatWasForgottenStaysSo(t *testing.T) {
 	h := newHost(t)
 	daemon := h.store()
@@ -377,7 +377,7 @@ func TestChanged(t *testing.T) {
 	}
 }
 
-// Whatever a peer negotiates, what is written can be read again.
+// The written file can be read again after any negotiation of a peer.
 func TestNothingRememberedDamagesTheFile(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	port := func() xfrm.PortMatch {
@@ -431,8 +431,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestLoadSeesWhatOthersWrote: what was understood before is only used for the very
-// same text.
+// TestLoadSeesWhatOthersWrote: an earlier result is only used for the very same text.
 func TestLoadSeesWhatOthersWrote(t *testing.T) {
 	h := newHost(t)
 	ours, theirs := h.store(), h.store()

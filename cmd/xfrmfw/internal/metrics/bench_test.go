@@ -10,8 +10,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 )
 
-// tenThousand tunnels with what the compiler makes for each: some ten rules, and
-// two states.
+// tenThousand tunnels with the compiler's output for each: some ten rules, and two
+// states.
 func tenThousand() status.Report {
 	var r status.Report
 	for i := range 10_000 {

@@ -22,9 +22,9 @@ import (
 
 const shipped = "../../../../scripts/dist"
 
-// Every expression of the dashboard and the alerts brings data, and is found to
-// do so by the Prometheus that Debian has. A gateway in which nothing is wrong
-// raises no alert; one whose tunnel is down and whose rules drift raises those.
+// Every expression of the dashboard and the alerts brings data, and is found to do so by
+// the Prometheus that Debian has. A gateway in which nothing is wrong raises no alert;
+// one with a tunnel that is down and rules that drift raises those.
 func TestDashboardAndAlerts(t *testing.T) {
 	t.Parallel()
 	program := prometheus.Program(t, "prometheus")

@@ -31,7 +31,7 @@ func TestServeBesideSilentClients(t *testing.T) {
 				defer func() { _ = c.Close() }()
 				_, _ = fmt.Fprint(c, tt.sent)
 			}
-			time.Sleep(100 * time.Millisecond) // until the server has read what was sent
+			time.Sleep(100 * time.Millisecond) // until the server has read the request
 			began := time.Now()
 			client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
 			res, err := client.Get("http://" + l.Addr().String() + "/metrics")

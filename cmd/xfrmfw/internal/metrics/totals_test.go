@@ -17,7 +17,7 @@ func tunnelOf(id string, rules []status.Rule, states ...status.SA) status.Tunnel
 	return status.Tunnel{ID: id, State: status.Up, Rules: rules, SAs: states}
 }
 
-// What a counter does on the kernel's side, and what is to be made of it.
+// The values of a counter on the kernel's side, and the total to be made of them.
 func TestTotalsOnlyGrow(t *testing.T) {
 	t.Parallel()
 	verified := func(n uint64) []status.Rule { return []status.Rule{rule("v", status.KindVerified, n)} }

@@ -162,7 +162,7 @@ func TestScrapesAreBounded(t *testing.T) {
 		}
 		defer at.Add(-1)
 		reads.Add(1)
-		c.pass(2 * time.Second) // what a reading costs
+		c.pass(2 * time.Second) // the cost of a reading
 		return State{}, nil
 	}, 10).at(c)
 	run(t, of)
@@ -192,7 +192,7 @@ func TestScrapesAreBounded(t *testing.T) {
 	}
 }
 
-// Nor is the page made for each who asks.
+// Nor is the page made for each request.
 func TestPagesAreBounded(t *testing.T) {
 	t.Parallel()
 	c := &clock{}
@@ -226,7 +226,7 @@ func TestPagesAreBounded(t *testing.T) {
 	}
 }
 
-// A reading that hangs or fails leaves what was there, and says how old it is.
+// A reading that hangs or fails leaves the former one there, and says how old it is.
 func TestScrapeOfAHangingSource(t *testing.T) {
 	t.Parallel()
 	c := &clock{}
@@ -277,7 +277,7 @@ func TestScrapeWithoutRun(t *testing.T) {
 	}
 }
 
-// Whatever the names are made of, the page is what it would be without them.
+// By any names, the page is the same as without them.
 func TestHostileNames(t *testing.T) {
 	t.Parallel()
 	hostile := "x\"} 1\nxfrmfw_fake 1\n#\x00\xff\u202e" + strings.Repeat("\u4e16", 30_000)

@@ -247,7 +247,7 @@ func TestOthersAreRefused(t *testing.T) {
 }
 
 // TestNoLinkIsFollowed: where the socket's directory is another user's, a link there
-// leads neither a daemon nor a hook to what is not theirs.
+// leads neither a daemon nor a hook to files that are not theirs.
 func TestNoLinkIsFollowed(t *testing.T) {
 	_, theirs := listen(t)
 	path := socket(t)
@@ -282,8 +282,8 @@ func TestNoLinkIsFollowed(t *testing.T) {
 	}
 }
 
-// TestAnEmptiedDirectoryIsSeen: a listener knows when no nudge reaches it any more,
-// and leaves alone what came in its place.
+// TestAnEmptiedDirectoryIsSeen: a listener knows when no nudge reaches it any more, and
+// leaves alone the files that came in its place.
 func TestAnEmptiedDirectoryIsSeen(t *testing.T) {
 	for _, gone := range []string{"", ".lock"} {
 		first, path := listen(t)

@@ -112,8 +112,8 @@ func TestLoadSeesEachChange(t *testing.T) {
 	}
 }
 
-// TestDownOfTheFormer is what charon does when a peer authenticates again before
-// its former IKE SA ends, and what it does after a rekey of the IKE SA.
+// TestDownOfTheFormer is charon's events when a peer authenticates again before its
+// former IKE SA ends, and those after a rekey of the IKE SA.
 func TestDownOfTheFormer(t *testing.T) {
 	serial := func(n uint32) func(*Record) { return func(r *Record) { r.Serial = n } }
 	for _, test := range []struct {
@@ -379,8 +379,8 @@ func TestTheDirectoryIsNoLink(t *testing.T) {
 	}
 }
 
-// TestAWallClockIsNoRecordsClock: a record whose time lies ahead, as one of a version
-// that took it from the wall clock, is not the newest.
+// TestAWallClockIsNoRecordsClock: a record with a time that lies ahead, as one of a
+// version that took it from the wall clock, is not the newest.
 func TestAWallClockIsNoRecordsClock(t *testing.T) {
 	s, clock := testStore(t)
 	if err := s.Put(of(t, 1)); err != nil {

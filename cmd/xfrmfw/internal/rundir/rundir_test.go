@@ -64,8 +64,8 @@ func TestReplaceAndSwap(t *testing.T) {
 	}
 }
 
-// inTheWay puts everything but a file where a file is wanted. The victim is what a
-// link leads to.
+// inTheWay puts everything but a file where a file is wanted. The victim is the target of
+// a link.
 func inTheWay(t *testing.T, dir string) (kinds []string, victim string) {
 	t.Helper()
 	outside := t.TempDir()

@@ -41,7 +41,7 @@ func resize(t *testing.T, user *os.File, columns, lines uint16) {
 	}
 }
 
-// echoes reports whether a terminal shows what is typed.
+// echoes reports whether a terminal shows the keys that are typed.
 func echoes(t *testing.T, f *os.File) bool {
 	t.Helper()
 	s, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
@@ -51,7 +51,7 @@ func echoes(t *testing.T, f *os.File) bool {
 	return s.Lflag&unix.ECHO != 0 && s.Lflag&unix.ICANON != 0
 }
 
-// written reads what the program wrote, up to a text.
+// written reads the output of the program, up to a text.
 func written(t *testing.T, user *os.File, until string) string {
 	t.Helper()
 	var all strings.Builder

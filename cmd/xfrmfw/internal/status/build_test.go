@@ -113,8 +113,8 @@ func idsOf(rules []Rule) []string {
 	return ids
 }
 
-// A rule whose tunnel is gone, one that someone wrote into a chain of ours, and
-// one that does not stand.
+// A rule of a tunnel that is gone, one that someone wrote into a chain of ours, and one
+// that does not stand.
 func TestBuildDrift(t *testing.T) {
 	t.Parallel()
 	in := small(t)

@@ -145,7 +145,7 @@ func TestDocumentedShape(t *testing.T) {
 	}
 }
 
-// What peers chose must not act on a terminal, nor pass for words of ours.
+// Names that peers chose must not act on a terminal, nor pass for words of ours.
 func TestHostile(t *testing.T) {
 	t.Parallel()
 	hostile := "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe\u2066 \u009b31m\r\nwarnings\n  all  is   well\x00\xff\xfe\u200b\U000e0041 \"q\" \\x1b e\u0301\u0301\u0301 \U0001f4a9" +

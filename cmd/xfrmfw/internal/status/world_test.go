@@ -23,7 +23,7 @@ func hub() xfrm.Host {
 	return xfrm.Host{
 		Links:     []xfrm.Link{{Index: 1, Name: "lo", Up: true}, {Index: 2, Name: "eth0", Up: true}},
 		Addresses: []xfrm.Address{{Link: 2, Prefix: netip.MustParsePrefix("198.51.100.1/24")}},
-		// What this makes of the evidence is shown too.
+		// Its effect on the evidence is shown too.
 		ESP6Offload: true,
 	}
 }

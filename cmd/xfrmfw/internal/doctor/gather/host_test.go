@@ -102,7 +102,7 @@ func TestSysctl(t *testing.T) {
 	}
 }
 
-// TestHooked looks for xfrmfw in what the IKE daemon reads, comments aside.
+// TestHooked looks for xfrmfw in the files that the IKE daemon reads, comments aside.
 func TestHooked(t *testing.T) {
 	const file = "etc/swanctl/conf.d/site.conf"
 	if root(t, map[string]string{file: "# updown = /usr/libexec/xfrmfw/updown\n"}).Hooked() {
