@@ -94,13 +94,29 @@ func (p *Programs) Apply(ctx context.Context, change plan.Change) error {
 		// The caller's time may be over, and the way back needs its own.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*p.options.Timeout)
 		defer cancel()
-		return p.rollback(ctx, change, done, place{step.Family, step.Table}, err)
+		tried := maps.Clone(done)
+		tried[place{step.Family, step.Table}] = true
+		return p.rollback(ctx, change, done, tried, err)
 	}
 	return nil
 }
 
-// rollback brings the changed tables back to their former rules.
-func (p *Programs) rollback(ctx context.Context, change plan.Change, done map[place]bool, failed place, cause error) *ApplyError {
+// Undo brings the rules back that were there before a change that Apply made, because of
+// a later failure. The error is an *ApplyError with that cause, which names the rules in
+// force. The caller holds the lock still.
+func (p *Programs) Undo(ctx context.Context, change plan.Change, cause error) error {
+	done := make(map[place]bool)
+	for _, step := range change.Steps {
+		done[place{step.Family, step.Table}] = true
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*p.options.Timeout)
+	defer cancel()
+	return p.rollback(ctx, change, done, done, cause)
+}
+
+// rollback brings the changed tables back to their former rules, and looks at those that
+// were tried too.
+func (p *Programs) rollback(ctx context.Context, change plan.Change, done, tried map[place]bool, cause error) *ApplyError {
 	e := &ApplyError{Err: cause}
 	back, err := p.wayBack(ctx, change.Former(), done)
 	if err != nil {
@@ -113,9 +129,7 @@ func (p *Programs) rollback(ctx context.Context, change plan.Change, done map[pl
 			break
 		}
 	}
-	done = maps.Clone(done)
-	done[failed] = true
-	left, err := p.wayBack(ctx, change.Former(), done)
+	left, err := p.wayBack(ctx, change.Former(), tried)
 	if err != nil {
 		e.Rollback = errors.Join(e.Rollback, err)
 		return e
@@ -123,7 +137,7 @@ func (p *Programs) rollback(ctx context.Context, change plan.Change, done map[pl
 	e.Standing = Former
 	for _, step := range left.Steps {
 		e.Standing = Mixed
-		if at := (place{step.Family, step.Table}); at != failed || errors.Is(cause, errKilled) {
+		if at := (place{step.Family, step.Table}); done[at] {
 			e.Done = append(e.Done, at.String())
 		}
 	}

@@ -38,14 +38,17 @@ func (g *Gateway) Commit(ctx context.Context, l Look) (retry bool, err error) {
 	if retry, err = g.commitRules(ctx, l); err != nil {
 		return retry, err
 	}
-	if l.Live.Table, err = g.ReadTable(); err != nil { // a commit of iptables-nft makes a new generation
-		return false, err
+	if l.Live.Table, err = g.ReadTable(); err == nil { // a commit of iptables-nft makes a new generation
+		l.TableChange = sets.Diff(l.Live.Table.Table, l.Table)
+		retry, err = g.commitTable(l)
 	}
-	l.TableChange = sets.Diff(l.Live.Table.Table, l.Table)
-	if retry, err = g.commitTable(l); err != nil && !retry {
-		err = fmt.Errorf("%w; the rules of iptables are in force", err)
+	if err == nil || retry {
+		return retry, err
 	}
-	return retry, err
+	if !l.Change.Empty() {
+		return false, g.programs.Undo(ctx, l.Change, err)
+	}
+	return false, fmt.Errorf("%w; the former rules are in force", err)
 }
 
 // commitRules applies the change of the rules of iptables.
