@@ -193,9 +193,9 @@ func Carrier(l xfrm.Link) (proto xfrm.Proto, port uint16, ok bool) {
 
 // tunnel finds the tunnel that protects a device's carrier packets as they come in. It is
 // the tunnel of the policy that the kernel would choose for them, or of the most specific
-// one where priorities are equal. A device chooses the source port of UDP by the inner
-// flow, so a pair with a port of the peer's is another direction's, if there is one
-// without.
+// one where priorities are equal. A pair without a port of the peer's goes before one
+// with it. The latter is another direction's, because a device chooses the source port of
+// UDP by the inner flow.
 func (c *carriers) tunnel(host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port uint16) (int, netip.Addr, bool) {
 	var best *xfrm.Pair
 	at, local := -1, netip.Addr{}

@@ -1,7 +1,7 @@
 // Package guard has the pairs of selectors with traffic that may only pass inside a
-// tunnel: those of live policies, of policies that stood before, and of the
-// configuration; the order in which they decide; and which of them outlive their
-// policies.
+// tunnel. They are from live policies, from policies that stood before, and from the
+// configuration. The package has the order in which they decide, and tells which of them
+// outlive their policies.
 package guard
 
 import (
@@ -28,8 +28,8 @@ type Guard struct {
 	Local, Remote         netip.Prefix
 	Proto                 xfrm.Proto
 	LocalPort, RemotePort xfrm.PortMatch
-	// Exception is true if the traffic passes: the guard stands for a bypass policy, or
-	// for a block policy, because the kernel itself drops the traffic of one.
+	// Exception is true if the traffic passes. The guard stands for a bypass policy or a
+	// block policy. The kernel itself drops the traffic of a block policy.
 	Exception bool
 	// Dirs has bit 1<<Dir set for the policies' directions, as in xfrm.Pair.
 	Dirs   uint8

@@ -169,8 +169,8 @@ func timed(f func() error) (time.Duration, error) {
 	return time.Since(start), err
 }
 
-// row prints a line of the table: the name and time of a case, the name and time of its
-// floor, their ratio, and the ratio to reach.
+// row prints a line of the table. It has the name and time of a case and of its floor,
+// their ratio, and the ratio to reach.
 func row(n int, what string, took time.Duration, against string, floor time.Duration, reach string) {
 	fmt.Printf("| %s | %d | %s | %s | %s | %.2f | %s |\n", what, n, ms(took), against, ms(floor), float64(took)/float64(floor), reach)
 }

@@ -103,10 +103,10 @@ func (l *layout) acceptVerified() []rules.Rule {
 	return list
 }
 
-// acceptByPolicy lays out the tree that accepts on the policy match alone: packets that
-// must carry none of our bits, and those that lost them to a rule of another program,
-// written at any time. The tree is sound because mangle has dropped the packets out of a
-// known reqid that were no tunnel's own.
+// acceptByPolicy lays out the tree that accepts on the policy match alone. Its packets
+// must carry none of our bits, or lost them to another program's rule, written at any
+// time. The tree is sound because mangle has dropped the packets out of a known reqid
+// that were no tunnel's own.
 func (l *layout) acceptByPolicy() {
 	var entries []tree.Entry
 	for _, c := range l.claims {

@@ -33,9 +33,9 @@ func (l *layout) spoof() {
 	l.spoofTree(chainSpoof+"-T", true, guard.Guard.Passes)
 }
 
-// partial reports whether an exception holds for a part of the packets in its selectors:
-// for those to this host or forwarded ones alone, or for those with a mark. Then
-// PREROUTING, INPUT and FORWARD have a tree each.
+// partial reports whether an exception holds for a part of the packets in its selectors.
+// The part is those to this host, forwarded ones, or those with a mark. Then PREROUTING,
+// INPUT and FORWARD have a tree each.
 func (l *layout) partial() bool {
 	return slices.ContainsFunc(l.guards, func(g *firewall.GuardFacts) bool {
 		return g.Exception && g.Inbound() && (g.Enters() != g.Passes() || g.Mark.Mask != 0)
@@ -126,8 +126,8 @@ func (l *layout) ownErrors() []rules.Rule {
 }
 
 // quotedEntries are the guards' rules for flows that the remote end began, or that it
-// answers, by its address in the flow: many tunnels can have the local selector in
-// common.
+// answers. The tree finds them by its address in the flow, because many tunnels can have
+// the local selector in common.
 //
 // An exception holds in the other tree too. The packets that it spares in one tree meet
 // the other as well. There a later guard with a remote selector that covers the near end

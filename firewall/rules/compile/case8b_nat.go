@@ -52,8 +52,8 @@ func natBeforeTunnelRules(g *firewall.GuardFacts) []rules.Rule {
 }
 
 // natRules match a guard's outbound packets in which NAT rewrites the source after all
-// hooks: those of flows with SNAT in their original direction, and with DNAT in their
-// reply direction.
+// hooks. SNAT does so in the original direction of a flow, and DNAT in the reply
+// direction.
 func natRules(g *firewall.GuardFacts) (snat, dnat rules.Rule) {
 	snat, dnat = outboundRule(g), outboundRule(g)
 	snat.Ct = rules.CtMatch{State: rules.CtSNAT, Dir: rules.CtOriginal}

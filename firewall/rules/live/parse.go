@@ -76,15 +76,15 @@ func (t Table) Chain(name string) (Chain, bool) {
 }
 
 // Parse reads the output of "iptables-save -c", of either variant. Text that ends within
-// a table is an error, because a rule set read by half would be taken for one that lost
-// its other half.
+// a table is an error, because half a rule set read would pass for one that lost its
+// other half.
 func Parse(text []byte) (Tables, error) {
 	p := parser{text: string(text), last: true}
 	return p.end()
 }
 
 // parser is the state between lines. The rules of a chain stand together in real output,
-// so they are collected in runs: a run is a part of rules, which many chains share.
+// so they are collected in runs. A run is a part of rules, which many chains share.
 type parser struct {
 	// text is the rest that is not parsed yet. Unless last is set, more of it follows.
 	text string

@@ -106,8 +106,8 @@ func destination(is4 bool) sets.FieldKind {
 	return sets.Dst6
 }
 
-// sharedRules lead the packets of SAs with a reqid that several tunnels share to a
-// tunnel's chain: by the peer's outer address, or where none is known by the inner one.
+// sharedRules lead packets to a tunnel's chain if several tunnels share the reqid of
+// their SA. They match the peer's outer address, or where none is known the inner one.
 func (b *builder) sharedRules(tunnel string, prefixes []firewall.RestrictedPrefix, inbound bool, chain string) []sets.Rule {
 	var seen []firewall.SAMatch
 	var rules []sets.Rule

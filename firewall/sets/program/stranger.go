@@ -72,8 +72,8 @@ func (b *builder) fromNowhere(f *family, source sets.FieldKind, before ...sets.T
 		sets.In{Fields: field(source), Not: true, Set: "home" + f.suffix}, leadTo("drop_inject"))...)...)}
 }
 
-// strangers drops packets of flows that come in by an uplink, from none of the networks
-// behind this host, and go into a tunnel because NAT maps them into its selector.
+// strangers drops a stranger's packets into a tunnel. Their flow comes in by an uplink,
+// from none of the networks behind this host, and NAT maps it into the tunnel's selector.
 // Published services stay. There is no such rule if the networks of the host can't be
 // told from the uplink's.
 func (b *builder) strangers(families []*family) []sets.Rule {

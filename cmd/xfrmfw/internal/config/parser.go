@@ -158,8 +158,8 @@ func (p *parser) syntax(err error) {
 	p.fail(e.GetToken(), "no YAML: %s%s", text, hint)
 }
 
-// describe calls a reader with a node of each kind that readers tell apart, in place of
-// one of a file, and returns the description of its input.
+// describe calls a reader with a node of each kind that readers tell apart, in place of a
+// node of a file. It returns the description of the reader's input.
 func (p *parser) describe(read func(ast.Node)) *described {
 	above := p.noting
 	d := new(described)

@@ -2,8 +2,8 @@ package doctor
 
 import "fmt"
 
-// Saved is a file of rules that nftables loads at boot and in which rules of this program
-// lie: somebody saved the output of nft list ruleset.
+// Saved is a file of rules that nftables loads at boot, with rules of this program in it.
+// Somebody saved the output of nft list ruleset there.
 type Saved struct {
 	File string
 	// Chains tells that chains of the iptables engine are in it, Table that our table of
