@@ -10,6 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 )
 
 // tableRow is a rule or an element of the table of nftables with its owner.
@@ -55,7 +56,7 @@ func tableRows(t sets.Table, f *firewall.Facts, terse bool) []tableRow {
 	var rows []tableRow
 	for i := range t.Sets {
 		s := &t.Sets[i]
-		purpose := purposeOf(s.Name)
+		purpose := setPurpose(s.Name)
 		for _, e := range s.Elements {
 			row := tableRow{e.Comment, Rule{Family: familyOf(s), Table: rules.Table(t.Name), Chain: s.Name, Purpose: purpose, Packets: e.Count.Packets, Bytes: e.Count.Bytes}}
 			row.rule.ID = elementID(s.Name, e)
@@ -94,7 +95,10 @@ func tableRows(t sets.Table, f *firewall.Facts, terse bool) []tableRow {
 				continue
 			}
 			row := tableRow{rule: Rule{Table: rules.Table(t.Name), Chain: c.Name, Packets: r.Count.Packets, Bytes: r.Count.Bytes}}
-			row.rule.Kind, row.rule.Purpose = countedIn(c.Name)
+			row.rule.Purpose, row.rule.Kind = rules.PurposeDispatch, ""
+			if p, ok := program.ChainPurpose(c.Name); ok {
+				row.rule.Purpose, row.rule.Kind = p, countedAs(p, true)
+			}
 			row.rule.ID = ruleID(c.Name, r)
 			if !terse {
 				row.rule.Rule = r.String()
@@ -105,63 +109,19 @@ func tableRows(t sets.Table, f *firewall.Facts, terse bool) []tableRow {
 	return rows
 }
 
-// countedIn is the kind that the counter of a chain counts.
-func countedIn(chain string) (Kind, rules.Purpose) {
-	switch chain {
-	case "drop_spoof":
-		return DropSpoof, rules.PurposeSpoof
-	case "drop_inject":
-		return DropInject, rules.PurposeInject
-	case "drop_crossed":
-		return DropCrossed, rules.PurposeCrossed
-	case "drop_leak":
-		return DropLeak, rules.PurposeLeak
-	case "drop_refuse":
-		return DropLeak, rules.PurposeReject
-	case "drop_unconfirmed":
-		return DropUnconfirmed, rules.PurposeUnconfirmed
-	case "drop_lockdown":
-		return DropLockdown, rules.PurposeLockdown
-	case "stray":
-		return NotedStrayTag, rules.PurposeStray
-	case "unverify":
-		return NotedStrayTag, rules.PurposeStray
-	case "tag_":
-		return "", rules.PurposeTag
+// setPurpose is the purpose of the elements of a set, also of one that an older version
+// made.
+func setPurpose(set string) rules.Purpose {
+	p, ok := program.SetPurpose(set)
+	if !ok {
+		return rules.PurposeExempt
 	}
-	switch {
-	case strings.HasPrefix(chain, "restrict_"):
-		return DropRestricted, rules.PurposeRestricted
-	case strings.HasPrefix(chain, "errors"):
-		return KindVerified, rules.PurposeRelated
-	}
-	return "", rules.PurposeDispatch
-}
-
-// purposeOf is the purpose of the elements of a set.
-func purposeOf(set string) rules.Purpose {
-	for _, p := range []struct {
-		prefix  string
-		purpose rules.Purpose
-	}{
-		{"carrier", rules.PurposeVerified}, {"overlaid", rules.PurposeOverlay}, {"carried", rules.PurposeCrossed}, {"c4_", rules.PurposeVerified}, {"c6_", rules.PurposeVerified},
-		{"bare", rules.PurposePolicyOnly}, {"untagged", rules.PurposeUnconfirmed}, {"untaggable", rules.PurposePolicyOnly},
-		{"ipcomp", rules.PurposeIPComp}, {"known", rules.PurposeCrossed}, {"unknown", rules.PurposeUnknown}, {"own", rules.PurposeForeign},
-		{"keep", rules.PurposeNATKeep}, {"mss", rules.PurposeMSS}, {"spared", rules.PurposeUntagged}, {"encap", rules.PurposeTag},
-		{"restrict", rules.PurposeRestricted}, {"pi", rules.PurposePierce}, {"pf", rules.PurposePierce}, {"po", rules.PurposePierce},
-		{"lan", rules.PurposeLAN}, {"peer", rules.PurposeSpoofGuard}, {"rem", rules.PurposeLeakGuard}, {"refused", rules.PurposeReject},
-		{"g", rules.PurposeSpoofGuard}, {"d", rules.PurposeLeakGuard},
-	} {
-		if strings.HasPrefix(set, p.prefix) {
-			return p.purpose
-		}
-	}
-	return rules.PurposeExempt
+	return p
 }
 
 // isClaims reports whether the elements of a set are claims.
 func isClaims(set string) bool {
-	p := purposeOf(set)
+	p := setPurpose(set)
 	return p == rules.PurposeVerified || strings.HasPrefix(set, "bare")
 }
 
