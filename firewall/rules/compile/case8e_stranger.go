@@ -35,6 +35,9 @@ func strangerRule(s *firewall.Stranger, m firewall.Marks, to rules.Target) rules
 		Mark: lacks(m.Verified), Ct: rules.CtMatch{State: rules.CtRelated | rules.CtEstablished, NotState: true},
 		In: s.In, Out: s.Out, Target: to, Purpose: rules.PurposeStranger, Tunnel: s.Tunnel, Case: firewall.Case8e,
 	}
+	if to.Verb == rules.Goto {
+		r.Case = firewall.NoCase // the verdict is lockdown's
+	}
 	if s.Remote.IsValid() {
 		r.Dst, r.Policy = s.Remote, rules.PolicyMatch{Dir: rules.PolicyOut}
 	}
