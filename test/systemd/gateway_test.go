@@ -43,16 +43,24 @@ func newGateway(t *testing.T, n *lab.Network, h *lab.Host, installed bool) *gate
 	if state := g.show(t, "strongswan.service", "ActiveState"); state != "active" {
 		t.Fatalf("strongSwan is %s", state)
 	}
+	t.Logf("versions: %s", strings.ReplaceAll(strings.TrimSpace(g.Run(t, "sh", "-c", versions)), "\n", ", "))
 	return g
 }
 
-// sh runs lines of shell as if pasted by the administrator. A line that fails fails the
+// versions prints what the gateway is, as its programs themselves say it.
+const versions = `sed -n 's/^PRETTY_NAME="*\([^"]*\)"*/\1/p' /etc/os-release
+uname -sr
+iptables --version
+charon-systemd --version 2>/dev/null || swanctl --version | head -n 1
+systemctl --version | head -n 1`
+
+// sh runs lines of shell as if pasted by the administrator, and logs them with their output. A line that fails fails the
 // test.
 func (g *gateway) sh(t *testing.T, lines string) string {
 	t.Helper()
 	begin := time.Now()
 	r := g.Try(t, "sh", "-ec", "cd /root\n"+lines)
-	t.Logf("%.0f s:\n%s", time.Since(begin).Seconds(), strings.TrimSpace(lines))
+	t.Logf("%.0f s:\n%s\n%s", time.Since(begin).Seconds(), strings.TrimSpace(lines), r.Stdout+r.Stderr)
 	if r.Code != 0 {
 		t.Fatalf("exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}

@@ -29,11 +29,23 @@ type machine struct {
 	init  string // the process ID of its process 1 here
 }
 
-// The Debians that scripts/fetch makes: bare, and with strongSwan.
+// The Debians that scripts/fetch makes: bare, and with strongSwan. The latter is of the release that XFRMFW_DEBIAN names.
 const (
 	bareDebian    = "debian"
 	gatewayDebian = "gateway"
 )
+
+// debianTree returns the name of a Debian's folder in the cache, and its word for scripts/fetch.
+func debianTree(kind string) (folder, fetch string) {
+	release := os.Getenv("XFRMFW_DEBIAN")
+	switch {
+	case kind == bareDebian:
+		return "bookworm", kind
+	case release == "" || release == "bookworm":
+		return kind, kind
+	}
+	return kind + "-" + release, kind + ":" + release
+}
 
 // newMachine lays an empty disk over a Debian that scripts/fetch made.
 func newMachine(t *testing.T, kind string) *machine {
@@ -43,9 +55,10 @@ func newMachine(t *testing.T, kind string) *machine {
 	if cache == "" {
 		cache = filepath.Join(os.Getenv("HOME"), ".cache/xfrmfw")
 	}
-	tree := filepath.Join(cache, "debian", map[string]string{bareDebian: "bookworm", gatewayDebian: "gateway"}[kind])
+	folder, fetch := debianTree(kind)
+	tree := filepath.Join(cache, "debian", folder)
 	if _, err := os.Stat(filepath.Join(tree, "usr/bin/dpkg")); err != nil {
-		t.Fatalf("no Debian to boot (%v): run scripts/fetch %s", err, kind)
+		t.Fatalf("no Debian to boot (%v): run scripts/fetch %s", err, fetch)
 	}
 	disk := t.TempDir()
 	mount := func(source, target, kind string, flags uintptr, data string) {
