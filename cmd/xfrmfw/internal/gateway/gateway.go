@@ -19,6 +19,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	"github.com/xfrmfw/xfrmfw/firewall/nftables"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
@@ -97,9 +98,32 @@ func OpenWith(ctx context.Context, o Options, run iptables.Options) (*Gateway, e
 		run.Families = run.Families[:1]
 	}
 	if g.programs, err = iptables.Find(ctx, run); err != nil && g.needsPrograms() {
-		return nil, fmt.Errorf("find iptables: %w", err)
+		return nil, g.explainMissing(err)
 	}
 	return g, nil
+}
+
+// explainMissing adds to the error of a host without iptables whether the other engine
+// can do without.
+func (g *Gateway) explainMissing(err error) error {
+	var missing *iptables.NotFoundError
+	if !errors.As(err, &missing) {
+		return fmt.Errorf("find iptables: %w", err)
+	}
+	if g.engine.Name() == engine.NFTables {
+		return fmt.Errorf("%w, or set accept: none in the configuration", err)
+	}
+	lacks := g.table.open()
+	if lacks == nil {
+		lacks = g.table.find()
+	}
+	switch {
+	case lacks == nil:
+		return fmt.Errorf("%w, or take the engine that needs no iptables: engine: nftables in the configuration", err)
+	case errors.Is(lacks, nftables.ErrPermission):
+		return err
+	}
+	return fmt.Errorf("%w; the other engine, nftables, can't replace it: %w", err, lacks)
 }
 
 // setEngine makes the engine of the options and the configuration.
