@@ -93,6 +93,7 @@ func TestContents(t *testing.T) {
 		"/etc/xfrmfw/xfrmfw.yaml", "/usr/lib/systemd/system/xfrmfw-boot.service", "/usr/lib/systemd/system/xfrmfw.service",
 		"/usr/lib/sysusers.d/xfrmfw.conf", "/usr/lib/tmpfiles.d/xfrmfw.conf", "/usr/libexec/xfrmfw/updown", "/usr/sbin/xfrmfw", "/usr/share/bash-completion/completions/xfrmfw",
 		"/usr/share/doc/xfrmfw/README.md.gz", "/usr/share/doc/xfrmfw/copyright",
+		"/usr/share/doc/xfrmfw/examples/openrc", "/usr/share/doc/xfrmfw/examples/procd",
 		"/usr/share/fish/vendor_completions.d/xfrmfw.fish", "/usr/share/xfrmfw/alerts.yaml", "/usr/share/xfrmfw/grafana.json",
 		"/usr/share/xfrmfw/legacy.conf", "/usr/share/xfrmfw/unprivileged.conf",
 	}
