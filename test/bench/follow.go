@@ -131,7 +131,7 @@ func watch(ctx context.Context) (changes, commits *kernel.Watcher, err error) {
 	if changes, err = kernel.Watch(); err != nil {
 		return nil, nil, err
 	}
-	if commits, err = kernel.WatchTables(func(int) bool { return false }); err != nil {
+	if commits, err = kernel.WatchTables(func(kernel.Committer) bool { return false }); err != nil {
 		return nil, nil, err
 	}
 	for _, w := range []*kernel.Watcher{changes, commits} {

@@ -308,11 +308,11 @@ func (n *battlefield) strike(t *testing.T, phase, state string) map[string]int {
 	return got
 }
 
-// drops are the counters of status.
-func drops(t *testing.T, h *lab.Host) map[string]int {
+// drops are the counters of status with these options.
+func drops(t *testing.T, h *lab.Host, words ...string) map[string]int {
 	t.Helper()
 	counts := make(map[string]int)
-	for name, d := range status(t, h).Drops {
+	for name, d := range status(t, h, words...).Drops {
 		counts[name] = d.Packets
 	}
 	return counts

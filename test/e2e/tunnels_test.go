@@ -59,11 +59,11 @@ type report struct {
 }
 
 // status is the output of xfrmfw status on the tunnels of the test, without the crowd
-// beside them.
-func status(t *testing.T, h *lab.Host) report {
+// beside them. Further words are options.
+func status(t *testing.T, h *lab.Host, words ...string) report {
 	t.Helper()
 	var r report
-	text := h.MustXfrmfw(t, "status", "--json")
+	text := h.MustXfrmfw(t, append([]string{"status", "--json"}, words...)...)
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		t.Fatalf("%s: status --json: %v\n%.10000s", h.Name, err, text)
 	}

@@ -43,7 +43,7 @@ func TestWatchTables(t *testing.T) {
 		lacking(t, "iptables", err.Error())
 	}
 	var own atomic.Int64
-	w, err := WatchTables(func(pid int) bool { return int64(pid) == own.Load() })
+	w, err := WatchTables(func(c Committer) bool { return int64(c.PID) == own.Load() })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,10 +24,18 @@ const (
 	typeMask          = 0x3fff // NLA_TYPE_MASK
 )
 
+// Committer is the author of a transaction of nf_tables.
+type Committer struct {
+	// PID is the process, 0 if it is not known.
+	PID int
+	// Port is the address of its socket, which no other socket of the network namespace has.
+	Port uint32
+}
+
 // WatchTables is Watch for nf_tables, where iptables-nft keeps its rules: it is
-// dirty after each transaction but those of processes that own recognises. It
+// dirty after each transaction but those that own recognises by their author. It
 // tells nothing of the rules of iptables-legacy, which have no notifications.
-func WatchTables(own func(pid int) bool) (*Watcher, error) {
+func WatchTables(own func(Committer) bool) (*Watcher, error) {
 	c, err := dialTo(unix.NETLINK_NETFILTER, make([]byte, bufferSize))
 	if err != nil {
 		return nil, fmt.Errorf("watch nf_tables: %w", err)
@@ -55,7 +63,10 @@ func WatchTables(own func(pid int) bool) (*Watcher, error) {
 			pid = int(m.port)
 			ok = ok && (strings.HasPrefix(name, "iptables") || strings.HasPrefix(name, "ip6tables") || strings.HasPrefix(name, "xtables"))
 		}
-		return !ok || !own(pid)
+		if !ok {
+			pid = 0
+		}
+		return !own(Committer{pid, m.port})
 	}
 	return w, nil
 }

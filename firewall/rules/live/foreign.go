@@ -34,6 +34,16 @@ func NATSources(have map[xfrm.Family]Tables) []netip.Prefix {
 	return found
 }
 
+// HasChains reports whether a table of some family has chains of xfrmfw.
+func HasChains(have map[xfrm.Family]Tables, table rules.Table) bool {
+	for _, tables := range have {
+		if slices.ContainsFunc(tables.Table(table).Chains, Chain.Ours) {
+			return true
+		}
+	}
+	return false
+}
+
 // RewritesSources reports whether rules of other programs rewrite sources.
 func RewritesSources(have map[xfrm.Family]Tables) bool {
 	for _, tables := range have {

@@ -51,6 +51,9 @@ func (b *builder) isTagged() sets.Term { return sets.AllBits(sets.Mark, uint64(b
 type Host struct {
 	// Bridges are bridges of the host. Frames that they only pass on are not judged.
 	Bridges []Bridge
+	// BesideRules is true while the rules of the iptables engine stand too, for the time of a
+	// change of the engine: TAG is left on packets for them.
+	BesideRules bool
 }
 
 // Bridge is a bridge and the address by which frames are for the host itself.

@@ -15,7 +15,7 @@ func (b *builder) decryptedPackets(f *family, r *relations) {
 	}
 	var pol []sets.Rule
 	for depth := range uint8(2) {
-		pol = append(pol, each("case 2: no bit may be on the packet", r.bare.lookups(f, f.from().at(depth)), leadTo("done"))...)
+		pol = append(pol, each("case 2: no bit may be on the packet", r.bare.lookups(f, f.from().at(depth)), b.clearBits(b.f.Marks.Both()), back)...)
 	}
 	pol = append(pol, b.carriers(f)...)
 	for depth := range uint8(2) {
@@ -48,7 +48,16 @@ func (b *builder) confirmed() {
 			rule("case 3", leadTo("drop_unconfirmed")))
 	}
 	b.chain("confirmed", "cases 1 to 3: packets that a tunnel claims", append(rules, rule("", leadTo("done")))...)
-	b.chain("done", "no bit crosses a routing decision", rule("", b.clearBits(b.f.Marks.Both())))
+	b.chain("done", "no bit crosses a routing decision", rule("", b.clearBits(b.uncrossing())))
+}
+
+// uncrossing are the bits that cross no routing decision: both, but where the rules of the
+// iptables engine look at TAG behind it.
+func (b *builder) uncrossing() uint32 {
+	if b.host.BesideRules {
+		return b.verified()
+	}
+	return b.f.Marks.Both()
 }
 
 // relatedChain lays out case 1b: an ICMP error about a tunnel's own flow. It comes
@@ -77,7 +86,7 @@ func (b *builder) relatedChain(f *family, r *relations) {
 	b.chain("errors"+s, "case 1b: let through", append(errors, rule("case 1b", sets.Counter{}, leadTo("accepted")))...)
 	if f == &ipv4 {
 		// An accept ends this base chain alone, and with it the look at the packet.
-		b.chain("accepted", "ends pre", rule("", b.clearBits(b.f.Marks.Both()), sets.Verdict{Do: sets.Accept}))
+		b.chain("accepted", "ends pre", rule("", b.clearBits(b.uncrossing()), sets.Verdict{Do: sets.Accept}))
 	}
 }
 

@@ -68,11 +68,12 @@ type daemon struct {
 	gateway  *gateway.Gateway
 	settings config.Daemon
 	source   reconcile.Tracked
-	programs atomic.Pointer[iptables.Programs] // those of gateway, for other goroutines
-	service  *service
-	metrics  *metricsServer
-	pace     pace.Pace
-	presence presence
+	// committing is gateway, for other goroutines.
+	committing atomic.Pointer[gateway.Gateway]
+	service    *service
+	metrics    *metricsServer
+	pace       pace.Pace
+	presence   presence
 	// refusedNudges is the number of nudges of other users that were counted.
 	refusedNudges uint64
 
@@ -164,7 +165,7 @@ func (d *daemon) load(ctx context.Context) error {
 	d.metrics.gateway.Store(scraped)
 	d.gateway, d.settings, d.warned, d.approved = g, g.Config().Daemon, nil, false
 	d.source.Gateway, d.source.Drift = g, d.drift
-	d.programs.Store(g.Programs())
+	d.committing.Store(g)
 	return nil
 }
 
@@ -190,10 +191,7 @@ func (d *daemon) subscribe(ctx context.Context) error {
 	if !d.gateway.InTables() {
 		return nil
 	}
-	own := func(pid int) bool {
-		programs := d.programs.Load()
-		return pid == os.Getpid() || programs != nil && programs.Ran(pid)
-	}
+	own := func(c kernel.Committer) bool { return d.committing.Load().Committed(c) }
 	d.tables = newSource("nf_tables", func() (*kernel.Watcher, error) { return kernel.WatchTables(own) })
 	if err := d.tables.start(ctx, d.log); err != nil {
 		d.log.warn("%v: what others do to the rules is seen every %s only", err, d.settings.Audit)

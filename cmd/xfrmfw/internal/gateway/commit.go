@@ -12,8 +12,10 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
 
@@ -21,34 +23,74 @@ import (
 // milliseconds.
 const recountLimit = 5 * time.Second
 
+// Done is what a commit has put in force: the changes of the table in their order, and
+// whether the change of the rules was made.
+type Done struct {
+	Tables []sets.Change
+	Rules  bool
+}
+
 // Commit applies the changes of a look: first those of the part that decides, so that a
 // new engine is in force before the rules of the other one go. If retry is true the live
 // rules have to be read and planned again, and the error is only the reason. After another
 // error the former rules are in force, or the error names those that are.
-func (g *Gateway) Commit(ctx context.Context, l Look) (retry bool, err error) {
-	if g.engine.TableDecides() {
-		if retry, err = g.commitTable(l); err != nil {
-			return retry, err
-		}
-		if retry, err = g.commitRules(ctx, l); err != nil && !retry {
-			err = errors.Join(err, g.undoTable(l.Live.Table))
-		}
-		return retry, err
+func (g *Gateway) Commit(ctx context.Context, l Look) (done Done, retry bool, err error) {
+	former := l.Live.Table
+	first, both := g.tableBesideRules(l)
+	if both {
+		l.TableChange = sets.Diff(former.Table, first)
+	} else {
+		first = l.Table
 	}
-	if retry, err = g.commitRules(ctx, l); err != nil {
-		return retry, err
+	if both || g.engine.TableDecides() {
+		if retry, err = g.commitTable(l, first, &done); err != nil {
+			return done, retry, err
+		}
 	}
-	if l.Live.Table, err = g.ReadTable(); err == nil { // a commit of iptables-nft makes a new generation
-		l.TableChange = sets.Diff(l.Live.Table.Table, l.Table)
-		retry, err = g.commitTable(l)
+	if retry, err = g.commitRules(ctx, l); err == nil {
+		done.Rules = !l.Change.Empty()
+		if both || !g.engine.TableDecides() {
+			retry, err = g.commitRest(l, &done)
+		}
 	}
 	if err == nil || retry {
-		return retry, err
+		return done, retry, err
 	}
-	if !l.Change.Empty() {
-		return false, g.programs.Undo(ctx, l.Change, err)
+	if done.Rules {
+		err = g.programs.Undo(ctx, l.Change, err)
+	} else if len(done.Tables) == 0 {
+		err = fmt.Errorf("%w; the former rules are in force", err)
 	}
-	return false, fmt.Errorf("%w; the former rules are in force", err)
+	if len(done.Tables) > 0 {
+		err = errors.Join(err, g.undoTable(former))
+	}
+	return done, false, err
+}
+
+// commitRest applies what is left of the table's change behind the rules: a commit of
+// iptables-nft makes a new generation, so the table is read again.
+func (g *Gateway) commitRest(l Look, done *Done) (retry bool, err error) {
+	if l.Live.Table, err = g.ReadTable(); err != nil {
+		return false, err
+	}
+	l.TableChange = sets.Diff(l.Live.Table.Table, l.Table)
+	return g.commitTable(l, l.Table, done)
+}
+
+// tableBesideRules returns the table for the time of a change of the engine, in which the
+// rules of the iptables engine and the verdicts of the table both stand. It leaves TAG to
+// the rules, which drop packets without it under enforce.
+func (g *Gateway) tableBesideRules(l Look) (sets.Table, bool) {
+	if g.table == nil || l.TableChange.Empty() || l.Change.Empty() {
+		return sets.Table{}, false
+	}
+	_, decided := l.Live.Table.Table.Chain(program.Decides)
+	if decided == g.engine.TableDecides() || !decided && !live.HasChains(l.Live.Rules, rules.Mangle) {
+		return sets.Table{}, false
+	}
+	host := programHost(l.Snapshot.Host)
+	host.BesideRules = true
+	return program.Table(&l.Result.Facts, host), true
 }
 
 // commitRules applies the change of the rules of iptables.

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync/atomic"
 
 	"github.com/xfrmfw/xfrmfw/firewall/nftables"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
 
 // table is our table of nftables as it is known, and the socket by which it is read and
@@ -18,6 +20,8 @@ import (
 // table, that of a snapshot, is always known to be none.
 type table struct {
 	conn *nftables.Conn
+	// port is the address of the socket, 0 before it is open, for other goroutines.
+	port atomic.Uint32
 	// tried is true once the kernel was asked for the features of the table, and lacks its answer.
 	tried bool
 	lacks error
@@ -35,8 +39,16 @@ func (t *table) open() (err error) {
 	if t.conn, err = nftables.Open(); err != nil {
 		return err
 	}
+	t.port.Store(t.conn.Port())
 	runtime.AddCleanup(t, func(c *nftables.Conn) { _ = c.Close() }, t.conn)
 	return nil
+}
+
+// Committed reports whether a transaction of nf_tables was one of this gateway or of its
+// programs. It may be called while the gateway is in use.
+func (g *Gateway) Committed(c kernel.Committer) bool {
+	return g.table != nil && c.Port != 0 && c.Port == g.table.port.Load() ||
+		c.PID != 0 && g.programs != nil && g.programs.Ran(c.PID)
 }
 
 // isKnown reports whether the table is as it was read or committed last: nothing of
@@ -137,20 +149,21 @@ func (g *Gateway) PlanTable(l *Look) error {
 	return nil
 }
 
-// commitTable applies the change of the table, and keeps its state.
-func (g *Gateway) commitTable(l Look) (retry bool, err error) {
+// commitTable applies the change of a look to the wanted table, and keeps its state.
+func (g *Gateway) commitTable(l Look, want sets.Table, done *Done) (retry bool, err error) {
 	if l.TableChange.Empty() {
 		return false, nil
 	}
 	t := g.table
-	generation, err := t.conn.Apply(l.Live.Table, l.TableChange, l.Table)
+	generation, err := t.conn.Apply(l.Live.Table, l.TableChange, want)
 	if err != nil {
 		t.known = false
 		return errors.Is(err, nftables.ErrStale), fmt.Errorf("apply table: %w", err)
 	}
-	t.state.Generation, t.wanted = generation, l.Table
+	done.Tables = append(done.Tables, l.TableChange)
+	t.state.Generation, t.wanted = generation, want
 	if t.known = onlyElements(l.TableChange); t.known {
-		t.state.Table = withElements(l.Live.Table.Table, l.Table)
+		t.state.Table = withElements(l.Live.Table.Table, want)
 	}
 	return false, nil
 }

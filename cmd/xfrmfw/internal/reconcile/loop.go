@@ -81,16 +81,19 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 				s.Lost()
 				continue
 			}
+			var done gateway.Done
 			var retry bool
-			if retry, last = g.Commit(ctx, look); retry {
+			done, retry, last = g.Commit(ctx, look)
+			if last == nil || retry {
+				out.add(look.Change, done)
+			}
+			if retry {
 				s.Lost()
 				continue
 			}
 			if last != nil {
 				return out, last
 			}
-			out.add(look.Change)
-			out.addTable(look.TableChange)
 			out.newPairs = append(out.newPairs, g.NewPairs(look)...)
 		}
 		out.warn(g.Remember(look))
@@ -145,7 +148,17 @@ func (o *Outcome) ForgetFlows(ctx context.Context) {
 	o.newPairs = nil
 }
 
-func (o *Outcome) add(change plan.Change) {
+// add counts what a commit has put in force of a change.
+func (o *Outcome) add(change plan.Change, done gateway.Done) {
+	for _, table := range done.Tables {
+		o.addTable(table)
+	}
+	if done.Rules {
+		o.addRules(change)
+	}
+}
+
+func (o *Outcome) addRules(change plan.Change) {
 	o.Steps += len(change.Steps)
 	for _, s := range change.Steps {
 		o.Counts.Written += s.Counts.Written

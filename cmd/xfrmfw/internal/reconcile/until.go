@@ -29,7 +29,7 @@ func Until(ctx context.Context, programs *iptables.Programs, plan func(map[xfrm.
 		case err != nil:
 			return out, err
 		default:
-			out.add(out.Look.Change)
+			out.addRules(out.Look.Change)
 		}
 	}
 	return out, errors.New("another program keeps changing the rules: stop it and try again")
