@@ -31,6 +31,9 @@ type Facts struct {
 
 	// Tunnels has the report on each tunnel, in the order of the set.
 	Tunnels []TunnelReport
+	// Names are the configured names of tunnels by ID. A rule may hold them, where the name
+	// of a connection of the IKE daemon may not.
+	Names map[string]string
 	// Claims are the selector pairs that decrypted packets are verified by, in the
 	// order of the set.
 	Claims []Claim

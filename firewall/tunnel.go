@@ -50,6 +50,10 @@ func (d *decider) report(t *xfrm.Tunnel) TunnelReport {
 	r := TunnelReport{Name: d.Peers[t.ID].Connection, Witness: Witness{NoEvidence, "no inbound state: the tunnel is down"}}
 	if tc, ok := d.config(t); ok && tc.Name != "" {
 		r.Name = tc.Name
+		if d.facts.Names == nil {
+			d.facts.Names = make(map[string]string)
+		}
+		d.facts.Names[t.ID] = tc.Name
 	}
 	r.SAs = slices.Grow(r.SAs, len(t.SAs))
 	for i := range t.SAs {

@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // The tables of random gateways load, are read back equal, and each leads to the next by
@@ -58,6 +61,56 @@ func TestProgramsOfRandomGateways(t *testing.T) {
 	if compared == 0 {
 		t.Error("no table was compared as text")
 	}
+}
+
+// A person who lists the table of one tunnel finds the tunnel by its ID and configured
+// name, and each case by its name, in a few screens.
+func TestListingOfOneTunnel(t *testing.T) {
+	c := open(t)
+	in := oneTunnel()
+	f := firewall.Decide(in)
+	apply(t, c, program.Table(&f, program.Host{}))
+	listing := list(t)
+	t.Log("\n" + listing)
+	if lines := strings.Count(listing, "\n"); lines > 400 {
+		t.Errorf("%d lines, want at most 400", lines)
+	}
+	id := in.Set.Tunnels[0].ID
+	for _, word := range []string{
+		`comment "` + id + ` office"`, `"TAG"`, `"case 1"`, `"cases 2 and 3`, `"case 1b`, `"case 5"`, `"case 6"`, `"case 6b`,
+		`"case 7"`, `"case 7b`, `"case 8"`, `"case 8b"`, `"case 8c`, `"exempt from NAT`,
+	} {
+		if !strings.Contains(listing, word) {
+			t.Errorf("the listing lacks %s", word)
+		}
+	}
+	if strings.Contains(listing, "peer-chosen") {
+		t.Error("the listing has a name that the configuration does not give")
+	}
+}
+
+// oneTunnel is a gateway with one tunnel, which the configuration names. The IKE daemon
+// has another name for it.
+func oneTunnel() firewall.Input {
+	address := netip.MustParsePrefix
+	host := xfrm.Host{
+		Links: []xfrm.Link{{Index: 1, Name: "lo"}, {Index: 2, Name: "eth0", Up: true}, {Index: 3, Name: "eth1", Up: true}},
+		Addresses: []xfrm.Address{
+			{Link: 2, Prefix: address("192.0.2.2/24")}, {Link: 3, Prefix: address("10.2.0.1/24")}, {Link: 3, Prefix: address("fd00:2::1/64")},
+		},
+		Routes: []xfrm.Route{
+			{Dst: address("192.0.2.0/24"), Link: 2, Connected: true}, {Dst: address("10.2.0.0/24"), Link: 3, Connected: true},
+			{Dst: address("0.0.0.0/0"), Link: 2, Via: netip.MustParseAddr("192.0.2.254")},
+		},
+	}
+	site := sample.Site{Reqid: 1, Local: "192.0.2.2", Remote: "192.0.2.1", Pairs: [][2]string{{"10.2.0.0/24", "10.1.0.0/24"}}}
+	s := sample.Snapshot(host, site)
+	in := firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{
+		Marks: firewall.DefaultMarks(), Log: firewall.LogConfig{PerSecond: 5, Group: 5},
+		Tunnels: []firewall.TunnelConfig{{Match: firewall.Match{Reqid: 1}, Name: "office"}},
+	}}
+	in.Peers = map[string]firewall.Peer{in.Set.Tunnels[0].ID: {Connection: "peer-chosen"}}
+	return in
 }
 
 // withoutFlowPorts leaves out rules with ports of a connection, which nft 1.0.6

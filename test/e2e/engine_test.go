@@ -14,7 +14,7 @@ import (
 // the addresses of a tunnel that went. A change has several commits, of a table of nftables and of tables of iptables, so
 // packets meet each state between them. Enforce drops a packet of which one engine hides the tag from the other.
 func TestEngineChange(t *testing.T) {
-	lab.RunIn(t, lab.Newest)
+	lab.RunIn(t, lab.Soak)
 	for _, word := range []string{"observe", "enforce"} {
 		t.Run(word, func(t *testing.T) {
 			n := lab.NewNetwork(t)

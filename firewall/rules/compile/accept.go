@@ -23,7 +23,7 @@ func (l *layout) filter() {
 	out = append(out, restrictOut...)
 	if !l.MarkOnly {
 		accept := l.acceptIn()
-		l.acceptByPolicy()
+		l.acceptByPolicy(func(*firewall.Claim) bool { return true })
 		in = append(in, accept...)
 		if l.PacketOffload {
 			fwd = append(fwd, rules.Rule{Mark: has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn})
@@ -103,13 +103,16 @@ func (l *layout) acceptVerified() []rules.Rule {
 	return list
 }
 
-// acceptByPolicy lays out the tree that accepts on the policy match alone. Its packets
-// must carry none of our bits, or lost them to another program's rule, written at any
-// time. The tree is sound because mangle has dropped the packets out of a known reqid
-// that were no tunnel's own.
-func (l *layout) acceptByPolicy() {
+// acceptByPolicy lays out the tree that accepts some claims on the policy match alone.
+// Their packets must carry none of our bits, or lost them to another program's rule,
+// written at any time. The tree is sound because the packets out of a known reqid that
+// were no tunnel's own were dropped before filter.
+func (l *layout) acceptByPolicy(takes func(*firewall.Claim) bool) {
 	var entries []tree.Entry
 	for _, c := range l.claims {
+		if !takes(c) {
+			continue
+		}
 		r := selectors(c.Pair)
 		r.Policy, r.Target = policyIn(c.In), rules.Target{Verb: rules.Accept}
 		r.Purpose, r.Tunnel = rules.PurposeAcceptIn, c.Tunnel
@@ -129,7 +132,8 @@ func (l *layout) acceptOut() []rules.Rule {
 }
 
 // Accepts lays out the accepts that the nftables engine needs in iptables: about a dozen
-// rules a family, none for a single tunnel. The table of nftables has classified and
+// rules a family, none for a single tunnel but for those with packets that must carry no
+// bit (case 2). The table of nftables has classified and
 // dropped before filter, and an accept of its own would end its own base chain alone. It
 // marks with VERIFIED the packets out of a tunnel, and in FORWARD and OUTPUT those that
 // may enter one. The policy match beside the mark checks it wherever the kernel still has
@@ -159,6 +163,10 @@ func (l *layout) accepts() {
 			fwd = append(fwd, verified)
 		}
 		accept := l.acceptVerified()
+		if slices.ContainsFunc(l.claims, func(c *firewall.Claim) bool { return c.PolicyOnly }) {
+			accept = l.acceptIn()
+			l.acceptByPolicy(func(c *firewall.Claim) bool { return c.PolicyOnly })
+		}
 		in, fwd = append(in, accept...), append(fwd, accept...)
 	}
 	enter := verified

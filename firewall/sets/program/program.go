@@ -17,6 +17,8 @@
 package program
 
 import (
+	"strings"
+
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
@@ -44,8 +46,30 @@ func Table(f *firewall.Facts, h Host) sets.Table {
 		b.clearPackets(fam, r)
 	}
 	b.hooks(families)
+	b.name()
 	b.table.Sort()
-	return b.table
+	return prune(b.table)
+}
+
+// name adds to the tunnel IDs in the comments of elements the configured names.
+func (b *builder) name() {
+	if len(b.f.Names) == 0 {
+		return
+	}
+	for i := range b.table.Sets {
+		elements := b.table.Sets[i].Elements
+		for j := range elements {
+			if name := b.f.Names[elements[j].Comment]; name != "" {
+				elements[j].Comment += " " + name
+			}
+		}
+	}
+}
+
+// TunnelOf returns the tunnel ID in the comment of an element, empty for none.
+func TunnelOf(comment string) string {
+	id, _, _ := strings.Cut(comment, " ")
+	return id
 }
 
 // shared adds the sets that both families have in common.

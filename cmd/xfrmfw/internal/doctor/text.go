@@ -17,8 +17,9 @@ type Report struct {
 	// Time is in RFC 3339.
 	Time string `json:"time"`
 	// Engine is "iptables" or "nftables".
-	Engine  string `json:"engine"`
-	Variant string `json:"variant"`
+	Engine string `json:"engine"`
+	// Variant is that of iptables, empty, and null in JSON, without it.
+	Variant text.OrNull `json:"variant"`
 	Marks   struct {
 		Tag      uint32 `json:"tag"`
 		Verified uint32 `json:"verified"`
@@ -31,7 +32,7 @@ type Report struct {
 // NewReport examines the input and reports on it.
 func NewReport(in Input) Report {
 	r := Report{
-		Schema: 1, Time: time.Unix(in.now(), 0).UTC().Format(time.RFC3339), Engine: in.Engine, Variant: in.Variant,
+		Schema: 1, Time: time.Unix(in.now(), 0).UTC().Format(time.RFC3339), Engine: in.Engine, Variant: text.OrNull(in.Variant),
 		Checks: len(checks()), Findings: Examine(in),
 	}
 	r.setMarks(in.Config.Marks)

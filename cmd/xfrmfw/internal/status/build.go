@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
@@ -62,7 +63,7 @@ func Build(in Input) Report {
 		Schema:      Schema,
 		Time:        moment(in.Snapshot.Time),
 		Engine:      in.Engine,
-		Variant:     in.Variant,
+		Variant:     text.OrNull(in.Variant),
 		Marks:       Marks{Tag: in.Marks.Tag, Verified: in.Marks.Verified},
 		Daemon:      in.Daemon,
 		Tunnels:     make([]Tunnel, len(in.Set.Tunnels)),

@@ -58,7 +58,7 @@ func tableRows(t sets.Table, f *firewall.Facts, terse bool) []tableRow {
 		s := &t.Sets[i]
 		purpose := setPurpose(s.Name)
 		for _, e := range s.Elements {
-			row := tableRow{e.Comment, Rule{Family: familyOf(s), Table: rules.Table(t.Name), Chain: s.Name, Purpose: purpose, Packets: e.Count.Packets, Bytes: e.Count.Bytes}}
+			row := tableRow{program.TunnelOf(e.Comment), Rule{Family: familyOf(s), Table: rules.Table(t.Name), Chain: s.Name, Purpose: purpose, Packets: e.Count.Packets, Bytes: e.Count.Bytes}}
 			row.rule.ID = elementID(s.Name, e)
 			switch {
 			case s.Name == "unknown":

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -21,11 +22,12 @@ type Report struct {
 	Time string `json:"time"`
 	// Engine is "iptables" or "nftables".
 	Engine string `json:"engine"`
-	// Variant is "nft" or "legacy"; empty for a snapshot, and without iptables.
-	Variant string   `json:"variant"`
-	Marks   Marks    `json:"marks"`
-	Daemon  Daemon   `json:"daemon"`
-	Tunnels []Tunnel `json:"tunnels"`
+	// Variant is "nft" or "legacy"; empty, and null in JSON, for a snapshot and without
+	// iptables.
+	Variant text.OrNull `json:"variant"`
+	Marks   Marks       `json:"marks"`
+	Daemon  Daemon      `json:"daemon"`
+	Tunnels []Tunnel    `json:"tunnels"`
 	// SharedRules serve no tunnel alone, or one that is gone.
 	SharedRules []Rule  `json:"shared_rules"`
 	Guards      []Guard `json:"guards"`

@@ -120,7 +120,7 @@ func (p *page) head() {
 		host = append(host, "engine nftables")
 	}
 	if p.Variant != "" {
-		host = append(host, "iptables-"+p.Variant)
+		host = append(host, "iptables-"+string(p.Variant))
 	}
 	if p.live {
 		host = append(host, p.daemon())

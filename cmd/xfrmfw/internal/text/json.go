@@ -50,3 +50,14 @@ func VisibleJSON(form []byte) []byte {
 	}
 	return out
 }
+
+// OrNull is a word that is null in JSON where it is empty.
+type OrNull string
+
+// MarshalJSON implements json.Marshaler.
+func (w OrNull) MarshalJSON() ([]byte, error) {
+	if w == "" {
+		return []byte("null"), nil
+	}
+	return json.Marshal(string(w))
+}
