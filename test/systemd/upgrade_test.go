@@ -100,8 +100,8 @@ func TestUpgrade(t *testing.T) {
 	m.Run(t, "systemctl", "enable", "--now", "xfrmfw.service")
 	settled(t, m)
 	s.Alice.MustPing(t, s.Bob.Inner(lab.IPv4), 3)
+	// While the policy stands the kernel itself refuses forged packets, before the rules of the older version count them.
 	arrived := s.inbox.Count("forged")
-	s.guarded(t, m, arrived)
 	versions := map[string]bool{}
 	replace := func(i int) {
 		t.Helper()
