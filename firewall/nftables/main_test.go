@@ -3,6 +3,7 @@ package nftables
 import (
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -138,9 +139,29 @@ func nft(t testing.TB, input string, args ...string) string {
 	return string(out)
 }
 
+// standIns are the fields of SAs in the keys of sets, and the fields that stand for them
+// where the set was made by netlink.
+var standIns = []struct {
+	field *regexp.Regexp
+	by    string
+}{
+	{regexp.MustCompile(`(typeof .*|\. )ipsec (?:in|out) (?:reqid|spi)`), "${1}meta cpu"},
+	{regexp.MustCompile(`(typeof .*|\. )ipsec (?:in|out) (ip6?) [sd]addr`), "${1}${2} saddr"},
+}
+
+// list returns the table as nft prints it, with the stand-ins for fields of SAs in keys.
 func list(t testing.TB) string {
 	t.Helper()
-	return nft(t, "", "list", "table", "inet", testTable)
+	var b strings.Builder
+	for line := range strings.Lines(nft(t, "", "list", "table", "inet", testTable)) {
+		if strings.HasPrefix(strings.TrimSpace(line), "typeof ") {
+			for _, s := range standIns {
+				line = s.field.ReplaceAllString(line, s.by)
+			}
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
 
 // bare returns the table without the kernel's counts and numbers.

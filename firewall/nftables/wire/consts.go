@@ -53,6 +53,7 @@ const (
 	udataSetComment   = 7
 	udataExprKind     = 0
 	udataExprData     = 1
+	udataField        = 16 // of xfrmfw alone; nft passes over it
 
 	orderHost    = 1
 	orderNetwork = 2
@@ -63,8 +64,6 @@ const (
 	exprMeta    = 9
 	exprCt      = 12
 	exprConcat  = 13
-	exprFib     = 26
-	exprXfrm    = 27
 
 	typeBits = 6 // of one field's datatype in that of a concatenation
 )

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"golang.org/x/sys/unix"
+
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
@@ -77,31 +79,48 @@ func keyUdata(fields []sets.Field) []byte {
 	return appendUdata(appendUdata32(nil, udataExprKind, exprConcat), udataExprData, all)
 }
 
+// fieldUdata returns a field of a key as nft names it, and that of an SA as standIn has it.
 func fieldUdata(f sets.Field) []byte {
-	kind := uint32(0)
-	var body []byte
+	own := load(f, 0)
+	if e, ok := own.(xfrmLoad); ok {
+		words := appendUdata32(appendUdata32(appendUdata32(nil, 0, e.key), 1, e.spnum), 2, uint32(e.dir))
+		return appendUdata(standIn(f.Type()), udataField, words)
+	}
 	if d, ok := descs[f.Kind]; ok {
-		kind = exprPayload
-		body = appendUdata32(appendUdata32(nil, 0, d.header), 1, d.field)
-	} else {
-		switch e := load(f, 0).(type) {
-		case metaLoad:
-			kind = exprMeta
-			body = appendUdata32(nil, 0, e.key)
-		case ctLoad:
-			kind = exprCt
-			dir := ^uint32(0)
-			if e.hasDir {
-				dir = uint32(e.dir)
-			}
-			body = appendUdata32(appendUdata32(nil, 0, e.key), 1, dir)
-		case xfrmLoad:
-			kind = exprXfrm
-			body = appendUdata32(appendUdata32(appendUdata32(nil, 0, e.key), 1, e.spnum), 2, uint32(e.dir))
-		case fibLoad:
-			kind = exprFib
-			body = appendUdata32(appendUdata32(nil, 0, e.result), 1, e.flags)
+		return exprUdata(exprPayload, d.header, d.field)
+	}
+	switch e := own.(type) {
+	case metaLoad:
+		return exprUdata(exprMeta, e.key)
+	case ctLoad:
+		dir := ^uint32(0)
+		if e.hasDir {
+			dir = uint32(e.dir)
 		}
+		return exprUdata(exprCt, e.key, dir)
+	}
+	return exprUdata(0)
+}
+
+// standIn returns a field of a type by which nft names a field of an SA. nft writes and
+// reads its own number of an expression's kind. The number of xfrm is 27 up to 1.1.3, and
+// in 1.1.7 it is that of fib: there nft aborts at a set that an older one, or this
+// program, named by it. Meta and payload kept their numbers.
+func standIn(t sets.Type) []byte {
+	switch t {
+	case sets.TypeIPv4:
+		return fieldUdata(sets.F(sets.Src4))
+	case sets.TypeIPv6:
+		return fieldUdata(sets.F(sets.Src6))
+	}
+	return exprUdata(exprMeta, unix.NFT_META_CPU) // a number of 32 bits, as a reqid and an SPI are
+}
+
+// exprUdata returns an expression by its kind and its own words.
+func exprUdata(kind uint32, words ...uint32) []byte {
+	var body []byte
+	for i, w := range words {
+		body = appendUdata32(body, uint8(i), w)
 	}
 	return appendUdata(appendUdata32(nil, udataExprKind, kind), udataExprData, body)
 }
@@ -115,39 +134,50 @@ func readKey(b []byte, typ, size uint32) ([]sets.Field, bool) {
 		if t != udataSetKeyType {
 			return
 		}
-		kind, body := exprUdata(value)
+		kind, body, _ := readExpr(value)
 		if kind != exprConcat {
-			f, known := readField(kind, body)
+			f, known := readField(value)
 			fields, ok = []sets.Field{f}, ok && known
 			return
 		}
 		udata(body, func(_ uint8, value []byte) {
-			f, known := readField(exprUdata(value))
+			f, known := readField(value)
 			fields, ok = append(fields, f), ok && known
 		})
 	})
 	return fields, ok && keyType(fields) == typ && uint32(sets.KeySize(fields)) >= size && len(fields) > 0
 }
 
-func exprUdata(b []byte) (kind uint32, body []byte) {
+// readExpr returns the kind of an expression, its own words, and those of the field of an
+// SA that it stands for, nil if it stands for itself.
+func readExpr(b []byte) (kind uint32, body, field []byte) {
 	udata(b, func(t uint8, value []byte) {
 		switch {
 		case t == udataExprKind && len(value) == 4:
 			kind = Native.Uint32(value)
 		case t == udataExprData:
 			body = value
+		case t == udataField:
+			field = value
 		}
 	})
-	return kind, body
+	return kind, body, field
 }
 
-func readField(kind uint32, body []byte) (sets.Field, bool) {
+func readField(b []byte) (sets.Field, bool) {
+	kind, body, field := readExpr(b)
 	var n [3]uint32
+	if field != nil {
+		body = field
+	}
 	udata(body, func(t uint8, value []byte) {
 		if int(t) < len(n) && len(value) == 4 {
 			n[t] = Native.Uint32(value)
 		}
 	})
+	if field != nil {
+		return loaded(xfrmLoad{register(0), n[0], uint8(n[2]), n[1]}, 0, 0)
+	}
 	var e expr
 	switch kind {
 	case exprPayload:
@@ -164,10 +194,6 @@ func readField(kind uint32, body []byte) (sets.Field, bool) {
 		if n[1] == ^uint32(0) {
 			e = ctLoad{dreg: register(0), key: n[0]}
 		}
-	case exprXfrm:
-		e = xfrmLoad{register(0), n[0], uint8(n[2]), n[1]}
-	case exprFib:
-		e = fibLoad{register(0), n[0], n[1]}
 	default:
 		return sets.Field{}, false
 	}
