@@ -122,13 +122,13 @@ func isNamed(name string) func(xfrm.Link) bool {
 	return func(l xfrm.Link) bool { return l.Name == name }
 }
 
-// exceptions names the bypass and block policies that no rule can honour.
+// exceptions names the bypass policies that no rule can honour.
 func (d *decider) exceptions() {
 	for i := range d.Set.Exceptions {
-		p := &d.Set.Exceptions[i].Pair
-		if reason := guard.Unhonoured(*p); reason != "" {
+		e := &d.Set.Exceptions[i]
+		if reason := guard.Unhonoured(e.Pair); reason != "" && e.Action != xfrm.Block {
 			d.facts.Ignored = append(d.facts.Ignored, xfrm.Ignored{
-				Object: fmt.Sprintf("%s policy: %s to %s", d.Set.Exceptions[i].Action, p.Local, p.Remote), Reason: reason,
+				Object: fmt.Sprintf("%s policy: %s to %s", e.Action, e.Pair.Local, e.Pair.Remote), Reason: reason,
 			})
 		}
 	}

@@ -121,6 +121,10 @@ func (q *question) underLockdown() bool {
 	return q.Lockdown != nil && q.Way != FromHost && q.onWAN(q.In) && q.evidence == NoCase && (q.isStranger() || !(q.Way == Through && q.isLetOut()))
 }
 
+// LimitedBroadcast returns the address of all hosts on a link. No router forwards packets
+// to it, and no address match of the kernel calls it this host's own.
+func LimitedBroadcast() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
+
 // isListedService: under lockdown replies, ICMP errors, neighbour discovery, DHCP and
 // the listed services come in. None of them is a stranger's way into a tunnel.
 func (q *question) isListedService() bool {
@@ -135,7 +139,7 @@ func (q *question) isListedService() bool {
 		return true
 	case q.family == xfrm.IPv6 && q.Proto == xfrm.UDP && e.SPort == 547 && e.DPort == 546 && toHost:
 		return true
-	case q.family == xfrm.IPv4 && q.Proto == xfrm.UDP && e.SPort == 67 && e.DPort == 68:
+	case q.family == xfrm.IPv4 && q.Proto == xfrm.UDP && e.SPort == 67 && e.DPort == 68 && (toHost || e.Dst == LimitedBroadcast()):
 		return true
 	}
 	return toHost && q.isListed(q.Lockdown.Services)

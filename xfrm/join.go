@@ -168,12 +168,15 @@ func (j *joiner) policy(p *Policy) {
 	}
 	// The policies of several directions are one pair.
 	same := pairKey{i, pair}
-	pair.Optional = optional
 	same.pair.Dirs, same.pair.Priority, same.pair.Index = 0, 0, 0
+	if optional {
+		pair.OptionalDirs = pair.Dirs
+	}
 	if at, ok := j.findPair(t, same); ok {
 		p := &t.Pairs[at]
+		// Of two policies of one direction the stricter one holds.
+		p.OptionalDirs = p.OptionalDirs&^pair.Dirs | pair.OptionalDirs&^p.Dirs | p.OptionalDirs&pair.OptionalDirs
 		p.Dirs |= pair.Dirs
-		p.Optional = p.Optional && optional
 		p.Priority, p.Index = min(p.Priority, pair.Priority), min(p.Index, pair.Index)
 		return
 	}
@@ -187,7 +190,7 @@ func (j *joiner) policy(p *Policy) {
 func (j *joiner) findPair(t *Tunnel, key pairKey) (int, bool) {
 	for at := range t.Pairs[:min(few, len(t.Pairs))] {
 		p := t.Pairs[at]
-		p.Dirs, p.Priority, p.Index, p.Optional = 0, 0, 0, false
+		p.Dirs, p.Priority, p.Index, p.OptionalDirs = 0, 0, 0, 0
 		if p == key.pair {
 			return at, true
 		}

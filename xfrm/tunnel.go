@@ -49,9 +49,9 @@ type Pair struct {
 	Mark                  Mark
 	// Ifindex restricts the pair to one interface; 0 is any.
 	Ifindex int32
-	// Optional is true if each policy of the pair lets packets pass without an SA
-	// ("level use").
-	Optional bool
+	// OptionalDirs has bit 1<<Dir set for every direction in which the pair's policy lets
+	// packets pass without an SA ("level use").
+	OptionalDirs uint8
 	// Dirs has bit 1<<Dir set for every direction that a policy stands for.
 	Dirs uint8
 	// Priority is the lowest priority number of the pair's policies, which is

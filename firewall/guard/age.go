@@ -12,10 +12,17 @@ import (
 // guards of equal priority decide alike in any order.
 type ages map[uint32]map[guardKey]uint32
 
-func agesOf(exceptions []xfrm.Exception) ages {
+func agesOf(set xfrm.Set) ages {
 	a := make(ages)
-	for i := range exceptions {
-		a[exceptions[i].Priority] = make(map[guardKey]uint32)
+	for i := range set.Exceptions {
+		a[set.Exceptions[i].Priority] = make(map[guardKey]uint32)
+	}
+	for i := range set.Tunnels {
+		for _, p := range set.Tunnels[i].Pairs {
+			if p.OptionalDirs != 0 {
+				a[p.Priority] = make(map[guardKey]uint32)
+			}
+		}
 	}
 	return a
 }

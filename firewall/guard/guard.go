@@ -28,8 +28,8 @@ type Guard struct {
 	Local, Remote         netip.Prefix
 	Proto                 xfrm.Proto
 	LocalPort, RemotePort xfrm.PortMatch
-	// Exception is true if the traffic passes. The guard stands for a bypass policy or a
-	// block policy. The kernel itself drops the traffic of a block policy.
+	// Exception is true if the traffic passes. The guard stands for a bypass policy, or
+	// for a policy that asks for no SA ("level use").
 	Exception bool
 	// Dirs has bit 1<<Dir set for the policies' directions, as in xfrm.Pair.
 	Dirs   uint8
@@ -43,8 +43,6 @@ type Guard struct {
 	// Mark is that of an exception with a policy that the kernel finds by the packet's
 	// mark.
 	Mark xfrm.Mark
-	// Block is true if an exception is a block policy.
-	Block bool
 	// Routed is true if Remote is routed into a tunnel device, so that a more specific
 	// route to elsewhere takes from it.
 	Routed bool

@@ -37,7 +37,7 @@ func (m *memorizer) harm(g *Guard, t *xfrm.Tunnel) string {
 		}
 	}
 	for _, r := range m.host.Resolvers {
-		if g.Remote.Contains(r) && !m.connected(r, g.Remote) {
+		if asks(g) && g.Remote.Contains(r) && !m.connected(r, g.Remote) {
 			return "the name server " + r.String() + " lies in it"
 		}
 	}
@@ -48,7 +48,7 @@ func (m *memorizer) harm(g *Guard, t *xfrm.Tunnel) string {
 		}
 	}
 	for _, i := range m.routers.Overlapping(g.Remote) {
-		if via := m.host.Routes[i].Via; !m.connected(via, g.Remote) {
+		if via := m.host.Routes[i].Via; reportsErrors(g) && !m.connected(via, g.Remote) {
 			return "the router " + via.String() + " lies in it"
 		}
 	}
@@ -69,6 +69,21 @@ func (m *memorizer) harm(g *Guard, t *xfrm.Tunnel) string {
 	}
 	return ""
 }
+
+// reportsErrors reports whether a pair covers the ICMP errors of a router. A pair of
+// another protocol can't cut a router off, because it forwards packets that are not sent
+// to its own address.
+func reportsErrors(g *Guard) bool {
+	return g.Proto == 0 || g.Proto == xfrm.ICMP || g.Proto == xfrm.ICMPv6
+}
+
+// asks reports whether a pair covers questions to a name server.
+func asks(g *Guard) bool {
+	return g.Proto == 0 || (g.Proto == xfrm.UDP || g.Proto == xfrm.TCP) && (g.RemotePort.Port^domain)&g.RemotePort.Mask == 0
+}
+
+// domain is the port of DNS.
+const domain = 53
 
 // connected reports whether an address is on a connected network that a prefix
 // covers.

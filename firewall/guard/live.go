@@ -14,12 +14,18 @@ import (
 // of the kernel's policy database: of two that cover a packet, the first decides.
 func Live(set xfrm.Set, host xfrm.Host) []Guard {
 	guards := make([]Guard, 0, len(set.Tunnels)+len(set.Exceptions))
-	ages := agesOf(set.Exceptions)
+	ages := agesOf(set)
 	for i := range set.Tunnels {
 		t := &set.Tunnels[i]
 		for _, p := range t.Pairs {
-			// With "level use" the administrator lets the traffic pass in clear.
-			if p.Optional || !expressible(p) || Unguarded(t, p, host) != "" {
+			if !expressible(p) || Unguarded(t, p, host) != "" {
+				continue
+			}
+			if optional, ok := optionalGuard(t, p); ok {
+				guards = append(guards, optional)
+				ages.note(guards[len(guards)-1:], p.Index)
+			}
+			if p.OptionalDirs == p.Dirs {
 				continue
 			}
 			if !Ported(p.Proto) {
@@ -41,18 +47,32 @@ func Live(set xfrm.Set, host xfrm.Host) []Guard {
 	guards = append(guards, overlayGuards(set, host)...)
 	for _, e := range set.Exceptions {
 		p := e.Pair
-		if Unhonoured(p) != "" {
+		// The guards drop the packets of a block policy as the kernel does. An exception
+		// would rely on the kernel's check, which disable_policy switches off.
+		if e.Action == xfrm.Block || Unhonoured(p) != "" {
 			continue
 		}
 		guards = append(guards, Guard{
 			Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
-			Exception: true, Dirs: p.Dirs, Mark: p.Mark, Source: FromPolicy, Priority: e.Priority, Block: e.Action == xfrm.Block,
+			Exception: true, Dirs: p.Dirs, Mark: p.Mark, Source: FromPolicy, Priority: e.Priority,
 		})
 		ages.note(guards[len(guards)-1:], p.Index)
 	}
 	sortGuards(guards, compareGuards)
 	ages.sort(guards)
 	return guards
+}
+
+// optionalGuard returns the exception that a pair is in the directions of its policies
+// with "level use": there the administrator lets packets pass in clear.
+func optionalGuard(t *xfrm.Tunnel, p xfrm.Pair) (Guard, bool) {
+	if p.OptionalDirs == 0 || p.IfID != 0 || p.Mark.Mask != 0 || Unhonoured(p) != "" {
+		return Guard{}, false
+	}
+	return Guard{
+		Local: p.Local, Remote: p.Remote, Proto: p.Proto, LocalPort: p.LocalPort, RemotePort: p.RemotePort,
+		Exception: true, Dirs: p.OptionalDirs, Source: FromPolicy, Peer: t.Remote, Tunnel: t.ID, Priority: p.Priority,
+	}, true
 }
 
 // Unguarded returns the reason why a pair of a policy has no guard, or nothing.
@@ -66,7 +86,7 @@ func Unguarded(t *xfrm.Tunnel, p xfrm.Pair, host xfrm.Host) string {
 	return ""
 }
 
-// Unhonoured returns the reason why no rule can make the exception that a bypass or block
+// Unhonoured returns the reason why no rule can make the exception that a bypass
 // policy is, or nothing.
 func Unhonoured(p xfrm.Pair) string {
 	switch {

@@ -148,7 +148,7 @@ type heldPair struct {
 func (m *memorizer) fresh(all []Guard) []Guard {
 	live := make([]Guard, 0, len(all))
 	for i := range all {
-		if g := &all[i]; g.Source == FromPolicy && !g.Block && g.Mark.Mask == 0 {
+		if g := &all[i]; g.Source == FromPolicy && g.Mark.Mask == 0 {
 			live = append(live, *g)
 		}
 	}

@@ -93,15 +93,5 @@ func (q *spec) plain() Set {
 			sets = append(sets, q.cameOutOf(c.In))
 		}
 	}
-	if q.way == firewall.ToHost {
-		for i := range q.Untagged {
-			o := &q.Untagged[i]
-			set := q.And(q.And(q.decrypted, q.number(q.proto, uint64(o.Proto))), q.And(q.single(q.src, o.Peer), q.single(q.routedDst, o.Local)))
-			if o.Port != 0 {
-				set = q.And(set, q.number(q.routedDPort, uint64(o.Port)))
-			}
-			sets = append(sets, set)
-		}
-	}
 	return q.Minus(q.possible(), q.Union(sets...))
 }

@@ -31,7 +31,7 @@ var (
 const (
 	exemptLinks = "packets that no site behind a tunnel can send: of link-local, multicast, broadcast and unspecified addresses, and neighbour discovery with this host"
 	exemptOwn   = "this host's own IKE, ESP, AH and DHCP (UDP 67 to 68, 547 to 546)"
-	exemptSPD   = "packets of a bypass or block policy that the kernel takes first"
+	exemptSPD   = "packets of a bypass policy, or one of level use, that the kernel takes first"
 	exemptLAN   = "connected networks below a wider remote selector, on their own interface, but for the tunnel's peer"
 	exemptXfrm  = "packets out of and into tunnel devices"
 )

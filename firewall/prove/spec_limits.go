@@ -166,7 +166,11 @@ func (q *spec) underLockdown() Set {
 func (q *spec) services() Set {
 	toHost := truthOf(q.way == firewall.ToHost)
 	udp := q.number(q.proto, uint64(xfrm.UDP))
-	link := q.And(udp, q.And(q.number(q.sport, 67), q.number(q.routedDPort, 68)))
+	toClient := toHost
+	if q.Family == xfrm.IPv4 {
+		toClient = q.Or(toHost, q.single(q.routedDst, firewall.LimitedBroadcast()))
+	}
+	link := q.And(q.And(udp, toClient), q.And(q.number(q.sport, 67), q.number(q.routedDPort, 68)))
 	if q.Family == xfrm.IPv6 {
 		link = q.Or(q.And(q.isICMP, q.Range(q.icmpType, 133, 136)), q.And(toHost, q.And(udp, q.And(q.number(q.sport, 547), q.number(q.routedDPort, 546)))))
 	}

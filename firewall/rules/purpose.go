@@ -43,7 +43,7 @@ const (
 	PurposeSpoofGuard  Purpose = "guard-spoof"
 	PurposeInjectGuard Purpose = "guard-inject"
 	PurposeLeakGuard   Purpose = "guard-leak"
-	PurposePierce      Purpose = "pierce" // a bypass or block policy comes first
+	PurposePierce      Purpose = "pierce" // a bypass policy comes first
 	PurposeLAN         Purpose = "lan"    // a connected network under a wider selector
 	PurposeLog         Purpose = "log"    // writes about a drop, at a bounded rate
 

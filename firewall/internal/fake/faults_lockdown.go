@@ -26,7 +26,11 @@ func lockdownFaults() []Fault {
 	reply.Flow.Established = true
 	dhcp.Proto, dhcp.Received.SPort, dhcp.Received.DPort = xfrm.UDP, 67, 68
 	dhcp.AfterDNAT, dhcp.Sent = dhcp.Received, dhcp.Received
+	other := through("eth0", "eth1", "192.0.2.254", "10.2.0.10")
+	other.Proto, other.Received.SPort, other.Received.DPort = xfrm.UDP, 67, 68
+	other.AfterDNAT, other.Sent = other.Received, other.Received
 	all := []Fault{
+		wide.fault("lockdown: DHCP to a host behind the gateway", other, firewall.Discard, firewall.NoCase),
 		wide.fault("lockdown: a stranger into a tunnel that takes any source", stranger, firewall.Discard, firewall.NoCase),
 		wide.fault("lockdown: a reply into it", reply, firewall.Admit, firewall.NoCase),
 		wide.fault("lockdown: a stranger's DHCP into it", dhcp, firewall.Discard, firewall.NoCase),

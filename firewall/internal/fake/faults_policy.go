@@ -79,6 +79,7 @@ func policyFaults() []Fault {
 		group.fault("opportunistic: in from a host that was not asked yet", toHost("eth0", "198.51.100.67", "192.0.2.2"), firewall.Leave, firewall.Case9))
 
 	all = append(all, equalPriorityFaults(in, out)...)
+	all = append(all, blockAndUseFaults(in, out)...)
 
 	host := func(reqid uint32, peer string) connection {
 		return connection{reqid: reqid, peer: peer, local: "192.0.2.2/32", remote: peer + "/32", mode: xfrm.TransportMode}
@@ -103,6 +104,44 @@ func policyFaults() []Fault {
 	carrier.Proto, carrier.Received.DPort = xfrm.UDP, 4789
 	carrier.AfterDNAT, carrier.Sent = carrier.Received, carrier.Received
 	return append(all, outward.fault("a policy for dir out alone: what comes in is told by its hosts", carrier, firewall.Admit, firewall.Case1))
+}
+
+// blockAndUseFaults are packets of a tunnel's pair that a block policy comes before, which
+// disable_policy switches off, and of pairs with policies that ask for no SA.
+func blockAndUseFaults(in, out firewall.Passage) []Fault {
+	site := connection{reqid: 1, peer: moonWAN, local: "10.2.0.0/24", remote: "10.1.0.0/16", mode: xfrm.TunnelMode, priority: 2000}
+	block := newFaultHost()
+	block.connect(site)
+	block.except("10.2.0.0/24", moonLAN, 1, xfrm.Mark{}, xfrm.In, xfrm.Out, xfrm.Fwd)
+	for i := range block.s.Policies {
+		if p := &block.s.Policies[i]; p.Priority == 1 {
+			p.Action = xfrm.Block
+		}
+	}
+	other, back := through("eth0", "eth1", "10.1.9.9", "10.2.0.10"), through("eth1", "eth0", "10.2.0.10", "10.1.9.9")
+	all := []Fault{
+		block.fault("a block policy in front of the tunnel: in, which no kernel may check", in, firewall.Discard, firewall.Case6),
+		block.fault("a block policy in front of the tunnel: out", out, firewall.Refuse, firewall.Case8),
+	}
+	use := newFaultHost()
+	use.connect(site)
+	one := site
+	one.remote, one.priority, one.optional = moonLAN, 1000, true
+	use.connect(one)
+	all = append(all,
+		use.fault("level use beside a required pair: in", in, firewall.Leave, firewall.Case9),
+		use.fault("level use beside a required pair: out", out, firewall.Leave, firewall.Case9),
+		use.fault("a required pair beside level use: in", other, firewall.Discard, firewall.Case6),
+		use.fault("a required pair beside level use: out", back, firewall.Refuse, firewall.Case8))
+	inward := newFaultHost()
+	required := site
+	one = site
+	one.dirs, one.optional, required.dirs = []xfrm.Dir{xfrm.In, xfrm.Fwd}, true, []xfrm.Dir{xfrm.Out}
+	inward.connect(required)
+	inward.connect(one)
+	return append(all,
+		inward.fault("level use for inbound packets alone: in", in, firewall.Leave, firewall.Case9),
+		inward.fault("level use for inbound packets alone: out", out, firewall.Refuse, firewall.Case8))
 }
 
 // equalPriorityFaults are packets that a tunnel's policies and narrower exceptions of the

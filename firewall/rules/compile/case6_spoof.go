@@ -129,9 +129,9 @@ func (l *layout) ownErrors() []rules.Rule {
 // answers. The tree finds them by its address in the flow, because many tunnels can have
 // the local selector in common.
 //
-// An exception holds in the other tree too. The packets that it spares in one tree meet
-// the other as well. There a later guard with a remote selector that covers the near end
-// would take that for a remote one.
+// An exception holds in the other tree too, whatever the flow's other end is. The packets
+// that it spares in one tree meet the other as well. There a later guard with a remote
+// selector that covers the other end would take that for its own.
 func (l *layout) quotedEntries(replied bool) []tree.Entry {
 	var entries []tree.Entry
 	for _, g := range l.guards {
@@ -148,12 +148,7 @@ func (l *layout) quotedEntries(replied bool) []tree.Entry {
 			continue
 		}
 		entries = append(entries, entry(g.Remote, exceptionRule(quotedRule(g, ct))...))
-		if replied {
-			other.ReplSrc = g.Local
-		} else {
-			other.OrigSrc = g.Local
-		}
-		entries = append(entries, entry(g.Local, exceptionRule(quotedRule(g, other))...))
+		entries = append(entries, entry(l.everything(), exceptionRule(quotedRule(g, other))...))
 	}
 	return entries
 }

@@ -162,6 +162,43 @@ func TestMergeMemory(t *testing.T) {
 
 // A peer that comes from everywhere and narrows its selectors each time takes the room
 // of its connection, of its addresses and networks, and no more.
+// A pair of one protocol can't cut a router off, so it is remembered though the router is
+// the peer. ICMP has the router's errors, and DNS may be asked there.
+func TestAPairOfOneProtocolWithARouterIsRemembered(t *testing.T) {
+	host := sunHost()
+	for i := range host.Routes {
+		if host.Routes[i].Via.IsValid() {
+			host.Routes[i].Via = addr(moonWAN)
+		}
+	}
+	host.Resolvers = []netip.Addr{addr(moonWAN)}
+	for _, tc := range []struct {
+		proto xfrm.Proto
+		port  uint16
+		want  int
+	}{{0, 0, 0}, {xfrm.GRE, 0, 1}, {xfrm.UDP, 0, 0}, {xfrm.UDP, 4789, 1}, {xfrm.TCP, 53, 0}, {xfrm.ICMP, 0, 0}} {
+		s := peer(1, moonWAN, [2]string{sunWAN + "/32", moonWAN + "/32"})
+		s.Transport = true
+		snap := snapshotOf(host, s)
+		for i := range snap.Policies {
+			p := &snap.Policies[i]
+			p.Selector.Proto = tc.proto
+			if tc.port == 0 {
+				continue
+			}
+			if at := (xfrm.PortMatch{Port: tc.port, Mask: 0xffff}); p.Dir == xfrm.Out {
+				p.Selector.DPort = at
+			} else {
+				p.Selector.SPort = at
+			}
+		}
+		set := xfrm.Tunnels(snap)
+		if memory := guard.Remember(nil, guard.Live(set, host), set, host, nil, guard.Config{}, 1000).Guards; len(memory) != tc.want {
+			t.Errorf("%s port %d: %d pairs, want %d", tc.proto, tc.port, len(memory), tc.want)
+		}
+	}
+}
+
 func TestMemoryIsBoundedByConnection(t *testing.T) {
 	host := sunHost()
 	for name, tc := range map[string]struct {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -211,7 +212,10 @@ func (l *layout) lockdown() []rules.Rule {
 		}
 		list = append(list, accept(rules.Rule{Proto: xfrm.UDP, SPorts: firewall.Port(547), DPorts: firewall.Port(546), DstType: rules.Local}))
 	} else {
-		list = append(list, accept(rules.Rule{Proto: xfrm.UDP, SPorts: firewall.Port(67), DPorts: firewall.Port(68)}))
+		dhcp := accept(rules.Rule{Proto: xfrm.UDP, SPorts: firewall.Port(67), DPorts: firewall.Port(68)})
+		toHost, toAll := dhcp, dhcp
+		toHost.DstType, toAll.Dst = rules.Local, prefix.Single(firewall.LimitedBroadcast())
+		list = append(list, toHost, toAll)
 	}
 	for _, s := range l.Lockdown.Services {
 		r := accept(l.service(s))

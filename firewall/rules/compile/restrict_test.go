@@ -135,6 +135,8 @@ func TestLockdown(t *testing.T) {
 	nd := trace.Packet{Src: addr("2001:db8:ffff::9"), Dst: addr(sun6WAN), In: "eth0", Proto: xfrm.ICMPv6, ICMPType: 135, DstLocal: true}
 	dhcp := packet("eth0", xfrm.UDP, 68, true)
 	dhcp.SPort = 67
+	dhcpToAll, dhcpBehind := dhcp, packet("eth0", xfrm.UDP, 68, false)
+	dhcpToAll.Dst, dhcpToAll.DstLocal, dhcpBehind.SPort = firewall.LimitedBroadcast(), false, 67
 	for _, tc := range []struct {
 		name   string
 		packet trace.Packet
@@ -149,6 +151,7 @@ func TestLockdown(t *testing.T) {
 		{"an ICMP error", related, rules.Accept},
 		{"neighbour discovery", nd, rules.Accept},
 		{"DHCP", dhcp, rules.Accept},
+		{"DHCP to a host behind", dhcpBehind, rules.Drop},
 		{"from the LAN", packet("eth1", xfrm.TCP, 80, true), rules.Return},
 		{"tunnel traffic", tagged(from(1, "10.1.0.10", "10.2.0.10")), rules.Accept},
 	} {
@@ -156,6 +159,10 @@ func TestLockdown(t *testing.T) {
 		if got.final != tc.want || got.met(rules.PurposeLockdown) != (tc.want == rules.Drop) {
 			t.Errorf("%s: verdict %s, want %s", tc.name, got.final, tc.want)
 		}
+	}
+	// IPv6 has no broadcast, so no mirror.
+	if got := w.in(dhcpToAll, nil); got.final != rules.Accept {
+		t.Errorf("DHCP to all of the link: %s", got.final)
 	}
 	config.MarkOnly = true
 	w = compileWorld(t, snapshotOf(sunHost(), sunSite()), config)

@@ -34,7 +34,8 @@ func (b *builder) lockdownChain(families []*family) {
 		rule("IPsec", oneOf(sets.L4Proto, uint64(xfrm.ESP), uint64(xfrm.AH)), local, back),
 		rule("IKE", oneOf(sets.UDPDst, firewall.IKE, firewall.NATT), local, back),
 		rule("neighbour discovery", oneOf(sets.ICMPv6Type, 133, 134, 135, 136), back),
-		rule("DHCP", num(sets.NFProto, 2), num(sets.UDPSrc, 67), num(sets.UDPDst, 68), back),
+		rule("DHCP", num(sets.NFProto, 2), num(sets.UDPSrc, 67), num(sets.UDPDst, 68), local, back),
+		rule("DHCP", sets.Equals(sets.Dst4, sets.Addr(firewall.LimitedBroadcast())), num(sets.UDPSrc, 67), num(sets.UDPDst, 68), back),
 		rule("DHCPv6", num(sets.NFProto, 10), num(sets.UDPSrc, 547), num(sets.UDPDst, 546), local, back))
 	for _, at := range b.f.EncapPorts {
 		k := sets.Dst4
