@@ -32,6 +32,7 @@ func Decide(in Input) Facts {
 	d.overlaySources()
 	d.openDevices()
 	d.exceptions()
+	d.facts.VRFs = device.VRFs(in.Host)
 	d.facts.Connected = connectedNetworks(in.Host, d.isTunnelDevice)
 	d.devices()
 	for i := range in.Set.Tunnels {

@@ -49,6 +49,9 @@ type Facts struct {
 	OpenDevices []OpenDevice
 	// Devices are the interfaces into which only tunnel traffic goes, sorted by name.
 	Devices []Device
+	// VRFs are the host's, sorted by name. Packets that leave by one pass the hooks again
+	// as they leave by its port.
+	VRFs []string
 	// Guards are in force, in the order in which they decide.
 	Guards []GuardFacts
 	// Connected are the networks of this host's interfaces.

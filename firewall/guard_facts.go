@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -102,9 +103,46 @@ func (d *decider) exempt(g *guard.Guard) []Network {
 		if specific := g.Routed && r.Dst.Bits() > g.Remote.Bits(); !specific && d.leadsOutside(l) {
 			continue
 		}
-		if n := (Network{r.Dst, l.Name}); !slices.Contains(networks, n) {
-			networks = append(networks, n)
+		// A packet of a VRF's or bridge's port shows the master too.
+		for _, name := range device.WithMasters(d.Host, l) {
+			if n := (Network{r.Dst, name}); !slices.Contains(networks, n) {
+				networks = append(networks, n)
+			}
 		}
+	}
+	if g.Routed {
+		networks = append(networks, d.inOtherVRFs(g)...)
+	}
+	return networks
+}
+
+// inOtherVRFs returns a guard's remote selector on all devices of the VRFs that the guard
+// does not hold in: the network is another one there. A guard holds where its network is
+// routed into a tunnel device, and everywhere while that is nowhere. The policies behind
+// other guards know no VRFs.
+func (d *decider) inOtherVRFs(g *guard.Guard) []Network {
+	if len(d.facts.VRFs) == 0 {
+		return nil
+	}
+	own := make(map[int32]bool)
+	for _, i := range d.routesIn(g.Remote) {
+		if l, ok := d.Host.Link(d.Host.Routes[i].Link); ok && d.isTunnelDevice(l.Name) {
+			own[device.VRF(d.Host, l)] = true
+		}
+	}
+	if len(own) == 0 {
+		return nil
+	}
+	var names []string
+	for vrf, devices := range device.ClosedVRFs(d.Host, g.Family()) {
+		if !own[vrf] {
+			names = append(names, devices...)
+		}
+	}
+	slices.Sort(names)
+	networks := make([]Network, len(names))
+	for i, name := range names {
+		networks[i] = Network{g.Remote, name}
 	}
 	return networks
 }

@@ -176,11 +176,11 @@ func (q *question) inClear() bool {
 	return q.Way != FromHost && !q.decrypted() && q.evidence == NoCase
 }
 
-// outInClear: the packet leaves, by no tunnel device, and is not this host's own IKE,
+// outInClear: the packet leaves, by no tunnel device and no VRF, and is not this host's own IKE,
 // ESP, AH or DHCP.
 func (q *question) outInClear() bool {
 	e := q.AfterDNAT
-	return q.Way != ToHost && !q.intoDevice() && !q.neverJudged(e, q.SrcLocal) &&
+	return q.Way != ToHost && !q.intoDevice() && !containsString(q.VRFs, q.Out) && !q.neverJudged(e, q.SrcLocal) &&
 		!(q.SrcLocal && q.serves(e.Src, e.SPort, e.DPort))
 }
 

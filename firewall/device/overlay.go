@@ -279,11 +279,6 @@ func above(host xfrm.Host, l xfrm.Link) []string {
 	return names
 }
 
-// InVRF reports whether the overlay's device, or one above it, is a port of a VRF.
-func (o *Overlay) InVRF(host xfrm.Host) bool {
-	return slices.ContainsFunc(host.Links, func(l xfrm.Link) bool { return l.Kind == "vrf" && slices.Contains(o.Devices, l.Name) })
-}
-
 // OwnLinks returns the overlay's device and the VLANs that carry its packets alone. A
 // bridge or VRF above it has other ports.
 func (o *Overlay) OwnLinks(host xfrm.Host) []xfrm.Link {

@@ -118,14 +118,12 @@ func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
 
 // overlayGuards returns the guards of networks routed into overlay devices that a tunnel
 // protects, from any source. No policy stands for them, so any exception of a policy
-// decides first, and the kernel holds none of their packets. A device in a VRF has none,
-// because a packet of this host leaves by the VRF before it leaves by the device
-// (drivers/net/vrf.c, vrf_ip_out_direct).
+// decides first, and the kernel holds none of their packets.
 func overlayGuards(set xfrm.Set, host xfrm.Host) []Guard {
 	var guards []Guard
 	for _, o := range device.Overlays(set, host) {
 		i := slices.IndexFunc(set.Tunnels, func(t xfrm.Tunnel) bool { return t.ID == o.Tunnel })
-		if t := &set.Tunnels[i]; o.VTI || t.Optional || o.InVRF(host) {
+		if t := &set.Tunnels[i]; o.VTI || t.Optional {
 			continue
 		}
 		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {

@@ -33,7 +33,7 @@ const (
 	exemptOwn   = "this host's own IKE, ESP, AH and DHCP (UDP 67 to 68, 547 to 546)"
 	exemptSPD   = "packets of a bypass policy, or one of level use, that the kernel takes first"
 	exemptLAN   = "connected networks below a wider remote selector, on their own interface, but for the tunnel's peer"
-	exemptXfrm  = "packets out of and into tunnel devices"
+	exemptXfrm  = "packets out of and into tunnel devices, and into VRFs, which leave by a port next"
 )
 
 // Properties are all that is proved, in the order in which they are reported.

@@ -77,6 +77,14 @@ func (q *spec) out(name string) Set {
 	return q.device(q.Space.out, name)
 }
 
+func (q *spec) outAny(names []string) Set {
+	sets := make([]Set, len(names))
+	for i, name := range names {
+		sets[i] = q.out(name)
+	}
+	return q.Union(sets...)
+}
+
 func (q *spec) inAny(names []string) Set {
 	sets := make([]Set, len(names))
 	for i, name := range names {

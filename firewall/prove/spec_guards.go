@@ -239,7 +239,7 @@ func (q *spec) outInClear() Set {
 		return None
 	}
 	own := q.Bit(q.srcLocal)
-	return q.Union(q.intoDevice(), q.neverJudged(q.routed, own), q.And(own, q.serves(q.src, q.sport, q.routedDPort))).Not()
+	return q.Union(q.intoDevice(), q.outAny(q.VRFs), q.neverJudged(q.routed, own), q.And(own, q.serves(q.src, q.sport, q.routedDPort))).Not()
 }
 
 func (q *spec) outbound(g *firewall.GuardFacts) Set {

@@ -90,11 +90,15 @@ func (l *layout) fromDevices() []rules.Rule {
 }
 
 // sparedDevices spares packets into tunnel devices: on that pass they show no policy,
-// and the packets that the device sends below are judged on their own.
+// and the packets that the device sends below are judged on their own. It spares those
+// into a VRF too, because the pass by its port is judged.
 func (l *layout) sparedDevices() []rules.Rule {
 	var list []rules.Rule
 	for _, d := range l.Devices {
 		list = append(list, rules.Rule{Out: d.Name, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
+	}
+	for _, name := range l.VRFs {
+		list = append(list, rules.Rule{Out: name, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
 	}
 	return list
 }

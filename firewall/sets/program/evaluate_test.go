@@ -43,6 +43,7 @@ type at struct {
 	path    []xfrm.Transform
 	ahead   []xfrm.Transform
 	local   bool // the destination is this host's
+	vrfs    []string
 	trail   []string
 }
 
@@ -203,6 +204,10 @@ func (p *at) name(k sets.FieldKind) (string, bool) {
 		return p.in, p.in != ""
 	case sets.OutName:
 		return p.out, p.out != ""
+	case sets.OutKind:
+		if slices.Contains(p.vrfs, p.out) {
+			return "vrf", true
+		}
 	}
 	return "", true
 }
@@ -342,7 +347,7 @@ func index(name string) uint64 {
 // walk sends a passage through the base chains. It returns the outcome, and whether the
 // packet is verified when filter sees it.
 func (e *evaluator) walk(f *firewall.Facts, passage firewall.Passage) (o outcome, verified bool, trail []string) {
-	p := &at{Passage: &passage, ends: passage.Received, in: passage.In, path: passage.Path, local: passage.DstLocal}
+	p := &at{Passage: &passage, ends: passage.Received, in: passage.In, path: passage.Path, local: passage.DstLocal, vrfs: f.VRFs}
 	p.mark = uint32(boolean(passage.Tagged))*f.Marks.Tag | uint32(boolean(passage.Verified))*f.Marks.Verified
 	chains := []string{"pre", "offload", "input_"}
 	switch passage.Way {
