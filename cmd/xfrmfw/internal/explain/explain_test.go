@@ -101,7 +101,7 @@ func TestVerdicts(t *testing.T) {
 		{"from the LAN into the tunnel", query("10.2.0.9", "10.1.0.5", func(q *Query) { q.In = "lan0" }), Accepted, Ours, "", 11, "forward"},
 		{"of the host into the tunnel", query("10.2.0.1", "10.1.0.5", nil), Accepted, Ours, "", 11, "output"},
 		{"bypass", query("10.2.0.9", "10.1.0.200", nil), Returned, Rest, "9", 0, "forward"},
-		{"block", query("10.2.0.9", "10.1.0.70", nil), Dropped, Kernel, "9", 0, "forward"},
+		{"block", query("10.2.0.9", "10.1.0.70", nil), Dropped, Kernel, "8", 11, "forward"},
 		{"no state", query("10.2.0.1", "10.9.0.5", nil), Dropped, Kernel, "9", 13, "output"},
 		{"no state, forwarded", query("10.2.0.9", "10.9.0.5", nil), Dropped, Kernel, "8", 13, "forward"},
 		{"into a device without states", query("10.2.0.9", "10.7.0.5", nil), Dropped, Kernel, "", 12, "forward"},
