@@ -42,6 +42,7 @@ func Decide(in Input) Facts {
 	d.enforcement()
 	d.guards(guard.InForce(d.capped(guard.Live(in.Set, in.Host)), in.Guards))
 	d.facts.Homes = d.homes()
+	d.facts.Inside = d.inside()
 	d.behind()
 	for i := range in.Set.Tunnels {
 		d.known(&in.Set.Tunnels[i])

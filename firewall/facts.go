@@ -59,6 +59,10 @@ type Facts struct {
 	// Homes are the parts of local selectors that routes lead to, each with its
 	// interface, the most specific first (case 6b after DNAT).
 	Homes []Network
+	// Inside are the widest of the Homes behind interfaces by which no stranger comes in.
+	// A packet of such a network that leaves by its interface stays there, as on the way
+	// to a second gateway.
+	Inside []Network
 	// Uplinks are the interfaces where strangers come in, sorted. Behind are the networks
 	// that connected networks, own addresses and routes other than the default ones
 	// lead to; PartlyBehind are the local selectors of which only these networks are the

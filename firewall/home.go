@@ -79,6 +79,22 @@ func (d *decider) homes() []Network {
 	return slices.Compact(homes)
 }
 
+// inside returns the widest of the homes behind each interface that does not lead outside.
+func (d *decider) inside() []Network {
+	var inside []Network
+	for _, h := range slices.Backward(d.facts.Homes) { // the widest first
+		l := slices.IndexFunc(d.Host.Links, isNamed(h.Device))
+		if l < 0 || d.leadsOutside(d.Host.Links[l]) {
+			continue
+		}
+		if !slices.ContainsFunc(inside, func(n Network) bool { return n.Device == h.Device && n.Prefix.Contains(h.Prefix.Addr()) }) {
+			inside = append(inside, h)
+		}
+	}
+	slices.Reverse(inside)
+	return inside
+}
+
 // isWideSelector reports whether a local selector is wider than a site's network.
 // The halves of the whole address space count like the whole.
 func isWideSelector(p netip.Prefix) bool { return p.Bits() < 8 }

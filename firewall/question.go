@@ -176,11 +176,17 @@ func (q *question) inClear() bool {
 	return q.Way != FromHost && !q.decrypted() && q.evidence == NoCase
 }
 
+// staysInside: the packet leaves by an interface behind which its source lives, and no
+// stranger is there.
+func (q *question) staysInside() bool {
+	return slices.ContainsFunc(q.Inside, func(n Network) bool { return n.Device == q.Out && n.Prefix.Contains(q.AfterDNAT.Src) })
+}
+
 // outInClear: the packet leaves, by no tunnel device and no VRF, and is not this host's own IKE,
 // ESP, AH or DHCP.
 func (q *question) outInClear() bool {
 	e := q.AfterDNAT
-	return q.Way != ToHost && !q.intoDevice() && !containsString(q.VRFs, q.Out) && !q.neverJudged(e, q.SrcLocal) &&
+	return q.Way != ToHost && !q.intoDevice() && !containsString(q.VRFs, q.Out) && !q.staysInside() && !q.neverJudged(e, q.SrcLocal) &&
 		!(q.SrcLocal && q.serves(e.Src, e.SPort, e.DPort))
 }
 

@@ -239,7 +239,13 @@ func (q *spec) outInClear() Set {
 		return None
 	}
 	own := q.Bit(q.srcLocal)
-	return q.Union(q.intoDevice(), q.outAny(q.VRFs), q.neverJudged(q.routed, own), q.And(own, q.serves(q.src, q.sport, q.routedDPort))).Not()
+	stays := None
+	for _, n := range q.Inside {
+		if xfrm.FamilyOf(n.Prefix.Addr()) == q.Family {
+			stays = q.Or(stays, q.And(q.out(n.Device), q.within(q.src, n.Prefix)))
+		}
+	}
+	return q.Union(stays, q.intoDevice(), q.outAny(q.VRFs), q.neverJudged(q.routed, own), q.And(own, q.serves(q.src, q.sport, q.routedDPort))).Not()
 }
 
 func (q *spec) outbound(g *firewall.GuardFacts) Set {

@@ -90,6 +90,26 @@ func sharedFaults(g *faultHost, device, name string, verified firewall.Case, a, 
 	}
 }
 
+// asideFaults are packets of the LAN that leave by the LAN's interface again, to a second
+// gateway that a tunnel moved to.
+func asideFaults() []Fault {
+	g := newFaultHost()
+	g.connect(connection{reqid: 1, peer: moonWAN, local: "10.2.0.0/16", remote: moonLAN, mode: xfrm.TunnelMode, down: true})
+	g.link(xfrm.Link{Name: "eth2"}, "10.2.9.0/24")
+	all := []Fault{
+		g.fault("to a second gateway on the LAN", through("eth1", "eth1", "10.2.0.10", "10.1.0.10"), firewall.Leave, firewall.Case9),
+		g.fault("the host's own to a second gateway on the LAN", fromHost("eth1", "10.2.0.1", "10.1.0.10"), firewall.Leave, firewall.Case9),
+		g.fault("by another network's interface", through("eth1", "eth2", "10.2.0.10", "10.1.0.10"), firewall.Refuse, firewall.Case8),
+		g.fault("of another network by the LAN's interface", through("eth2", "eth1", "10.2.9.10", "10.1.0.10"), firewall.Refuse, firewall.Case8),
+		g.fault("by the uplink, with a second gateway on the LAN", through("eth1", "eth0", "10.2.0.10", "10.1.0.10"), firewall.Refuse, firewall.Case8),
+	}
+	one := newFaultHost()
+	one.s.Host.Links, one.s.Host.Addresses = one.s.Host.Links[:2], one.s.Host.Addresses[:1]
+	one.s.Host.Routes = append(one.s.Host.Routes[:1:1], one.s.Host.Routes[2])
+	one.connect(connection{reqid: 1, peer: moonWAN, local: "192.0.2.0/24", remote: moonLAN, mode: xfrm.TunnelMode, down: true})
+	return append(all, one.fault("out of a one-armed gateway by its interface", through("eth0", "eth0", "192.0.2.10", "10.1.0.10"), firewall.Refuse, firewall.Case8))
+}
+
 // carrierFaults are the carriers and the payload of overlay devices: of those that take
 // any peer, of connections that have one direction each, and of VLANs above a device;
 // and packets in clear of networks routed into one.

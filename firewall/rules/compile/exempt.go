@@ -91,7 +91,8 @@ func (l *layout) fromDevices() []rules.Rule {
 
 // sparedDevices spares packets into tunnel devices: on that pass they show no policy,
 // and the packets that the device sends below are judged on their own. It spares those
-// into a VRF too, because the pass by its port is judged.
+// into a VRF too, because the pass by its port is judged, and those that stay behind the
+// interface by which they came.
 func (l *layout) sparedDevices() []rules.Rule {
 	var list []rules.Rule
 	for _, d := range l.Devices {
@@ -99,6 +100,11 @@ func (l *layout) sparedDevices() []rules.Rule {
 	}
 	for _, name := range l.VRFs {
 		list = append(list, rules.Rule{Out: name, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
+	}
+	for _, n := range l.Inside {
+		if xfrm.FamilyOf(n.Prefix.Addr()) == l.family {
+			list = append(list, rules.Rule{Src: n.Prefix, Out: n.Device, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeLAN})
+		}
 	}
 	return list
 }

@@ -58,7 +58,7 @@ func setPurposes() map[string]rules.Purpose {
 		// selectors (rem), and their exceptions inbound, forwarded and outbound.
 		"g": rules.PurposeSpoofGuard, "ge": rules.PurposeSpoofGuard, "gl": rules.PurposeSpoofGuard, "peer": rules.PurposeSpoofGuard,
 		"d": rules.PurposeLeakGuard, "dl": rules.PurposeLeakGuard, "rem": rules.PurposeLeakGuard, "refused": rules.PurposeReject,
-		"pi": rules.PurposePierce, "pf": rules.PurposePierce, "po": rules.PurposePierce, "lan": rules.PurposeLAN,
+		"pi": rules.PurposePierce, "pf": rules.PurposePierce, "po": rules.PurposePierce, "lan": rules.PurposeLAN, "inside": rules.PurposeLAN,
 		"home": rules.PurposeExempt, "partly": rules.PurposeInjectGuard,
 		// Configuration.
 		"restrict_in": rules.PurposeRestricted, "restrict_out": rules.PurposeRestricted,
