@@ -49,6 +49,8 @@ func (d *decider) unknownPeers() {
 	if len(d.Config.Tunnels) == 0 {
 		return
 	}
+	const named = 3 // peers make tunnels
+	unknown := 0
 	for _, t := range d.Set.Tunnels {
 		if len(t.SAs) == 0 {
 			continue
@@ -63,11 +65,17 @@ func (d *decider) unknownPeers() {
 				n++
 			}
 		}
-		if n > 0 {
+		if n == 0 {
+			continue
+		}
+		if unknown++; unknown <= named {
 			d.facts.Warnings = append(d.facts.Warnings, fmt.Sprintf(
 				"tunnel %s: the updown hook did not say who its peer is, and %d entries of tunnels: may be meant for it: it gets what all of them allow; let its connection call the hook, or put an entry before them that matches it by peer, remote or reqid",
 				t.ID, n))
 		}
+	}
+	if unknown > named {
+		d.facts.Warnings = append(d.facts.Warnings, fmt.Sprintf("tunnels of unknown peers, besides those that are named: %d", unknown-named))
 	}
 }
 

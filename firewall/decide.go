@@ -6,13 +6,15 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/firewall/limit"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Decide finds all facts about a host. It is pure: equal inputs give equal facts.
 func Decide(in Input) Facts {
 	host, warnings := device.WithoutUnnameable(in.Host)
-	in.Host = host
+	var reached []limit.Excess
+	in.Set, in.Host, reached = limit.Apply(in.Set, host)
 	in.Config.WAN = device.WithMasterNames(in.Config.WAN, host)
 	d := &decider{
 		Input: in,
@@ -28,6 +30,10 @@ func Decide(in Input) Facts {
 	}
 	for _, o := range device.Overlays(d.cappedSet(), in.Host) {
 		d.facts.Overlays = append(d.facts.Overlays, Overlay{Overlay: o})
+	}
+	for _, e := range reached {
+		d.facts.Excess = append(d.facts.Excess, e)
+		d.facts.Warnings = append(d.facts.Warnings, e.String())
 	}
 	d.overlaySources()
 	d.openDevices()

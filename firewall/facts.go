@@ -5,6 +5,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/firewall/limit"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -85,6 +86,8 @@ type Facts struct {
 
 	// Ignored lists the parts of the set that no rule was made for.
 	Ignored []xfrm.Ignored
+	// Excess are the limits that were reached, each with a line in Warnings.
+	Excess []limit.Excess
 	// Unenforceable says, by tunnel, why Config.Enforce is not in force.
 	Unenforceable []string
 	// Warnings are sentences for a person, sorted.

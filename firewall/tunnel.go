@@ -55,6 +55,9 @@ func (d *decider) report(t *xfrm.Tunnel) TunnelReport {
 		}
 		d.facts.Names[t.ID] = tc.Name
 	}
+	if len(t.Pairs) == 0 {
+		r.Witness = Witness{NoEvidence, "its pairs are beyond a limit: warnings say which"}
+	}
 	r.SAs = slices.Grow(r.SAs, len(t.SAs))
 	for i := range t.SAs {
 		sa := &t.SAs[i]
@@ -87,9 +90,10 @@ func (d *decider) report(t *xfrm.Tunnel) TunnelReport {
 	return r
 }
 
-// known adds the tunnel's reqid if each of its packets belongs to a claim.
+// known adds the tunnel's reqid if each of its packets belongs to a claim, or to a pair
+// beyond a limit.
 func (d *decider) known(t *xfrm.Tunnel) {
-	if d.uncertain[t.Reqid] {
+	if d.uncertain[t.Reqid] || len(t.Pairs) == 0 {
 		return
 	}
 	k := KnownReqid{Reqid: t.Reqid}

@@ -17,9 +17,10 @@ const allowed = `
 xfrm:
 xfrm/kernel: xfrm github.com/vishvananda/netlink golang.org/x/sys
 xfrm/sample: xfrm
-firewall: firewall/device firewall/guard firewall/internal/prefix xfrm
+firewall: firewall/device firewall/guard firewall/internal/prefix firewall/limit xfrm
 firewall/device: xfrm
 firewall/guard: firewall/device firewall/internal/prefix xfrm
+firewall/limit: firewall/device firewall/internal/prefix xfrm
 firewall/internal/fake: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/trace xfrm
 firewall/internal/pinned:
 firewall/prove: firewall firewall/internal/prefix firewall/prove/bdd firewall/prove/expect firewall/rules xfrm
@@ -41,13 +42,13 @@ firewall/iptables: firewall/rules firewall/rules/live firewall/rules/plan xfrm g
 cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/spf13 golang.org/x/sys
 cmd/xfrmfw/internal/config: firewall firewall/prove/expect firewall/guard firewall/rules xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml cmd/xfrmfw/internal/engine
 cmd/xfrmfw/internal/confirm: firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker golang.org/x/sys cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending
-cmd/xfrmfw/internal/daemon: firewall/rules/plan xfrm xfrm/kernel firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys firewall cmd/xfrmfw/internal/pending
+cmd/xfrmfw/internal/daemon: firewall/limit firewall/rules/plan xfrm xfrm/kernel firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys firewall cmd/xfrmfw/internal/pending
 cmd/xfrmfw/internal/engine: firewall firewall/rules firewall/rules/compile firewall/sets firewall/sets/program
 cmd/xfrmfw/internal/explain: firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace xfrm cmd/xfrmfw/internal/text firewall/rules/compile
-cmd/xfrmfw/internal/doctor: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm firewall/foreign cmd/xfrmfw/internal/text firewall/rules/compile cmd/xfrmfw/internal/doctor/nft
+cmd/xfrmfw/internal/doctor: firewall/limit firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm firewall/foreign cmd/xfrmfw/internal/text firewall/rules/compile cmd/xfrmfw/internal/doctor/nft
 cmd/xfrmfw/internal/doctor/gather: firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/status firewall firewall/foreign firewall/sets/program
 firewall/foreign:
-cmd/xfrmfw/internal/gateway: xfrm xfrm/kernel firewall firewall/prove firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending firewall/rules/compile firewall/guard cmd/xfrmfw/internal/engine firewall/nftables firewall/sets firewall/sets/program
+cmd/xfrmfw/internal/gateway: firewall/limit xfrm xfrm/kernel firewall firewall/prove firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending firewall/rules/compile firewall/guard cmd/xfrmfw/internal/engine firewall/nftables firewall/sets firewall/sets/program
 cmd/xfrmfw/internal/doctor/nft:
 cmd/xfrmfw/internal/hook: cmd/xfrmfw/internal/config cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker cmd/xfrmfw/internal/confirm
 cmd/xfrmfw/internal/approved: cmd/xfrmfw/internal/rundir

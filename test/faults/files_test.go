@@ -286,6 +286,12 @@ var filesCommands = [][]string{
 	{"doctor", "--interval", "0s"}, {"snapshot"}, {"apply", "--unattended"}, {"explain", "--in", "lo", "--src", "10.2.1.1", "--dst", "10.1.0.1"},
 }
 
+// writes reports whether a command is one that writes rules or files. The apply that
+// shows what one that only reads has left is that after the next command.
+func writes(command []string) bool {
+	return !slices.Contains([]string{"status", "check", "doctor", "snapshot", "explain"}, command[0]) && !slices.Contains(command, "--dry-run")
+}
+
 // files are all that xfrmfw writes, by their paths in the site.
 func (s *site) files() []string {
 	files := []string{"state/memory.json", "state/memory.json.damaged", "state/configuration.json"}
@@ -356,7 +362,8 @@ func (s *site) kinds() map[string]func(path string) error {
 // inTheWay runs commands with something in the place of a file, which is then removed.
 func (s *site) inTheWay(file, kind string, put func(string) error) {
 	s.t.Helper()
-	for _, command := range s.some() {
+	commands := s.some()
+	for i, command := range commands {
 		s.running()
 		path, kept := s.path(file), s.path("kept")
 		moved := os.Rename(path, kept) == nil
@@ -377,7 +384,9 @@ func (s *site) inTheWay(file, kind string, put func(string) error) {
 		} else {
 			_ = os.RemoveAll(kept)
 		}
-		s.mended(fmt.Sprintf("after %s in the place of %s and %v", kind, file, command))
+		if writes(command) || i == len(commands)-1 {
+			s.mended(fmt.Sprintf("after %s in the place of %s and %v", kind, file, command))
+		}
 	}
 }
 
@@ -484,7 +493,8 @@ func (s *site) restore(path string) {
 // hurtDir runs commands while a directory is hurt.
 func (s *site) hurtDir(name string, hurt func() (func(), error)) {
 	s.t.Helper()
-	for _, command := range s.some() {
+	commands := s.some()
+	for i, command := range commands {
 		s.running()
 		undo, err := hurt()
 		if err != nil {
@@ -500,7 +510,9 @@ func (s *site) hurtDir(name string, hurt func() (func(), error)) {
 		out := s.xfrmfw(command...)
 		s.judge(before, fmt.Sprintf("%s: %v: %s", name, command, out))
 		undo()
-		s.mended(fmt.Sprintf("after %s and %v", name, command))
+		if writes(command) || i == len(commands)-1 {
+			s.mended(fmt.Sprintf("after %s and %v", name, command))
+		}
 	}
 }
 
@@ -514,29 +526,49 @@ func TestKilledCommands(t *testing.T) {
 	}
 	for _, command := range commands {
 		t.Run(strings.Join(command, " "), func(t *testing.T) {
-			s := newSite(t, daemons[rand.IntN(len(daemons))])
-			if command[0] == "daemon" {
-				s.stop(syscall.SIGTERM)
-			}
-			took := s.duration(command)
-			for i := range most {
-				s.running()
-				s.policies(i%2 == 0, 3, 9)
-				before := state(s.path("foreign"))
-				cmd := exec.Command(binary, s.args(command...)...)
-				s.must(cmd.Start())
-				time.Sleep(time.Duration(s.rnd.Int64N(int64(took))))
-				_ = cmd.Process.Kill()
-				_ = cmd.Wait()
-				s.commands++
-				if command[0] != "clear" {
-					s.judge(before, fmt.Sprintf("%v killed", command))
+			switch {
+			case command[0] == "daemon":
+				kill(t, command, "root", most)
+			case most == 1:
+				kill(t, command, daemons[rand.IntN(len(daemons))], 1)
+			case rounds(t) < 600:
+				for _, who := range daemons {
+					kill(t, command, who, (most+len(daemons)-1)/len(daemons))
 				}
-				s.mended(fmt.Sprintf("after %v was killed", command))
+			default:
+				for _, who := range daemons {
+					kill(t, command, who, most)
+				}
 			}
-			s.report(strings.Join(command, " ") + " killed")
 		})
 	}
+}
+
+// kill kills a command at a number of random moments, beside a daemon.
+func kill(t *testing.T, command []string, who string, most int) {
+	t.Run(who, func(t *testing.T) {
+		s := newSite(t, who)
+		if command[0] == "daemon" {
+			s.stop(syscall.SIGTERM)
+		}
+		took := s.duration(command)
+		for i := range most {
+			s.running()
+			s.policies(i%2 == 0, 3, 9)
+			before := state(s.path("foreign"))
+			cmd := exec.Command(binary, s.args(command...)...)
+			s.must(cmd.Start())
+			time.Sleep(time.Duration(s.rnd.Int64N(int64(took))))
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			s.commands++
+			if command[0] != "clear" {
+				s.judge(before, fmt.Sprintf("%v killed", command))
+			}
+			s.mended(fmt.Sprintf("after %v was killed", command))
+		}
+		s.report(strings.Join(command, " ") + " killed")
+	})
 }
 
 // duration is how long a command takes, or until a daemon has worked.

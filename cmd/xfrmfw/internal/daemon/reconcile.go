@@ -12,6 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pending"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
+	"github.com/xfrmfw/xfrmfw/firewall/limit"
 )
 
 // reconcileOnce looks at the kernel and makes the rules those that it asks for. A failure
@@ -139,14 +140,16 @@ func (d *daemon) logChange(err error) {
 	d.service.status(d.state())
 }
 
-// warn logs the warnings that were not there at the last turn.
+// warn logs the warnings that were not there at the last turn. Those of a limit that only
+// count more are the same.
 func (d *daemon) warn(warnings []string) {
 	now := make(map[string]bool, len(warnings))
 	for _, w := range warnings {
-		if !d.warned[w] && !now[w] {
+		key := limit.Subject(w)
+		if !d.warned[key] && !now[key] {
 			d.log.warn("%s", w)
 		}
-		now[w] = true
+		now[key] = true
 	}
 	d.warned = now
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/limit"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
@@ -74,6 +75,9 @@ func TestFindings(t *testing.T) {
 		{"no inbound state", gateway(func(s *xfrm.Snapshot) { s.States = s.States[1:] }), "policies-alone", "one direction only", "initiate"},
 		{"no state", gateway(func(s *xfrm.Snapshot) { s.States = nil }), "policies-alone", "^policies without states", "initiate"},
 		{"an attribute of a newer kernel", gateway(func(s *xfrm.Snapshot) { s.Skip("attribute 42 of states", "it is of a newer kernel") }), "ignored", "^the kernel says attribute 42 of states: it is", "newer release"},
+		{"a limit", with(func(in *Input) {
+			in.Excess = []limit.Excess{{Object: "pairs of peer 192.0.2.1", Count: 9000, Most: 8192, Effect: "packets of the newest are dropped", Remedy: "cap them"}}
+		}), "limits", "^pairs of peer 192.0.2.1: there are 9000, and room for 8192$", "# cap them"},
 		{"modules", with(func(in *Input) { in.Modules = []string{"xt_policy", "nft_compat"} }), "modules", "the kernel has no xt_policy, nft_compat", "install the modules"},
 		{"a counter that nobody knows", with(func(in *Input) {
 			in.Counters = [2]map[string]uint64{{"XfrmInNew": 1, "XfrmInError": 5}, {"XfrmInNew": 3, "XfrmInError": 5}}
@@ -174,7 +178,7 @@ func with(change func(*Input)) Input {
 // finding appear, and go again by the remedy that doctor names.
 func TestEachIsTried(t *testing.T) {
 	var all []byte
-	for _, pattern := range []string{"../../testdata/script/doctor_*.txtar", "../../../../test/coexist/*_test.go"} {
+	for _, pattern := range []string{"../../testdata/script/doctor_*.txtar", "../../../../test/coexist/*_test.go", "../../../../test/faults/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) < 3 {
 			t.Fatalf("%s: %d files, %v", pattern, len(files), err)

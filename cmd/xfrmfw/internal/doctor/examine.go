@@ -41,6 +41,7 @@ func checks() []check {
 		{"one-family", oneFamily},
 		{"offload", offload},
 		{"ignored", ignored},
+		{"limits", limits},
 		{"compiler", compilerWarnings},
 		{"decommissioned", decommissioned},
 		{"counters", counters},

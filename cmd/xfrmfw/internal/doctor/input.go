@@ -7,6 +7,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/foreign"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/firewall/limit"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
@@ -48,6 +49,8 @@ type Input struct {
 	Modules, Capabilities []string
 	// Distribution tells the names of missing packages.
 	Distribution Distribution
+	// Excess are the limits that were reached.
+	Excess []limit.Excess
 	// Notices tell of a configuration that waits for its confirmation, or was refused.
 	Notices []string
 	// Memory has the remembered pairs, with times of the wall clock.

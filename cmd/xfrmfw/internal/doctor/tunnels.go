@@ -11,6 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/firewall/limit"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -220,6 +221,19 @@ func ignored(in Input) []Finding {
 	})
 }
 
+// limits are those that peers reached.
+func limits(in Input) []Finding {
+	var found []Finding
+	for _, e := range in.Excess {
+		found = append(found, Finding{
+			Severity: Warning, Seen: fmt.Sprintf("%s: there are %d, and room for %d", e.Object, e.Count, e.Most),
+			Breaks: e.Effect + "; those before them hold",
+			Mend:   []string{"# " + e.Remedy},
+		})
+	}
+	return found
+}
+
 // compilerWarnings are those that apply prints as well.
 func compilerWarnings(in Input) []Finding {
 	var found []Finding
@@ -230,6 +244,9 @@ func compilerWarnings(in Input) []Finding {
 		})
 	}
 	for _, w := range in.Result.Warnings {
+		if slices.ContainsFunc(in.Excess, func(e limit.Excess) bool { return e.String() == w }) {
+			continue
+		}
 		found = append(found, Finding{
 			Severity: Warning, Seen: w, Breaks: "some rule is not made, or holds for more or less than was meant",
 			Mend: []string{"# mend what it names, then: xfrmfw apply"},

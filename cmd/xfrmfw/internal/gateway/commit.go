@@ -169,23 +169,20 @@ func (g *Gateway) Remember(l Look) (warnings []string) {
 	return warnings
 }
 
-func (g *Gateway) saveMemory(l Look) (warnings []string) {
+func (g *Gateway) saveMemory(l Look) (lines []string) {
 	if l.Config.Guard.Forget {
 		return nil
 	}
 	held := l.Live.Memory
-	fresh := guard.Remember(held.Guards, l.Result.InForce(), l.Set, l.Snapshot.Host, connections(l.Peers), l.Config.Guard, held.Now)
-	if fresh.Refused > 0 {
-		warnings = append(warnings, fmt.Sprintf("the memory has no room for %s: name them under guard: pairs:", text.Count(fresh.Refused, "pair")))
-	}
-	warnings = append(warnings, unsafeWarnings(fresh.Unsafe, l.Config.Guard.Pairs)...)
+	fresh := remembered(l)
+	lines = append(inWords(memoryExcess(fresh)), unsafeWarnings(fresh.Unsafe, l.Config.Guard.Pairs)...)
 	if !held.Changed(fresh.Guards) {
-		return warnings
+		return lines
 	}
 	if err := g.memory.Save(fresh.Guards, held.Now); err != nil {
-		warnings = append(warnings, err.Error())
+		lines = append(lines, err.Error())
 	}
-	return warnings
+	return lines
 }
 
 // unsafeWarnings name the pairs that are not remembered, and that the configuration does

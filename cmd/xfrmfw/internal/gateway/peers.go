@@ -2,9 +2,9 @@ package gateway
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -19,20 +19,37 @@ func (g *Gateway) matchPeers(set xfrm.Set) (peers.Found, []string) {
 	if err != nil {
 		warnings = append(warnings, fmt.Sprintf("%v: who the peers are is not known", err))
 	}
+	warnings = append(warnings, inWords(g.recordsExcess())...)
 	found := peers.Match(records, set, peers.SinceBoot())
+	return found, append(warnings, severalWarnings(found, set)...)
+}
+
+// severalWarnings name the tunnels of which not one peer alone can be the other end.
+func severalWarnings(found peers.Found, set xfrm.Set) []string {
+	const most = 3
+	var warnings []string
+	left := 0
 	for i := range set.Tunnels {
-		t := &set.Tunnels[i]
-		if several := found.Several[t.ID]; several != nil {
-			names := make([]string, len(several))
-			for i, p := range several {
-				names[i] = fmt.Sprintf("%q", p.Identity)
-			}
-			warnings = append(warnings, fmt.Sprintf(
-				"tunnel %s is of %s by what the updown hook said: the kernel can't tell their traffic apart, so none of them is taken for its peer; give each a reqid and selectors of its own",
-				t.ID, strings.Join(names, " and ")))
+		several := found.Several[set.Tunnels[i].ID]
+		switch {
+		case several == nil:
+			continue
+		case len(warnings) == most:
+			left++
+			continue
 		}
+		names := make([]string, len(several))
+		for i, p := range several {
+			names[i] = fmt.Sprintf("%q", p.Identity)
+		}
+		warnings = append(warnings, fmt.Sprintf(
+			"tunnel %s is of several peers by what the updown hook said (%s): the kernel can't tell their traffic apart, so none of them is taken for its peer; give each a reqid and selectors of its own",
+			set.Tunnels[i].ID, text.FirstOf(names)))
 	}
-	return found, warnings
+	if left > 0 {
+		warnings = append(warnings, fmt.Sprintf("and %s more of several peers", text.Count(left, "tunnel")))
+	}
+	return warnings
 }
 
 // connections are the reported names of the tunnels' connections, by tunnel ID.

@@ -69,17 +69,35 @@ type who struct{ connection, peerID, user string }
 
 func (r Record) who() who { return who{r.Connection, r.PeerID, r.User} }
 
-// name is the name of the record's file: a hash of all that tells it from
-// others.
+// name is the name of the record's file: hashes of the connection and of the peer, which
+// have a share of the room each, then one of all that tells the record from others.
 func (r Record) name() string {
-	text, err := json.Marshal([]any{
-		r.Daemon, r.Connection, r.PeerID, r.User, r.Local, r.Remote, r.Proto, r.LocalPort, r.RemotePort, r.Reqid,
-	})
+	return r.share() + r.hash()[:hashDigits-shareDigits]
+}
+
+// The digits of a name: those of the connection, of it and the peer, and all.
+const connectionDigits, shareDigits, hashDigits = 4, 10, 32
+
+// share begins the names of all records of one peer.
+func (r Record) share() string {
+	peer := r.who()
+	return digest(r.Connection)[:connectionDigits] + digest(peer.connection, peer.peerID, peer.user)[:shareDigits-connectionDigits]
+}
+
+// formerName is the name that earlier releases gave the record.
+func (r Record) formerName() string { return r.hash() }
+
+func (r Record) hash() string {
+	return digest(r.Daemon, r.Connection, r.PeerID, r.User, r.Local, r.Remote, r.Proto, r.LocalPort, r.RemotePort, r.Reqid)
+}
+
+func digest(parts ...any) string {
+	text, err := json.Marshal(parts)
 	if err != nil {
 		panic(err) // nothing of it can fail
 	}
 	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:16])
+	return hex.EncodeToString(sum[:hashDigits/2])
 }
 
 // The bounds of a record. Longer texts are cut.

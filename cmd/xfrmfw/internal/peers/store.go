@@ -29,6 +29,8 @@ type Store struct {
 	loaded []Record
 	warned []string
 	stamp  stamp
+	// full are the shares without room when the records were loaded.
+	full []Share
 	// damaged are the files that were no records when they were loaded.
 	damaged []string
 }
@@ -98,9 +100,8 @@ const (
 	ending = ".json"
 	// aside begins the name of a damaged file.
 	aside = "damaged-"
-	// maxRecords and maxSize bound the records of hooks that are kept and read.
-	maxRecords = 20000
-	maxSize    = 8 << 10
+	// maxSize bounds the records of hooks that are kept and read.
+	maxSize = 8 << 10
 	// lockPatience is how long a hook waits for another one's few microseconds.
 	lockPatience = 100 * time.Millisecond
 )
@@ -130,8 +131,8 @@ func (s *Store) put(r Record) error {
 		if err != nil {
 			return err
 		}
-		if len(names) >= maxRecords {
-			return fmt.Errorf("there are %d already in %s: the identity of this peer stays unknown", len(names), s.path)
+		if full := fullShares(names, r.share()); len(full) > 0 {
+			return fmt.Errorf("there are %d %s in %s already: this peer stays unknown for %s <-> %s", full[0].Count, full[0].kind(), s.path, r.Local, r.Remote)
 		}
 	}
 	// Only a command that removes the file at the same time makes a lock necessary.
@@ -139,7 +140,10 @@ func (s *Store) put(r Record) error {
 	if unlock, err := s.lock(); err == nil {
 		defer unlock()
 	}
-	return d.Swap(name, text)
+	if err := d.Swap(name, text); err != nil {
+		return err
+	}
+	return d.RemoveIfAny(r.formerName() + ending)
 }
 
 // Down removes the record of a pair that went down. With strongSwan a peer may
@@ -212,7 +216,9 @@ func (s *Store) remove(r Record, while func(held Record) bool) error {
 	defer d.Close()
 	name := r.name() + ending
 	if !d.Exists(name) {
-		return nil
+		if name = r.formerName() + ending; !d.Exists(name) {
+			return nil
+		}
 	}
 	unlock, err := s.lock()
 	if err != nil {
@@ -271,7 +277,7 @@ func isRecord(name string) bool {
 func (s *Store) Load() (records []Record, warnings []string, err error) {
 	records, warnings, err = s.loadAll()
 	if errors.Is(err, fs.ErrNotExist) {
-		s.seen, s.loaded, s.warned, s.stamp = nil, nil, nil, stamp{}
+		s.seen, s.loaded, s.warned, s.full, s.stamp = nil, nil, nil, nil, stamp{}
 		return nil, nil, nil
 	}
 	if err != nil {
@@ -314,6 +320,10 @@ func (s *Store) loadAll() (records []Record, warnings []string, err error) {
 			"%d records of peers in %s are damaged: those peers are unknown until their tunnels come up again; remove %s* to end this warning",
 			damaged, s.path, aside))
 	}
+	s.full = fullShares(names, "")
+	for i := range s.full {
+		s.full[i].name(records)
+	}
 	s.seen, s.loaded, s.warned, s.stamp = fresh, records, warnings, before
 	return slices.Clone(records), warnings, nil
 }
@@ -331,7 +341,7 @@ func (s *Store) load(d *rundir.Dir, name string) (cached, error) {
 	if err != nil {
 		return cached{}, err
 	}
-	if r.name()+ending != name {
+	if name != r.name()+ending && name != r.formerName()+ending {
 		return cached{}, errors.New("its name is not its own")
 	}
 	// A record of a version that took its time from the wall clock is the oldest.

@@ -243,21 +243,98 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
+// A full share refuses new records and takes no room of others. Load names it.
 func TestBounded(t *testing.T) {
 	s, _ := testStore(t)
-	if err := s.Put(of(t, 1)); err != nil {
+	mallory := func(n int) Record { return of(t, n, func(r *Record) { r.PeerID = "mallory" }) }
+	if err := s.Put(mallory(1)); err != nil {
 		t.Fatal(err)
 	}
-	for n := range maxRecords - 1 {
-		if err := os.WriteFile(filepath.Join(s.path, fmt.Sprintf("%032x%s", n, ending)), nil, 0o600); err != nil {
+	for n := range maxByPeer - 1 {
+		if err := os.WriteFile(filepath.Join(s.path, fmt.Sprintf("%s%022x%s", mallory(1).share(), n, ending)), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Put(of(t, 2)); err == nil || !strings.Contains(err.Error(), "20000") {
+	if err := s.Put(mallory(2)); err == nil || !strings.Contains(err.Error(), "there are 4096 records of this peer") {
 		t.Errorf("one more than there may be: %v", err)
 	}
-	if err := s.Put(of(t, 1)); err != nil {
-		t.Errorf("one that is there: %v", err)
+	for _, r := range []Record{mallory(1), of(t, 3), of(t, 4)} { // one that is there, and others
+		if err := s.Put(r); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, _, err := s.Load(); err != nil {
+		t.Fatal(err)
+	}
+	if full := s.Full(); len(full) != 1 || full[0].Of != `peer "mallory" of connection "rw"` || full[0].Count != maxByPeer {
+		t.Errorf("full are %+v", full)
+	}
+	if err := s.Down(mallory(1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(mallory(2)); err != nil {
+		t.Errorf("there is room again: %v", err)
+	}
+}
+
+func TestShares(t *testing.T) {
+	names := func(n int, name func(n int) string) []string {
+		list := make([]string, n)
+		for i := range list {
+			list[i] = name(i)
+		}
+		return list
+	}
+	connection := func(n int) string { return fmt.Sprintf("0123%06x%022x.json", n, 0) }
+	anybody := func(n int) string { return fmt.Sprintf("%010x%022x.json", n*0x1000001, 0) }
+	for _, tt := range []struct {
+		name, share string
+		names       []string
+		full        int
+	}{
+		{"room", "0123000001", names(maxByConnection-1, connection), 0},
+		{"each peer of a connection with another identity", "0123ffffff", names(maxByConnection, connection), maxByConnection},
+		{"another connection beside it", "4567ffffff", names(maxByConnection, connection), 0},
+		{"all", "89abffffff", names(maxRecords, anybody), maxRecords},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			full := fullShares(tt.names, tt.share)
+			if tt.full == 0 && len(full) > 0 || tt.full > 0 && (len(full) != 1 || full[0].Most != tt.full) {
+				t.Errorf("full are %+v", full)
+			}
+		})
+	}
+}
+
+// A record that an earlier release wrote counts, and is replaced and removed like others.
+func TestFormerNames(t *testing.T) {
+	s, _ := testStore(t)
+	r := of(t, 1)
+	if err := s.Put(r); err != nil {
+		t.Fatal(err)
+	}
+	former := func() {
+		t.Helper()
+		if err := os.Rename(filepath.Join(s.path, r.name()+ending), filepath.Join(s.path, r.formerName()+ending)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	former()
+	if got := ids(load(t, s)); !got["peer1"] {
+		t.Errorf("the record of an earlier release is not known: %v", got)
+	}
+	if err := s.Put(r); err != nil {
+		t.Fatal(err)
+	}
+	if records := load(t, s); len(records) != 1 {
+		t.Errorf("%d records, want one", len(records))
+	}
+	former()
+	if err := s.Down(r); err != nil {
+		t.Fatal(err)
+	}
+	if records := load(t, s); len(records) != 0 {
+		t.Errorf("%d records are left of a peer that went", len(records))
 	}
 }
 
@@ -283,7 +360,7 @@ func TestAnotherBoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	left, err := os.ReadDir(s.path)
-	if err != nil || len(left) != 2 || left[0].Name() != "another's" || left[1].Name() != of(t, 2).name()+ending {
+	if err != nil || len(left) != 2 || left[0].Name() != of(t, 2).name()+ending || left[1].Name() != "another's" {
 		t.Errorf("left are %v (%v)", left, err)
 	}
 }

@@ -88,9 +88,14 @@ func (t Tunnel) outer() string {
 // a rekey the old and the new one share theirs.
 func (p *page) states(t Tunnel, shared map[string]int) {
 	for i := 0; i < len(t.SAs); {
-		first := t.SAs[i]
+		first, from := t.SAs[i], i
 		for ; i < len(t.SAs) && t.SAs[i].Dir == first.Dir && slices.Equal(t.SAs[i].Rules, first.Rules); i++ {
-			p.sa(t.SAs[i], t.Reason)
+			if i-from < shortList || p.options.Verbose {
+				p.sa(t.SAs[i], t.Reason)
+			}
+		}
+		if more := i - from - shortList; more > 0 && !p.options.Verbose {
+			p.line(fmt.Sprintf("  and %s more of that direction (--verbose)", text.Count(more, "SA")))
 		}
 		p.rules(t, first.Rules, shared, 4)
 	}

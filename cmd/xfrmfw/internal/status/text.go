@@ -228,9 +228,7 @@ func (p *page) lists() {
 	if len(p.Warnings) > 0 {
 		p.line("")
 		p.line("warnings")
-		for _, w := range p.Warnings {
-			p.wrap("  ", text.Escape(w, 2000))
-		}
+		p.items(p.Warnings)
 	}
 }
 

@@ -109,6 +109,7 @@ func (e *examination) gateway(ctx context.Context, g *gateway.Gateway) {
 		return
 	}
 	e.Config, e.Snapshot, e.Set, e.Result = look.Config, look.Snapshot, look.Set, look.Result
+	e.Excess = g.Excess(look)
 	if err := g.PlanTable(&look); err != nil {
 		e.fail("compare the table of nftables", err)
 	}

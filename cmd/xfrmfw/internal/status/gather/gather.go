@@ -4,6 +4,7 @@ package gather
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor"
@@ -55,7 +56,7 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 	if p := g.Programs(); p != nil {
 		in.Variant = string(p.Variant())
 	}
-	in.Warnings = append(append(in.Warnings, look.MarkWarnings()...), <-rivals...)
+	in.Warnings = slices.Concat(in.Warnings, look.MarkWarnings(), g.MemoryWarnings(look), <-rivals)
 	in.Warnings = append(in.Warnings, doctor.Evident(doctor.Input{
 		Snapshot: look.Snapshot, Set: look.Set, Config: look.Config, Result: look.Result, Live: live.Rules,
 		Exempt: program.Exempts(live.Table.Table),

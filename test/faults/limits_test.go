@@ -1,0 +1,90 @@
+package faults
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// batch runs commands of ip.
+func (s *site) batch(n int, line func(i int) string) {
+	s.t.Helper()
+	var lines strings.Builder
+	for i := range n {
+		fmt.Fprintln(&lines, line(i))
+	}
+	s.must(os.WriteFile(s.path("batch"), []byte(lines.String()), 0o600))
+	if out, err := exec.Command("ip", "-batch", s.path("batch")).CombinedOutput(); err != nil {
+		s.t.Fatalf("ip: %v: %s", err, out)
+	}
+}
+
+// Where peers make more than there is room for, what stood before keeps its rules, and
+// apply, status and doctor say so until it ends.
+func TestLimits(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		n    int
+		line func(verb string, i int) string
+		want string
+		// beyond is in the rules once it is within the limit.
+		beyond string
+	}{
+		{
+			name: "bypass policies, as of hosts without IPsec", n: 4097,
+			line: func(verb string, i int) string {
+				if i == 4096 { // of the guarded pair
+					return fmt.Sprintf("xfrm policy %s src 10.1.0.0/24 dst 10.2.1.77/32 dir out", verb)
+				}
+				return fmt.Sprintf("xfrm policy %s src 10.9.0.0/24 dst 10.8.%d.%d/32 dir out", verb, i/256, i%256)
+			},
+			want: "bypass and block policies: there are 4097, and room for 4096", beyond: "10.2.1.77/32",
+		},
+		{
+			name: "pairs for the memory", n: 70,
+			line: func(verb string, i int) string {
+				line := fmt.Sprintf("xfrm policy %s src 10.1.0.0/24 dst 10.3.%d.0/24 dir out", verb, i)
+				if verb == "add" {
+					line += " tmpl src 192.0.2.1 dst 198.51.100.3 proto esp reqid 3 mode tunnel"
+				}
+				return line
+			},
+			want: "pairs for the memory: there are 72, and room for 66",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.beyond != "" && rounds(t) == 1 {
+				t.Skip("thousands of policies: scripts/soak faults")
+			}
+			s := newSite(t, "absent")
+			s.batch(tt.n, func(i int) string { return tt.line("add", i) })
+			for _, command := range []string{"apply", "status", "doctor --interval 0s"} {
+				out := s.xfrmfw(strings.Fields(command)...)
+				if !strings.Contains(strings.Join(strings.Fields(out), " "), tt.want) || command[0] == 'd' && !strings.Contains(out, "[limits]") {
+					t.Errorf("%s does not say %q:\n%s", command, tt.want, out)
+				}
+			}
+			if s.unguarded() {
+				t.Error("the remembered pair has no guard")
+			}
+			if tt.beyond == "" {
+				return
+			}
+			live := func() string {
+				t.Helper()
+				out, err := exec.Command("iptables-nft-save", "-t", "mangle").Output()
+				s.must(err)
+				return string(out)
+			}
+			if strings.Contains(live(), tt.beyond) {
+				t.Errorf("%s is in the rules, beyond the limit", tt.beyond)
+			}
+			s.batch(1, func(int) string { return tt.line("delete", 0) })
+			if out := s.xfrmfw("apply"); strings.Contains(out, "room for") || !strings.Contains(live(), tt.beyond) {
+				t.Errorf("within the limit, %s is not in the rules: %s", tt.beyond, out)
+			}
+		})
+	}
+}
