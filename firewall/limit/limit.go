@@ -23,7 +23,7 @@ import (
 // /64, and of all with one network, /24 or /48. A pair counts once more for each connected
 // network that its remote selector covers, because its guard spares each by a rule.
 const (
-	PairsByPeer    = 8192
+	PairsByPeer    = 16384
 	PairsByNetwork = 32768
 	Pairs          = 65536
 	// Exceptions are the bypass and block policies.

@@ -36,9 +36,9 @@ func counts(set xfrm.Set) []int {
 func TestPairs(t *testing.T) {
 	var many []xfrm.Tunnel
 	for i := range 5 {
-		many = append(many, tunnel(fmt.Sprint("many", i), fmt.Sprintf("198.51.%d.1", i), 10000*i, PairsByPeer))
+		many = append(many, tunnel(fmt.Sprint("many", i), fmt.Sprintf("198.51.%d.1", i), 20000*i, PairsByPeer))
 	}
-	wide := tunnel("wide", "198.51.100.1", 0, 3000)
+	wide := tunnel("wide", "198.51.100.1", 0, PairsByPeer/2)
 	for i := range wide.Pairs {
 		wide.Pairs[i].Remote = netip.MustParsePrefix("10.0.0.0/8")
 	}
@@ -52,28 +52,28 @@ func TestPairs(t *testing.T) {
 		{name: "all have room", tunnels: many[:2], want: []int{PairsByPeer, PairsByPeer}},
 		{
 			name:    "a peer that makes many has no room, and others have",
-			tunnels: []xfrm.Tunnel{tunnel("first", "198.51.100.1", 0, PairsByPeer-1), tunnel("second", "198.51.100.1", 10000, 10), tunnel("honest", "198.51.100.2", 20000, 10)},
+			tunnels: []xfrm.Tunnel{tunnel("first", "198.51.100.1", 0, PairsByPeer-1), tunnel("second", "198.51.100.1", 20000, 10), tunnel("honest", "198.51.100.2", 40000, 10)},
 			want:    []int{PairsByPeer - 1, 1, 10}, reached: []string{"pairs of peer 198.51.100.1"},
 		},
 		{
 			name:    "an older pair keeps its rules, in whichever order the tunnels are",
-			tunnels: []xfrm.Tunnel{tunnel("second", "198.51.100.1", 10000, PairsByPeer+100), tunnel("honest", "198.51.100.1", 0, 10)},
+			tunnels: []xfrm.Tunnel{tunnel("second", "198.51.100.1", 20000, PairsByPeer+100), tunnel("honest", "198.51.100.1", 0, 10)},
 			want:    []int{PairsByPeer - 10, 10}, reached: []string{"pairs of peer 198.51.100.1"},
 		},
 		{
 			name:    "all addresses of a /64 are one peer's",
-			tunnels: []xfrm.Tunnel{tunnel("a", "2001:db8::1", 0, PairsByPeer), tunnel("b", "2001:db8::2", 10000, 1), tunnel("c", "2001:db8:0:1::1", 20000, 1)},
+			tunnels: []xfrm.Tunnel{tunnel("a", "2001:db8::1", 0, PairsByPeer), tunnel("b", "2001:db8::2", 20000, 1), tunnel("c", "2001:db8:0:1::1", 40000, 1)},
 			want:    []int{PairsByPeer, 0, 1}, reached: []string{"pairs of peer 2001:db8::/64"},
 		},
 		{
 			name: "a network is bounded too",
 			tunnels: func() (all []xfrm.Tunnel) {
-				for i := range 5 {
-					all = append(all, tunnel(fmt.Sprint("t", i), fmt.Sprintf("198.51.100.%d", i+1), 10000*i, PairsByPeer))
+				for i := range 3 {
+					all = append(all, tunnel(fmt.Sprint("t", i), fmt.Sprintf("198.51.100.%d", i+1), 20000*i, PairsByPeer))
 				}
-				return append(all, tunnel("other", "203.0.113.1", 60000, 5))
+				return append(all, tunnel("other", "203.0.113.1", 80000, 5))
 			}(),
-			want: []int{PairsByPeer, PairsByPeer, PairsByPeer, PairsByPeer, 0, 5}, reached: []string{"pairs of peers in 198.51.100.0/24"},
+			want: []int{PairsByPeer, PairsByPeer, 0, 5}, reached: []string{"pairs of peers in 198.51.100.0/24"},
 		},
 		{
 			name: "a pair counts for each connected network in its remote selector", tunnels: []xfrm.Tunnel{wide},

@@ -23,6 +23,7 @@ func knownWorld(n int) []xfrm.Tunnel {
 		t := &tunnels[i]
 		t.ID, t.Reqid, t.Proto, t.Mode = fmt.Sprintf("t%d", i), uint32(i+1), xfrm.ESP, xfrm.TunnelMode
 		t.Local = netip.MustParseAddr("192.0.2.1")
+		t.Pairs = []xfrm.Pair{{Local: netip.MustParsePrefix("10.2.0.0/16"), Remote: netip.MustParsePrefix("10.1.0.0/16"), Dirs: 1 << xfrm.In}}
 		switch i % 10 {
 		default:
 			t.Remote = netip.AddrFrom4([4]byte{198, 18 + byte(i>>16), byte(i >> 8), byte(i)})
