@@ -11,6 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	"github.com/xfrmfw/xfrmfw/firewall/limit"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
@@ -183,6 +184,33 @@ func (g *Gateway) saveMemory(l Look) (lines []string) {
 		lines = append(lines, err.Error())
 	}
 	return lines
+}
+
+// remembered is the memory after a look.
+func remembered(l Look) guard.Remembered {
+	held := l.Live.Memory
+	return guard.Remember(held.Guards, l.Result.InForce(), l.Set, l.Snapshot.Host, connections(l.Peers), l.Config.Guard, held.Now)
+}
+
+// MemoryExcess returns the limits of the memory that the next reconcile reaches.
+func (g *Gateway) MemoryExcess(l Look) []limit.Excess {
+	if l.Config.Guard.Forget || g.FromSnapshot() {
+		return nil
+	}
+	return memoryExcess(remembered(l))
+}
+
+// MemoryWarnings are those limits in words.
+func (g *Gateway) MemoryWarnings(l Look) []string { return inWords(g.MemoryExcess(l)) }
+
+// Excess returns the limits that were reached: those of the rules, of the records of the
+// updown hook, and of the memory.
+func (g *Gateway) Excess(l Look) []limit.Excess {
+	all := slices.Concat(l.Result.Excess, g.MemoryExcess(l))
+	if g.peers != nil {
+		all = append(all, recordsExcess(g.peers.Full())...)
+	}
+	return all
 }
 
 // unsafeWarnings name the pairs that are not remembered, and that the configuration does

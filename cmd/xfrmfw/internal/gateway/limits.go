@@ -2,27 +2,11 @@ package gateway
 
 import (
 	"cmp"
-	"slices"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/limit"
 )
-
-// Excess returns the limits that were reached: those of the rules, of the records of the
-// updown hook, and of the memory as the next reconcile writes it.
-func (g *Gateway) Excess(l Look) []limit.Excess {
-	all := slices.Concat(l.Result.Excess, g.recordsExcess())
-	if l.Config.Guard.Forget || g.FromSnapshot() {
-		return all
-	}
-	return append(all, memoryExcess(remembered(l))...)
-}
-
-// remembered is the memory after a look.
-func remembered(l Look) guard.Remembered {
-	held := l.Live.Memory
-	return guard.Remember(held.Guards, l.Result.InForce(), l.Set, l.Snapshot.Host, connections(l.Peers), l.Config.Guard, held.Now)
-}
 
 func memoryExcess(r guard.Remembered) []limit.Excess {
 	if r.Refused == 0 {
@@ -34,13 +18,10 @@ func memoryExcess(r guard.Remembered) []limit.Excess {
 	}}
 }
 
-// recordsExcess is about the records that were loaded last.
-func (g *Gateway) recordsExcess() []limit.Excess {
-	if g.peers == nil {
-		return nil
-	}
+// recordsExcess is about the records of the updown hook.
+func recordsExcess(full []peers.Share) []limit.Excess {
 	var all []limit.Excess
-	for _, s := range g.peers.Full() {
+	for _, s := range full {
 		all = append(all, limit.Excess{
 			Object: "records of the updown hook of " + cmp.Or(s.Of, "all peers"), Count: s.Count, Most: s.Most,
 			Effect: "the next ones are refused, and their tunnels get the rights of an unknown peer", Remedy: "end the connections that make them",
@@ -56,12 +37,4 @@ func inWords(reached []limit.Excess) []string {
 		lines[i] = e.String()
 	}
 	return lines
-}
-
-// MemoryWarnings are those of the memory that the next reconcile would give.
-func (g *Gateway) MemoryWarnings(l Look) []string {
-	if l.Config.Guard.Forget || g.FromSnapshot() {
-		return nil
-	}
-	return inWords(memoryExcess(remembered(l)))
 }

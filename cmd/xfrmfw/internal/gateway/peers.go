@@ -19,7 +19,7 @@ func (g *Gateway) matchPeers(set xfrm.Set) (peers.Found, []string) {
 	if err != nil {
 		warnings = append(warnings, fmt.Sprintf("%v: who the peers are is not known", err))
 	}
-	warnings = append(warnings, inWords(g.recordsExcess())...)
+	warnings = append(warnings, inWords(recordsExcess(g.peers.Full()))...)
 	found := peers.Match(records, set, peers.SinceBoot())
 	return found, append(warnings, severalWarnings(found, set)...)
 }
