@@ -63,11 +63,14 @@ func run(ctx context.Context, s settings, part string) error {
 	case "snapshot":
 		return snapshots(ctx, s)
 	}
+	if engine, ok := strings.CutPrefix(part, "guards:"); ok {
+		return guards(ctx, s, engine)
+	}
 	if name, only, _ := strings.Cut(part, ":"); name == "nft" || name == "legacy" {
 		v := variant{settings: s, name: name}
 		return v.measure(ctx, only)
 	}
-	return fmt.Errorf("no part %q: use snapshot, nft, legacy, follow or packets", part)
+	return fmt.Errorf("no part %q: use snapshot, nft, legacy, follow, guards or packets", part)
 }
 
 // prepare makes the gateway in this process's own network namespace.
