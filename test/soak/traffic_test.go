@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -26,51 +25,6 @@ const (
 
 // used is a state that packets went through, as ip prints it.
 var used = regexp.MustCompile(`[1-9][0-9]*\(bytes\), [1-9][0-9]*\(packets\)`)
-
-// A stream sends numbered datagrams, a hundred a second, until it is stopped.
-type stream struct {
-	name string
-	to   *lab.Inbox
-	sent int
-}
-
-// run sends until end is closed, in the host's network.
-func (s *stream) run(t *testing.T, from *lab.Host, end <-chan struct{}, done *sync.WaitGroup) {
-	box := from.ListenUDP(t, netip.AddrPortFrom(from.Inner(lab.IPv4), 7001))
-	done.Add(1)
-	go func() {
-		defer done.Done()
-		tick := time.NewTicker(10 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-end:
-				return
-			case <-tick.C:
-			}
-			if err := box.Send(s.to.Addr, fmt.Sprint(s.name, s.sent)); err != nil {
-				t.Errorf("%s: %v", s.name, err)
-				return
-			}
-			s.sent++
-		}
-	}()
-}
-
-// missing are the numbers that did not arrive.
-func (s *stream) missing() []int {
-	got := make(map[string]bool)
-	for _, d := range s.to.Datagrams() {
-		got[d.Payload] = true
-	}
-	var lost []int
-	for i := range s.sent {
-		if !got[fmt.Sprint(s.name, i)] {
-			lost = append(lost, i)
-		}
-	}
-	return lost
-}
 
 // TestTraffic sends a hundred packets a second each way through a tunnel between gateways
 // that let in only packets that xfrmfw accepts, while the tunnel is rekeyed, rules are
@@ -90,15 +44,10 @@ func TestTraffic(t *testing.T) {
 	for _, g := range n.Gateways() {
 		g.MustXfrmfw(t, "apply")
 	}
-	end, done := make(chan struct{}), &sync.WaitGroup{}
-	streams := []*stream{
-		{name: "to bob ", to: n.Bob.ListenUDP(t, netip.AddrPortFrom(n.Bob.Inner(lab.IPv4), 7000))},
-		{name: "to alice ", to: n.Alice.ListenUDP(t, netip.AddrPortFrom(n.Alice.Inner(lab.IPv4), 7000))},
-	}
+	bob, alice := n.Bob.ListenUDP(t, netip.AddrPortFrom(n.Bob.Inner(lab.IPv4), 7000)), n.Alice.ListenUDP(t, netip.AddrPortFrom(n.Alice.Inner(lab.IPv4), 7000))
 	n.Alice.MustPing(t, n.Bob.Inner(lab.IPv4), 3)
 	begin := time.Now()
-	streams[0].run(t, n.Alice, end, done)
-	streams[1].run(t, n.Bob, end, done)
+	streams := []*lab.Stream{n.Alice.Stream(t, "to bob", bob), n.Bob.Stream(t, "to alice", alice)}
 
 	daemon := n.Sun.StartXfrmfw(t, "daemon")
 	counts := map[string]int{}
@@ -133,18 +82,16 @@ func TestTraffic(t *testing.T) {
 			counts["foreign changes"]++
 		}
 	}
-	close(end)
-	done.Wait()
+	for _, s := range streams {
+		s.Stop()
+	}
 	took := time.Since(begin)
 	for _, s := range streams {
-		lost := s.missing()
-		for deadline := time.Now().Add(lab.Patience); len(lost) > 0 && time.Now().Before(deadline); lost = s.missing() {
-			time.Sleep(100 * time.Millisecond) // for packets on their way
-		}
+		lost := s.Lost()
 		if len(lost) > 0 {
-			t.Errorf("%slost %d of %d: %v", s.name, len(lost), s.sent, lost[:min(len(lost), 50)])
+			t.Errorf("%s lost %d of %d: %v", s.Name, len(lost), s.Sent, lost[:min(len(lost), 50)])
 		}
-		t.Logf("traffic: %s%d sent in %s, %d lost", s.name, s.sent, took.Round(time.Second), len(lost))
+		t.Logf("traffic: %s: %d sent in %s, %d lost", s.Name, s.Sent, took.Round(time.Second), len(lost))
 	}
 	for _, what := range slices.Sorted(maps.Keys(counts)) {
 		t.Logf("traffic: %d %s", counts[what], what)
