@@ -71,7 +71,7 @@ cmd/xfrmfw/internal/watch: golang.org/x/sys cmd/xfrmfw/internal/interrupt cmd/xf
 cmd/xfrmfw/internal/worker: cmd/xfrmfw/internal/gateway
 cmd/xfrmfw/man:
 test:
-test/bench: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace github.com/vishvananda/netlink golang.org/x/sys firewall/rules/compile
+test/bench: xfrm xfrm/kernel firewall firewall/nftables firewall/sets firewall/sets/program firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace github.com/vishvananda/netlink golang.org/x/sys firewall/rules/compile
 test/e2e:
 test/ike:
 test/faults: golang.org/x/sys

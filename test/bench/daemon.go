@@ -54,8 +54,8 @@ func (v variant) daemon(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| %s: daemon, resident | %d | %d MiB | | | | 64 MiB |\n", v.name, v.n, resident>>20)
-	fmt.Printf("| %s: daemon, idle | %d | %.2f %% CPU | | | | 0.1 %% |\n", v.name, v.n, (after-before)/idle.Seconds()*100)
+	fmt.Printf("| %s: daemon, resident | %d | %d MiB | | | | 64 MiB |\n", v.label(), v.n, resident>>20)
+	fmt.Printf("| %s: daemon, idle | %d | %.2f %% CPU | | | | 0.1 %% |\n", v.label(), v.n, (after-before)/idle.Seconds()*100)
 
 	if err := v.rekeys(cmd.Process.Pid, &log); err != nil {
 		return err
@@ -85,7 +85,7 @@ func (v variant) daemon(ctx context.Context, args []string) error {
 		}
 		time.Sleep(5 * time.Second) // the daemon rests as long as its turn took
 	}
-	fmt.Printf("| %s: daemon, policies to rules, with the asking | %d | %s | | | | |\n", v.name, v.n, ms(middle(ups)))
+	fmt.Printf("| %s: daemon, policies to rules, with the asking | %d | %s | | | | |\n", v.label(), v.n, ms(middle(ups)))
 	return nil
 }
 
@@ -136,7 +136,7 @@ func (v variant) rekeys(pid int, log *journal) error {
 		return err
 	}
 	fmt.Printf("| %s: daemon, each tunnel rekeyed hourly, %d applies | %d | %.2f %% CPU | | | | 2 %%, none |\n",
-		v.name, log.count("applied")-applied, v.n, (after-before)/time.Since(start).Seconds()*100)
+		v.label(), log.count("applied")-applied, v.n, (after-before)/time.Since(start).Seconds()*100)
 	return nil
 }
 
@@ -152,6 +152,10 @@ func rekey(i int) []string {
 // stands reports whether the rule stands that verifies a site's packets. Its guards
 // may be one with its neighbours'.
 func (v variant) stands(name string) bool {
+	if v.engine != "" {
+		addr, _, _ := strings.Cut(name, "/")
+		return sh(fmt.Sprintf("nft list table inet xfrmfw | grep -q -- ' \\. %s \\. '", addr)) == nil
+	}
 	return sh(fmt.Sprintf("iptables-%s-save -t mangle | grep -q -- '^-A XFRMFW-SEL.* -s %s '", v.name, name)) == nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,9 +18,9 @@ import (
 // some tunnels that come one by one, then many at once, and the stock script for
 // as many. The times are from the kernel's first notification to the last of the
 // commits that follow, as nf_tables tells them, so nothing is asked meanwhile.
-func follow(ctx context.Context, s settings) error {
-	v := variant{settings: s, name: "nft"}
-	cmd := exec.CommandContext(ctx, v.xfrmfw, "daemon", "--variant", v.name, "--state-dir", filepath.Join(v.dir, "state"), "--run-dir", filepath.Join(v.dir, "run"))
+func follow(ctx context.Context, s settings, engine string) error {
+	v := variant{settings: s, name: "nft", engine: engine}
+	cmd := exec.CommandContext(ctx, v.xfrmfw, append([]string{"daemon"}, v.args("state")...)...)
 	var log journal
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
@@ -37,7 +36,7 @@ func follow(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	name, single, many := "nft: daemon", 300*time.Millisecond, 5*time.Second
+	name, single, many := v.label()+": daemon", 300*time.Millisecond, 5*time.Second
 	add := addPolicies
 	if s.real {
 		// An IKE daemon has the states ready before the policies.

@@ -51,26 +51,30 @@ func run(ctx context.Context, s settings, part string) error {
 	if name, variant, ok := strings.Cut(part, ":"); ok && name == "packets" {
 		return packets(s, variant)
 	}
-	if part == "follow" { // with tunnels that come by and by, and none besides
+	following, engineOf, _ := strings.Cut(part, ":")
+	if following == "follow" { // with tunnels that come by and by, and none besides
 		s.n = 0
 	}
 	if err := prepare(s); err != nil {
 		return err
 	}
-	switch part {
-	case "follow":
-		return follow(ctx, s)
-	case "snapshot":
+	switch {
+	case following == "follow":
+		return follow(ctx, s, engineOf)
+	case part == "snapshot":
 		return snapshots(ctx, s)
 	}
 	if engine, ok := strings.CutPrefix(part, "guards:"); ok {
 		return guards(ctx, s, engine)
 	}
+	if name, only, _ := strings.Cut(part, ":"); name == "engine" {
+		return engine(ctx, s, only)
+	}
 	if name, only, _ := strings.Cut(part, ":"); name == "nft" || name == "legacy" {
 		v := variant{settings: s, name: name}
 		return v.measure(ctx, only)
 	}
-	return fmt.Errorf("no part %q: use snapshot, nft, legacy, follow, guards or packets", part)
+	return fmt.Errorf("no part %q: use snapshot, nft, legacy, engine, follow, guards or packets", part)
 }
 
 // prepare makes the gateway in this process's own network namespace.

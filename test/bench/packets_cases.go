@@ -13,6 +13,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -148,6 +149,9 @@ func (s settings) packetsOf(variant string, n int) error {
 	// Empty tables hold no rules either, but they have the kernel follow flows, as every
 	// firewall does that knows replies. Our rules add their cost to that.
 	levels := []level{{name: "no rules"}, {name: "empty tables"}, {name: "guards off"}, {name: "guards on"}}
+	if variant == "nft" {
+		levels = append(levels, level{name: "nftables engine"})
+	}
 	for i := range levels {
 		l := &levels[i]
 		var err error
@@ -165,6 +169,13 @@ func (s settings) packetsOf(variant string, n int) error {
 			rs := compile.Compile(in).Rulesets[0]
 			l.rules = newWalker(rs)
 			err = l.apply(s, variant, rs)
+		case 4:
+			in := input(snapshot(n, false))
+			in.Host.NoIPv6 = true
+			f := firewall.Decide(in)
+			if err = l.self.run(func() error { return inForce(program.Table(&f, program.Host{})) }); err == nil {
+				err = l.apply(s, variant, compile.Accepts(f)[0])
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)
@@ -260,6 +271,15 @@ func (s settings) packetCase(variant string, n int, c packetCase, levels []level
 		}
 	}
 	for i := range levels[1:] {
+		if i == 3 { // the nftables engine
+			reach := "1"
+			if n <= 10 {
+				reach = "1.05"
+			}
+			engine := cost{ns: costs[i+1].ns, ratio: costs[i+1].ratio / costs[i].ratio}
+			packetRow(n, c.what+", "+levels[i+1].name, engine, levels[i].name, costs[i], reach)
+			continue
+		}
 		reach := ""
 		if i > 0 {
 			reach = c.reach(variant, i == 1)

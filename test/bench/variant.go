@@ -21,6 +21,8 @@ import (
 type variant struct {
 	settings
 	name string
+	// engine is "nftables", or empty for the iptables engine.
+	engine string
 }
 
 // measure does all, or only one.
@@ -68,15 +70,8 @@ func (v variant) steps(change plan.Change) (string, error) {
 // fromEmpty applies all tunnels where there are no rules yet, in a network
 // namespace for each time, and beside it one chain with one rule a tunnel.
 func (v variant) fromEmpty(ctx context.Context) error {
-	var bare strings.Builder
-	bare.WriteString("*filter\n:ONE - [0:0]\n")
-	for i := range v.n {
-		fmt.Fprintf(&bare, "-A ONE -s %s -d %s -m mark --mark 0x10000000/0x10000000 -m policy --dir in --pol ipsec --reqid %d --proto esp -m comment --comment xfrmfw:AAAAAAAAAAAA/verified/t%010x -j ACCEPT\n",
-			site(i), lan, reqid(i), i)
-	}
-	bare.WriteString("COMMIT\n")
-	file := filepath.Join(v.dir, "bare")
-	if err := os.WriteFile(file, []byte(bare.String()), 0o600); err != nil {
+	file, err := v.bareChain()
+	if err != nil {
 		return err
 	}
 	for _, numbers := range numberings() {
@@ -85,6 +80,19 @@ func (v variant) fromEmpty(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// bareChain writes the text of one chain with one rule a tunnel into a file.
+func (v variant) bareChain() (file string, err error) {
+	var bare strings.Builder
+	bare.WriteString("*filter\n:ONE - [0:0]\n")
+	for i := range v.n {
+		fmt.Fprintf(&bare, "-A ONE -s %s -d %s -m mark --mark 0x10000000/0x10000000 -m policy --dir in --pol ipsec --reqid %d --proto esp -m comment --comment xfrmfw:AAAAAAAAAAAA/verified/t%010x -j ACCEPT\n",
+			site(i), lan, reqid(i), i)
+	}
+	bare.WriteString("COMMIT\n")
+	file = filepath.Join(v.dir, "bare")
+	return file, os.WriteFile(file, []byte(bare.String()), 0o600)
 }
 
 // fromEmptyAs is fromEmpty with sites numbered in one way, beside the text in a file.
@@ -236,6 +244,11 @@ func (v variant) linkPrograms() error {
 
 // clearAll empties the tables of this namespace.
 func (v variant) clearAll() error {
+	if v.engine != "" {
+		if err := sh("nft destroy table inet xfrmfw 2>/dev/null || nft 'add table inet xfrmfw; delete table inet xfrmfw'"); err != nil {
+			return err
+		}
+	}
 	for _, word := range []string{"iptables", "ip6tables"} {
 		for _, table := range []string{"mangle", "nat", "filter"} {
 			if err := sh(fmt.Sprintf("printf '*%s\\nCOMMIT\\n' | %s-%s-restore", table, word, v.name)); err != nil {
@@ -317,7 +330,7 @@ func (v variant) stock(ctx context.Context) error {
 // program measures the program itself on the kernel's larval states: apply with
 // nothing changed, status, and the daemon.
 func (v variant) program(ctx context.Context) error {
-	args := []string{"--variant", v.name, "--state-dir", filepath.Join(v.dir, "state"), "--run-dir", filepath.Join(v.dir, "run")}
+	args := v.args("state")
 	call := func(words ...string) (time.Duration, error) {
 		return timed(func() error {
 			out, err := exec.CommandContext(ctx, v.xfrmfw, append(words, args...)...).CombinedOutput()

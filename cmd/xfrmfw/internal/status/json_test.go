@@ -17,8 +17,8 @@ import (
 // documented is the shape of "status --json" as xfrmfw-json(5) has it, written down
 // once more: a key that is renamed or lost fails here.
 type documented struct {
-	Schema  int    `json:"schema"`
-	Time    string `json:"time"`
+	Schema  int     `json:"schema"`
+	Time    string  `json:"time"`
 	Engine  string  `json:"engine"`
 	Variant *string `json:"variant"`
 	Marks   struct {
