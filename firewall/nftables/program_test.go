@@ -24,15 +24,12 @@ func TestProgramsOfRandomGateways(t *testing.T) {
 	if testing.Short() {
 		seeds = 10
 	}
-	host := program.Host{
-		Bridges: []program.Bridge{{Name: "br0", MAC: [6]byte{2, 0, 0, 0, 0, 1}}},
-	}
 	compared := 0
 	for seed := range seeds {
 		_, in := fake.Variety(seed)
 		in.Config.Enforce = seed%3 == 0
 		f := firewall.Decide(in)
-		want := program.Table(&f, host)
+		want := program.Table(&f, program.Options{})
 		s := read(t, c)
 		change := sets.Diff(s.Table, want)
 		if _, err := c.Apply(s, change, want); err != nil {
@@ -69,7 +66,7 @@ func TestListingOfOneTunnel(t *testing.T) {
 	c := open(t)
 	in := oneTunnel()
 	f := firewall.Decide(in)
-	apply(t, c, program.Table(&f, program.Host{}))
+	apply(t, c, program.Table(&f, program.Options{}))
 	listing := list(t)
 	t.Log("\n" + listing)
 	if lines := strings.Count(listing, "\n"); lines > 400 {

@@ -17,14 +17,14 @@ func TestRestore(t *testing.T) {
 	for seed := range uint64(8) {
 		_, in := fake.Variety(seed)
 		f := firewall.Decide(in)
-		apply(t, c, program.Table(&f, program.Host{}))
+		apply(t, c, program.Table(&f, program.Options{}))
 		former := read(t, c)
 		saved := Save(former)
 		other := sets.Table{}
 		if seed%2 == 0 {
 			_, in = fake.Variety(seed + 100)
 			f = firewall.Decide(in)
-			other = program.Table(&f, program.Host{})
+			other = program.Table(&f, program.Options{})
 		}
 		apply(t, c, other)
 		if err := c.Restore(program.Name, read(t, c), saved); err != nil {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/nftables"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
@@ -41,12 +40,6 @@ func engine(ctx context.Context, s settings, only string) error {
 func fineRow(n int, what string, took time.Duration, against string, floor time.Duration, reach string) {
 	ms := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
 	fmt.Printf("| nftables: %s | %d | %.3f | %s | %.3f | %.4f | %s |\n", what, n, ms(took), against, ms(floor), float64(took)/float64(floor), reach)
-}
-
-// tableOf is the table for a snapshot.
-func tableOf(s xfrm.Snapshot) sets.Table {
-	f := firewall.Decide(input(s))
-	return program.Table(&f, program.Host{})
 }
 
 // oneByElements takes one tunnel of several numbers of tunnels down and up by one
@@ -100,31 +93,6 @@ func (v variant) oneByElements(ctx context.Context) error {
 	fineRow(v.n, "one tunnel down, the kernel's part", all[0], "iptables engine, snapshot to rules", down, "1/1,000")
 	fineRow(v.n, "one tunnel up, the kernel's part", all[1], "iptables engine, snapshot to rules", up, "1/1,000")
 	return v.clearAll()
-}
-
-// replace puts a table in the place of the one that is there.
-func replace(c *nftables.Conn, want sets.Table) (generation uint32, err error) {
-	s, err := c.Read(program.Name)
-	if err != nil {
-		return 0, err
-	}
-	if s.Table.Name != "" {
-		if s.Generation, err = c.Apply(s, sets.Diff(s.Table, sets.Table{}), sets.Table{}); err != nil {
-			return 0, err
-		}
-	}
-	return c.Apply(nftables.State{Generation: s.Generation}, sets.Diff(sets.Table{}, want), want)
-}
-
-// inForce puts a table in force in this thread's namespace.
-func inForce(want sets.Table) error {
-	c, err := nftables.Open()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = c.Close() }()
-	_, err = replace(c, want)
-	return err
 }
 
 // load reads the kernel, decides and loads the table for a snapshot where there is none,

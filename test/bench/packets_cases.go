@@ -173,7 +173,7 @@ func (s settings) packetsOf(variant string, n int) error {
 			in := input(snapshot(n, false))
 			in.Host.NoIPv6 = true
 			f := firewall.Decide(in)
-			if err = l.self.run(func() error { return inForce(program.Table(&f, program.Host{})) }); err == nil {
+			if err = l.self.run(func() error { return inForce(program.Table(&f, program.Options{})) }); err == nil {
 				err = l.apply(s, variant, compile.Accepts(f)[0])
 			}
 		}

@@ -8,10 +8,10 @@ import (
 )
 
 type builder struct {
-	f     *firewall.Facts
-	host  Host
-	table sets.Table
-	of    map[*family]*relations
+	f       *firewall.Facts
+	options Options
+	table   sets.Table
+	of      map[*family]*relations
 }
 
 func (b *builder) chain(name, comment string, rules ...sets.Rule) {
@@ -47,17 +47,9 @@ func (b *builder) unverified() sets.Term { return sets.NoBit(sets.Mark, uint64(b
 
 func (b *builder) isTagged() sets.Term { return sets.AllBits(sets.Mark, uint64(b.tag())) }
 
-// Host is the part of the host that rules need beyond the facts.
-type Host struct {
-	// Bridges are bridges of the host. Frames that they only pass on are not judged.
-	Bridges []Bridge
+// Options say how the facts are laid out.
+type Options struct {
 	// BesideRules is true while the rules of the iptables engine stand too, for the time of a
 	// change of the engine: TAG is left on packets for them.
 	BesideRules bool
-}
-
-// Bridge is a bridge and the address by which frames are for the host itself.
-type Bridge struct {
-	Name string
-	MAC  [6]byte
 }

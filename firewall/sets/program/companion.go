@@ -11,8 +11,8 @@ import (
 // where the host has nf_tables: iptables has no hook behind SNAT and none before the
 // NAT chains of other programs. It is the base chains post and nat with all that they
 // lead to, so a change of the engine is a change of one table.
-func Companion(f *firewall.Facts, h Host) sets.Table {
-	return reachable(Table(f, h), "post", "nat")
+func Companion(f *firewall.Facts) sets.Table {
+	return reachable(Table(f, Options{}), "post", "nat")
 }
 
 // reachable returns the table with only some base chains, and the chains and sets

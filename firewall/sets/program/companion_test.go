@@ -19,7 +19,7 @@ func TestCompanion(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 99))
 		in := fake.Gateway(r)
 		f := firewall.Decide(in)
-		whole, part := Table(&f, Host{}), Companion(&f, Host{})
+		whole, part := Table(&f, Options{}), Companion(&f)
 		if err := part.Validate(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}

@@ -54,7 +54,7 @@ func (b *builder) confirmed() {
 // uncrossing are the bits that cross no routing decision: both, but where the rules of the
 // iptables engine look at TAG behind it.
 func (b *builder) uncrossing() uint32 {
-	if b.host.BesideRules {
+	if b.options.BesideRules {
 		return b.verified()
 	}
 	return b.f.Marks.Both()

@@ -105,16 +105,6 @@ func (b *builder) unverify() sets.Rule {
 	return rule("case 5", append(terms, jump("unverify"))...)
 }
 
-// bridged spares frames that a bridge only passes on, which br_netfilter shows.
-func (b *builder) bridged(k sets.FieldKind) []sets.Rule {
-	var rules []sets.Rule
-	for _, br := range b.host.Bridges {
-		rules = append(rules, rule("bridged, not routed", is(k, br.Name),
-			sets.Match{Field: sets.F(sets.EtherDst), Op: sets.Neq, Value: sets.Ether(br.MAC)}, back))
-	}
-	return rules
-}
-
 // gated leads packets of the guarded prefixes to guards.
 func gated(f *family, k sets.FieldKind, gates []netip.Prefix, comment string, then ...sets.Term) []sets.Rule {
 	var rules []sets.Rule
@@ -129,7 +119,7 @@ func gated(f *family, k sets.FieldKind, gates []netip.Prefix, comment string, th
 }
 
 func (b *builder) prerouting(families []*family) {
-	rules := append([]sets.Rule{loopback(sets.InIndex)}, b.bridged(sets.InName)...)
+	rules := []sets.Rule{loopback(sets.InIndex)}
 	for _, f := range families {
 		rules = append(rules, b.strayCarriers(f)...)
 	}
@@ -211,7 +201,7 @@ func (b *builder) tagging(families []*family) []sets.Rule {
 }
 
 func (b *builder) forward(families []*family) {
-	rules := append(b.bridged(sets.InName), b.verifyByDevice()...)
+	rules := b.verifyByDevice()
 	rules = append(rules, rule("cases 1 to 3", decrypted, jump("again")))
 	if !b.f.PacketOffload {
 		rules = append(rules, b.unverify())
@@ -280,7 +270,6 @@ func (b *builder) postrouting(families []*family) {
 		loopback(sets.OutIndex),
 		rule("the pass behind the VRF decides", is(sets.OutKind, "vrf"), back),
 	}
-	rules = append(rules, b.bridged(sets.OutName)...)
 	rules = append(rules, b.strangers(families)...)
 	rules = append(rules, b.mss(true)...)
 	rules = append(rules, rule("encrypted", encrypted, back))

@@ -25,7 +25,7 @@ func TestTableDropsWhatJudgeDrops(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 77))
 		in := fake.Gateway(r)
 		f := firewall.Decide(in)
-		e := newEvaluator(Table(&f, Host{}))
+		e := newEvaluator(Table(&f, Options{}))
 		maker := fake.NewPassages(r, in, &f)
 		for range packets {
 			p := maker.Next()
@@ -123,7 +123,7 @@ func liesWithin(f *firewall.Facts, p firewall.Passage) bool {
 func TestFaults(t *testing.T) {
 	for _, fault := range fake.Faults() {
 		f := firewall.Decide(fault.Input)
-		got, verified, trail := newEvaluator(Table(&f, Host{})).walk(&f, fault.Passage)
+		got, verified, trail := newEvaluator(Table(&f, Options{})).walk(&f, fault.Passage)
 		drops := fault.Want.Action == firewall.Discard || fault.Want.Action == firewall.Refuse
 		if drops != (got == dropped || got == refused) {
 			t.Errorf("%s: outcome %d, want %v %v\n%s", fault.Name, got, fault.Want.Action, fault.Want.Case, strings.Join(trail, "\n"))

@@ -31,8 +31,8 @@ const (
 )
 
 // Table lays out the facts. It is pure: equal facts give an equal table.
-func Table(f *firewall.Facts, h Host) sets.Table {
-	b := &builder{f: f, host: h, of: make(map[*family]*relations), table: sets.Table{Name: Name, Comment: "made by xfrmfw: all changes are undone"}}
+func Table(f *firewall.Facts, o Options) sets.Table {
+	b := &builder{f: f, options: o, of: make(map[*family]*relations), table: sets.Table{Name: Name, Comment: "made by xfrmfw: all changes are undone"}}
 	families := []*family{&ipv4, &ipv6}
 	if f.NoIPv6 {
 		families = families[:1]

@@ -20,11 +20,11 @@ func TestTablesOfRandomGatewaysAreValid(t *testing.T) {
 	for seed := range uint64(120) {
 		_, in := fake.Variety(seed)
 		f := firewall.Decide(in)
-		table := Table(&f, Host{})
+		table := Table(&f, Options{})
 		if err := table.Validate(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		if diff := cmp.Diff(table, Table(&f, Host{})); diff != "" {
+		if diff := cmp.Diff(table, Table(&f, Options{})); diff != "" {
 			t.Fatalf("seed %d: not the same a second time:\n%s", seed, diff)
 		}
 		rules := 0
@@ -54,7 +54,7 @@ func sites(n int) firewall.Facts {
 
 func TestTunnelIsSixElements(t *testing.T) {
 	few, more := sites(100), sites(101)
-	have, want := Table(&few, Host{}), Table(&more, Host{})
+	have, want := Table(&few, Options{}), Table(&more, Options{})
 	if diff := cmp.Diff(have.Chains, want.Chains); diff != "" {
 		t.Errorf("rules changed:\n%s", diff)
 	}
@@ -111,7 +111,7 @@ func TestPeersCanNotInflateTheRules(t *testing.T) {
 			})
 		}
 	}
-	table := Table(&f, Host{})
+	table := Table(&f, Options{})
 	if err := table.Validate(); err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ func TestNamesHavePurposes(t *testing.T) {
 	used := make(map[string]bool)
 	for _, in := range gateways {
 		f := firewall.Decide(in)
-		table := Table(&f, Host{})
+		table := Table(&f, Options{})
 		for i := range table.Sets {
 			name := table.Sets[i].Name
 			if _, ok := SetPurpose(name); !ok {

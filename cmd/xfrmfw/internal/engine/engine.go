@@ -49,7 +49,7 @@ type Engine interface {
 	// Rules returns the rules of iptables for each family.
 	Rules(firewall.Facts) []rules.Ruleset
 	// Table returns the table of nftables.
-	Table(*firewall.Facts, program.Host) sets.Table
+	Table(*firewall.Facts) sets.Table
 	// TableDecides reports whether the table has the verdicts. They come first when a change
 	// takes several commits.
 	TableDecides() bool
@@ -96,11 +96,11 @@ func behindNAT(guards []firewall.GuardFacts) []firewall.GuardFacts {
 	return guards
 }
 
-func (i iptables) Table(f *firewall.Facts, h program.Host) sets.Table {
+func (i iptables) Table(f *firewall.Facts) sets.Table {
 	if !i.companion {
 		return sets.Table{}
 	}
-	return program.Companion(f, h)
+	return program.Companion(f)
 }
 
 func (iptables) TableDecides() bool { return false }
@@ -116,6 +116,8 @@ func (n nftables) Rules(f firewall.Facts) []rules.Ruleset {
 	return compile.Accepts(f)
 }
 
-func (nftables) Table(f *firewall.Facts, h program.Host) sets.Table { return program.Table(f, h) }
+func (nftables) Table(f *firewall.Facts) sets.Table {
+	return program.Table(f, program.Options{})
+}
 
 func (nftables) TableDecides() bool { return true }

@@ -89,9 +89,7 @@ func (g *Gateway) tableBesideRules(l Look) (sets.Table, bool) {
 	if decided == g.engine.TableDecides() || !decided && !live.HasChains(l.Live.Rules, rules.Mangle) {
 		return sets.Table{}, false
 	}
-	host := programHost(l.Snapshot.Host)
-	host.BesideRules = true
-	return program.Table(&l.Result.Facts, host), true
+	return program.Table(&l.Result.Facts, program.Options{BesideRules: true}), true
 }
 
 // commitRules applies the change of the rules of iptables.

@@ -261,7 +261,7 @@ func (g *Gateway) compile(s xfrm.Snapshot, have Live) (Look, error) {
 		in.NATSources = natSources(have.Rules)
 	}
 	look.Result = g.compiler.Compile(in).Without(g.lacks, s.Host)
-	look.Table = g.engine.Table(&look.Result.Facts, programHost(s.Host))
+	look.Table = g.engine.Table(&look.Result.Facts)
 	if w := g.withoutCompanion(have.Rules); w != "" {
 		look.Warnings = append(look.Warnings, w)
 	}

@@ -271,6 +271,3 @@ func (l Look) TableDifferences() []string {
 	}
 	return lines
 }
-
-// programHost is the part of a host that the table needs beyond the facts.
-func programHost(xfrm.Host) program.Host { return program.Host{} }

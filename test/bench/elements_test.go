@@ -1,0 +1,40 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// BenchmarkOneChangedByElements measures the parts of a daemon's turn with the nftables
+// engine, where one of 10,000 tunnels has changed.
+func BenchmarkOneChangedByElements(b *testing.B) {
+	const n = 10_000
+	all, fewer := snapshot(n, false), snapshot(n-1, false)
+	var joiner xfrm.Joiner
+	in := inputOf(all, joiner.Tunnels(all))
+	facts := firewall.Decide(in)
+	before := firewall.Decide(input(fewer))
+	have, want := program.Table(&before, program.Options{}), program.Table(&facts, program.Options{})
+	for _, part := range []struct {
+		name string
+		run  func()
+	}{
+		{"join", func() { joiner.Tunnels(all) }},
+		{"decide", func() { firewall.Decide(in) }},
+		{"table", func() { program.Table(&facts, program.Options{}) }},
+		{"validate", func() { _ = want.Validate() }},
+		{"diff", func() { sets.Diff(have, want) }},
+		{"accepts", func() { compile.Accepts(facts) }},
+	} {
+		b.Run(part.name, func(b *testing.B) {
+			for b.Loop() {
+				part.run()
+			}
+		})
+	}
+}
