@@ -16,8 +16,15 @@ type Table struct {
 	// Family is ip, ip6, inet, arp, bridge or netdev.
 	Family, Name string
 	Chains       []Chain
+	Flowtables   []Flowtable
 	// sets are the elements of named sets and maps.
 	sets map[string][]any
+}
+
+// Flowtable passes packets of known flows between devices, past all rules.
+type Flowtable struct {
+	Name    string
+	Devices []string
 }
 
 // Chain is a base chain, if it has a hook, or one that others jump to.
@@ -85,6 +92,11 @@ type object struct {
 		Family, Table, Name string
 		Elem                []any
 	}
+	Flowtable *struct {
+		Family, Table, Name string
+		// Dev is a name, or a list of names.
+		Dev any
+	}
 }
 
 // Parse reads the output of "nft -j list ruleset", or of one table or of chains.
@@ -113,6 +125,9 @@ func Parse(text []byte) (Ruleset, error) {
 					t.Chains[j].Rules = append(t.Chains[j].Rules, Rule{o.Rule.Handle, o.Rule.Expr})
 				}
 			}
+		case o.Flowtable != nil:
+			t := r.table(o.Flowtable.Family, o.Flowtable.Table)
+			t.Flowtables = append(t.Flowtables, Flowtable{o.Flowtable.Name, namesOf(o.Flowtable.Dev)})
 		case o.Set != nil:
 			r.table(o.Set.Family, o.Set.Table).sets[o.Set.Name] = o.Set.Elem
 		case o.Map != nil:
@@ -120,6 +135,21 @@ func Parse(text []byte) (Ruleset, error) {
 		}
 	}
 	return r, nil
+}
+
+// namesOf returns the names of a value that is one, or a list of them.
+func namesOf(v any) []string {
+	switch v := v.(type) {
+	case string:
+		return []string{v}
+	case []any:
+		var names []string
+		for _, one := range v {
+			names = append(names, namesOf(one)...)
+		}
+		return names
+	}
+	return nil
 }
 
 // table returns the table of that name, which is made if there is none.

@@ -3,6 +3,7 @@ package foreign
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"testing"
 )
 
@@ -66,6 +67,20 @@ func payload(protocol, field string) string {
 // TestWalk: under a policy that drops, a rule with each kind of match lets a
 // packet pass, or is not sure to. Under one that accepts, the same rule drops it
 // only if it is sure to.
+// A flowtable has one device or several.
+func TestFlowtables(t *testing.T) {
+	r, err := Parse([]byte(`{"nftables": [{"metainfo": {"json_schema_version": 1}}, {"table": {"family": "inet", "name": "fw", "handle": 1}},
+		{"flowtable": {"family": "inet", "name": "one", "table": "fw", "handle": 2, "hook": "ingress", "prio": 0, "dev": "wan0"}},
+		{"flowtable": {"family": "inet", "name": "two", "table": "fw", "handle": 3, "hook": "ingress", "prio": 0, "dev": ["wan0", "lan0"]}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Flowtable{{"one", []string{"wan0"}}, {"two", []string{"wan0", "lan0"}}}
+	if len(r.Tables) != 1 || !reflect.DeepEqual(r.Tables[0].Flowtables, want) {
+		t.Errorf("%+v", r.Tables)
+	}
+}
+
 func TestWalk(t *testing.T) {
 	const mark = `{"&": [{"meta": {"key": "mark"}}, 536870912]}`
 	tests := []struct {

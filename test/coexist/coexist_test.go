@@ -212,6 +212,9 @@ EOF`)
 	s.follow(t, s.finds(t, "a closed table", "nft-drop"))
 	s.flows(t, "with doctor's lines")
 	s.finds(t, "with doctor's lines")
+	s.sh(t, `nft "add flowtable inet closed ft { hook ingress priority 0; devices = { wan0 }; }"`)
+	s.finds(t, "with a flowtable", "flowtable")
+	s.sh(t, "nft delete flowtable inet closed ft")
 	s.refuses(t, 3)
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/foreign"
 	"github.com/xfrmfw/xfrmfw/firewall/limit"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
@@ -92,6 +93,15 @@ func TestFindings(t *testing.T) {
 			"saved", "^/etc/nftables.conf holds chains of xfrmfw", "nft -c -f /etc/nftables.conf"},
 		{"a saved table", with(func(in *Input) { in.Saved = []Saved{{File: "/etc/nftables.d/a;b.nft", Table: true}} }),
 			"saved", "^/etc/nftables.d/a;b.nft holds xfrmfw's table", "nft -c -f FILE "},
+		{"a flowtable", with(func(in *Input) {
+			in.NFT = foreign.Ruleset{Tables: []foreign.Table{{Family: "inet", Name: "fw", Flowtables: []foreign.Flowtable{{Name: "ft", Devices: []string{"wan0", "lan0"}}}}}}
+		}), "flowtable", "^nftables table inet fw has flowtable ft on wan0", "rt ipsec missing"},
+		{"segment routing", with(func(in *Input) { in.Sysctl.Links = map[string]LinkSysctl{"wan0": {Segments: true}} }),
+			"source-routing", "^net.ipv6.conf.all.seg6_enabled is set, and on wan0 too$", "seg6_enabled=0"},
+		{"libreswan's words", with(func(in *Input) {
+			*in = gateway(func(s *xfrm.Snapshot) { s.States = nil })
+			in.IKE = "pluto"
+		}), "policies-alone", "^policies without states", "ipsec auto --up NAME"},
 		{"an unreadable table", with(func(in *Input) {
 			in.Live = map[xfrm.Family]live.Tables{xfrm.IPv4: {Unreadable: []rules.Table{rules.Filter}}}
 		}), "unreadable", "ipv4 table filter holds rules of nftables, or of a newer iptables,", "nft list table ip filter"},

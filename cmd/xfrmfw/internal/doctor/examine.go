@@ -35,16 +35,20 @@ func checks() []check {
 		{"disable-xfrm", disableXfrm},
 		{"rp-filter", reversePath},
 		{"send-redirects", redirects},
+		{"source-routing", sourceRouting},
+		{"flowtable", flowtables},
 		{"interface", missingInterfaces},
 		{"states-alone", statesAlone},
 		{"policies-alone", policiesAlone},
 		{"one-family", oneFamily},
+		{"any-source", anySource},
 		{"offload", offload},
 		{"ignored", ignored},
 		{"limits", limits},
 		{"compiler", compilerWarnings},
 		{"decommissioned", decommissioned},
 		{"counters", counters},
+		{"dropped", dropped},
 		{"hook", hookNotWired},
 	}
 }
@@ -69,7 +73,7 @@ func Examine(in Input) []Finding {
 // let tunnel traffic out in clear or past the rules: a line for each.
 func Evident(in Input) []string {
 	var lines []string
-	for _, f := range slices.Concat(ahead(in), oneFamily(in)) {
+	for _, f := range slices.Concat(ahead(in), nftNAT(in), oneFamily(in), sourceRouting(in), flowtables(in)) {
 		if f.Severity != Note {
 			lines = append(lines, f.Seen+": "+f.Breaks)
 		}

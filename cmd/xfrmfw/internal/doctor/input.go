@@ -27,6 +27,8 @@ type Input struct {
 	// rules, nil if they could not be read.
 	Variant string
 	Live    map[xfrm.Family]live.Tables
+	// Later are the rules again, Apart after Live.
+	Later map[xfrm.Family]live.Tables
 	// Differences are plan.Make's.
 	Differences []plan.Difference
 	// Exempt is true if our table of nftables keeps tunnel traffic from the NAT of all
@@ -58,7 +60,9 @@ type Input struct {
 	// IKE names the IKE daemon that runs in this network; empty for none. Daemon
 	// tells that xfrmfw's runs, Hooked that a configuration of the IKE daemon
 	// names xfrmfw.
-	IKE            string
+	IKE string
+	// Stroke tells that strongSwan's connections are in ipsec.conf.
+	Stroke         bool
 	Daemon, Hooked bool
 	// Denials are accesses that SELinux or AppArmor denied to the hook of late.
 	Denials []Denial
@@ -99,7 +103,9 @@ type LinkSysctl struct {
 	ReversePath int
 	// NoPolicy and NoPolicy6 are disable_policy, NoXfrm is disable_xfrm.
 	NoPolicy, NoPolicy6, NoXfrm bool
-	SendRedirects               bool
+	// SourceRoute is accept_source_route of IPv4, Segments is seg6_enabled.
+	SourceRoute, Segments bool
+	SendRedirects         bool
 }
 
 // tableDecides reports whether the verdicts are in our table of nftables, which stands

@@ -94,14 +94,14 @@ func policiesAlone(in Input) []Finding {
 		found = append(found, Finding{
 			Severity: Warning, Seen: "policies with states in one direction only: tunnel " + text.FirstOf(half),
 			Breaks: "traffic goes one way, and no answer comes",
-			Mend:   []string{"swanctl --terminate --ike NAME; swanctl --initiate --child NAME    # negotiates both anew"},
+			Mend:   []string{in.initiate() + "    # negotiates both anew; with strongSwan, after: swanctl --terminate --ike NAME"},
 		})
 	}
 	if len(none) > 0 {
 		found = append(found, Finding{
 			Severity: Note, Seen: "policies without states: tunnel " + text.FirstOf(none),
 			Breaks: "it is down, or a trap that waits for traffic; its traffic is held or dropped, never sent in clear",
-			Mend:   []string{"swanctl --initiate --child NAME"},
+			Mend:   []string{in.initiate()},
 		})
 	}
 	return found

@@ -22,7 +22,7 @@ func Examine(ctx context.Context, o gateway.Options, daemon status.Daemon, inter
 	begin := time.Now()
 	first, statErr := host.Counters()
 
-	e := examination{Input: doctor.Input{IKE: host.IKE(), Hooked: host.Hooked(), Variant: string(o.Variant), Daemon: daemon.Running, Distribution: host.Distribution()}}
+	e := examination{Input: doctor.Input{IKE: host.IKE(), Stroke: host.Stroke(), Hooked: host.Hooked(), Variant: string(o.Variant), Daemon: daemon.Running, Distribution: host.Distribution()}}
 	if daemon.LastError != "" {
 		e.fail("the last reconcile, by "+cmp.Or(daemon.ReconciledBy, "xfrmfw"), errors.New(daemon.LastError), "xfrmfw apply    # says whether it fails still")
 	}
@@ -56,6 +56,11 @@ func Examine(ctx context.Context, o gateway.Options, daemon status.Daemon, inter
 	if statErr = errors.Join(statErr, err); statErr != nil {
 		// A kernel without CONFIG_XFRM_STATISTICS.
 		e.minor("watch the error counters", statErr, true)
+	}
+	if e.Live != nil {
+		if e.Later, err = g.Rules(ctx); err != nil {
+			e.minor("read the rules again", err, false)
+		}
 	}
 	e.Counters, e.Apart = [2]map[string]uint64{first, second}, time.Since(begin)
 	return e.Input, nil

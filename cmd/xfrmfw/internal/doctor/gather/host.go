@@ -44,8 +44,13 @@ func (h Host) Sysctl(links []xfrm.Link) doctor.Sysctl {
 	of := func(family, name, setting string) int {
 		return max(number(family+"/conf/all/"+setting), number(family+"/conf/"+name+"/"+setting))
 	}
+	// These hold where both all and the interface have them (IN_DEV_ANDCONF, seg6_enabled's
+	// minimum).
+	sources, segments := number("ipv4/conf/all/accept_source_route") > 0, number("ipv6/conf/all/seg6_enabled") > 0
 	for _, l := range links {
 		s.Links[l.Name] = doctor.LinkSysctl{
+			SourceRoute: sources && number("ipv4/conf/"+l.Name+"/accept_source_route") > 0,
+			Segments:    segments && number("ipv6/conf/"+l.Name+"/seg6_enabled") > 0,
 			ReversePath: of("ipv4", l.Name, "rp_filter"), NoPolicy: of("ipv4", l.Name, "disable_policy") > 0,
 			// IPv6 looks at the interface alone (ip6_rt_info_create).
 			NoPolicy6: number("ipv6/conf/"+l.Name+"/disable_policy") > 0, NoXfrm: of("ipv4", l.Name, "disable_xfrm") > 0,
@@ -53,6 +58,33 @@ func (h Host) Sysctl(links []xfrm.Link) doctor.Sysctl {
 		}
 	}
 	return s
+}
+
+// Detours reads the settings by which packets name their own way, and those alone.
+func (h Host) Detours(links []xfrm.Link) doctor.Sysctl {
+	for _, all := range []string{"ipv4/conf/all/accept_source_route", "ipv6/conf/all/seg6_enabled"} {
+		if b, err := os.ReadFile(h.path("/proc/sys/net", all)); err == nil && strings.TrimSpace(string(b)) != "0" {
+			return h.Sysctl(links)
+		}
+	}
+	return doctor.Sysctl{}
+}
+
+// HasFlowtables reports whether the kernel's part for flowtables is loaded, which it is
+// where there is one.
+func (h Host) HasFlowtables() bool {
+	_, err := os.Stat(h.path("/sys/module/nf_flow_table"))
+	return err == nil
+}
+
+// Stroke reports whether connections of strongSwan are in ipsec.conf.
+func (h Host) Stroke() bool {
+	for _, pid := range []string{"/run/charon.ctl", "/var/run/charon.ctl"} {
+		if _, err := os.Stat(h.path(pid)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Counters reads the error counters of IPsec.

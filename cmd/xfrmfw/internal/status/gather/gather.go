@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor/gather"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pending"
@@ -57,10 +58,15 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 		in.Variant = string(p.Variant())
 	}
 	in.Warnings = slices.Concat(in.Warnings, look.MarkWarnings(), g.MemoryWarnings(look), <-rivals)
-	in.Warnings = append(in.Warnings, doctor.Evident(doctor.Input{
-		Snapshot: look.Snapshot, Set: look.Set, Config: look.Config, Result: look.Result, Live: live.Rules,
-		Exempt: program.Exempts(live.Table.Table),
-	})...)
+	host, evident := gather.Host{Root: "/"}, doctor.Input{
+		Snapshot: look.Snapshot, Set: look.Set, Config: look.Config, Result: look.Result, Live: live.Rules, Engine: string(look.Engine),
+		Exempt: program.Exempts(live.Table.Table), Sysctl: gather.Host{Root: "/"}.Detours(look.Snapshot.Host.Links),
+	}
+	if host.HasFlowtables() || !evident.Exempt {
+		// Without nft there are no tables to speak of, and doctor says that they were not read.
+		evident.NFT, _ = gather.Tables(ctx)
+	}
+	in.Warnings = append(in.Warnings, doctor.Evident(evident)...)
 	return status.Build(in), nil
 }
 
