@@ -1,96 +1,15 @@
 package firewall_test
 
 import (
-	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
-
-// Judge and the compiled rules give the same verdict and the same case for random
-// packets of random gateways: in both families, on all three ways, with NAT, several
-// SAs on the path, and flows of every state.
-func TestJudgeIsTheRules(t *testing.T) {
-	const packets = 400
-	verdicts := make(map[string]int)
-	differences, known := make(map[string]int), make(map[string]int)
-	for seed := range uint64(120) {
-		r := rand.New(rand.NewPCG(seed, 4242))
-		in := fake.Gateway(r)
-		facts := firewall.Decide(in)
-		engines := make(map[xfrm.Family]trace.Evaluator)
-		for _, rs := range compile.Rulesets(facts) {
-			engines[rs.Family] = trace.NewEvaluator(rs)
-		}
-		maker := fake.NewPassages(r, in, &facts)
-		for range packets {
-			p := maker.Next()
-			want := firewall.Judge(&facts, p)
-			got, steps := fake.Walk(engines[familyOfAddr(p.Received.Src)], &facts, p)
-			verdicts[want.Action.String()+" "+want.Case.String()]++
-			if got == want {
-				continue
-			}
-			if reason := explained(&facts, p, got, want); reason != "" {
-				known[reason]++
-				continue
-			}
-			key := fmt.Sprintf("rules %v %v, Judge %v %v", got.Action, got.Case, want.Action, want.Case)
-			if differences[key]++; differences[key] == 1 {
-				var met []string
-				for _, s := range steps {
-					met = append(met, s.String())
-				}
-				t.Errorf("seed %d: %s: %+v\n%s", seed, key, p, strings.Join(met, "\n"))
-			}
-		}
-	}
-	for _, key := range slices.Sorted(maps.Keys(verdicts)) {
-		t.Logf("%7d %s", verdicts[key], key)
-	}
-	for _, key := range slices.Sorted(maps.Keys(known)) {
-		t.Logf("%7d differ, because %s", known[key], key)
-	}
-	for key, n := range differences {
-		t.Logf("%7d times: %s", n, key)
-	}
-	for _, rare := range []string{"drop 6", "drop 6b", "drop 7", "drop 7b", "drop 8", "reject 8", "drop 8b", "drop 8c", "accept 1", "accept 1b", "accept 2", "accept 3", "drop 3", "accept 4"} {
-		if verdicts[rare] < 5 {
-			t.Errorf("only %d packets were judged %q", verdicts[rare], rare)
-		}
-	}
-}
-
-// explained returns the reason for a difference that iptables can't avoid.
-func explained(f *firewall.Facts, p firewall.Passage, got, want firewall.Verdict) string {
-	policyOnly := slices.ContainsFunc(f.Claims, func(c firewall.Claim) bool {
-		return c.PolicyOnly && slices.ContainsFunc(p.Path, func(sa xfrm.Transform) bool { return sa.Reqid == c.In.Reqid })
-	})
-	switch {
-	case policyOnly && want.Case == firewall.Case2:
-		return "packets that must carry none of our bits are judged anew in filter, by their addresses after DNAT"
-	case got.Action == want.Action && got.Case == firewall.Case8 && want.Case == firewall.Case8d:
-		return "a rule of case 8 and one of case 8d that are alike became one"
-	}
-	return ""
-}
-
-func familyOfAddr(a netip.Addr) xfrm.Family {
-	if a.Is4() {
-		return xfrm.IPv4
-	}
-	return xfrm.IPv6
-}
 
 // A packet that stays on the host concerns no tunnel, whatever its addresses.
 func TestJudgeLoopback(t *testing.T) {
@@ -141,25 +60,12 @@ func TestJudgeBehindSNAT(t *testing.T) {
 	}
 }
 
-// Packets that were once judged wrongly have the right verdict, by Judge and by the
-// rules.
+// Packets that were once judged wrongly have the right verdict.
 func TestFaults(t *testing.T) {
 	for _, f := range fake.Faults() {
 		facts := firewall.Decide(f.Input)
 		if got := firewall.Judge(&facts, f.Passage); got != f.Want {
 			t.Errorf("%s: %v %v, want %v %v", f.Name, got.Action, got.Case, f.Want.Action, f.Want.Case)
-		}
-		for _, rs := range compile.Rulesets(facts) {
-			if rs.Family != familyOfAddr(f.Passage.Received.Src) {
-				continue
-			}
-			got, steps := fake.Walk(trace.NewEvaluator(rs), &facts, f.Passage)
-			if got != f.Want {
-				t.Errorf("%s: the rules: %v %v, want %v %v", f.Name, got.Action, got.Case, f.Want.Action, f.Want.Case)
-				for _, s := range steps {
-					t.Log(s.String())
-				}
-			}
 		}
 	}
 }

@@ -1,8 +1,10 @@
 package fake
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -12,11 +14,41 @@ import (
 // and a configuration.
 func Gateway(r *rand.Rand) firewall.Input {
 	w := NewWorld()
-	p := netip.MustParsePrefix
-	a := netip.MustParseAddr
 	for range 5 + r.IntN(120) {
 		w.Step(r)
 	}
+	return w.gateway(r)
+}
+
+// Crowd makes up a gateway with so many tunnels that the trees of the rules branch, with
+// reqids that several tunnels have, and with exceptions for packets to the host alone. No
+// tunnel owns all addresses.
+func Crowd(r *rand.Rand) firewall.Input {
+	w := NewWorld()
+	for range 500 {
+		w.up(r)
+	}
+	for range 100 {
+		w.Step(r)
+	}
+	w.tunnels = slices.DeleteFunc(w.tunnels, func(t tunnel) bool { return t.ifID != 0 })
+	for i := range 30 {
+		w.tunnels[20+i].reqid = w.tunnels[60+i].reqid
+	}
+	in := w.gateway(r)
+	for _, t := range w.tunnels[:20] {
+		p := t.pairs[0]
+		in.Set.Exceptions = append(in.Set.Exceptions, xfrm.Exception{
+			Pair: xfrm.Pair{Local: p.local, Remote: p.remote, Dirs: 1 << xfrm.In}, Action: xfrm.Allow, Priority: 10,
+		})
+	}
+	slices.SortStableFunc(in.Set.Exceptions, func(a, b xfrm.Exception) int { return cmp.Compare(a.Priority, b.Priority) })
+	return in
+}
+
+func (w *World) gateway(r *rand.Rand) firewall.Input {
+	p := netip.MustParsePrefix
+	a := netip.MustParseAddr
 	if r.IntN(3) == 0 {
 		w.Host.Links = append(w.Host.Links, xfrm.Link{Index: 50, Name: "br0", Kind: "bridge"},
 			xfrm.Link{Index: 51, Name: "gre1", Kind: "gre", Local: a("192.0.2.2"), Remote: a("203.0.0.1"), Master: 50},

@@ -116,6 +116,72 @@ func (m *Passages) Next() firewall.Passage {
 	return p
 }
 
+// OutOf makes up a packet out of the SAs of a claim, between its selectors: every
+// second one is an ICMP error about a flow of the claim.
+func (m *Passages) OutOf(c firewall.Claim) firewall.Passage {
+	family := xfrm.FamilyOf(c.Pair.Remote.Addr())
+	e := firewall.Ends{Src: m.within(c.Pair.Remote), Dst: m.within(c.Pair.Local)}
+	p := firewall.Passage{Way: pick(m.Rand, firewall.ToHost, firewall.Through), In: "eth0", Tagged: !m.chance(4)}
+	if m.protocol(&p, &e, family); c.Pair.Proto != 0 {
+		p.Proto, e.SPort, e.DPort = c.Pair.Proto, c.Pair.RemotePort.Port, c.Pair.LocalPort.Port
+	}
+	p.Path = pathOf(c)
+	p.Received, p.AfterDNAT, p.Sent = e, e, e
+	if p.DstLocal = p.Way == firewall.ToHost; !p.DstLocal {
+		p.Out = "eth1"
+	}
+	f := &p.Flow
+	f.OrigSrc, f.OrigDst, f.Proto = e.Src, e.Dst, p.Proto
+	if m.chance(2) {
+		m.makeError(&p, family)
+	}
+	f.ReplySrc, f.ReplyDst = f.OrigDst, f.OrigSrc
+	return p
+}
+
+// Crossed makes up a packet out of the SAs of a claim, of any selectors.
+func (m *Passages) Crossed(c firewall.Claim) firewall.Passage {
+	p := m.Next()
+	for p.Way == firewall.FromHost {
+		p = m.Next()
+	}
+	p.Path = pathOf(c)
+	return p
+}
+
+func pathOf(c firewall.Claim) []xfrm.Transform {
+	return []xfrm.Transform{{Proto: c.In.Proto, Mode: xfrm.TunnelMode, Reqid: c.In.Reqid, Src: c.In.Src, Dst: c.In.Dst}}
+}
+
+// OutOfDevice makes up an ICMP error in by a device of an overlay, about a flow with
+// one of its sources.
+func (m *Passages) OutOfDevice(o firewall.Overlay) firewall.Passage {
+	p := firewall.Passage{Way: firewall.ToHost, In: pick(m.Rand, o.Devices...), Tagged: true, Verified: true, DstLocal: true}
+	source := pick(m.Rand, o.Sources...)
+	family := xfrm.FamilyOf(source.Addr())
+	p.Received.Dst = m.addr(family)
+	p.Flow.OrigSrc, p.Flow.OrigDst = m.within(source), p.Received.Dst
+	m.makeError(&p, family)
+	p.Flow.ReplySrc, p.Flow.ReplyDst = p.Flow.OrigDst, p.Flow.OrigSrc
+	return p
+}
+
+// makeError makes a packet an ICMP error of any router about its flow, which either
+// end began.
+func (m *Passages) makeError(p *firewall.Passage, family xfrm.Family) {
+	p.ICMPType = 3 // in both families a kind of error
+	router := netip.MustParseAddr("198.51.100.9")
+	if p.Proto = xfrm.ICMP; family == xfrm.IPv6 {
+		p.Proto, router = xfrm.ICMPv6, netip.MustParseAddr("2001:db8:9::9")
+	}
+	p.Received.Src = pick(m.Rand, m.addr(family), router)
+	p.AfterDNAT, p.Sent = p.Received, p.Received
+	f := &p.Flow
+	if f.Related, f.Proto = true, xfrm.TCP; m.chance(2) {
+		f.OrigSrc, f.OrigDst = f.OrigDst, f.OrigSrc
+	}
+}
+
 // device lets one packet in six come out of an overlay device, or go into a tunnel's.
 func (m *Passages) device(p *firewall.Passage, family xfrm.Family) {
 	if len(m.facts.Overlays) > 0 && p.Way != firewall.FromHost && m.chance(6) {

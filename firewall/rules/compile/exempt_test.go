@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -18,8 +19,15 @@ func TestNeverJudged(t *testing.T) {
 	s.Pairs = [][2]string{{sunWAN + "/32", moonWAN + "/32"}, {sun6WAN + "/128", moon6WAN + "/128"}, {sunLAN, moonLAN}, {"0.0.0.0/0", "10.40.0.0/16"}, {"::/0", "fd00:40::/32"}}
 	for name, w := range states(t, sunHost(), s) {
 		// IKE, ESP and AH are not opened on eth0, but no guard stops them either.
-		for _, config := range []firewall.Config{{}, {WAN: []string{"eth9"}}} {
-			w := compileInput(t, w.snapshot, firewall.Input{Config: config, Guards: w.result.InForce()})
+		// A bypass policy for packets to this host alone gives INPUT a tree of its own.
+		bypassed := w.snapshot
+		bypassed.Policies = append(slices.Clone(bypassed.Policies), bypass("10.40.9.0/24", sunLAN, xfrm.In, 10), bypass("fd00:40:9::/64", sun6LAN, xfrm.In, 10))
+		for _, tc := range []struct {
+			snapshot xfrm.Snapshot
+			config   firewall.Config
+		}{{snapshot: w.snapshot}, {snapshot: w.snapshot, config: firewall.Config{WAN: []string{"eth9"}}}, {snapshot: bypassed}} {
+			config := tc.config
+			w := compileInput(t, tc.snapshot, firewall.Input{Config: config, Guards: w.result.InForce()})
 			ends := func(src, dst string) trace.Packet {
 				return trace.Packet{Src: addr(src), Dst: addr(dst), In: "eth0", Out: "eth0", DstLocal: true, SrcLocal: true}
 			}

@@ -160,6 +160,7 @@ func TestRewrittenFlows(t *testing.T) {
 		{"SNATed into the tunnel's other selector", trace.Conntrack{State: rules.CtSNAT, Dir: rules.CtOriginal, ReplDst: addr("10.22.0.9")}, false},
 		{"replies of a port-forward", trace.Conntrack{State: rules.CtDNAT, Dir: rules.CtReply, OrigDst: addr(sunWAN)}, true},
 		{"a port-forwarded flow's own direction", trace.Conntrack{State: rules.CtDNAT, Dir: rules.CtOriginal, OrigDst: addr(sunWAN)}, false},
+		{"a port forward to one local selector, answered from another", trace.Conntrack{State: rules.CtDNAT, Dir: rules.CtReply, OrigDst: addr("10.22.0.9")}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p.Ct = tc.ct

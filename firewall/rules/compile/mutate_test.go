@@ -25,9 +25,10 @@ var (
 	hashSuffix = regexp.MustCompile(`^(XFRMFW-(?:LAN-[A-Z]|NATED-[SD]|CARRIER))-.*$`)
 	nodeSuffix = regexp.MustCompile(`^(XFRMFW-[A-Z]+(?:-(?:IN|OUT|T|SPOOF|INJECT|LEAK))?)(?:W?-.*)?$`)
 	// Words that only name the traffic of a rule do not make it another kind.
-	scopeWords = regexp.MustCompile(` ?(?:-[sd] [0-9a-f.:]+/[0-9]+|-[io] (?:eth|ipsec|gre|vti|br|red|vx|vrf|leased)[-a-z0-9]*|-p (?:47|tcp) -m tcp|-p 47|--ctproto 47|--[sd]port [0-9:]+|--mode tunnel|--tunnel-(?:src|dst) [0-9a-f.:]+(?:/[0-9]+)?)`)
+	scopeWords = regexp.MustCompile(` ?(?:-[sd] [0-9a-f.:]+/[0-9]+|-[io] (?:eth|ipsec|gre|gnv|tap|vti|br|red|vx|vrf|leased)[-.a-z0-9]*|-p (?:47|tcp) -m tcp|-p 47|--ctproto 47|--[sd]port [0-9:]+|--mode tunnel|--tunnel-(?:src|dst) [0-9a-f.:]+(?:/[0-9]+)?)`)
 	valueWords = regexp.MustCompile(`(--(?:reqid|set-mss|ctorigsrc|ctorigdst|ctreplsrc|ctrepldst|ctorigsrcport|ctorigdstport)) [0-9a-f.:]+(?:/[0-9]+)?`)
 	icmpWords  = regexp.MustCompile(`-p (?:icmp|ipv6-icmp) -m icmp6? --icmp(?:v6)?-type [0-9]+`)
+	markWords  = regexp.MustCompile(`\b0x([1-3])000000\b`)
 	chainWord  = regexp.MustCompile(`XFRMFW-\S+`)
 )
 
@@ -35,6 +36,7 @@ var (
 func kind(c rules.Chain, family xfrm.Family, r rules.Rule) string {
 	text := scopeWords.ReplaceAllString(r.Text(family), "")
 	text = valueWords.ReplaceAllString(text, "$1 X")
+	text = markWords.ReplaceAllString(text, "0x${1}0000000")
 	text = icmpWords.ReplaceAllString(text, "-p icmp --icmp-type N")
 	text = strings.NewReplacer("ipv6-icmp", "icmp", "icmp6-adm", "icmp-admin").Replace(text)
 	text = strings.Join(strings.Fields(text), " ")
@@ -73,15 +75,26 @@ func mutate(t *testing.T, rs rules.Ruleset) rules.Ruleset {
 			t.Fatal(err)
 		}
 	}
-	without := os.Getenv("XFRMFW_WITHOUT")
-	if without == "" {
+	what := os.Getenv("XFRMFW_WITHOUT")
+	if what == "" {
 		return rs
 	}
+	return without(rs, func(c rules.Chain, _ int, r rules.Rule) bool {
+		return name(c, rs.Family, r) == what || kind(c, rs.Family, r) == what
+	})
+}
+
+// without takes rules out of a rule set.
+func without(rs rules.Ruleset, is func(c rules.Chain, i int, r rules.Rule) bool) rules.Ruleset {
 	chains := slices.Clone(rs.Chains)
-	for i, c := range chains {
-		chains[i].Rules = rules.ListOf(slices.DeleteFunc(c.Rules.Slice(), func(r rules.Rule) bool {
-			return name(c, rs.Family, r) == without || kind(c, rs.Family, r) == without
-		})...)
+	for at, c := range chains {
+		var left []rules.Rule
+		for i, r := range c.Rules.All() {
+			if !is(c, i, r) {
+				left = append(left, r)
+			}
+		}
+		chains[at].Rules = rules.ListOf(left...)
 	}
 	rs.Chains = chains
 	return rs
