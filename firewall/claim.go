@@ -139,9 +139,21 @@ func (d *decider) restriction(t *xfrm.Tunnel) {
 			r.Destinations = append(r.Destinations, RestrictedPrefix{p.Remote, d.outbound(t, p.Family())})
 		}
 	}
+	r.Sources, r.Destinations = once(r.Sources), once(r.Destinations)
 	r.Overlays = slices.DeleteFunc(slices.Clone(d.facts.Overlays), func(o Overlay) bool { return o.Tunnel != t.ID })
 	r.Into = d.into(t)
 	d.facts.Restrictions = append(d.facts.Restrictions, r)
+}
+
+// once returns a list without the values that stand before: pairs of a tunnel can share
+// a remote selector.
+func once[T comparable](list []T) []T {
+	seen := make(map[T]bool, len(list))
+	return slices.DeleteFunc(list, func(v T) bool {
+		again := seen[v]
+		seen[v] = true
+		return again
+	})
 }
 
 // claimable returns the parts of a pair's remote selector that its tunnel's packets may

@@ -9,15 +9,21 @@ import (
 )
 
 // mss lays out the trees that lower the segment size of TCP connections through
-// tunnels, in both directions. TCPMSS never raises it.
+// tunnels, in both directions. TCPMSS never raises it. Pairs of a tunnel that share a
+// remote selector have one rule.
 func (l *layout) mss() {
 	var in, out []tree.Entry
+	have := make(map[rules.Rule]bool)
 	for _, c := range l.claims {
 		if c.MSS == 0 {
 			continue
 		}
 		r := rules.Rule{Proto: xfrm.TCP, Target: rules.Target{Verb: rules.ClampMSS, Size: c.MSS}, Purpose: rules.PurposeMSS, Tunnel: c.Tunnel}
 		r.Src, r.Policy = c.Pair.Remote, policyIn(c.In)
+		if have[r] {
+			continue
+		}
+		have[r] = true
 		in = append(in, entry(c.Pair.Remote, r))
 		r.Src, r.Dst, r.Policy = netip.Prefix{}, c.Pair.Remote, policyOut(c.Out)
 		out = append(out, entry(c.Pair.Remote, r))

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -189,5 +190,18 @@ func TestCapOutbound(t *testing.T) {
 	}
 	if got := w.arrive(clear4("140.82.1.1", "10.2.0.10"), nil); got.final == rules.Drop {
 		t.Error("a peer cut off a network beyond its cap")
+	}
+}
+
+// Pairs of a tunnel that share a remote selector have one rule for it.
+func TestOneRuleForARemote(t *testing.T) {
+	site := sunSite()
+	site.Pairs = [][2]string{{sunLAN, moonLAN}, {"10.22.0.0/24", moonLAN}}
+	services := []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}
+	w := restricted(t, sunHost(), firewall.TunnelConfig{MSS: firewall.MSS{Size: 1360}, In: services, Out: services}, site)
+	for _, c := range w.result.Rulesets[0].Chains {
+		if roots := []string{chainMSSIn, chainMSSOut, chainRestrictIn, chainRestrictOut}; slices.Contains(roots, c.Name) && c.Rules.Len() != 1 {
+			t.Errorf("%s has %d rules", c.Name, c.Rules.Len())
+		}
 	}
 }
