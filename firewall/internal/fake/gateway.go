@@ -21,8 +21,8 @@ func Gateway(r *rand.Rand) firewall.Input {
 }
 
 // Crowd makes up a gateway with so many tunnels that the trees of the rules branch, with
-// reqids that several tunnels have, and with exceptions for packets to the host alone. No
-// tunnel owns all addresses.
+// SAs in another mode than that of tunnels, and with exceptions for packets to the host
+// alone. No tunnel owns all addresses.
 func Crowd(r *rand.Rand) firewall.Input {
 	w := NewWorld()
 	for range 500 {
@@ -32,10 +32,10 @@ func Crowd(r *rand.Rand) firewall.Input {
 		w.Step(r)
 	}
 	w.tunnels = slices.DeleteFunc(w.tunnels, func(t tunnel) bool { return t.ifID != 0 })
-	for i := range 30 {
-		w.tunnels[20+i].reqid = w.tunnels[60+i].reqid
-	}
 	in := w.gateway(r)
+	for i := range 30 {
+		in.Set.Tunnels[i].Mode = xfrm.BEETMode
+	}
 	for _, t := range w.tunnels[:20] {
 		p := t.pairs[0]
 		in.Set.Exceptions = append(in.Set.Exceptions, xfrm.Exception{

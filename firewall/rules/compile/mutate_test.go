@@ -28,14 +28,17 @@ var (
 	scopeWords = regexp.MustCompile(` ?(?:-[sd] [0-9a-f.:]+/[0-9]+|-[io] (?:eth|ipsec|gre|gnv|tap|vti|br|red|vx|vrf|leased)[-.a-z0-9]*|-p (?:47|tcp) -m tcp|-p 47|--ctproto 47|--[sd]port [0-9:]+|--mode tunnel|--tunnel-(?:src|dst) [0-9a-f.:]+(?:/[0-9]+)?)`)
 	valueWords = regexp.MustCompile(`(--(?:reqid|set-mss|ctorigsrc|ctorigdst|ctreplsrc|ctrepldst|ctorigsrcport|ctorigdstport)) [0-9a-f.:]+(?:/[0-9]+)?`)
 	icmpWords  = regexp.MustCompile(`-p (?:icmp|ipv6-icmp) -m icmp6? --icmp(?:v6)?-type [0-9]+`)
-	markWords  = regexp.MustCompile(`\b0x([1-3])000000\b`)
-	chainWord  = regexp.MustCompile(`XFRMFW-\S+`)
+	// Log prefixes name the tunnel.
+	logWords  = regexp.MustCompile(`(-prefix xfrmfw:(?:in|out|remote)):\S+`)
+	markWords = regexp.MustCompile(`\b0x([1-3])000000\b`)
+	chainWord = regexp.MustCompile(`XFRMFW-\S+`)
 )
 
 // kind names the rules that are alike but for the tunnel that they serve.
 func kind(c rules.Chain, family xfrm.Family, r rules.Rule) string {
 	text := scopeWords.ReplaceAllString(r.Text(family), "")
 	text = valueWords.ReplaceAllString(text, "$1 X")
+	text = logWords.ReplaceAllString(text, "$1:X")
 	text = markWords.ReplaceAllString(text, "0x${1}0000000")
 	text = icmpWords.ReplaceAllString(text, "-p icmp --icmp-type N")
 	text = strings.NewReplacer("ipv6-icmp", "icmp", "icmp6-adm", "icmp-admin").Replace(text)
