@@ -51,7 +51,7 @@ func newGateway(t *testing.T, n *lab.Network, h *lab.Host, installed bool) *gate
 const versions = `sed -n 's/^PRETTY_NAME="*\([^"]*\)"*/\1/p' /etc/os-release
 uname -sr
 iptables --version
-charon-systemd --version 2>/dev/null || swanctl --version | head -n 1
+swanctl --version | head -n 1
 systemctl --version | head -n 1`
 
 // sh runs lines of shell as if pasted by the administrator, and logs them with their output. A line that fails fails the
