@@ -17,7 +17,7 @@ type Expression struct {
 	// Where names the panel, variable or alert.
 	Where string
 	// Text is the expression in PromQL, without the variables of the dashboard and the
-	// limit of an alert.
+	// limit at its end.
 	Text string
 	// Labels are those that a legend or an annotation shows.
 	Labels []string
@@ -29,7 +29,7 @@ var (
 	legendOf  = regexp.MustCompile(`\{\{\s*(\w+)\s*\}\}`)
 	labelIn   = regexp.MustCompile(`\$labels\.(\w+)`)
 	labelsOf  = regexp.MustCompile(`^label_values\((.*), (\w+)\)$`)
-	variables = strings.NewReplacer("$__rate_interval", "1m", "$instance", ".*", "$tunnel", ".*")
+	variables = strings.NewReplacer("$__rate_interval", "1m", "$__range", "1h", "$instance", ".*", "$tunnel", ".*")
 )
 
 // Expressions returns all that the files in the folder shipped ask for.
@@ -94,7 +94,7 @@ func dashboard(t testing.TB, file string) []Expression {
 			t.Errorf("%s: panel %q shows nothing", file, p.Title)
 		}
 		for _, target := range p.Targets {
-			e := Expression{Where: fmt.Sprintf("panel %s (%s)", p.Title, target.RefID), Text: variables.Replace(target.Expr)}
+			e := Expression{Where: fmt.Sprintf("panel %s (%s)", p.Title, target.RefID), Text: limitOf.ReplaceAllString(variables.Replace(target.Expr), "")}
 			for _, m := range legendOf.FindAllStringSubmatch(target.LegendFormat, -1) {
 				e.Labels = append(e.Labels, m[1])
 			}

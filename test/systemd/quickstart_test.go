@@ -78,8 +78,9 @@ func TestQuickStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g.write(t, filepath.Join("/tmp/packages", filepath.Base(file)), string(text))
+		g.write(t, filepath.Join("/root/packages", filepath.Base(file)), string(text))
 	}
+	g.Run(t, "cp", "-r", "/root/packages", "/tmp/packages") // from Debian 13 on /tmp is a mount of the running machine
 	up()
 	g.sh(t, withoutBuild(t, manual.Section(t, "## Install")[0].Text))
 	same(t, "after the install", g.rules(t), bare)
