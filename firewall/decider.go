@@ -45,6 +45,8 @@ type decider struct {
 	uncertain map[uint32]bool
 	// claimed are the places of each tunnel's claims, by its ID.
 	claimed map[string]claimRange
+	// tunnels are the places of the set's tunnels, by ID.
+	tunnels map[string]int
 	// down are the tunnels that lack an SA, by ID.
 	down map[string]bool
 	// defaultLinks caches the interfaces of default routes.

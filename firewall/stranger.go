@@ -33,8 +33,13 @@ func (d *decider) devices() {
 
 // tunnelOf returns the tunnel of the set with that ID.
 func (d *decider) tunnelOf(id string) *xfrm.Tunnel {
-	i := slices.IndexFunc(d.Set.Tunnels, func(t xfrm.Tunnel) bool { return t.ID == id })
-	return &d.Set.Tunnels[i]
+	if d.tunnels == nil {
+		d.tunnels = make(map[string]int, len(d.Set.Tunnels))
+		for i := range d.Set.Tunnels {
+			d.tunnels[d.Set.Tunnels[i].ID] = i
+		}
+	}
+	return &d.Set.Tunnels[d.tunnels[id]]
 }
 
 // strangers adds the new flows that must not enter a tunnel which takes any source:

@@ -57,6 +57,11 @@ func (d *decider) behind() {
 	d.facts.Behind = append(d.facts.Behind, d.Config.Behind...)
 	slices.SortFunc(d.facts.Behind, xfrm.ComparePrefix)
 	d.facts.Behind = slices.Compact(d.facts.Behind)
+	insideOf := prefix.NewIndex(len(inside), func(i int) netip.Prefix { return inside[i] })
+	behind := make(map[netip.Prefix]bool, len(d.facts.Behind))
+	for _, p := range d.facts.Behind {
+		behind[p] = true
+	}
 	seen := make(map[netip.Prefix]bool)
 	for i := range d.facts.Guards {
 		g := &d.facts.Guards[i]
@@ -64,8 +69,7 @@ func (d *decider) behind() {
 			continue
 		}
 		seen[g.Local] = true
-		within := func(p netip.Prefix) bool { return g.Local.Overlaps(p) && p.Bits() >= g.Local.Bits() }
-		if !isWideSelector(g.Local) && slices.ContainsFunc(inside, within) && !slices.Contains(d.facts.Behind, g.Local) {
+		if !isWideSelector(g.Local) && insideOf.Within(g.Local) && !behind[g.Local] {
 			d.facts.PartlyBehind = append(d.facts.PartlyBehind, g.Local)
 		}
 	}

@@ -3,7 +3,6 @@ package guard
 import (
 	"math"
 	"net/netip"
-	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
@@ -121,16 +120,21 @@ func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
 // decides first, and the kernel holds none of their packets.
 func overlayGuards(set xfrm.Set, host xfrm.Host) []Guard {
 	var guards []Guard
+	places := make(map[string]int, len(set.Tunnels))
+	for i := range set.Tunnels {
+		places[set.Tunnels[i].ID] = i
+	}
+	guarded := make(map[netip.Prefix]bool)
 	for _, o := range device.Overlays(set, host) {
-		i := slices.IndexFunc(set.Tunnels, func(t xfrm.Tunnel) bool { return t.ID == o.Tunnel })
-		if t := &set.Tunnels[i]; o.VTI || t.Optional {
+		if t := &set.Tunnels[places[o.Tunnel]]; o.VTI || t.Optional {
 			continue
 		}
 		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
 			for _, dst := range device.RoutedInto(o.OwnLinks(host), host, family) {
-				if dst.Bits() < 8 || NeverJudged(dst.Addr()) || slices.ContainsFunc(guards, func(g Guard) bool { return g.Remote == dst }) {
+				if dst.Bits() < 8 || NeverJudged(dst.Addr()) || guarded[dst] {
 					continue
 				}
+				guarded[dst] = true
 				guards = append(guards, Guard{
 					Local: netip.PrefixFrom(dst.Addr(), 0).Masked(), Remote: dst, Source: FromPolicy, Peer: o.Remote, Tunnel: o.Tunnel,
 					Priority: math.MaxUint32, Routed: true,

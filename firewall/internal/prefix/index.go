@@ -57,6 +57,16 @@ func (x *Index) Overlapping(p netip.Prefix) []int {
 	return places
 }
 
+// Within reports whether a prefix is p or a part of it.
+func (x *Index) Within(p netip.Prefix) bool {
+	if !p.IsValid() {
+		return false
+	}
+	p = p.Masked()
+	at := x.search(p)
+	return at < len(x.sorted) && p.Contains(x.sorted[at].prefix.Addr())
+}
+
 // search returns where p is in the order, or would be.
 func (x *Index) search(p netip.Prefix) int {
 	at, _ := slices.BinarySearchFunc(x.sorted, p, func(e placed, p netip.Prefix) int { return xfrm.ComparePrefix(e.prefix, p) })

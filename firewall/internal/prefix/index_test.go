@@ -3,6 +3,7 @@ package prefix
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -35,6 +36,10 @@ func TestIndex(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, x.Overlapping(p)); diff != "" {
 				t.Fatalf("%v in %v: %s", p, list, diff)
+			}
+			within := slices.ContainsFunc(list, func(q netip.Prefix) bool { return q.IsValid() && q.Overlaps(p) && q.Bits() >= p.Bits() })
+			if got := x.Within(p); got != within {
+				t.Fatalf("%v within %v is %v", list, p, got)
 			}
 		}
 	}
