@@ -20,7 +20,7 @@ type Fault struct {
 // Faults returns all of them, each in both families.
 func Faults() []Fault {
 	var all []Fault
-	for _, kind := range [][]Fault{vtiFaults(), carrierFaults(), policyFaults(), lockdownFaults(), vrfFaults(), asideFaults()} {
+	for _, kind := range [][]Fault{vtiFaults(), carrierFaults(), policyFaults(), lockdownFaults(), vrfFaults(), asideFaults(), routeFaults()} {
 		all = append(all, kind...)
 	}
 	for _, f := range slices.Clone(all) {
