@@ -1,5 +1,5 @@
-// Package coexist runs other firewalls beside xfrmfw, on networks with real IPsec, and
-// runs the remedies that doctor names. It runs in the virtual machine of scripts/lab, by
+// Package coexist runs other firewalls, and programs that move routes, beside xfrmfw on networks with
+// real IPsec, and runs the remedies that doctor names. It runs in the virtual machine of scripts/lab, by
 // scripts/soak coexist, as some of these firewalls take minutes to start there:
 //
 //	XFRMFW_BIN=… go test -exec "$PWD/scripts/lab --kernel 6.1" ./test/coexist

@@ -173,13 +173,89 @@ type drops struct{ spoof, leak int }
 // drops are sun's counters.
 func (s *site) drops(t *testing.T) drops {
 	t.Helper()
+	all := dropped(t, s.Sun)
+	return drops{all["spoof"], all["leak"]}
+}
+
+// dropped are the packets that the rules of a host's xfrmfw have dropped, by their guards; those without any are left out.
+func dropped(t *testing.T, h *lab.Host) map[string]int {
+	t.Helper()
 	var status struct {
 		Drops map[string]struct{ Packets int }
 	}
-	if err := json.Unmarshal([]byte(s.Sun.MustXfrmfw(t, "status", "--json")), &status); err != nil {
+	if err := json.Unmarshal([]byte(h.MustXfrmfw(t, "status", "--json")), &status); err != nil {
 		t.Fatal(err)
 	}
-	return drops{status.Drops["spoof"].Packets, status.Drops["leak"].Packets}
+	all := map[string]int{}
+	for guard, d := range status.Drops {
+		if d.Packets != 0 {
+			all[guard] = d.Packets
+		}
+	}
+	return all
+}
+
+// A use is what a tunnel carries while another program works: a stream each way.
+type use struct {
+	streams []*lab.Stream
+	began   time.Time
+}
+
+// used starts the streams between alice and bob.
+func (s *site) used(t *testing.T) use {
+	t.Helper()
+	alice := s.Alice.ListenUDP(t, netip.AddrPortFrom(s.Alice.Inner(lab.IPv4), 7000))
+	return use{[]*lab.Stream{s.Alice.Stream(t, "to bob", s.inbox), s.Bob.Stream(t, "to alice", alice)}, time.Now()}
+}
+
+// stop stops the streams and returns how many packets did not arrive.
+func (u use) stop(t *testing.T) (lost int) {
+	t.Helper()
+	for _, s := range u.streams {
+		s.Stop()
+	}
+	took := time.Since(u.began)
+	for _, s := range u.streams {
+		missing := s.Lost()
+		lost += len(missing)
+		t.Logf("coexist: %s, %s: %d sent in %s, %d lost", strings.TrimPrefix(t.Name(), "Test"), s.Name, s.Sent, took.Round(time.Second), len(missing))
+	}
+	return lost
+}
+
+// closed ends the FORWARD chain of gateways with a rule that drops what no other accepts, and counts it.
+func closed(t *testing.T, gateways ...*lab.Host) {
+	t.Helper()
+	for _, g := range gateways {
+		g.Iptables(t, lab.IPv4, "-A", "FORWARD", "-j", "DROP")
+	}
+}
+
+// closedBy is how many packets came to that rule.
+func closedBy(t *testing.T, g *lab.Host) int {
+	t.Helper()
+	return g.Counter(t, lab.IPv4, "filter", "-A FORWARD -j DROP")
+}
+
+// followed starts the daemon on a gateway and waits until it has made the rules.
+func followed(t *testing.T, g *lab.Host) *lab.Process {
+	t.Helper()
+	daemon := g.StartXfrmfw(t, "daemon")
+	insync(t, g)
+	return daemon
+}
+
+// insync waits until the rules are those that the kernel asks for.
+func insync(t *testing.T, gateways ...*lab.Host) {
+	t.Helper()
+	for _, g := range gateways {
+		lab.Eventually(t, 6*lab.Patience, func() error {
+			if r := g.Xfrmfw(t, "check"); r.Code != 0 {
+				return fmt.Errorf("%s: check: exit status %d\n%s%s", g.Name, r.Code, r.Stdout, r.Stderr)
+			}
+			return nil
+		})
+	}
 }
 
 // A finding is one of doctor's.

@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -32,7 +34,10 @@ func (h *Host) Stream(t testing.TB, name string, to *Inbox) *Stream {
 				return
 			case <-tick.C:
 			}
-			if err := box.Send(to.Addr, s.datagram(s.Sent)); err != nil {
+			switch err := box.Send(to.Addr, s.datagram(s.Sent)); {
+			case errors.Is(err, net.ErrClosed): // the test has ended
+				return
+			case err != nil:
 				t.Errorf("%s: %v", name, err)
 				return
 			}
