@@ -67,8 +67,8 @@ func Judge(f *Facts, p Passage) Verdict {
 // staysOnHost: a packet on the loopback interface concerns no tunnel.
 func (q *question) staysOnHost() bool { return q.In == "lo" || q.Out == "lo" }
 
-// isStrayCarrier: a verified packet in clear that carries an overlay device's, and did
-// not come by the way of its carriers.
+// isStrayCarrier: a verified packet without an SA that carries an overlay device's packet,
+// and came in by another interface than the device's carriers do.
 func (q *question) isStrayCarrier() bool {
 	if q.Way == FromHost || q.decrypted() || !q.Verified {
 		return false
@@ -79,8 +79,8 @@ func (q *question) isStrayCarrier() bool {
 	return q.isOpenCarrier()
 }
 
-// isOpenCarrier: to a device that takes carriers from any address, from one that no
-// tunnel is known for.
+// isOpenCarrier: a carrier for a device that takes carriers from any address. The carriers
+// that a tunnel protects are found before.
 func (q *question) isOpenCarrier() bool {
 	for i := range q.OpenDevices {
 		o, e := &q.OpenDevices[i], q.Received
@@ -247,7 +247,7 @@ func (q *question) isRefusedLeak() bool {
 		func(g *GuardFacts) bool { return !g.Held && q.isLeakOf(g) }) != nil
 }
 
-// isLeak: case 8 for the packets that are left: they are dropped without a word.
+// isLeak: case 8 for the packets that are left: they are dropped without an ICMP error.
 func (q *question) isLeak() bool { return q.leaks() != nil }
 
 // isLeakByNAT: a flow that was NATed before the tunnel came up. After all hooks its

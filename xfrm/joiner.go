@@ -16,7 +16,7 @@ type Joiner struct {
 	set  Set
 	// groups are records with a common reqid: nothing else ties policies to states,
 	// so tunnels of one reqid don't depend on those of another. index finds them.
-	groups []group
+	groups []reqidGroup
 	index  map[uint32]int32
 	// policies and states tell of which group each of the snapshot's is, ofTunnels
 	// each of the set's tunnels.
@@ -36,8 +36,8 @@ type Joiner struct {
 	known bool
 }
 
-// group is the policies and states of one reqid.
-type group struct {
+// reqidGroup is the policies and states of one reqid.
+type reqidGroup struct {
 	reqid uint32
 	// tunnel is the place of the only tunnel in the set, none or several.
 	tunnel int32
@@ -88,14 +88,14 @@ func (j *Joiner) whole(s Snapshot) Set {
 	j.set = Set{Tunnels: all.tunnels, Exceptions: all.exceptions, Ignored: all.allIgnored()}
 	j.unserved, j.ignored, j.plain = all.unserved, all.ignored, all.plain
 	j.addresses = s.Host.Addresses
-	j.settle()
+	j.commit()
 	return j.set
 }
 
-// settle takes over the new records as the known ones, once all were joined.
-func (j *Joiner) settle() {
+// commit takes over the new records as the known ones, once all were joined.
+func (j *Joiner) commit() {
 	j.rest = j.restNow
-	if empty := func(g group) bool { return g.policies == 0 && g.states == 0 }; slices.ContainsFunc(j.groups, empty) {
+	if empty := func(g reqidGroup) bool { return g.policies == 0 && g.states == 0 }; slices.ContainsFunc(j.groups, empty) {
 		j.groups = slices.DeleteFunc(j.groups, empty)
 		clear(j.index)
 		for i, g := range j.groups {
@@ -211,7 +211,7 @@ func protects(p *Policy) (reqid uint32, ok bool) {
 }
 
 // group returns the one of the next in a sequence.
-func (j *Joiner) group(q *sequence, reqid uint32) *group {
+func (j *Joiner) group(q *sequence, reqid uint32) *reqidGroup {
 	for next := q.next; next < len(q.before) && next <= q.next+maxGone; next++ {
 		if at := q.before[next]; at != none && j.groups[at].reqid == reqid {
 			q.now, q.next = append(q.now, at), next+1
@@ -222,7 +222,7 @@ func (j *Joiner) group(q *sequence, reqid uint32) *group {
 	if !ok {
 		at = int32(len(j.groups))
 		j.index[reqid] = at
-		j.groups = append(j.groups, group{reqid: reqid, tunnel: none, changed: true})
+		j.groups = append(j.groups, reqidGroup{reqid: reqid, tunnel: none, changed: true})
 	}
 	q.now = append(q.now, at)
 	return &j.groups[at]

@@ -69,7 +69,7 @@ func (j *Joiner) rejoin(s Snapshot) bool {
 	}
 	maps.Copy(j.unserved, anew.unserved)
 	if empty > len(j.groups)/8+64 {
-		j.settle()
+		j.commit()
 	} else {
 		j.place()
 	}

@@ -89,7 +89,7 @@ func isGuard(r *rules.Rule) bool {
 	return false
 }
 
-// quoted lays out the part of case 6 that no source tells: an ICMP error in clear
+// spoofedErrors lays out the part of case 6 that no source tells: an ICMP error in clear
 // about a tunnel's flow. Its source may be any address, because it claims to be some
 // router's, but no router inside the tunnel could send it in clear. conntrack ties it
 // to the flow all the same, so the usual rule for RELATED lets it in: it would lower
@@ -97,7 +97,7 @@ func isGuard(r *rules.Rule) bool {
 //
 // conntrack drops an error that is not for the sender of the quoted packet, and
 // before DNAT that is an address of the tunnel's local selector.
-func (l *layout) quoted() {
+func (l *layout) spoofedErrors() {
 	began, replied := chainQuoted+"-T", chainQuoted+"-R"
 	l.chain(rules.Mangle, chainQuoted, append(l.ownErrors(),
 		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: began}, Purpose: rules.PurposeDispatch},

@@ -74,10 +74,10 @@ func injectAfterDNAT() rules.Rule {
 	}
 }
 
-// mapped drops such packets if their source lives behind another interface than the
+// injectedAfterDNAT drops such packets if their source lives behind another interface than the
 // one they came in by. rpfilter works in PREROUTING only, so the routes to the local
 // selectors stand here as rules, the most specific first.
-func (l *layout) mapped() {
+func (l *layout) injectedAfterDNAT() {
 	// Decrypted packets and those out of tunnel devices are no stranger's.
 	list := []rules.Rule{{Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone}}
 	list = append(list, l.fromDevices()...)

@@ -53,8 +53,8 @@ func (l *layout) mangle() {
 	l.mss()
 	l.spoof()
 	l.inject()
-	l.mapped()
-	l.quoted()
+	l.injectedAfterDNAT()
+	l.spoofedErrors()
 	l.leaving()
 	l.drops()
 }

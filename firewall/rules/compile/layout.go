@@ -21,7 +21,7 @@ type layout struct {
 	set    rules.Ruleset
 	// have are the chains that were added.
 	have map[rules.ChainKey]bool
-	// InFamily and claims are the guards and claims of the family.
+	// guards and claims are those of the family.
 	guards []*firewall.GuardFacts
 	claims []*firewall.Claim
 	// within are the few prefixes that hold all guarded remote selectors.

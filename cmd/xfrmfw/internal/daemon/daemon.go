@@ -1,3 +1,5 @@
+// Package daemon keeps the live rules current: it reads the kernel's states and policies
+// again as they change, and now and then without a change, and serves the metrics.
 package daemon
 
 import (
