@@ -1,4 +1,4 @@
-// Package coexist runs other firewalls, and programs that move routes, beside xfrmfw on networks with
+// Package coexist runs other firewalls, and programs that move routes and addresses, beside xfrmfw on networks with
 // real IPsec, and runs the remedies that doctor names. It runs in the virtual machine of scripts/lab, by
 // scripts/soak coexist, as some of these firewalls take minutes to start there:
 //

@@ -184,6 +184,11 @@ func lines[T any](list []T, line func(T) string) []string {
 	return all
 }
 
+// Batch are the lines of ip -batch that add security associations and policies, for a script of a test.
+func Batch(sas []SA, policies []Policy) string {
+	return strings.Join(append(lines(sas, SA.line), lines(policies, Policy.line)...), "\n") + "\n"
+}
+
 // AddSAs adds security associations to the host.
 func (h *Host) AddSAs(t testing.TB, sas ...SA) {
 	t.Helper()
