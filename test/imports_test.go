@@ -56,7 +56,7 @@ cmd/xfrmfw/internal/pending: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/interrupt: golang.org/x/sys
 cmd/xfrmfw/internal/listen:
 cmd/xfrmfw/internal/memory: firewall firewall/guard xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
-cmd/xfrmfw/internal/metrics: xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang github.com/prometheus/common
+cmd/xfrmfw/internal/metrics: cmd/xfrmfw/internal/rundir golang.org/x/sys xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang github.com/prometheus/common
 cmd/xfrmfw/internal/nudge: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/pace:
 cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys

@@ -9,13 +9,16 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sys/unix"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/listen"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 )
 
 const (
@@ -43,23 +46,57 @@ func Listen(address string) (net.Listener, error) {
 }
 
 // listenUnix makes the socket beside its place and moves it there, so that
-// nobody can connect before its mode is set.
+// nobody can connect before its mode is set. The folder may be another user's, so it is
+// held by its descriptor, and the mode is that of the socket which was made.
 func listenUnix(path string) (net.Listener, error) {
-	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != os.ModeSocket {
-		return nil, fmt.Errorf("listen for metrics: %s is there and is no socket: remove it, or name another path", path)
-	}
-	beside := fmt.Sprintf("%s.%d", path, os.Getpid())
-	_ = os.Remove(beside)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: beside, Net: "unix"})
+	l, err := listenIn(filepath.Dir(path), filepath.Base(path))
 	if err != nil {
 		return nil, fmt.Errorf("listen for metrics: %w", err)
 	}
+	return l, nil
+}
+
+func listenIn(folder, name string) (net.Listener, error) {
+	d, err := rundir.Open(folder)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	if st, err := d.Stat(name); err == nil && st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil, fmt.Errorf("%s is there and is no socket: remove it, or name another path", d.Path(name))
+	}
+	beside := fmt.Sprintf("%s.%d", name, os.Getpid())
+	_ = d.RemoveIfAny(beside)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: d.Handle(beside), Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
 	l.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(beside, 0o660), os.Rename(beside, path)); err != nil {
-		_, _ = l.Close(), os.Remove(beside)
-		return nil, fmt.Errorf("listen for metrics: %w", err)
+	if err = shareSocket(d, beside); err == nil {
+		err = d.Rename(beside, name)
+	}
+	if err != nil {
+		_, _ = l.Close(), d.RemoveIfAny(beside)
+		return nil, err
 	}
 	return l, nil
+}
+
+// shareSocket lets the group connect to a socket that this process made.
+func shareSocket(d *rundir.Dir, name string) error {
+	f, err := d.Socket(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	if int(st.Uid) != os.Geteuid() || st.Nlink != 1 {
+		return fmt.Errorf("%s was replaced by another user's: name another path", d.Path(name))
+	}
+	return os.Chmod(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), 0o660)
 }
 
 // Serve answers GET /metrics on the listener until ctx is done, and then closes

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 )
 
 // serve serves no tunnels until the test ends, and returns how to end it before.
@@ -198,6 +200,46 @@ func TestListenUnix(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(path + ".*"); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
+	}
+}
+
+// A link or another's socket in the place of the fresh one keeps its mode.
+func TestShareChangesItsOwnSocketAlone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, "other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	if err := os.Chmod(filepath.Join(dir, "other"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := rundir.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for name, put := range map[string]func(string) error{
+		"link":        func(path string) error { return os.Symlink(secret, path) },
+		"second name": func(path string) error { return os.Link(filepath.Join(dir, "other"), path) },
+		"file":        func(path string) error { return os.WriteFile(path, nil, 0o600) },
+	} {
+		if err := put(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		if err := shareSocket(d, name); err == nil {
+			t.Errorf("a %s is shared", name)
+		}
+	}
+	for _, name := range []string{"secret", "other", "file"} {
+		if info, err := os.Lstat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
 	}
 }
 
