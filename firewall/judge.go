@@ -149,19 +149,31 @@ func (q *question) isSpoofedError() bool {
 	if !q.inClear() || !q.icmp() || !q.Flow.Related || q.DstLocal && q.isOwnFlow() {
 		return false
 	}
-	fits := func(g *GuardFacts) bool { return g.Inbound() && q.isAboutPair(g) }
-	return q.guard(exception(fits), func(g *GuardFacts) bool {
-		return fits(g) && !exemptAt(g, q.In, q.Flow.OrigSrc) && !exemptAt(g, q.In, q.Flow.ReplySrc)
+	f := &q.Flow
+	return q.guard(exception(func(g *GuardFacts) bool {
+		began, answered := q.isAboutPair(g)
+		return g.Inbound() && (began || answered)
+	}), func(g *GuardFacts) bool {
+		began, answered := q.isAboutPair(g)
+		spared := q.spares(g, f.OrigSrc) || q.spares(g, f.ReplySrc)
+		return g.Inbound() && (began && (!spared || f.OrigSrc == g.Peer) || answered && (!spared || f.ReplySrc == g.Peer))
 	}) != nil
 }
 
 // isAboutPair: the error is for a guard's local selector, about a flow that the remote
-// end began or answers.
-func (q *question) isAboutPair(g *GuardFacts) bool {
-	began, answered, ok := flowPorts(g)
+// end began, or answers.
+func (q *question) isAboutPair(g *GuardFacts) (began, answered bool) {
 	f := &q.Flow
-	return ok && g.Local.Contains(q.Received.Dst) && (g.Proto == 0 || g.Proto == f.Proto) &&
-		(contains(g.Remote, f.OrigSrc) && began(f) || contains(g.Remote, f.ReplySrc) && answered(f))
+	if !g.Local.Contains(q.Received.Dst) || g.Proto != 0 && g.Proto != f.Proto {
+		return false, false
+	}
+	beganBy, answeredBy, ok := flowPorts(g)
+	return ok && contains(g.Remote, f.OrigSrc) && beganBy(f), ok && contains(g.Remote, f.ReplySrc) && answeredBy(f)
+}
+
+// spares: an end of the flow lies in the remote selector, in a connected network there.
+func (q *question) spares(g *GuardFacts, a netip.Addr) bool {
+	return contains(g.Remote, a) && exemptAt(g, q.In, a)
 }
 
 // isInjected: in clear, from a local to a remote selector, in by an interface behind

@@ -23,7 +23,7 @@ firewall/guard: firewall/device firewall/internal/prefix xfrm
 firewall/limit: firewall/device firewall/internal/prefix xfrm
 firewall/internal/fake: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/trace xfrm
 firewall/internal/pinned:
-firewall/prove: firewall firewall/internal/prefix firewall/prove/bdd firewall/prove/expect firewall/rules xfrm
+firewall/prove: firewall firewall/sets firewall/internal/prefix firewall/prove/bdd firewall/prove/expect firewall/rules xfrm
 firewall/prove/bdd:
 firewall/prove/expect: firewall firewall/rules xfrm
 firewall/sets: xfrm
@@ -61,7 +61,7 @@ cmd/xfrmfw/internal/nudge: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/pace:
 cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/reconcile: firewall firewall/guard firewall/rules cmd/xfrmfw/internal/memory firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/text xfrm/kernel firewall/sets cmd/xfrmfw/internal/engine firewall/prove
-cmd/xfrmfw/internal/proof: firewall firewall/prove firewall/rules xfrm golang.org/x/sys
+cmd/xfrmfw/internal/proof: firewall firewall/prove firewall/rules firewall/sets xfrm golang.org/x/sys
 cmd/xfrmfw/internal/rundir: golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys
 cmd/xfrmfw/internal/status: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/text firewall/rules/compile cmd/xfrmfw/internal/engine firewall/sets firewall/sets/program

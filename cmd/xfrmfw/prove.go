@@ -51,21 +51,30 @@ func proveCommand(o *options) *cobra.Command {
 
 // subjects are the wanted rules and, where some stand that differ, those too.
 func subjects(look gateway.Look, fromSnapshot bool) []proof.Subject {
-	list := []proof.Subject{{Name: "wanted", Rules: look.ProvableRules()}}
-	if fromSnapshot || look.Engine != engine.IPTables || len(look.Change.Differences) == 0 {
+	wanted, standing := proof.Subject{Name: "wanted", Table: look.Table}, look.Live.Table.Table
+	if look.Engine != engine.IPTables {
+		list := []proof.Subject{wanted}
+		if len(standing.Chains) > 0 && !look.TableChange.Empty() {
+			list = append(list, proof.Subject{Name: "live", Table: standing})
+		}
 		return list
 	}
-	var standing []rules.Ruleset
+	wanted.Rules = look.Result.Rulesets
+	list := []proof.Subject{wanted}
+	if fromSnapshot || look.InSync() {
+		return list
+	}
+	var found []rules.Ruleset
 	hooks := 0
 	for _, rs := range look.Result.Rulesets {
-		found := live.Match(rs, look.Live.Rules[rs.Family]).Ruleset
-		hooks += len(found.Hooks)
-		standing = append(standing, found)
+		match := live.Match(rs, look.Live.Rules[rs.Family]).Ruleset
+		hooks += len(match.Hooks)
+		found = append(found, match)
 	}
 	if hooks == 0 { // nothing is loaded
 		return list
 	}
-	return append(list, proof.Subject{Name: "live", Rules: standing})
+	return append(list, proof.Subject{Name: "live", Rules: found, Table: standing})
 }
 
 func devices(host xfrm.Host) []string {

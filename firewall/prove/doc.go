@@ -4,5 +4,6 @@
 //
 // A packet here has at most one SA on its path and one ahead. A packet of several is
 // beyond it, as are fragments and time. RunTests checks the tests of the configuration.
-// The rules are those of iptables: the package knows no table of nftables.
+// Rules are those of iptables, with or without a table of nftables beside them, or a table
+// that decides alone.
 package prove

@@ -48,9 +48,11 @@ func worlds(t *testing.T, few uint64) uint64 {
 }
 
 // devices are all interfaces of the host.
-func (g *gateway) devices() []string {
+func (g *gateway) devices() []string { return linksOf(g.in.Host) }
+
+func linksOf(host xfrm.Host) []string {
 	var names []string
-	for _, l := range g.in.Host.Links {
+	for _, l := range host.Links {
 		names = append(names, l.Name)
 	}
 	return names

@@ -3,6 +3,8 @@ package prove
 import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Fate sorts the packets of a space by their verdict. Each packet is in one of Accepted,
@@ -17,6 +19,16 @@ type Fate struct {
 	after map[place]stream
 	// met are the packets that matched a rule of a purpose.
 	met map[rules.Purpose]Set
+	// verified are the packets that carry VERIFIED where the rules have told it: behind
+	// mangle PREROUTING, or by a table of nftables before filter.
+	verified Set
+}
+
+func newFate() Fate {
+	return Fate{
+		Accepted: None, Dropped: None, Rejected: None, verified: None,
+		discarded: make(map[firewall.Case]Set), refused: make(map[firewall.Case]Set), after: make(map[place]stream), met: make(map[rules.Purpose]Set),
+	}
 }
 
 // place is a hook of a table.
@@ -50,11 +62,15 @@ var classified = []rules.Purpose{
 	rules.PurposeAcceptIn, rules.PurposeAcceptOut, rules.PurposeOpen, rules.PurposeService, rules.PurposeStray,
 }
 
-// Firewall is the rules of one family, ready for questions.
+// Firewall is all that an engine laid out for one family, ready for questions: rules of
+// iptables with or without a table of nftables beside them, or a table that decides.
 type Firewall struct {
 	*Space
-	rules *Rules
+	rules *Rules // nil for a table that decides
 	hooks map[hookSight]*evaluator
+	// table is nil where there is none.
+	table  *table
+	tables map[sight]*tableEvaluator
 	// cases is true if a Fate tells the cases of packets that are not dropped.
 	cases bool
 	scope Set
@@ -64,7 +80,7 @@ type Firewall struct {
 // not looked into.
 func (w *Firewall) among(scope Set) *Firewall {
 	few := *w
-	few.hooks, few.scope = make(map[hookSight]*evaluator), scope
+	few.hooks, few.tables, few.scope = make(map[hookSight]*evaluator), make(map[sight]*tableEvaluator), scope
 	return &few
 }
 
@@ -85,12 +101,45 @@ func newFirewall(rs rules.Ruleset, marks firewall.Marks, names []string, cases, 
 	}
 }
 
+// NewBeside is NewFirewall with a table of nftables beside the rules. An empty table is none.
+func NewBeside(rs rules.Ruleset, t sets.Table, marks firewall.Marks, names []string) *Firewall {
+	if len(t.Chains) == 0 {
+		return NewFirewall(rs, marks, names, false)
+	}
+	beside := newTable(&t)
+	w := NewFirewall(rs, marks, append(beside.devices(), names...), false)
+	w.table, w.tables = beside, make(map[sight]*tableEvaluator)
+	return w
+}
+
+// NewTable prepares a table of nftables that decides alone, for packets of one family.
+// Its fates tell no cases. With noNAT no packet is changed by DNAT.
+func NewTable(t sets.Table, family xfrm.Family, marks firewall.Marks, names []string, noNAT bool) *Firewall {
+	alone := newTable(&t)
+	return &Firewall{
+		Space: newSpace(family, marks, append(alone.devices(), names...), noNAT), table: alone, tables: make(map[sight]*tableEvaluator), scope: All,
+	}
+}
+
 // Run sends packets on their way through the rules.
 func (w *Firewall) Run(way firewall.Way, from Set) Fate {
-	f := Fate{
-		Accepted: None, Dropped: None, Rejected: None,
-		discarded: make(map[firewall.Case]Set), refused: make(map[firewall.Case]Set), after: make(map[place]stream), met: make(map[rules.Purpose]Set),
+	var f Fate
+	if w.rules == nil {
+		f = w.runAlone(way, from)
+	} else {
+		f = w.runRules(way, from)
+		if w.table != nil {
+			w.runBeside(way, &f)
+		}
 	}
+	gone := w.Or(f.Dropped, f.Rejected)
+	f.Accepted = w.Minus(f.Accepted, gone)
+	f.Left = w.Minus(from, w.Or(gone, f.Accepted))
+	return f
+}
+
+func (w *Firewall) runRules(way firewall.Way, from Set) Fate {
+	f := newFate()
 	in := w.arriving(way, from)
 	for _, at := range routes[way] {
 		passed := newEffect()
@@ -102,11 +151,21 @@ func (w *Firewall) Run(way firewall.Way, from Set) Fate {
 		for p, set := range passed.met {
 			f.met[p] = w.Or(f.Met(p), set)
 		}
+		if at == prerouting {
+			f.verified = w.Or(in[verifiedBit], in[verifiedBit|tagBit])
+		}
 	}
-	gone := w.Or(f.Dropped, f.Rejected)
-	f.Accepted = w.Minus(f.Accepted, gone)
-	f.Left = w.Minus(from, w.Or(gone, f.Accepted))
 	return f
+}
+
+// runBeside sends the packets that the rules let pass through the table beside them.
+func (w *Firewall) runBeside(way firewall.Way, f *Fate) {
+	if way == firewall.ToHost {
+		return
+	}
+	to, _ := w.runTable(way, []sets.Hook{sets.Postrouting}, f.after[manglePost])
+	f.end(w.Space, place{}, end{verb: rules.Drop, c: firewall.NoCase}, to.dropped)
+	f.end(w.Space, place{}, end{verb: rules.Reject, c: firewall.NoCase}, to.refused)
 }
 
 // Met returns the packets that matched a rule with a purpose.

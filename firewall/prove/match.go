@@ -33,6 +33,7 @@ func (s *Space) matching(r *rules.Rule, at sight) Set {
 	}
 	c := condition{Space: s, rest: All}
 	c.policy(r.Policy, at)
+	c.foreignMark(r.Mark, at)
 	c.within(s.src, r.Src)
 	c.within(dst, r.Dst)
 	c.conntrack(r.Ct)
@@ -201,7 +202,37 @@ func negated(set Set, not bool) Set {
 	return set
 }
 
-// marked reports whether a mark match takes packets with a mark.
-func marked(m rules.MarkMatch, mark uint32) bool {
-	return m.Mask == 0 || (mark&m.Mask == m.Value) != m.Not
+// marked reports whether a mark match takes packets with our bits of a mark. Its part
+// about other bits is a condition of the packet: foreignMark.
+func (s *Space) marked(m rules.MarkMatch, mark uint32) bool {
+	ours := m.Mask & s.marks.Both()
+	return ours == 0 || (mark&ours == m.Value&ours) != m.Not
+}
+
+// foreignMark asks for the bits of a mark that other programs set, which they do behind
+// PREROUTING. No rule of ours asks for those and for our bits by their absence.
+func (c *condition) foreignMark(m rules.MarkMatch, at sight) {
+	mask := m.Mask &^ c.marks.Both()
+	if mask == 0 {
+		return
+	}
+	set := None
+	switch {
+	case at.routed:
+		set = c.markIs(m.Value&mask, mask)
+	case m.Value&mask == 0:
+		set = All
+	}
+	c.and(negated(set, m.Not))
+}
+
+// markIs are the packets of which the mark of other programs has a value under a mask.
+func (s *Space) markIs(value, mask uint32) Set {
+	var literals []bdd.Literal
+	for i, bit := range s.fwmark {
+		if at := uint32(1) << (len(s.fwmark) - 1 - i); mask&at != 0 {
+			literals = append(literals, bdd.Literal{Bit: bit, Is: value&at != 0})
+		}
+	}
+	return s.Cube(literals)
 }

@@ -62,6 +62,7 @@ func (s *Space) vector(p firewall.Passage) []bool {
 	put(s.flowProto, uint64(p.Flow.Proto))
 	put(s.icmpType, uint64(p.ICMPType))
 	put(s.icmpCode, uint64(p.ICMPCode))
+	put(s.fwmark, uint64(p.Mark&^s.marks.Both()))
 	put(s.in, s.deviceNumber(p.In))
 	put(s.out, s.deviceNumber(p.Out))
 	for _, b := range s.truths(&p) {
@@ -118,7 +119,7 @@ func (s *Space) packet(way firewall.Way, v []bool) firewall.Passage {
 		return ""
 	}
 	p := firewall.Passage{
-		Way: way, Proto: xfrm.Proto(get(s.proto)), ICMPType: uint8(get(s.icmpType)), ICMPCode: uint8(get(s.icmpCode)),
+		Way: way, Proto: xfrm.Proto(get(s.proto)), ICMPType: uint8(get(s.icmpType)), ICMPCode: uint8(get(s.icmpCode)), Mark: uint32(get(s.fwmark)) &^ s.marks.Both(),
 		Received: firewall.Ends{Src: addr(s.src), Dst: addr(s.dst), SPort: uint16(get(s.sport)), DPort: uint16(get(s.dport))},
 		Flow: firewall.Flow{
 			Proto: xfrm.Proto(get(s.flowProto)), OrigSrc: addr(s.origSrc), OrigDst: addr(s.origDst), ReplySrc: addr(s.replySrc), ReplyDst: addr(s.replyDst),

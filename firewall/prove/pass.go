@@ -39,7 +39,7 @@ func (p *pass) rule(rule *rules.Rule) {
 	var active, comes [len(stream{})]bool
 	some, rows := false, true
 	for m := range p.in {
-		comes[m] = p.awaits(m) && marked(rule.Mark, p.mark(m))
+		comes[m] = p.awaits(m) && p.marked(rule.Mark, p.mark(m))
 		some = some || comes[m]
 	}
 	if !some {
@@ -129,7 +129,7 @@ func (p *pass) key(chain string) rules.ChainKey {
 func (p *pass) joinable(rule *rules.Rule, a action, m int) bool {
 	switch {
 	case a.moves && a.to != m:
-		return !marked(rule.Mark, p.mark(a.to)) || p.actionOf(rule, a.to).idle(a.to)
+		return !p.marked(rule.Mark, p.mark(a.to)) || p.actionOf(rule, a.to).idle(a.to)
 	case a.moves || a.target.Verb != rules.Jump:
 		return true
 	}

@@ -42,20 +42,24 @@ func Properties() []Property {
 		{
 			Name: "verified", Says: "A packet that carries VERIFIED behind mangle PREROUTING came out of an SA of a tunnel and lies in its selectors, is an ICMP error about one of its flows, or came out of a device inside a tunnel.",
 			ways: through, broken: func(q *question) Set {
-				after := q.passed(prerouting, q.Minus(q.possible(), q.verified))
-				return q.Or(after[verifiedBit], after[verifiedBit|tagBit])
+				is := q.Minus(q.real, q.verified)
+				if q.w.rules == nil { // a table marks packets into a tunnel as well
+					is = q.Minus(is, q.Minus(q.letOut(), q.strangers()))
+				}
+				verified, _ := q.verifiedOf(is)
+				return verified
 			},
 		},
 		{
 			Name: "tunnels", Says: "Each packet of a tunnel is verified behind mangle PREROUTING.",
 			Exempt: []string{"packets of SAs and policies whose mark covers the bits of xfrmfw: filter accepts them on their SA alone", "packets without TAG under cross_check: enforce"},
 			ways:   through, broken: func(q *question) Set {
-				is := q.And(q.plain(), q.verified)
+				is := q.And(q.asked, q.verified)
 				if q.Enforce {
 					is = q.Minus(is, q.evidenceOf(firewall.Case3))
 				}
-				after := q.passed(prerouting, is)
-				return q.Minus(is, q.Or(after[verifiedBit], after[verifiedBit|tagBit]))
+				verified, dropped := q.verifiedOf(is)
+				return q.Minus(is, q.Or(verified, dropped))
 			},
 		},
 		dropped("confirmed", "Under cross_check: enforce no packet of a tunnel passes without TAG.", inward, func(q *question) Set {
@@ -66,7 +70,7 @@ func Properties() []Property {
 		}),
 		dropped("crossed", "No packet out of an SA passes whose tunnel does not claim it, if the SA's reqid is known or another tunnel owns the source.", inward, (*question).crossed),
 		dropped("spoof", "No packet passes in clear from a tunnel's remote to its local selector, be the tunnel up, down or remembered, by its addresses before DNAT or behind it.", inward, func(q *question) Set {
-			return q.Or(q.spoofed(q.received, q.Bit(q.dstLocal)), q.spoofed(q.routed, truthOf(q.way == firewall.ToHost)))
+			return q.Or(q.spoofedAsReceived(), q.spoofedAsRouted())
 		}, exemptLinks, exemptOwn, exemptSPD, exemptLAN, exemptXfrm),
 		dropped("spoof-error", "No ICMP error about a tunnel's flow passes in clear.", inward, (*question).spoofedError,
 			"errors about this host's own IKE, ESP and AH", exemptSPD, exemptLAN),
@@ -92,13 +96,13 @@ func Properties() []Property {
 		{
 			Name: "stranger", Says: "No rule of xfrmfw accepts a new flow that comes in where peers are, unverified, into a tunnel that takes any source.",
 			ways: []firewall.Way{firewall.Through}, broken: func(q *question) Set {
-				is := q.And(q.possible(), q.strangers())
+				is := q.And(q.real, q.strangers())
 				return q.w.Run(q.way, is).Accepted
 			},
 		},
 		accepted("open", "This host's IKE, ESP and AH come and go, tunnel up or not.", []firewall.Way{firewall.ToHost, firewall.FromHost}, func(q *question) Set {
 			return q.Minus(q.ipsecOfHost(), q.decrypted)
-		}),
+		}, "a table of nftables leaves them to the rest of the firewall, and to the rules that accept for it"),
 		accepted("accepted", "xfrmfw accepts each packet out of a tunnel and into one that no other property has dropped.", every, func(q *question) Set {
 			return q.Or(q.letIn(), q.Minus(q.letOut(), q.strangers()))
 		}, "verified: return leaves packets out of tunnels to the rest of the firewall", "outer packets that came out of another tunnel, and whose own SA must not see the bits of xfrmfw"),
@@ -107,7 +111,8 @@ func Properties() []Property {
 			Exempt: []string{"tunnels with nat: keep"}, ways: outward, broken: (*question).rewritten,
 		},
 		{
-			Name: "others", Says: "xfrmfw drops no packet but those of the properties above.", ways: every, broken: (*question).surplus,
+			Name: "others", Says: "xfrmfw drops no packet but those of the properties above.",
+			Exempt: []string{"ICMP errors about flows with both ends in guarded remote selectors", "under the nftables engine, flows with NAT, of which the table sees more"}, ways: every, broken: (*question).surplus,
 		},
 	}
 }
@@ -116,18 +121,27 @@ func Properties() []Property {
 type question struct {
 	*spec
 	w *Firewall
+	// real are the packets that there may be, asked those of them that a property is about,
+	// but for those that it exempts.
+	real, asked Set
 	// gone are the packets that are to be dropped, by property.
 	gone []Set
 }
 
 func (w *Firewall) question(f *firewall.Facts, way firewall.Way) *question {
-	return &question{w: w, spec: newSpec(w.Space, f, way)}
+	q := &question{w: w, spec: newSpec(w.Space, f, way)}
+	q.real, q.asked = q.possible(), q.plain()
+	if w.rules == nil {
+		told := q.Or(q.toldByTable(), q.contradictory())
+		q.real, q.asked = q.Minus(q.real, told), q.Minus(q.asked, told)
+	}
+	return q
 }
 
 // dropped is the property that some packets are dropped or rejected.
 func dropped(name, says string, ways []firewall.Way, which func(*question) Set, exempt ...string) Property {
 	return Property{Name: name, Says: says, Exempt: exempt, ways: ways, broken: func(q *question) Set {
-		is := q.And(q.plain(), which(q))
+		is := q.And(q.asked, which(q))
 		q.gone = append(q.gone, is)
 		if is = q.Minus(is, q.surely(rules.Drop, rules.Reject)); is == None {
 			return None
@@ -141,14 +155,18 @@ func dropped(name, says string, ways []firewall.Way, which func(*question) Set, 
 // before drops them.
 func accepted(name, says string, ways []firewall.Way, which func(*question) Set, exempt ...string) Property {
 	return Property{Name: name, Says: says, Exempt: exempt, ways: ways, broken: func(q *question) Set {
-		is := q.And(q.plain(), which(q))
+		is := q.Minus(q.And(q.asked, which(q)), q.mapped())
 		for _, gone := range q.gone {
 			is = q.Minus(is, gone)
 		}
 		if is = q.Minus(is, q.surely(rules.Accept)); is == None {
 			return None
 		}
-		return q.Minus(is, q.w.Run(q.way, is).Accepted)
+		f := q.w.Run(q.way, is)
+		if name == "open" && q.w.rules == nil {
+			return q.Minus(is, q.Or(f.Accepted, f.Left))
+		}
+		return q.Minus(is, f.Accepted)
 	}}
 }
 
@@ -156,6 +174,9 @@ func accepted(name, says string, ways []firewall.Way, which func(*question) Set,
 // is there, if no hook before has dropped them. A packet's way through all hooks need not
 // be followed for them.
 func (q *question) surely(verbs ...rules.Verb) Set {
+	if q.w.rules == nil {
+		return q.w.tableSurely(q.way, verbs)
+	}
 	var sure []Set
 	for _, at := range routes[q.way] {
 		if at == natPost {
@@ -182,61 +203,15 @@ func (q *question) surely(verbs ...rules.Verb) Set {
 	return q.Union(sure...)
 }
 
-// passed returns the packets of a set behind a hook, by their mark.
-func (q *question) passed(at place, from Set) stream {
-	in := q.arriving(q.way, from)
-	for _, hook := range routes[q.way] {
-		in = q.w.hook(q.way, hook).pass(newEffect(), hook, in)
-		if hook == at {
-			break
-		}
-	}
-	return in
-}
-
-func (q *question) crossed() Set {
-	unverified := q.Minus(q.decrypted, q.verified)
-	return q.Union(q.And(unverified, q.Union(q.carriers(), q.known(), q.ownedByAnother())), q.strayCarriers())
-}
-
-func (q *question) spoofedError() Set { return q.spoofedErrors() }
-func (q *question) inject() Set       { return q.injected() }
-func (q *question) injectDNAT() Set   { return q.injectedAfterDNAT() }
-func (q *question) leak() Set         { return q.Or(q.leaks(), q.refusedLeaks()) }
-func (q *question) leakNAT() Set      { return q.leaksByNAT() }
-func (q *question) leakError() Set    { return q.leakedErrors() }
-
-// rewritten are packets into tunnels that no rule exempts from the NAT of others.
-func (q *question) rewritten() Set {
-	var keep []Set
-	for i := range q.NATKeep {
-		k := &q.NATKeep[i]
-		if xfrm.FamilyOf(k.Remote.Addr()) == q.Family {
-			keep = append(keep, q.And(q.goesInto(k.Out), q.And(q.within(q.src, k.Local), q.within(q.routedDst, k.Remote))))
-		}
-	}
-	for _, d := range q.Devices {
-		if d.KeepNAT {
-			keep = append(keep, q.out(d.Name))
-		}
-	}
-	is := q.Minus(q.And(q.possible(), q.letOut()), q.Union(keep...))
-	e := q.w.hook(q.way, natPost)
-	to := newEffect()
-	in := nothing
-	in[0] = is
-	e.pass(to, natPost, in)
-	for how, set := range to.ended {
-		if how.verb == rules.Accept {
-			is = q.Minus(is, set)
-		}
-	}
-	return is
-}
-
-// surplus are packets that are dropped, and that no property before names.
-func (q *question) surplus() Set {
+// mayEnd returns packets among which all that are dropped are.
+func (q *question) mayEnd() Set {
 	var all []Set
+	if q.w.table != nil {
+		all = append(all, q.w.tableMayEnd(q.way))
+	}
+	if q.w.rules == nil {
+		return q.Union(all...)
+	}
 	for _, at := range routes[q.way] {
 		e := q.w.hook(q.way, at)
 		for m := range nothing {
@@ -252,7 +227,95 @@ func (q *question) surplus() Set {
 			}
 		}
 	}
-	is := q.And(q.plain(), q.Union(all...))
+	return q.Union(all...)
+}
+
+// verifiedOf returns the packets of a set that carry VERIFIED where the rules have told it.
+// A table tells it last, of the packets that it has not dropped, and marks packets into a
+// tunnel as well.
+func (q *question) verifiedOf(from Set) (verified, dropped Set) {
+	if q.w.rules == nil {
+		f := q.w.runAlone(q.way, from)
+		return f.verified, q.Or(f.Dropped, f.Rejected)
+	}
+	in := q.w.hook(q.way, prerouting).pass(newEffect(), prerouting, q.arriving(q.way, from))
+	return q.Or(in[verifiedBit], in[verifiedBit|tagBit]), None
+}
+
+func (q *question) crossed() Set {
+	unverified := q.Minus(q.decrypted, q.verified)
+	return q.Union(q.And(unverified, q.Union(q.carriers(), q.known(), q.ownedByAnother())), q.strayCarriers())
+}
+
+func (q *question) spoofedError() Set { return q.spoofedErrors() }
+func (q *question) inject() Set       { return q.injected() }
+func (q *question) leak() Set         { return q.Or(q.leaks(), q.refusedLeaks()) }
+func (q *question) leakError() Set    { return q.leakedErrors() }
+
+// injectDNAT are the packets of case 6b that DNAT leads into a tunnel. A table asks the
+// routes themselves where a source lives.
+func (q *question) injectDNAT() Set {
+	if q.w.rules == nil {
+		return q.And(q.injectedAfterDNAT(), q.Bit(q.misrouted))
+	}
+	return q.injectedAfterDNAT()
+}
+
+// leakNAT are the packets of case 8b. A table asks behind all NAT, where the packet's
+// own policy tells whether it leaves in clear.
+func (q *question) leakNAT() Set {
+	if q.w.rules == nil {
+		return q.Minus(q.leaksByNAT(), q.encrypted())
+	}
+	return q.leaksByNAT()
+}
+
+// mapped are packets that a table alone drops: those that NAT leads into a tunnel, or
+// out of it.
+func (q *question) mapped() Set {
+	if q.w.rules != nil {
+		return None
+	}
+	return q.Or(q.Bit(q.snat), q.Bit(q.dnat))
+}
+
+// rewritten are packets into tunnels that no rule exempts from the NAT of others.
+func (q *question) rewritten() Set {
+	var keep []Set
+	for i := range q.NATKeep {
+		k := &q.NATKeep[i]
+		if xfrm.FamilyOf(k.Remote.Addr()) == q.Family {
+			keep = append(keep, q.And(q.goesInto(k.Out), q.And(q.within(q.src, k.Local), q.within(q.routedDst, k.Remote))))
+		}
+	}
+	for _, d := range q.Devices {
+		if d.KeepNAT {
+			keep = append(keep, q.out(d.Name))
+		}
+	}
+	is := q.Minus(q.And(q.real, q.letOut()), q.Union(keep...))
+	if q.w.table != nil {
+		is = q.Minus(is, q.w.bound(q.way))
+	}
+	if q.w.rules == nil {
+		return is
+	}
+	e := q.w.hook(q.way, natPost)
+	to := newEffect()
+	in := nothing
+	in[0] = is
+	e.pass(to, natPost, in)
+	for how, set := range to.ended {
+		if how.verb == rules.Accept {
+			is = q.Minus(is, set)
+		}
+	}
+	return is
+}
+
+// surplus are packets that are dropped, and that no property before names.
+func (q *question) surplus() Set {
+	is := q.Minus(q.And(q.asked, q.mayEnd()), q.Or(q.betweenRemotes(), q.mapped()))
 	for _, gone := range q.gone {
 		is = q.Minus(is, gone)
 	}

@@ -51,7 +51,8 @@ type Space struct {
 	proto, flowProto                        field
 	icmpType, icmpCode                      field
 	in, out                                 field
-	tagged, verified                        int // as the packet arrives
+	fwmark                                  field // of other programs, behind PREROUTING
+	tagged, verified                        int   // as the packet arrives
 	srcLocal, dstLocal                      int
 	misrouted                               int
 	related, established, reply, snat, dnat int
@@ -93,6 +94,7 @@ func newSpace(family xfrm.Family, marks firewall.Marks, names []string, noNAT bo
 	} {
 		*b = s.bit()
 	}
+	s.fwmark = s.field(32)
 	return s
 }
 

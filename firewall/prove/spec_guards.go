@@ -119,14 +119,33 @@ func (q *spec) intoDevice() Set {
 	return q.Union(sets...)
 }
 
-// spoofed are packets in clear from a remote selector to its local one (case 6).
-func (q *spec) spoofed(e ends, toHost Set) Set {
-	may := q.Minus(q.inClear(), q.Union(q.fromDevice(), q.neverJudged(e, toHost), q.And(toHost, q.serves(e.dst, e.dport, e.sport))))
-	fits := func(g *firewall.GuardFacts) Set {
-		if !g.Inbound() {
+// fitting are the packets that have the mark of an exception.
+func (q *spec) fitting(g *firewall.GuardFacts) Set { return q.markIs(g.Mark.Value, g.Mark.Mask) }
+
+// spoofedAsReceived and spoofedAsRouted are packets in clear from a remote selector to
+// its local one, before DNAT and behind it (case 6). As received, an exception of either
+// direction holds, whatever its mark.
+func (q *spec) spoofedAsReceived() Set {
+	return q.spoofed(q.received, q.Bit(q.dstLocal), func(g *firewall.GuardFacts) Set { return truthOf(g.Inbound()) })
+}
+
+func (q *spec) spoofedAsRouted() Set {
+	toHost := q.way == firewall.ToHost
+	return q.spoofed(q.routed, truthOf(toHost), func(g *firewall.GuardFacts) Set {
+		if toHost && !g.Enters() || !toHost && !g.Passes() {
 			return None
 		}
-		return q.comesFrom(g.Pair(), e)
+		return q.fitting(g)
+	})
+}
+
+func (q *spec) spoofed(e ends, toHost Set, decides func(*firewall.GuardFacts) Set) Set {
+	may := q.Minus(q.inClear(), q.Union(q.fromDevice(), q.neverJudged(e, toHost), q.And(toHost, q.serves(e.dst, e.dport, e.sport))))
+	fits := func(g *firewall.GuardFacts) Set {
+		if of := decides(g); of != None {
+			return q.And(of, q.comesFrom(g.Pair(), e))
+		}
+		return None
 	}
 	return q.And(may, q.deciding(exception(fits), func(g *firewall.GuardFacts) Set { return q.Minus(fits(g), q.exemptAt(g, q.in, e.src)) }))
 }
@@ -135,14 +154,24 @@ func (q *spec) spoofed(e ends, toHost Set) Set {
 func (q *spec) spoofedErrors() Set {
 	may := q.And(q.inClear(), q.And(q.isICMP, q.Bit(q.related)))
 	may = q.Minus(may, q.And(q.Bit(q.dstLocal), q.ownFlow()))
-	fits := func(g *firewall.GuardFacts) Set {
+	return q.And(may, q.deciding(exception(func(g *firewall.GuardFacts) Set {
 		if !g.Inbound() {
 			return None
 		}
-		return q.aboutPair(g)
-	}
-	return q.And(may, q.deciding(exception(fits), func(g *firewall.GuardFacts) Set {
-		return q.Minus(fits(g), q.Or(q.exemptAt(g, q.in, q.origSrc), q.exemptAt(g, q.in, q.replySrc)))
+		return q.Or(q.aboutPair(g))
+	}), func(g *firewall.GuardFacts) Set {
+		if !g.Inbound() {
+			return None
+		}
+		spares := func(f field) Set {
+			if len(g.Exempt) == 0 {
+				return None
+			}
+			return q.And(q.within(f, g.Remote), q.exemptAt(g, q.in, f))
+		}
+		began, answered := q.aboutPair(g)
+		spared := q.Or(spares(q.origSrc), spares(q.replySrc))
+		return q.Or(q.Minus(began, q.Minus(spared, q.single(q.origSrc, g.Peer))), q.Minus(answered, q.Minus(spared, q.single(q.replySrc, g.Peer))))
 	}))
 }
 
@@ -162,12 +191,12 @@ func (q *spec) ownFlow() Set {
 }
 
 // aboutPair are errors for a guard's local selector, about a flow that the remote end
-// began or answers.
-func (q *spec) aboutPair(g *firewall.GuardFacts) Set {
-	began, answered := q.within(q.origSrc, g.Remote), q.within(q.replySrc, g.Remote)
+// began, and about one that it answers.
+func (q *spec) aboutPair(g *firewall.GuardFacts) (began, answered Set) {
+	began, answered = q.within(q.origSrc, g.Remote), q.within(q.replySrc, g.Remote)
 	if !g.LocalPort.Any() || !g.RemotePort.Any() {
 		if g.Proto == xfrm.ICMP || g.Proto == xfrm.ICMPv6 {
-			return None
+			return None, None
 		}
 		ports := func(source, destination xfrm.PortMatch) Set {
 			c := condition{Space: q.Space, rest: All}
@@ -177,11 +206,11 @@ func (q *spec) aboutPair(g *firewall.GuardFacts) Set {
 		}
 		began, answered = q.And(began, ports(g.RemotePort, g.LocalPort)), q.And(answered, ports(g.LocalPort, g.RemotePort))
 	}
-	set := q.And(q.within(q.dst, g.Local), q.Or(began, answered))
+	set := q.within(q.dst, g.Local)
 	if g.Proto != 0 {
 		set = q.And(set, q.number(q.flowProto, uint64(g.Proto)))
 	}
-	return set
+	return q.And(set, began), q.And(set, answered)
 }
 
 // injected are packets of strangers that the gateway would encrypt (case 6b).
@@ -252,7 +281,7 @@ func (q *spec) outbound(g *firewall.GuardFacts) Set {
 	if !g.Outbound() {
 		return None
 	}
-	return q.goesIn(g.Pair(), q.routed)
+	return q.And(q.goesIn(g.Pair(), q.routed), q.fitting(g))
 }
 
 // leakOf are a guard's packets that must not leave in clear. In case 8d the local end
@@ -332,7 +361,7 @@ func (q *spec) leakedErrors() Set {
 			if !g.Outbound() {
 				return None
 			}
-			return q.And(q.within(q.src, g.Local), q.within(q.routedDst, g.Remote))
+			return q.And(q.fitting(g), q.And(q.within(q.src, g.Local), q.within(q.routedDst, g.Remote)))
 		}),
 		func(g *firewall.GuardFacts) Set {
 			about := func(f, other field) Set {

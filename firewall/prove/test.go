@@ -143,6 +143,7 @@ func (h *host) words(t expect.Test) Set {
 	} {
 		set = h.And(set, negated(h.Bit(b.bit), !b.is))
 	}
+	set = h.And(set, h.number(h.fwmark, 0))
 	if t.HasReqid {
 		return h.And(set, h.cameOutOf(t.Reqid))
 	}

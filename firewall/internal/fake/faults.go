@@ -154,3 +154,16 @@ func outOf(reqid uint32, mode xfrm.Mode, peer string, p firewall.Passage) firewa
 	p.Tagged = true
 	return p
 }
+
+// about is an ICMP error to this host, from the other end of a flow that it began.
+func about(src, dst string, proto xfrm.Proto, port uint16) firewall.Passage {
+	p := toHost("eth0", src, dst)
+	p.Proto, p.ICMPType, p.ICMPCode = xfrm.ICMP, 3, 3
+	p.Received.SPort, p.Received.DPort = 0, 0
+	p.AfterDNAT, p.Sent = p.Received, p.Received
+	p.Flow = firewall.Flow{
+		Related: true, Proto: proto, OrigSrc: p.Received.Dst, OrigDst: p.Received.Src, ReplySrc: p.Received.Src, ReplyDst: p.Received.Dst,
+		OrigSPort: 1024, OrigDPort: port,
+	}
+	return p
+}

@@ -155,7 +155,9 @@ func carrierFaults() []Fault {
 	carrier = of(toHost("eth0", moonWAN, "192.0.2.2"), xfrm.UDP, 6081)
 	all = append(all,
 		ports.fault("carrier of Geneve, out of the connection that carries this direction", outOf(1, xfrm.TransportMode, moonWAN, carrier), firewall.Admit, firewall.Case1),
-		ports.fault("carrier of Geneve, out of the connection for the other direction", outOf(2, xfrm.TransportMode, moonWAN, carrier), firewall.Discard, firewall.Case7))
+		ports.fault("carrier of Geneve, out of the connection for the other direction", outOf(2, xfrm.TransportMode, moonWAN, carrier), firewall.Discard, firewall.Case7),
+		ports.fault("error of a peer in a connected network, about a flow beside the tunnel", about(moonWAN, "192.0.2.2", xfrm.TCP, 6081), firewall.Leave, firewall.Case9),
+		ports.fault("error of a peer in a connected network, about a flow of the tunnel", about(moonWAN, "192.0.2.2", xfrm.UDP, 6081), firewall.Discard, firewall.Case6))
 	vlan := newFaultHost()
 	vlan.link(xfrm.Link{Name: "tap1", Kind: "gretap", Local: addr("192.0.2.2"), Remote: addr(moonWAN)}, "172.23.0.0/24")
 	tap := &vlan.s.Host.Links[3]

@@ -4,6 +4,7 @@
 package bdd
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"slices"
 )
@@ -276,33 +277,33 @@ func (s *Space) literal(bit int, is bool, rest Set) Set {
 	return s.Choose(bit, None, rest)
 }
 
-// Range returns the vectors in which a field is a number from lo to hi.
+// Range returns the vectors in which a field of at most 64 bits is a number from lo to hi.
 func (s *Space) Range(field []int, lo, hi uint64) Set {
-	return s.And(s.atLeast(field, lo), s.atMost(field, hi))
+	shift := 64 - len(field)
+	return s.Between(field, binary.BigEndian.AppendUint64(nil, lo<<shift), binary.BigEndian.AppendUint64(nil, hi<<shift))
 }
 
-func (s *Space) atLeast(field []int, n uint64) Set {
+// Between returns the vectors in which a field, the most significant bit first, is a
+// number from lo to hi, given by their bytes.
+func (s *Space) Between(field []int, lo, hi []byte) Set {
+	return s.And(s.bounded(field, lo, true), s.bounded(field, hi, false))
+}
+
+// bounded returns the vectors in which a field is at least, or at most, a number.
+func (s *Space) bounded(field []int, n []byte, least bool) Set {
 	set := All
 	for i := len(field) - 1; i >= 0; i-- {
-		if n&1 != 0 {
+		is := n[i/8]>>(7-i%8)&1 != 0
+		switch {
+		case is && least:
 			set = s.Choose(field[i], set, None)
-		} else {
+		case least:
 			set = s.Choose(field[i], All, set)
-		}
-		n >>= 1
-	}
-	return set
-}
-
-func (s *Space) atMost(field []int, n uint64) Set {
-	set := All
-	for i := len(field) - 1; i >= 0; i-- {
-		if n&1 != 0 {
+		case is:
 			set = s.Choose(field[i], set, All)
-		} else {
+		default:
 			set = s.Choose(field[i], None, set)
 		}
-		n >>= 1
 	}
 	return set
 }

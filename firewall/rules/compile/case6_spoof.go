@@ -181,13 +181,20 @@ func (l *layout) quotedBesideLAN(g *firewall.GuardFacts, final rules.Rule, repli
 	if len(g.Exempt) == 0 {
 		return entry(g.Remote, final)
 	}
-	letter, about := "Q", func(p netip.Prefix) rules.CtMatch { return rules.CtMatch{OrigSrc: p} }
+	letter := "Q"
 	if replied {
-		letter, about = "R", func(p netip.Prefix) rules.CtMatch { return rules.CtMatch{ReplSrc: p} }
+		letter = "R"
 	}
 	var list []rules.Rule
 	if g.Peer.IsValid() && g.Remote.Contains(g.Peer) {
-		list = append(list, rules.Rule{Ct: about(prefix.Single(g.Peer)), Target: drop(rules.PurposeSpoof), Purpose: rules.PurposeSpoofGuard, Tunnel: g.Tunnel, Case: firewall.Case6})
+		peer := final
+		peer.Dst = netip.Prefix{} // the rule that leads here asks for it
+		if replied {
+			peer.Ct.ReplSrc = prefix.Single(g.Peer)
+		} else {
+			peer.Ct.OrigSrc = prefix.Single(g.Peer)
+		}
+		list = append(list, peer)
 	}
 	for _, n := range g.Exempt {
 		network := narrowerOf(n.Prefix, g.Remote)

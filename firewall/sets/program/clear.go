@@ -180,6 +180,9 @@ func (b *builder) errors(f *family, r *relations) []sets.Rule {
 		for _, k := range r.ranks {
 			for _, g := range []*relation{k.guards, k.beside, k.stripped} {
 				for _, l := range g.plainLookups(f, v) {
+					for _, peer := range r.strippedPeers.lookups(f, v) {
+						rules = append(rules, rule("case 8c, the tunnel's own peer", and(and(l, peer...), leadTo("hit_leak"+f.suffix))...))
+					}
 					rules = append(rules, rule("case 8c", and(l, leadTo(lan))...))
 				}
 			}

@@ -213,8 +213,9 @@ func (p *at) name(k sets.FieldKind) (string, bool) {
 }
 
 func (p *at) addr(f sets.Field) netip.Addr {
+	// The kernel gives outer addresses in tunnel mode alone (xfrm_state_addr_ok).
 	sa := func(path []xfrm.Transform) xfrm.Transform {
-		if int(f.Depth) < len(path) {
+		if int(f.Depth) < len(path) && path[f.Depth].Mode == xfrm.TunnelMode {
 			return path[f.Depth]
 		}
 		return xfrm.Transform{}

@@ -56,7 +56,7 @@ func setPurposes() map[string]rules.Purpose {
 		"own": rules.PurposeForeign, "owned": rules.PurposeForeign,
 		// Guards of pairs (g, ge, gl), of destinations (d, dl), of peers and of remote
 		// selectors (rem), and their exceptions inbound, forwarded and outbound.
-		"g": rules.PurposeSpoofGuard, "ge": rules.PurposeSpoofGuard, "gl": rules.PurposeSpoofGuard, "peer": rules.PurposeSpoofGuard,
+		"g": rules.PurposeSpoofGuard, "ge": rules.PurposeSpoofGuard, "gl": rules.PurposeSpoofGuard, "peer": rules.PurposeSpoofGuard, "peere": rules.PurposeSpoofGuard,
 		"d": rules.PurposeLeakGuard, "dl": rules.PurposeLeakGuard, "rem": rules.PurposeLeakGuard, "refused": rules.PurposeReject,
 		"pi": rules.PurposePierce, "pf": rules.PurposePierce, "po": rules.PurposePierce, "lan": rules.PurposeLAN, "inside": rules.PurposeLAN,
 		"home": rules.PurposeExempt, "partly": rules.PurposeInjectGuard,

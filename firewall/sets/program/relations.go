@@ -23,8 +23,9 @@ type relations struct {
 	remotes *relation
 	// gates are the few prefixes that hold all remote prefixes.
 	gates []netip.Prefix
-	// peers are own peers inside their own remote selector.
-	peers *relation
+	// peers are own peers inside their own remote selector, with the protocol and the ports
+	// of their pair, and strippedPeers without: an ICMP error has its own protocol.
+	peers, strippedPeers *relation
 	// ipcomp are the carriers of small packets beside IPComp (case 1c).
 	ipcomp *relation
 	// keep is traffic that other rules may translate.
@@ -97,7 +98,7 @@ func (b *builder) guards(f *family, r *relations) {
 		guards, beside, stripped, down, downBeside []pair
 	}
 	var all []lists
-	var remotes, peers []pair
+	var remotes, peers, strippedPeers []pair
 	order := ranks(b.f.Guards)
 	for i := range b.f.Guards {
 		g := &b.f.Guards[i]
@@ -136,7 +137,10 @@ func (b *builder) guards(f *family, r *relations) {
 		if len(g.Exempt) > 0 {
 			guards, down = &l.beside, &l.downBeside
 			if g.Peer.IsValid() && g.Remote.Contains(g.Peer) {
-				peers = append(peers, pair{remote: single(g.Peer), local: p.local, comment: p.comment})
+				peer := p
+				peer.remote = single(g.Peer)
+				peers = append(peers, peer)
+				strippedPeers = append(strippedPeers, pair{remote: peer.remote, local: p.local, comment: p.comment})
 			}
 		}
 		*guards = append(*guards, p)
@@ -169,6 +173,10 @@ func (b *builder) guards(f *family, r *relations) {
 	}
 	r.remotes = b.relate(relation{name: "rem"}, f, remotes)
 	r.peers = b.relate(relation{name: "peer"}, f, peers)
+	r.strippedPeers = r.peers
+	if slices.ContainsFunc(peers, func(p pair) bool { return p.proto != 0 }) {
+		r.strippedPeers = b.relate(relation{name: "peere"}, f, strippedPeers)
+	}
 	r.gates = cover(remotes)
 }
 

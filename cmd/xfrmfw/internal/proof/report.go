@@ -13,6 +13,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/prove"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -23,8 +24,30 @@ const Schema = 1
 // Subject is rule sets to ask: the wanted ones, or those that stand.
 type Subject struct {
 	// Name is "wanted" or "live".
-	Name  string
+	Name string
+	// Rules are those of iptables. Without them the table of nftables decides alone.
 	Rules []rules.Ruleset
+	// Table stands beside rules, and may be empty then.
+	Table sets.Table
+}
+
+// jobs are the proofs of a subject, one a family.
+func (s Subject) jobs(f *firewall.Facts, devices []string) []job {
+	var jobs []job
+	for _, rs := range s.Rules {
+		jobs = append(jobs, job{subject: s.Name, family: rs.Family, make: func() *prove.Firewall { return prove.NewBeside(rs, s.Table, f.Marks, devices) }})
+	}
+	if s.Rules != nil {
+		return jobs
+	}
+	families := []xfrm.Family{xfrm.IPv4, xfrm.IPv6}
+	if f.NoIPv6 {
+		families = families[:1]
+	}
+	for _, family := range families {
+		jobs = append(jobs, job{subject: s.Name, family: family, make: func() *prove.Firewall { return prove.NewTable(s.Table, family, f.Marks, devices, false) }})
+	}
+	return jobs
 }
 
 // Report is the outcome of a proof, in the shape of its JSON form. Lists are never nil.
@@ -66,9 +89,9 @@ func Make(f *firewall.Facts, devices []string, subjects []Subject, progress func
 	r := Report{Schema: Schema, Holds: true, Rules: []string{}, Findings: []Finding{}, Warnings: []string{}}
 	var jobs []job
 	for _, s := range subjects {
-		for _, rs := range s.Rules {
-			jobs = append(jobs, job{subject: s.Name, rules: rs})
-			r.Rules = append(r.Rules, fmt.Sprintf("%s %s", s.Name, rs.Family))
+		for _, j := range s.jobs(f, devices) {
+			jobs = append(jobs, j)
+			r.Rules = append(r.Rules, fmt.Sprintf("%s %s", s.Name, j.family))
 		}
 	}
 	var lock sync.Mutex
@@ -81,11 +104,19 @@ func Make(f *firewall.Facts, devices []string, subjects []Subject, progress func
 	}
 	var group sync.WaitGroup
 	for i := range jobs {
-		group.Go(func() { jobs[i].found = prove.NewFirewall(jobs[i].rules, f.Marks, devices, false).Prove(f, step) })
+		group.Go(func() {
+			w := jobs[i].make()
+			jobs[i].found = w.Prove(f, step)
+			jobs[i].odd = w.Odd()
+		})
 	}
 	group.Wait()
 	broken := make(map[string]bool)
 	for _, j := range jobs {
+		if j.odd != nil {
+			r.Holds = false
+			r.Warnings = append(r.Warnings, j.odd.Error())
+		}
 		for _, found := range j.found {
 			broken[found.Property.Name] = true
 			r.Holds = false
@@ -106,8 +137,10 @@ func Make(f *firewall.Facts, devices []string, subjects []Subject, progress func
 
 type job struct {
 	subject string
-	rules   rules.Ruleset
+	family  xfrm.Family
+	make    func() *prove.Firewall
 	found   []prove.Finding
+	odd     error
 }
 
 // WriteText writes the report for a person: the answer first. Verbose names each property

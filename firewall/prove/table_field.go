@@ -1,0 +1,316 @@
+package prove
+
+import (
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/firewall/prove/bdd"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// part is the value of a field of nftables in some packets: bits of the packet, or one
+// value. A packet that no part of a field has is one in which the kernel breaks off the rule.
+type part struct {
+	in    Set
+	bits  field // bits of the packet, or one of the constants below
+	value sets.Value
+}
+
+// Bits of a part that are no bits of the packet: they are alike in all packets, or not
+// told.
+const (
+	isZero = -1 - iota
+	isOne
+	isUntold
+)
+
+func (p part) isValue() bool { return p.bits == nil }
+
+// equals returns the packets of a part with a value, under a mask of the value's length.
+func (s *Space) equals(p part, v, mask sets.Value) Set {
+	if p.isValue() {
+		return s.And(p.in, truthOf(masked(p.value, mask) == v))
+	}
+	var literals []bdd.Literal
+	set := p.in
+	of, keep := v.Append(nil), mask.Append(nil)
+	for i, bit := range p.bits {
+		is := of[i/8]>>(7-i%8)&1 != 0
+		switch {
+		case keep[i/8]>>(7-i%8)&1 == 0:
+			if is { // no masked number has this bit
+				return None
+			}
+		case bit == isUntold:
+		case bit == isZero || bit == isOne:
+			if is != (bit == isOne) {
+				return None
+			}
+		default:
+			literals = append(literals, bdd.Literal{Bit: bit, Is: is})
+		}
+	}
+	return s.And(set, s.Cube(literals))
+}
+
+func masked(v, mask sets.Value) sets.Value {
+	b := v.Append(nil)
+	for i, keep := range mask.Append(nil) {
+		b[i] &= keep
+	}
+	return sets.Bytes(b)
+}
+
+// between returns the packets of a part with a value in a range.
+func (s *Space) between(p part, lo, hi sets.Value) Set {
+	if p.isValue() {
+		return s.And(p.in, truthOf(p.value.Compare(lo) >= 0 && p.value.Compare(hi) <= 0))
+	}
+	if lo == hi {
+		return s.equals(p, lo, allBits(lo.Len()))
+	}
+	first, last := lo.Append(nil), hi.Append(nil)
+	if bits, ok := prefixLength(first, last); ok { // cheaper than the two bounds
+		return s.equals(p, lo, maskOf(bits, len(first)))
+	}
+	return s.And(p.in, s.Between(p.bits, first, last))
+}
+
+// prefixLength returns how many bits a range from first to last has in common, if it
+// has all numbers that begin so.
+func prefixLength(first, last []byte) (int, bool) {
+	n, differs := 0, false
+	for i := range first {
+		for bit := 7; bit >= 0; bit-- {
+			lo, hi := first[i]>>bit&1, last[i]>>bit&1
+			switch {
+			case lo == hi && !differs:
+				n++
+			case lo == 0 && hi == 1:
+				differs = true
+			default:
+				return 0, false
+			}
+		}
+	}
+	return n, true
+}
+
+func allBits(size int) sets.Value { return maskOf(8*size, size) }
+
+func maskOf(bits, size int) sets.Value {
+	b := make([]byte, size)
+	for i := range bits {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	return sets.Bytes(b)
+}
+
+// parts are the values of a field at a base chain, and false for a field that has no model.
+// Mark is not among them: its value is that of a stream.
+func (s *Space) parts(f sets.Field, at sight) ([]part, bool) {
+	bits := func(in Set, b field) []part { return []part{{in: in, bits: b}} }
+	value := func(in Set, n uint64) part { return part{in: in, value: sets.Number(f.Type(), n)} }
+	truth := func(is Set, yes, no uint64) []part { return []part{value(is, yes), value(is.Not(), no)} }
+	proto := func(p xfrm.Proto) Set { return s.number(s.proto, uint64(p)) }
+	address := func(of xfrm.Family, b field) []part { return s.ofFamily(of, bits(All, b)) }
+	dst, dport := s.dst, s.dport
+	if at.routed {
+		dst, dport = s.routedDst, s.routedDPort
+	}
+	switch f.Kind {
+	case sets.NFProto:
+		return []part{value(All, uint64(s.Family))}, true
+	case sets.L4Proto:
+		return bits(All, s.proto), true
+	case sets.InName, sets.OutName, sets.InIndex, sets.OutIndex:
+		return s.deviceParts(f, at), true
+	case sets.SecPath:
+		return truth(s.And(truthOf(at.path), s.Bit(s.path.present)), 1, 0), true
+	case sets.RouteIPsec:
+		return truth(s.And(truthOf(at.ahead), s.Bit(s.ahead.present)), 1, 0), true
+	case sets.FibSrcInput:
+		return truth(s.Bit(s.misrouted), 0, 1), true
+	case sets.FibDstType:
+		return truth(at.dstLocal, sets.Local, 1), true
+	case sets.FibSrcType:
+		return truth(s.Bit(s.srcLocal), sets.Local, 1), true
+	case sets.Src4:
+		return address(xfrm.IPv4, s.src), true
+	case sets.Src6:
+		return address(xfrm.IPv6, s.src), true
+	case sets.Dst4:
+		return address(xfrm.IPv4, dst), true
+	case sets.Dst6:
+		return address(xfrm.IPv6, dst), true
+	case sets.SrcPort:
+		icmp := s.Or(proto(xfrm.ICMP), proto(xfrm.ICMPv6))
+		return []part{{in: icmp.Not(), bits: s.sport}, {in: icmp, bits: append(append(field{}, s.icmpType...), s.icmpCode...)}}, true
+	case sets.DstPort:
+		return bits(All, dport), true
+	case sets.UDPSrc:
+		return bits(proto(xfrm.UDP), s.sport), true
+	case sets.UDPDst:
+		return bits(proto(xfrm.UDP), dport), true
+	case sets.TCPSrc:
+		return bits(proto(xfrm.TCP), s.sport), true
+	case sets.TCPDst:
+		return bits(proto(xfrm.TCP), dport), true
+	case sets.TCPFlags: // all TCP packets begin their flow here
+		return []part{value(proto(xfrm.TCP), 2)}, true
+	case sets.ICMPType:
+		return bits(proto(xfrm.ICMP), s.icmpType), true
+	case sets.ICMPv6Type:
+		return bits(proto(xfrm.ICMPv6), s.icmpType), true
+	case sets.EtherDst, sets.OutKind:
+		// Frames that a bridge only passes on, and the first pass by a VRF, are no packets
+		// here.
+		return nil, true
+	}
+	if parts, ok := s.flowParts(f); ok {
+		return parts, true
+	}
+	return s.saParts(f, at)
+}
+
+// ofFamily are the values of a field that packets of one family have.
+func (s *Space) ofFamily(of xfrm.Family, parts []part) []part {
+	if s.Family != of {
+		return nil
+	}
+	return parts
+}
+
+// deviceParts are the values of an interface's name, or of its index: all but that of
+// the loopback interface are alike.
+func (s *Space) deviceParts(f sets.Field, at sight) []part {
+	by, seen := s.in, at.in
+	if f.Kind == sets.OutName || f.Kind == sets.OutIndex {
+		by, seen = s.out, at.out
+	}
+	if !seen {
+		return nil
+	}
+	var parts []part
+	known := None
+	for _, name := range s.names {
+		in := s.device(by, name)
+		known = s.Or(known, in)
+		v := sets.Name(name)
+		if f.Type() == sets.TypeIndex {
+			v = sets.Number(sets.TypeIndex, 2)
+			if name == "lo" {
+				v = sets.Number(sets.TypeIndex, 1)
+			}
+		}
+		parts = append(parts, part{in: in, value: v})
+	}
+	other := sets.Name("")
+	if f.Type() == sets.TypeIndex {
+		other = sets.Number(sets.TypeIndex, 2)
+	}
+	return append(parts, part{in: known.Not(), value: other})
+}
+
+// markParts are the values of the mark in a stream of packets.
+func (s *Space) markParts(m int, at sight) []part {
+	mark, bits := s.mark(m), make(field, len(s.fwmark))
+	for i := range bits {
+		switch of := uint32(1) << (len(bits) - 1 - i); {
+		case mark&of != 0:
+			bits[i] = isOne
+		case s.marks.Both()&of != 0 || !at.routed:
+			bits[i] = isZero
+		default:
+			bits[i] = s.fwmark[i]
+		}
+	}
+	return []part{{in: All, bits: bits}}
+}
+
+// flowParts are the values of fields of a connection.
+func (s *Space) flowParts(f sets.Field) ([]part, bool) {
+	address := func(of xfrm.Family, b field) []part { return s.ofFamily(of, []part{{in: All, bits: b}}) }
+	switch f.Kind {
+	case sets.CtState:
+		state := func(in Set, n uint64) part { return part{in: in, value: sets.Number(sets.TypeCtState, n)} }
+		related, established := s.Bit(s.related), s.Bit(s.established)
+		return []part{
+			state(related, sets.Related), state(s.Minus(established, related), sets.Established), state(s.Or(related, established).Not(), sets.New),
+		}, true
+	case sets.CtStatus:
+		return []part{{in: All, bits: constantBut(32, map[uint64]int{sets.SNATed: s.snat, sets.DNATed: s.dnat})}}, true
+	case sets.CtDirection:
+		return []part{{in: All, bits: constantBut(8, map[uint64]int{1: s.reply})}}, true
+	case sets.CtProto:
+		return []part{{in: All, bits: s.flowProto}}, true
+	case sets.CtOrigSrc4:
+		return address(xfrm.IPv4, s.origSrc), true
+	case sets.CtOrigSrc6:
+		return address(xfrm.IPv6, s.origSrc), true
+	case sets.CtOrigDst4:
+		return address(xfrm.IPv4, s.origDst), true
+	case sets.CtOrigDst6:
+		return address(xfrm.IPv6, s.origDst), true
+	case sets.CtReplySrc4:
+		return address(xfrm.IPv4, s.replySrc), true
+	case sets.CtReplySrc6:
+		return address(xfrm.IPv6, s.replySrc), true
+	case sets.CtReplyDst4:
+		return address(xfrm.IPv4, s.replyDst), true
+	case sets.CtReplyDst6:
+		return address(xfrm.IPv6, s.replyDst), true
+	case sets.CtOrigSrcPort:
+		return []part{{in: All, bits: s.origSPort}}, true
+	case sets.CtOrigDstPort:
+		return []part{{in: All, bits: s.origDPort}}, true
+	}
+	return nil, false
+}
+
+// constantBut is a number that is 0 but for some bits.
+func constantBut(width int, bits map[uint64]int) field {
+	f := make(field, width)
+	for i := range f {
+		f[i] = isZero
+		if bit, ok := bits[1<<(width-1-i)]; ok {
+			f[i] = bit
+		}
+	}
+	return f
+}
+
+// saParts are the values of fields of the packet's SA. It has at most one on each path,
+// and outer addresses in tunnel mode alone (xfrm_state_addr_ok).
+func (s *Space) saParts(f sets.Field, at sight) ([]part, bool) {
+	if !f.OfSA() {
+		return nil, false
+	}
+	on, seen := &s.path, at.path
+	if f.Kind >= sets.OutReqid {
+		on, seen = &s.ahead, at.ahead
+	}
+	if !seen || f.Depth > 0 {
+		return nil, true
+	}
+	present := s.Bit(on.present)
+	if f.Kind == sets.InReqid || f.Kind == sets.OutReqid {
+		return []part{{in: present, bits: on.reqid}}, true
+	}
+	end := on.source
+	if f.Kind == sets.InOuterDst4 || f.Kind == sets.InOuterDst6 || f.Kind == sets.OutOuterDst4 || f.Kind == sets.OutOuterDst6 {
+		end = on.destine
+	}
+	in := s.And(present, s.Bit(on.tunnel))
+	switch f.Kind {
+	case sets.InOuterSrc4, sets.InOuterDst4, sets.OutOuterSrc4, sets.OutOuterDst4:
+		return []part{{in: in, bits: end[:32]}}, true
+	case sets.InOuterSrc6, sets.InOuterDst6, sets.OutOuterSrc6, sets.OutOuterDst6:
+		if s.Family == xfrm.IPv6 {
+			return []part{{in: in, bits: end}}, true
+		}
+		// Of an outer IPv6 address around IPv4 the first 32 bits are told.
+		return []part{{in: in, bits: append(append(field{}, end...), slices.Repeat(field{isUntold}, 96)...)}}, true
+	}
+	return nil, false // an SPI
+}

@@ -1,0 +1,79 @@
+package prove
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Judge and the table of nftables drop the same packets, of all packets of random gateways
+// and of those with packets that were once judged wrongly.
+func TestTableIsJudge(t *testing.T) {
+	asked := make(map[string]bool)
+	ask := func(name string, facts *firewall.Facts, links []string, families ...xfrm.Family) {
+		gateway := fmt.Sprintf("%+v", *facts)
+		if asked[gateway] {
+			return
+		}
+		asked[gateway] = true
+		for _, family := range families {
+			w := NewTable(program.Table(facts, program.Host{}), family, facts.Marks, links, true)
+			for _, way := range ways {
+				for _, d := range w.tableDifferences(facts, way) {
+					t.Errorf("%s: %s", name, d)
+				}
+			}
+			if err := w.Odd(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	for seed := range worlds(t, 3) {
+		g := randomGateway(seed)
+		ask(fmt.Sprintf("seed %d", seed), &g.facts, g.devices(), xfrm.IPv4, xfrm.IPv6)
+	}
+	for _, fault := range faults() {
+		facts := firewall.Decide(fault.Input)
+		ask(fault.Name, &facts, linksOf(fault.Input.Host), xfrm.FamilyOf(fault.Passage.Received.Src))
+	}
+}
+
+// tableDifferences are the packets that one of the table and Judge drops, one for each
+// case of Judge.
+func (w *Firewall) tableDifferences(f *firewall.Facts, way firewall.Way) []string {
+	q := newSpec(w.Space, f, way)
+	// The table asks before NAT and behind it, and for the flow's own source.
+	is := w.Minus(q.plain(), q.Union(q.toldByTable(), q.Bit(q.snat), q.Bit(q.dnat)))
+	fate := w.Run(way, is)
+	drops := w.Or(fate.Dropped, fate.Rejected)
+	var list []string
+	for _, j := range q.judge(is) {
+		set := w.Minus(j.set, drops)
+		got := "lets pass"
+		if j.Action != firewall.Discard && j.Action != firewall.Refuse {
+			set, got = w.And(j.set, drops), "drops"
+		}
+		if set != None {
+			list = append(list, fmt.Sprintf("the table %s, Judge %s %v: %+v", got, j.Action, j.Case, w.Witness(way, set)))
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// All properties hold for the tables of random gateways.
+func TestPropertiesHoldOfTables(t *testing.T) {
+	for seed := range worlds(t, 3) {
+		g := randomGateway(seed)
+		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
+			w := NewTable(program.Table(&g.facts, program.Host{}), family, g.facts.Marks, g.devices(), false)
+			for _, f := range w.Prove(&g.facts, nil) {
+				t.Errorf("seed %d: %s (%s): %+v", seed, f.Property.Name, f.Property.Says, f.Packet)
+			}
+		}
+	}
+}
