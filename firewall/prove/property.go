@@ -112,7 +112,7 @@ func Properties() []Property {
 		},
 		{
 			Name: "others", Says: "xfrmfw drops no packet but those of the properties above.",
-			Exempt: []string{"ICMP errors about flows with both ends in guarded remote selectors", "under the nftables engine, flows with NAT, of which the table sees more"}, ways: every, broken: (*question).surplus,
+			Exempt: []string{"ICMP errors about flows with both ends in guarded remote selectors", "flows with NAT, and errors that quote a packet, of which a table of nftables sees more"}, ways: every, broken: (*question).surplus,
 		},
 	}
 }
@@ -270,13 +270,13 @@ func (q *question) leakNAT() Set {
 	return q.leaksByNAT()
 }
 
-// mapped are packets that a table alone drops: those that NAT leads into a tunnel, or
-// out of it.
+// mapped are packets that a table may drop, and Judge does not: those that NAT leads into
+// a tunnel, or out of it, and those of which the table sees more.
 func (q *question) mapped() Set {
-	if q.w.rules != nil {
+	if q.w.table == nil {
 		return None
 	}
-	return q.Or(q.Bit(q.snat), q.Bit(q.dnat))
+	return q.And(q.w.tableMayEnd(q.way), q.Union(q.Bit(q.snat), q.Bit(q.dnat), q.toldByTable()))
 }
 
 // rewritten are packets into tunnels that no rule exempts from the NAT of others.
