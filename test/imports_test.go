@@ -32,14 +32,14 @@ firewall/nftables/wire: firewall/sets xfrm golang.org/x/sys
 firewall/sets/program: firewall firewall/rules firewall/sets xfrm
 firewall/internal/prefix: xfrm
 firewall/rules: firewall firewall/device xfrm
-firewall/rules/live: firewall/internal/prefix firewall/rules xfrm
+firewall/rules/live: firewall firewall/internal/prefix firewall/rules xfrm
 firewall/rules/plan: firewall/rules firewall/rules/live xfrm
 firewall/rules/trace: firewall firewall/internal/prefix firewall/rules xfrm
 firewall/rules/compile: firewall firewall/guard firewall/internal/prefix firewall/rules firewall/rules/degrade firewall/rules/tree xfrm
 firewall/rules/degrade: firewall/internal/prefix firewall/rules xfrm
 firewall/rules/tree: firewall firewall/internal/prefix firewall/rules xfrm
 firewall/iptables: firewall/rules firewall/rules/live firewall/rules/plan xfrm github.com/coreos/go-iptables golang.org/x/sys firewall
-cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/spf13 golang.org/x/sys
+cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/sets/program firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/spf13 golang.org/x/sys
 cmd/xfrmfw/internal/config: firewall firewall/prove/expect firewall/guard firewall/rules xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml cmd/xfrmfw/internal/engine
 cmd/xfrmfw/internal/confirm: firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker golang.org/x/sys cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending
 cmd/xfrmfw/internal/daemon: firewall/limit firewall/rules/plan xfrm xfrm/kernel firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys firewall cmd/xfrmfw/internal/pending

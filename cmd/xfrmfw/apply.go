@@ -12,6 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/confirm"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/proof"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
@@ -107,6 +108,8 @@ func dryRunApply(ctx context.Context, o *options, snapshot string, diff bool, st
 	case look.InSync():
 		b.WriteString("# nothing to change\n")
 	case diff:
+		before, after := liveSubject(look), wantedSubject(look)
+		b.WriteString(proof.Changes(&look.Result.Facts, devices(look.Snapshot.Host), before, after))
 		b.WriteString(reconcile.Diff(look))
 	default:
 		b.WriteString(reconcile.TableText(look))

@@ -7,8 +7,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/proof"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -51,30 +51,36 @@ func proveCommand(o *options) *cobra.Command {
 
 // subjects are the wanted rules and, where some stand that differ, those too.
 func subjects(look gateway.Look, fromSnapshot bool) []proof.Subject {
-	wanted, standing := proof.Subject{Name: "wanted", Table: look.Table}, look.Live.Table.Table
-	if look.Engine != engine.IPTables {
-		list := []proof.Subject{wanted}
-		if len(standing.Chains) > 0 && !look.TableChange.Empty() {
-			list = append(list, proof.Subject{Name: "live", Table: standing})
+	list, live := []proof.Subject{wantedSubject(look)}, liveSubject(look)
+	if fromSnapshot || look.InSync() || !live.Stands() {
+		return list
+	}
+	return append(list, live)
+}
+
+func wantedSubject(look gateway.Look) proof.Subject {
+	s := proof.Subject{Name: "wanted", Table: look.Table}
+	if look.Engine == engine.IPTables {
+		s.Rules = look.Result.Rulesets
+	}
+	return s
+}
+
+// liveSubject is what stands, of either engine: a table that decides does so alone. Rules
+// that others have changed are not among it.
+func liveSubject(look gateway.Look) proof.Subject {
+	s := proof.Subject{Name: "live", Table: look.Live.Table.Table}
+	if _, decides := s.Table.Chain(program.Decides); decides {
+		return s
+	}
+	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
+		if family == xfrm.IPv6 && look.Result.Facts.NoIPv6 {
+			continue
 		}
-		return list
+		standing, _ := live.Standing(family, look.Live.Rules[family])
+		s.Rules = append(s.Rules, standing)
 	}
-	wanted.Rules = look.Result.Rulesets
-	list := []proof.Subject{wanted}
-	if fromSnapshot || look.InSync() {
-		return list
-	}
-	var found []rules.Ruleset
-	hooks := 0
-	for _, rs := range look.Result.Rulesets {
-		match := live.Match(rs, look.Live.Rules[rs.Family]).Ruleset
-		hooks += len(match.Hooks)
-		found = append(found, match)
-	}
-	if hooks == 0 { // nothing is loaded
-		return list
-	}
-	return append(list, proof.Subject{Name: "live", Rules: found, Table: standing})
+	return s
 }
 
 func devices(host xfrm.Host) []string {

@@ -124,9 +124,9 @@ func (q *spec) toldByTable() Set {
 	sets := []Set{
 		// conntrack calls no other message of ICMP related, and no packet has the other
 		// family's.
-		q.Minus(q.And(q.isICMP, q.Bit(q.related)), q.errors()), q.number(q.proto, uint64(other)),
+		q.Minus(q.And(q.isICMP, q.Bit(q.related)), q.quoting()), q.number(q.proto, uint64(other)),
 		// Source quench and redirects quote packets, too, but only the table holds them.
-		q.And(q.errors(), q.Or(q.number(q.icmpType, 4), q.number(q.icmpType, 5))),
+		q.And(q.quoting(), q.Or(q.number(q.icmpType, 4), q.number(q.icmpType, 5))),
 		q.beyondSelectors(), q.betweenRemotes(), q.incoherent(), q.otherErrors(),
 	}
 	if q.Family == xfrm.IPv6 {
@@ -137,25 +137,13 @@ func (q *spec) toldByTable() Set {
 	}
 	for _, g := range q.guards { // an error about no flow, to a peer in a connected network
 		if len(g.Exempt) > 0 {
-			sets = append(sets, q.And(q.Minus(q.errors(), q.Bit(q.related)), q.single(q.routedDst, g.Peer)))
+			sets = append(sets, q.And(q.Minus(q.quoting(), q.Bit(q.related)), q.single(q.routedDst, g.Peer)))
 		}
 		if g.Local.Overlaps(g.Remote) { // an error for the near end, which the remote selector has too
-			sets = append(sets, q.And(q.errors(), q.within(q.routedDst, g.Local)))
+			sets = append(sets, q.And(q.quoting(), q.within(q.routedDst, g.Local)))
 		}
 	}
 	return q.Union(sets...)
-}
-
-// errors are messages of ICMP that quote another packet.
-func (q *spec) errors() Set {
-	if q.Family == xfrm.IPv6 {
-		return q.And(q.isICMP, q.Range(q.icmpType, 1, 4))
-	}
-	var kinds []Set
-	for _, kind := range []uint64{3, 4, 5, 11, 12} {
-		kinds = append(kinds, q.number(q.icmpType, kind))
-	}
-	return q.And(q.isICMP, q.Union(kinds...))
 }
 
 // beyondSelectors are packets into an SA of a tunnel that do not lie in its selectors,

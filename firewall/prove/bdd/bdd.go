@@ -310,3 +310,28 @@ func (s *Space) bounded(field []int, n []byte, least bool) Set {
 
 // Bits is how many bits tell n things apart.
 func Bits(n int) int { return bits.Len(uint(max(n-1, 1))) }
+
+// Prefixes calls yield with the prefixes of a field that a set is divided by, as their
+// bytes and lengths, and with the rest of the set below each. The field's bits ascend, and
+// no bit before them decides. It stops, and returns false, when yield does.
+func (s *Space) Prefixes(a Set, field []int, yield func(value []byte, bits int, rest Set) bool) bool {
+	value := make([]byte, (len(field)+7)/8)
+	var walk func(a Set, i int) bool
+	walk = func(a Set, i int) bool {
+		if a == None {
+			return true
+		}
+		if i == len(field) || s.nodes[a>>1].bit > uint32(field[len(field)-1]) {
+			return yield(slices.Clone(value), i, a)
+		}
+		zero, one := s.halves(a, uint32(field[i]))
+		if !walk(zero, i+1) {
+			return false
+		}
+		value[i/8] |= 1 << (7 - i%8)
+		on := walk(one, i+1)
+		value[i/8] &^= 1 << (7 - i%8)
+		return on
+	}
+	return walk(a, 0)
+}

@@ -31,6 +31,11 @@ type Subject struct {
 	Table sets.Table
 }
 
+// Stands reports whether packets meet the subject at all.
+func (s Subject) Stands() bool {
+	return len(s.Table.Chains) > 0 || slices.ContainsFunc(s.Rules, func(rs rules.Ruleset) bool { return len(rs.Hooks) > 0 })
+}
+
 // jobs are the proofs of a subject, one a family.
 func (s Subject) jobs(f *firewall.Facts, devices []string) []job {
 	var jobs []job

@@ -1,0 +1,95 @@
+package proof
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/prove"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// most is how many tunnels a host may have for a comparison of all packets, which takes
+// some seconds then.
+const most = 300
+
+// Changes says what changes for packets between two subjects of one host, the words of
+// apply --dry-run --diff. Devices are the host's interfaces.
+func Changes(f *firewall.Facts, devices []string, before, after Subject) string {
+	if len(f.Tunnels) > most {
+		return fmt.Sprintf("packets: not compared, because there are more than %d tunnels\n\n", most)
+	}
+	var b strings.Builder
+	for _, family := range after.families(f) {
+		changes, err := prove.Changes(before.layout(family), after.layout(family), family, f.Marks, devices)
+		if err != nil {
+			return fmt.Sprintf("packets: not compared: %v\n\n", err)
+		}
+		for _, c := range changes {
+			writeChange(&b, c, f.Marks)
+		}
+	}
+	if b.Len() == 0 {
+		return "packets: none fares otherwise\n\n"
+	}
+	return "packets\n" + b.String() + "\n"
+}
+
+func (s Subject) families(f *firewall.Facts) []xfrm.Family {
+	if s.Rules == nil && !f.NoIPv6 {
+		return []xfrm.Family{xfrm.IPv4, xfrm.IPv6}
+	}
+	var list []xfrm.Family
+	for _, rs := range s.Rules {
+		list = append(list, rs.Family)
+	}
+	if s.Rules == nil {
+		list = append(list, xfrm.IPv4)
+	}
+	return list
+}
+
+func (s Subject) layout(family xfrm.Family) prove.Layout {
+	l := prove.Layout{Table: s.Table}
+	for i := range s.Rules {
+		if s.Rules[i].Family == family {
+			l.Rules = &s.Rules[i]
+		}
+	}
+	return l
+}
+
+func writeChange(b *strings.Builder, c prove.Change, m firewall.Marks) {
+	fmt.Fprintf(b, "  %-17s  ", c.Turn)
+	switch {
+	case c.Path == prove.OnAny:
+		b.WriteString("errors, replies or packets with marks")
+	case !c.Src.IsValid():
+		b.WriteString("all, " + string(c.Path))
+	default:
+		fmt.Fprintf(b, "%s -> %s", c.Src, c.Dst)
+		for i, s := range c.Services {
+			b.WriteString([]string{" ", ", "}[min(i, 1)] + service(s))
+		}
+		fmt.Fprintf(b, ", %s", c.Path)
+	}
+	for i, way := range c.Ways {
+		word := [...]string{"to this host", "forwarded", "from this host"}[way]
+		b.WriteString([]string{", ", " or "}[min(i, 1)] + word)
+	}
+	if c.More {
+		b.WriteString(", and more")
+	}
+	fmt.Fprintf(b, "\n    such as  %s\n    see      %s\n", Describe(c.Packet), Explain(c.Packet, m))
+}
+
+// service is a service in the words of the configuration.
+func service(s firewall.Service) string {
+	switch {
+	case s.Ports == firewall.Ports{}:
+		return s.Proto.String()
+	case s.Ports.Lo == s.Ports.Hi:
+		return fmt.Sprintf("%s/%d", s.Proto, s.Ports.Lo)
+	}
+	return fmt.Sprintf("%s/%d-%d", s.Proto, s.Ports.Lo, s.Ports.Hi)
+}
