@@ -21,7 +21,7 @@ func TestTableIsJudge(t *testing.T) {
 		}
 		asked[gateway] = true
 		for _, family := range families {
-			w := NewTable(program.Table(facts), family, facts.Marks, links, true)
+			w := NewTable(program.Table(facts, program.Options{}), family, facts.Marks, links, true)
 			for _, way := range ways {
 				for _, d := range w.tableDifferences(facts, way) {
 					t.Errorf("%s: %s", name, d)
@@ -70,7 +70,7 @@ func TestPropertiesHoldOfTables(t *testing.T) {
 	for seed := range worlds(t, 3) {
 		g := randomGateway(seed)
 		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-			w := NewTable(program.Table(&g.facts), family, g.facts.Marks, g.devices(), false)
+			w := NewTable(program.Table(&g.facts, program.Options{}), family, g.facts.Marks, g.devices(), false)
 			for _, f := range w.Prove(&g.facts, nil) {
 				t.Errorf("seed %d: %s (%s): %+v", seed, f.Property.Name, f.Property.Says, f.Packet)
 			}

@@ -19,7 +19,7 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 4242))
 		in := fake.Gateway(r)
 		f := firewall.Decide(in)
-		table := Table(&f)
+		table := Table(&f, Options{})
 		e := newEvaluator(table)
 		maker := fake.NewPassages(rand.New(rand.NewPCG(seed, 7)), in, &f)
 		var links []string
