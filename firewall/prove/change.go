@@ -61,8 +61,8 @@ type Change struct {
 
 // Changes compares what two layouts do to all packets, but for those that DNAT sends
 // elsewhere. The first error is about a part without a model.
-func Changes(before, after Layout, family xfrm.Family, marks firewall.Marks, names []string) ([]Change, error) {
-	w := pair(before, after, family, marks, names)
+func Changes(before, after Layout, family xfrm.Family, f *firewall.Facts, names []string) ([]Change, error) {
+	w := pair(before, after, family, f, names)
 	var list []Change
 	for _, way := range every {
 		possible := w[0].onPath(way)
@@ -80,7 +80,7 @@ func Changes(before, after Layout, family xfrm.Family, marks firewall.Marks, nam
 }
 
 // pair prepares two layouts in one space.
-func pair(before, after Layout, family xfrm.Family, marks firewall.Marks, names []string) [2]*Firewall {
+func pair(before, after Layout, family xfrm.Family, f *firewall.Facts, names []string) [2]*Firewall {
 	names = slices.Clone(names)
 	var w [2]*Firewall
 	for i, l := range [2]Layout{before, after} {
@@ -94,7 +94,7 @@ func pair(before, after Layout, family xfrm.Family, marks firewall.Marks, names 
 			names = append(names, w[i].table.devices()...)
 		}
 	}
-	w[0].Space = newSpace(family, marks, names, true)
+	w[0].Space = newSpace(family, f, names, true)
 	w[1].Space = w[0].Space
 	return w
 }

@@ -73,7 +73,7 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 		g := randomGateway(seed)
 		maker := fake.NewPassages(rand.New(rand.NewPCG(seed, 7)), g.in, &g.facts)
 		for family, rs := range g.sets {
-			evaluator, w := trace.NewEvaluator(rs), NewFirewall(rs, g.facts.Marks, g.devices(), true)
+			evaluator, w := trace.NewEvaluator(rs), NewFirewall(rs, &g.facts, g.devices(), true)
 			fates := make(map[firewall.Way]Fate)
 			for _, way := range []firewall.Way{firewall.ToHost, firewall.Through, firewall.FromHost} {
 				fates[way] = w.Run(way, All)
@@ -124,7 +124,7 @@ func TestPacketsAreVectors(t *testing.T) {
 	maker := fake.NewPassages(rand.New(rand.NewPCG(1, 7)), g.in, &g.facts)
 	for range 300 {
 		p := one(maker.Next())
-		s := NewSpace(xfrm.FamilyOf(p.Received.Src), g.facts.Marks, g.devices())
+		s := NewSpace(xfrm.FamilyOf(p.Received.Src), &g.facts, g.devices())
 		v := s.vector(p)
 		if again := s.vector(s.packet(p.Way, v)); fmt.Sprint(again) != fmt.Sprint(v) {
 			t.Fatalf("%+v became %+v", p, s.packet(p.Way, v))

@@ -90,34 +90,34 @@ type hookSight struct {
 }
 
 // NewFirewall prepares a valid rule set. Names are further interfaces of the host.
-func NewFirewall(rs rules.Ruleset, marks firewall.Marks, names []string, cases bool) *Firewall {
-	return newFirewall(rs, marks, names, cases, false)
+func NewFirewall(rs rules.Ruleset, f *firewall.Facts, names []string, cases bool) *Firewall {
+	return newFirewall(rs, f, names, cases, false)
 }
 
-func newFirewall(rs rules.Ruleset, marks firewall.Marks, names []string, cases, noNAT bool) *Firewall {
+func newFirewall(rs rules.Ruleset, f *firewall.Facts, names []string, cases, noNAT bool) *Firewall {
 	r := NewRules(rs)
 	return &Firewall{
-		Space: newSpace(rs.Family, marks, append(r.Devices(), names...), noNAT), rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: All,
+		Space: newSpace(rs.Family, f, append(r.Devices(), names...), noNAT), rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: All,
 	}
 }
 
 // NewBeside is NewFirewall with a table of nftables beside the rules. An empty table is none.
-func NewBeside(rs rules.Ruleset, t sets.Table, marks firewall.Marks, names []string) *Firewall {
+func NewBeside(rs rules.Ruleset, t sets.Table, f *firewall.Facts, names []string) *Firewall {
 	if len(t.Chains) == 0 {
-		return NewFirewall(rs, marks, names, false)
+		return NewFirewall(rs, f, names, false)
 	}
 	beside := newTable(&t)
-	w := NewFirewall(rs, marks, append(beside.devices(), names...), false)
+	w := NewFirewall(rs, f, append(beside.devices(), names...), false)
 	w.table, w.tables = beside, make(map[sight]*tableEvaluator)
 	return w
 }
 
 // NewTable prepares a table of nftables that decides alone, for packets of one family.
 // Its fates tell no cases. With noNAT no packet is changed by DNAT.
-func NewTable(t sets.Table, family xfrm.Family, marks firewall.Marks, names []string, noNAT bool) *Firewall {
+func NewTable(t sets.Table, family xfrm.Family, f *firewall.Facts, names []string, noNAT bool) *Firewall {
 	alone := newTable(&t)
 	return &Firewall{
-		Space: newSpace(family, marks, append(alone.devices(), names...), noNAT), table: alone, tables: make(map[sight]*tableEvaluator), scope: All,
+		Space: newSpace(family, f, append(alone.devices(), names...), noNAT), table: alone, tables: make(map[sight]*tableEvaluator), scope: All,
 	}
 }
 

@@ -37,7 +37,7 @@ func TestJudgeOverSetsIsJudge(t *testing.T) {
 		lists := make(map[string][]judged)
 		spaces := make(map[xfrm.Family]*Space)
 		for family := range g.sets {
-			spaces[family] = NewSpace(family, g.facts.Marks, g.devices())
+			spaces[family] = NewSpace(family, &g.facts, g.devices())
 			for _, way := range ways {
 				lists[fmt.Sprint(family, way)] = newSpec(spaces[family], &g.facts, way).judge(All)
 			}
@@ -72,7 +72,7 @@ func TestRulesAreJudge(t *testing.T) {
 			if !ok {
 				continue
 			}
-			w := NewFirewall(rs, g.facts.Marks, g.devices(), false)
+			w := NewFirewall(rs, &g.facts, g.devices(), false)
 			for _, way := range ways {
 				for _, d := range w.differences(&g.facts, way) {
 					t.Errorf("seed %d: %s", seed, d)
@@ -126,7 +126,7 @@ func TestFaultsForAllPackets(t *testing.T) {
 			if rs.Family != family {
 				continue
 			}
-			w := NewFirewall(rs, facts.Marks, linksOf(fault.Input.Host), false)
+			w := NewFirewall(rs, &facts, linksOf(fault.Input.Host), false)
 			gateway := fmt.Sprint(fault.Input)
 			for _, way := range ways {
 				if asked[gateway] {

@@ -15,7 +15,7 @@ func TestPropertiesHold(t *testing.T) {
 			if !ok {
 				continue
 			}
-			for _, f := range NewFirewall(rs, g.facts.Marks, g.devices(), false).Prove(&g.facts, nil) {
+			for _, f := range NewFirewall(rs, &g.facts, g.devices(), false).Prove(&g.facts, nil) {
 				t.Errorf("seed %d: %s (%s): %+v", seed, f.Property.Name, f.Property.Says, f.Packet)
 			}
 		}

@@ -39,7 +39,7 @@ func cost(t *testing.B, n int) {
 	facts := firewall.Decide(firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
 	for _, rs := range compile.Rulesets(facts) {
 		began := time.Now()
-		w := NewFirewall(rs, facts.Marks, nil, false)
+		w := NewFirewall(rs, &facts, nil, false)
 		last, done := began, 0
 		for _, f := range w.Prove(&facts, func() {
 			if cost := time.Since(last); cost > time.Second {

@@ -41,6 +41,7 @@ type Space struct {
 	noNAT bool
 	// names are the interfaces; the number after the last stands for any other.
 	names []string
+	vrfs  []string // names of those that are a VRF
 	bits  int
 
 	path, ahead                             sa
@@ -58,15 +59,15 @@ type Space struct {
 	related, established, reply, snat, dnat int
 }
 
-// NewSpace returns the packets of a family. Names are the interfaces that anything asks
-// for.
-func NewSpace(family xfrm.Family, marks firewall.Marks, names []string) *Space {
-	return newSpace(family, marks, names, false)
+// NewSpace returns the packets of a family on a host. Names are the interfaces that
+// anything asks for, besides the VRFs.
+func NewSpace(family xfrm.Family, f *firewall.Facts, names []string) *Space {
+	return newSpace(family, f, names, false)
 }
 
-func newSpace(family xfrm.Family, marks firewall.Marks, names []string, noNAT bool) *Space {
-	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	s := &Space{Space: bdd.New(), Family: family, marks: marks, names: names, noNAT: noNAT}
+func newSpace(family xfrm.Family, f *firewall.Facts, names []string, noNAT bool) *Space {
+	names = slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(names), f.VRFs...))))
+	s := &Space{Space: bdd.New(), Family: family, marks: f.Marks, names: names, vrfs: f.VRFs, noNAT: noNAT}
 	width := 128
 	if family == xfrm.IPv4 {
 		width = 32
@@ -146,6 +147,15 @@ func (s *Space) device(f field, name string) Set {
 		return None
 	}
 	return s.number(f, uint64(i))
+}
+
+// vrf returns the packets with a VRF in a field of interfaces.
+func (s *Space) vrf(f field) Set {
+	list := make([]Set, len(s.vrfs))
+	for i, name := range s.vrfs {
+		list[i] = s.device(f, name)
+	}
+	return s.Union(list...)
 }
 
 // ports returns the packets with a port of a range. The zero range is all.

@@ -162,9 +162,12 @@ func (s *Space) parts(f sets.Field, at sight) ([]part, bool) {
 		return bits(proto(xfrm.ICMP), s.icmpType), true
 	case sets.ICMPv6Type:
 		return bits(proto(xfrm.ICMPv6), s.icmpType), true
-	case sets.EtherDst, sets.OutKind:
-		// Frames that a bridge only passes on, and the first pass by a VRF, are no packets
-		// here.
+	case sets.OutKind: // the one kind that a rule asks for
+		if !at.out {
+			return nil, true
+		}
+		return []part{{in: s.vrf(s.out), value: sets.Name("vrf")}}, true
+	case sets.EtherDst: // frames that a bridge only passes on are no packets here
 		return nil, true
 	}
 	if parts, ok := s.flowParts(f); ok {

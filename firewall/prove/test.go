@@ -38,7 +38,7 @@ func RunTests(tests []expect.Test, f *firewall.Facts, sets []rules.Ruleset, snap
 			}
 			w, ok := walls[rs.Family]
 			if !ok {
-				w = newFirewall(rs, f.Marks, names, true, true)
+				w = newFirewall(rs, f, names, true, true)
 				walls[rs.Family] = w
 			}
 			for _, way := range waysOf(&t) {

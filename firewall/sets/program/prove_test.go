@@ -29,7 +29,7 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 		walls := make(map[xfrm.Family]*prove.Firewall)
 		fates := make(map[xfrm.Family]map[firewall.Way]prove.Fate)
 		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-			walls[family] = prove.NewTable(table, family, f.Marks, links, false)
+			walls[family] = prove.NewTable(table, family, &f, links, false)
 			fates[family] = make(map[firewall.Way]prove.Fate)
 			for _, way := range []firewall.Way{firewall.ToHost, firewall.Through, firewall.FromHost} {
 				fates[family][way] = walls[family].Run(way, prove.All)

@@ -21,7 +21,7 @@ func Changes(f *firewall.Facts, devices []string, before, after Subject) string 
 	}
 	var b strings.Builder
 	for _, family := range after.families(f) {
-		changes, err := prove.Changes(before.layout(family), after.layout(family), family, f.Marks, devices)
+		changes, err := prove.Changes(before.layout(family), after.layout(family), family, f, devices)
 		if err != nil {
 			return fmt.Sprintf("packets: not compared: %v\n\n", err)
 		}

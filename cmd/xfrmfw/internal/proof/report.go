@@ -40,7 +40,7 @@ func (s Subject) Stands() bool {
 func (s Subject) jobs(f *firewall.Facts, devices []string) []job {
 	var jobs []job
 	for _, rs := range s.Rules {
-		jobs = append(jobs, job{subject: s.Name, family: rs.Family, make: func() *prove.Firewall { return prove.NewBeside(rs, s.Table, f.Marks, devices) }})
+		jobs = append(jobs, job{subject: s.Name, family: rs.Family, make: func() *prove.Firewall { return prove.NewBeside(rs, s.Table, f, devices) }})
 	}
 	if s.Rules != nil {
 		return jobs
@@ -50,7 +50,7 @@ func (s Subject) jobs(f *firewall.Facts, devices []string) []job {
 		families = families[:1]
 	}
 	for _, family := range families {
-		jobs = append(jobs, job{subject: s.Name, family: family, make: func() *prove.Firewall { return prove.NewTable(s.Table, family, f.Marks, devices, false) }})
+		jobs = append(jobs, job{subject: s.Name, family: family, make: func() *prove.Firewall { return prove.NewTable(s.Table, family, f, devices, false) }})
 	}
 	return jobs
 }
