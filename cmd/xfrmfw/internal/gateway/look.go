@@ -18,6 +18,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -82,6 +83,19 @@ func (l Look) Names() map[string]string {
 
 // InSync reports whether nothing has to be changed.
 func (l Look) InSync() bool { return l.Change.Empty() && l.TableChange.Empty() }
+
+// Stands returns the other engine, if the rules in force are its, and "" else.
+func (l Look) Stands() engine.Name {
+	table := l.Live.Table.Table
+	_, decides := table.Chain(program.Decides)
+	switch {
+	case l.Engine == engine.IPTables && decides:
+		return engine.NFTables
+	case l.Engine == engine.NFTables && table.Name != "" && !decides:
+		return engine.IPTables
+	}
+	return ""
+}
 
 // Differences are those that the changes mend, one line each.
 func (l Look) Differences() []string {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
@@ -125,6 +126,9 @@ type CheckReport struct {
 	Rules       int      `json:"rules"`
 	Differences []string `json:"differences"`
 	Warnings    []string `json:"warnings"`
+
+	// stands is the other engine, if its rules are in force.
+	stands engine.Name
 }
 
 // NewCheckReport compares the live rules of a look with the wanted ones.
@@ -140,6 +144,7 @@ func NewCheckReport(l gateway.Look) CheckReport {
 	return CheckReport{
 		Schema: schema, InSync: inSync, Loaded: inSync || !unloaded, Tunnels: len(l.Set.Tunnels), Rules: total,
 		Engine: string(l.Engine), Differences: list(l.Differences()), Warnings: list(l.AllWarnings()),
+		stands: l.Stands(),
 	}
 }
 
@@ -166,15 +171,17 @@ func notLoaded(wanted []rules.Ruleset, differences []plan.Difference) (int, bool
 }
 
 // WriteText writes the report for a person to read. Where no rule is loaded the missing
-// ones are listed only in a verbose report.
+// ones are listed only in a verbose report, as are all where the other engine is in force.
 func (r CheckReport) WriteText(w io.Writer, verbose bool) error {
+	answer := fmt.Sprintf("not loaded: none of the %s is in place. Load them with: xfrmfw apply", text.Count(r.Rules, "rule"))
 	switch {
 	case r.InSync:
 		return writeLines(w, []string{"in sync: " + text.Count(r.Tunnels, "tunnel")})
+	case r.stands != "":
+		answer = fmt.Sprintf("out of sync: engine %s is in force, and engine %s was asked for. Check the rules in force with: xfrmfw check --engine %[1]s", r.stands, r.Engine)
 	case r.Loaded:
 		return writeLines(w, append(r.Differences, fmt.Sprintf("out of sync: %s. Repair with: xfrmfw apply", text.Count(len(r.Differences), "difference"))))
 	}
-	answer := fmt.Sprintf("not loaded: none of the %s is in place. Load them with: xfrmfw apply", text.Count(r.Rules, "rule"))
 	if verbose {
 		return writeLines(w, append(r.Differences, answer))
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
@@ -32,6 +33,8 @@ type Input struct {
 	Table  sets.Table
 	// Terse leaves out the text of the table's elements.
 	Terse bool
+	// Stands is the other engine, if its rules are in force.
+	Stands engine.Name
 	// Differences are plan.Make's, one line each.
 	Differences []string
 	// Variant is "nft" or "legacy", empty for a snapshot.
@@ -73,6 +76,7 @@ func Build(in Input) Report {
 		Differences: list(in.Differences),
 		Warnings:    list(in.Warnings, in.Result.Warnings),
 		total:       len(in.Set.Tunnels),
+		stands:      in.Stands,
 	}
 	if in.Snapshot.Time != 0 {
 		r.at = time.Unix(in.Snapshot.Time, 0)

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
@@ -41,8 +42,9 @@ type Report struct {
 	Differences []string `json:"differences"`
 	Warnings    []string `json:"warnings"`
 
-	at    time.Time
-	total int
+	at     time.Time
+	total  int
+	stands engine.Name // the other engine, if its rules are in force
 	// unloaded is true if the live rules were read and none of them is xfrmfw's.
 	unloaded bool
 }

@@ -89,6 +89,8 @@ func (p *page) head() {
 	switch {
 	case p.unloaded:
 		p.wrap("", "not loaded: no rule of xfrmfw is in place. Load them with: xfrmfw apply")
+	case p.stands != "":
+		p.wrap("", fmt.Sprintf("OUT OF SYNC: engine %s is in force, and engine %s was asked for. See the rules in force with: xfrmfw status --engine %[1]s", p.stands, p.Engine))
 	case p.InSync == OutOfSync:
 		answer = append(answer, "OUT OF SYNC ("+text.Count(len(p.Differences), "difference")+")")
 	case p.InSync == SyncUnknown:
@@ -204,7 +206,7 @@ func (p *page) sums() {
 
 // lists writes differences, shared rules, ignored objects and warnings.
 func (p *page) lists() {
-	if len(p.Differences) > 0 && !p.unloaded {
+	if len(p.Differences) > 0 && !p.unloaded && (p.stands == "" || p.options.Verbose) {
 		p.line("")
 		p.line("differences from the wanted rules. Repair with: xfrmfw apply")
 		p.items(p.Differences)

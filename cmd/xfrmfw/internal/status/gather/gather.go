@@ -53,7 +53,7 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 	if in.Live == nil { // a host without iptables
 		in.Live = map[xfrm.Family]ruleslive.Tables{}
 	}
-	in.Differences = look.Differences()
+	in.Differences, in.Stands = look.Differences(), look.Stands()
 	if p := g.Programs(); p != nil {
 		in.Variant = string(p.Variant())
 	}
