@@ -50,7 +50,7 @@ cmd/xfrmfw/internal/doctor/gather: firewall/rules/plan xfrm firewall/iptables cm
 firewall/foreign:
 cmd/xfrmfw/internal/gateway: firewall/limit xfrm xfrm/kernel firewall firewall/prove firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending firewall/rules/compile firewall/guard cmd/xfrmfw/internal/engine firewall/nftables firewall/sets firewall/sets/program
 cmd/xfrmfw/internal/doctor/nft:
-cmd/xfrmfw/internal/hook: cmd/xfrmfw/internal/config cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker cmd/xfrmfw/internal/confirm
+cmd/xfrmfw/internal/hook: cmd/xfrmfw/internal/config cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/approved: cmd/xfrmfw/internal/rundir
 cmd/xfrmfw/internal/pending: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/interrupt: golang.org/x/sys

@@ -71,6 +71,10 @@ func apply(ctx context.Context, g *gateway.Gateway, limit time.Duration) (reconc
 	if err := Settle(ctx, o); err != nil {
 		return reconcile.Outcome{}, err
 	}
+	// Before the configuration is held back and the waiting process starts.
+	if err := reconcile.CheckTests(ctx, g); err != nil {
+		return reconcile.Outcome{}, err
+	}
 	rules, err := g.Rules(ctx)
 	if err != nil {
 		return reconcile.Outcome{}, err

@@ -45,9 +45,16 @@ func (g *Gateway) test(l *Look) {
 	}
 	g.tested = now
 	l.Tests = now.outcomes
+	l.Warnings = append(l.Warnings, l.TestWarnings()...)
+}
+
+// TestWarnings name the tests that failed, one line each.
+func (l Look) TestWarnings() []string {
+	var lines []string
 	for _, o := range l.FailedTests() {
-		l.Warnings = append(l.Warnings, fmt.Sprintf("test %q of the configuration fails: expect %s, got %s; see xfrmfw test", o.Test.Name, o.Test.Expect, o.Got))
+		lines = append(lines, fmt.Sprintf("test %q of the configuration fails: expect %s, got %s; see xfrmfw test", o.Test.Name, o.Test.Expect, o.Got))
 	}
+	return lines
 }
 
 // FailedTests are the outcomes of the tests that failed.

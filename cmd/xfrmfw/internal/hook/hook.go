@@ -15,6 +15,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/worker"
 )
 
@@ -199,12 +200,16 @@ func retryDelay(failures int) time.Duration {
 	return min(time.Second<<failures, time.Minute)
 }
 
+// apply applies once. A failing test of the configuration is a warning in syslog.
 func apply(ctx context.Context, o gateway.Options) error {
 	g, err := gateway.Open(ctx, o)
 	if err != nil {
 		return err
 	}
-	_, err = confirm.Reconcile(ctx, g, "hook", false)
+	out, err := confirm.Reconcile(ctx, g, "hook", false)
+	if lines := out.Look.TestWarnings(); err == nil && len(lines) > 0 {
+		worker.Log("hook", errors.New(text.FirstOf(lines)))
+	}
 	return err
 }
 

@@ -13,13 +13,13 @@ const ByConfirm = "apply --confirm"
 // ApplyLocked reconciles once for the command named by, and records it. The caller holds
 // the lock.
 //
-// An interactive apply fails if enforce can't be in force or a test of the configuration
-// fails, and has the daemon read the configuration. The hook applies without enforce: it has no user to tell, and current
-// rules matter more. Unless they wait to be confirmed, rules that are in force approve
-// their configuration.
+// An interactive apply fails if enforce can't be in force, and has the daemon read the
+// configuration. The hook applies without enforce: it has no user to tell, and current
+// rules matter more. An apply by hand fails if a test of the configuration fails. Unless
+// they wait to be confirmed, rules that are in force approve their configuration.
 func ApplyLocked(ctx context.Context, g *gateway.Gateway, by string, interactive bool) (Outcome, error) {
 	dirs := g.Dirs()
-	out, err := Once(ctx, g, Options{RequireEnforce: interactive, RequireTests: interactive && g.ByHand()})
+	out, err := Once(ctx, g, Options{RequireEnforce: interactive, RequireTests: g.ByHand()})
 	dirs.Note(by, err)
 	if err != nil {
 		return out, err

@@ -71,8 +71,8 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 		if why := look.Result.Unenforceable; o.RequireEnforce && len(why) > 0 {
 			return out, fmt.Errorf("cross_check: enforce would drop what can't be tagged: %s: have the IKE daemon set the tag (set_mark_in), or write cross_check: observe", text.FirstOf(why))
 		}
-		if failed := look.FailedTests(); o.RequireTests && len(failed) > 0 {
-			return out, &TestsError{Failed: failed, Of: len(look.Tests)}
+		if err := testsError(look); o.RequireTests && err != nil {
+			return out, err
 		}
 		out.Look = look
 		out.warn(look.Warnings)

@@ -1,8 +1,10 @@
 package reconcile
 
 import (
+	"context"
 	"fmt"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall/prove"
 )
@@ -22,4 +24,24 @@ func (e *TestsError) Error() string {
 		list = append(list, fmt.Sprintf("%q: expect %s, got %s", o.Test.Name, o.Test.Expect, o.Got))
 	}
 	return fmt.Sprintf("%d of %s fail, so nothing was changed: %s; see xfrmfw test", len(e.Failed), text.Count(e.Of, "test"), text.FirstOf(list))
+}
+
+// CheckTests returns a *TestsError if a test of the configuration fails. It reads the
+// kernel and the rules only if there are tests.
+func CheckTests(ctx context.Context, g *gateway.Gateway) error {
+	if len(g.Config().Tests) == 0 {
+		return nil
+	}
+	look, err := g.Look(ctx)
+	if err != nil {
+		return err
+	}
+	return testsError(look)
+}
+
+func testsError(l gateway.Look) error {
+	if failed := l.FailedTests(); len(failed) > 0 {
+		return &TestsError{Failed: failed, Of: len(l.Tests)}
+	}
+	return nil
 }
