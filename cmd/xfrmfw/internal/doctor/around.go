@@ -6,6 +6,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -63,6 +64,60 @@ func flowtables(in Input) []Finding {
 		}
 	}
 	return found
+}
+
+// bridged frames pass the rules of a router where br_netfilter calls these
+// (br_nf_pre_routing, br_nf_forward_ip). Packets between the addresses of a guarded pair
+// that a bridge only passes on are then dropped as cleartext that should have come out of
+// the tunnel.
+func bridged(in Input) []Finding {
+	var found []Finding
+	for _, v := range []struct {
+		family  xfrm.Family
+		program string
+		all     bool
+		own     func(LinkSysctl) bool
+	}{
+		{xfrm.IPv4, "iptables", in.Sysctl.BridgeCall4, func(s LinkSysctl) bool { return s.BridgeCall4 }},
+		{xfrm.IPv6, "ip6tables", in.Sysctl.BridgeCall6, func(s LinkSysctl) bool { return s.BridgeCall6 }},
+	} {
+		if !slices.ContainsFunc(in.Result.InForce(), func(g guard.Guard) bool { return !g.Exception && g.Family() == v.family }) {
+			continue
+		}
+		var names, mend []string
+		if v.all {
+			mend = append(mend, fmt.Sprintf("sysctl -w net.bridge.bridge-nf-call-%s=0    # and in /etc/sysctl.d; leave it where Docker or Kubernetes filters on this host", v.program))
+		}
+		for _, l := range in.Snapshot.Host.Links {
+			own := v.own(in.Sysctl.Links[l.Name])
+			if l.Kind != "bridge" || !v.all && !own || in.ports(l) < 2 {
+				continue
+			}
+			names = append(names, l.Name)
+			if own {
+				mend = append(mend, fmt.Sprintf("ip link set %s type bridge nf_call_%s 0", word(l.Name), v.program))
+			}
+		}
+		if len(names) > 0 {
+			found = append(found, Finding{
+				Severity: Note, Seen: fmt.Sprintf("%s judges the frames of bridge %s (bridge-nf-call-%[1]s)", v.program, text.FirstOf(names)),
+				Breaks: "packets between two sites of a tunnel that only cross the bridge are judged like routed ones, and dropped by the guards",
+				Mend:   mend,
+			})
+		}
+	}
+	return found
+}
+
+// ports counts the ports of a bridge.
+func (in Input) ports(bridge xfrm.Link) int {
+	n := 0
+	for _, l := range in.Snapshot.Host.Links {
+		if l.Master == bridge.Index {
+			n++
+		}
+	}
+	return n
 }
 
 // anySource are tunnels out of which any address may reach this host: those of a VPN

@@ -98,6 +98,9 @@ func TestFindings(t *testing.T) {
 		}), "flowtable", "^nftables table inet fw has flowtable ft on wan0", "rt ipsec missing"},
 		{"segment routing", with(func(in *Input) { in.Sysctl.Links = map[string]LinkSysctl{"wan0": {Segments: true}} }),
 			"source-routing", "^net.ipv6.conf.all.seg6_enabled is set, and on wan0 too$", "seg6_enabled=0"},
+		{"bridged frames", bridge(func(s *Sysctl) { s.BridgeCall4 = true }), "bridge", "^iptables judges the frames of bridge br0 .bridge-nf-call-iptables.$", "sysctl -w net.bridge.bridge-nf-call-iptables=0"},
+		{"frames of one bridge", bridge(func(s *Sysctl) { s.Links = map[string]LinkSysctl{"br0": {BridgeCall4: true}} }),
+			"bridge", "^iptables judges the frames of bridge br0 ", "ip link set br0 type bridge nf_call_iptables 0"},
 		{"libreswan's words", with(func(in *Input) {
 			*in = gateway(func(s *xfrm.Snapshot) { s.States = nil })
 			in.IKE = "pluto"
@@ -115,6 +118,35 @@ func TestFindings(t *testing.T) {
 				t.Errorf("no %s in %+v", tt.check, found)
 			}
 		})
+	}
+}
+
+// bridge is a gateway with a bridge of two ports.
+func bridge(change func(*Sysctl)) Input {
+	in := gateway(func(s *xfrm.Snapshot) {
+		s.Host.Links = append(s.Host.Links, xfrm.Link{Index: 4, Name: "br0", Kind: "bridge"},
+			xfrm.Link{Index: 5, Name: "p1", Master: 4}, xfrm.Link{Index: 6, Name: "p2", Master: 4})
+	})
+	change(&in.Sysctl)
+	return in
+}
+
+// TestBridge: a bridge is no finding without frames that the rules of a guarded family
+// judge, and with one port it bridges none.
+func TestBridge(t *testing.T) {
+	onePort := bridge(func(s *Sysctl) { s.BridgeCall4 = true })
+	onePort.Snapshot.Host.Links = onePort.Snapshot.Host.Links[:5]
+	unguarded := bridge(func(s *Sysctl) { s.BridgeCall4 = true })
+	unguarded.Result = compile.Result{}
+	for name, in := range map[string]Input{
+		"off": bridge(func(*Sysctl) {}), "another family": bridge(func(s *Sysctl) { s.BridgeCall6 = true }), "one port": onePort, "no guard": unguarded,
+	} {
+		if found := Examine(in); slices.ContainsFunc(found, func(f Finding) bool { return f.Check == "bridge" }) {
+			t.Errorf("%s: %+v", name, found)
+		}
+	}
+	if found := Examine(bridge(func(s *Sysctl) { s.BridgeCall4 = true })); Grave(found) {
+		t.Errorf("grave, although Docker's hosts have it: %+v", found)
 	}
 }
 

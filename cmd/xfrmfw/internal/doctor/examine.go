@@ -37,6 +37,7 @@ func checks() []check {
 		{"send-redirects", redirects},
 		{"source-routing", sourceRouting},
 		{"flowtable", flowtables},
+		{"bridge", bridged},
 		{"interface", missingInterfaces},
 		{"states-alone", statesAlone},
 		{"policies-alone", policiesAlone},

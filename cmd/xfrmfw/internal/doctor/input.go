@@ -92,6 +92,9 @@ type Other struct {
 type Sysctl struct {
 	// Forward4 and Forward6 tell that packets are forwarded.
 	Forward4, Forward6 bool
+	// BridgeCall4 and BridgeCall6 tell that the rules of iptables and ip6tables judge the
+	// frames of all bridges.
+	BridgeCall4, BridgeCall6 bool
 	// Links has the settings of each interface by its name, joined with those of
 	// "all" as the kernel does.
 	Links map[string]LinkSysctl
@@ -106,6 +109,8 @@ type LinkSysctl struct {
 	// SourceRoute is accept_source_route of IPv4, Segments is seg6_enabled.
 	SourceRoute, Segments bool
 	SendRedirects         bool
+	// BridgeCall4 and BridgeCall6 are a bridge's own setting, beside that of all bridges.
+	BridgeCall4, BridgeCall6 bool
 }
 
 // tableDecides reports whether the verdicts are in our table of nftables, which stands

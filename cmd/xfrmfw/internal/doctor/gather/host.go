@@ -25,18 +25,22 @@ func (h Host) path(parts ...string) string {
 	return filepath.Join(append([]string{h.Root}, parts...)...)
 }
 
+// number reads a number from a file, 0 from a missing one.
+func (h Host) number(path ...string) int {
+	b, err := os.ReadFile(h.path(path...))
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return n
+}
+
 // Sysctl reads the settings of the interfaces. A missing one is taken to be off.
 func (h Host) Sysctl(links []xfrm.Link) doctor.Sysctl {
-	number := func(name string) int {
-		b, err := os.ReadFile(h.path("/proc/sys/net", name))
-		if err != nil {
-			return 0
-		}
-		n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
-		return n
-	}
+	number := func(name string) int { return h.number("/proc/sys/net", name) }
 	s := doctor.Sysctl{
 		Forward4: number("ipv4/ip_forward") > 0, Forward6: number("ipv6/conf/all/forwarding") > 0,
+		BridgeCall4: number("bridge/bridge-nf-call-iptables") > 0, BridgeCall6: number("bridge/bridge-nf-call-ip6tables") > 0,
 		Links: make(map[string]doctor.LinkSysctl, len(links)),
 	}
 	// The kernel takes the greater of all's rp_filter and the interface's, and
@@ -55,6 +59,7 @@ func (h Host) Sysctl(links []xfrm.Link) doctor.Sysctl {
 			// IPv6 looks at the interface alone (ip6_rt_info_create).
 			NoPolicy6: number("ipv6/conf/"+l.Name+"/disable_policy") > 0, NoXfrm: of("ipv4", l.Name, "disable_xfrm") > 0,
 			SendRedirects: of("ipv4", l.Name, "send_redirects") > 0,
+			BridgeCall4:   h.number("/sys/class/net", l.Name, "bridge/nf_call_iptables") > 0, BridgeCall6: h.number("/sys/class/net", l.Name, "bridge/nf_call_ip6tables") > 0,
 		}
 	}
 	return s

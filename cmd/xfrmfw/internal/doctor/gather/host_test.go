@@ -94,10 +94,12 @@ func TestSysctl(t *testing.T) {
 		v4 + "all/rp_filter":           "1", v4 + "eth0/rp_filter": "2", v4 + "eth1/rp_filter": "0",
 		v4 + "all/send_redirects": "0", v4 + "eth0/send_redirects": "1",
 		v6 + "all/disable_policy": "1", v6 + "eth1/disable_policy": "0", v4 + "eth1/disable_xfrm": "1",
+		"proc/sys/net/bridge/bridge-nf-call-iptables": "1\n", "proc/sys/net/bridge/bridge-nf-call-ip6tables": "0\n",
+		"sys/class/net/eth1/bridge/nf_call_ip6tables": "1\n",
 	}).Sysctl([]xfrm.Link{{Name: "eth0"}, {Name: "eth1"}})
 	zero, one := s.Links["eth0"], s.Links["eth1"]
 	if !s.Forward4 || s.Forward6 || zero.ReversePath != 2 || one.ReversePath != 1 || !zero.SendRedirects || one.SendRedirects ||
-		zero.NoXfrm || !one.NoXfrm || one.NoPolicy6 {
+		zero.NoXfrm || !one.NoXfrm || one.NoPolicy6 || !s.BridgeCall4 || s.BridgeCall6 || zero.BridgeCall6 || !one.BridgeCall6 || one.BridgeCall4 {
 		t.Errorf("got %+v", s)
 	}
 }
