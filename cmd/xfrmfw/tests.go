@@ -1,11 +1,16 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/proof"
 )
+
+// noTests shows how a test looks.
+const noTests = "xfrmfw: the configuration has no tests; one looks like this: tests: [{in: eth0, src: 10.1.0.0/24, dst: 10.2.0.0/24, proto: tcp, expect: drop spoof}]; see xfrmfw.yaml(5)"
 
 func testCommand(o *options) *cobra.Command {
 	var file, format string
@@ -27,6 +32,9 @@ func testCommand(o *options) *cobra.Command {
 			look, err := g.Look(cmd.Context())
 			if err != nil {
 				return err
+			}
+			if len(look.Tests) == 0 {
+				_, _ = fmt.Fprintln(cmd.ErrOrStderr(), noTests)
 			}
 			held, err := proof.WriteTests(cmd.OutOrStdout(), format, look.Tests, look.Config.Marks)
 			if err == nil && !held {
