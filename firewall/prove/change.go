@@ -94,13 +94,13 @@ func pair(before, after Layout, family xfrm.Family, f *firewall.Facts, names []s
 			names = append(names, w[i].table.devices()...)
 		}
 	}
-	w[0].Space = newSpace(family, f, names, true)
-	w[1].Space = w[0].Space
+	w[0].model = model{newSpace(family, f, names, true)}
+	w[1].model = w[0].model
 	return w
 }
 
 // onPath are the packets that a kernel lets be on a way.
-func (s *Space) onPath(way firewall.Way) Set {
+func (s model) onPath(way firewall.Way) Set {
 	set := negated(s.Bit(s.srcLocal), way != firewall.FromHost)
 	if way != firewall.FromHost {
 		set = s.Minus(set, s.device(s.in, "lo"))
@@ -118,7 +118,7 @@ type turned struct {
 	set Set
 }
 
-func (s *Space) turns(was, is *Fate) []turned {
+func (s model) turns(was, is *Fate) []turned {
 	gone, goes := s.Or(was.Dropped, was.Rejected), s.Or(is.Dropped, is.Rejected)
 	return []turned{
 		{LetIn, s.Minus(is.Accepted, was.Accepted)}, {NotLetIn, s.And(s.Minus(was.Accepted, is.Accepted), is.Left)},
@@ -166,7 +166,7 @@ func (w *Firewall) changes(way firewall.Way, turn Turn, set Set) []Change {
 
 // plainOn are new packets on a path, as they are without any mark, but for TAG on packets
 // out of an SA.
-func (s *Space) plainOn(way firewall.Way, path Path) Set {
+func (s model) plainOn(way firewall.Way, path Path) Set {
 	set := s.Minus(s.number(s.fwmark, 0), s.quoting())
 	if path != InClear {
 		set = s.Minus(set, s.opened())
@@ -183,28 +183,8 @@ func (s *Space) plainOn(way firewall.Way, path Path) Set {
 	return set
 }
 
-// quoting are ICMP errors, which any router may send. Opened are IKE, ESP and AH.
-func (s *Space) quoting() Set {
-	if s.Family == xfrm.IPv6 {
-		return s.And(s.number(s.proto, uint64(xfrm.ICMPv6)), s.Range(s.icmpType, 1, 4))
-	}
-	var kinds []Set
-	for _, kind := range []uint64{3, 4, 5, 11, 12} {
-		kinds = append(kinds, s.number(s.icmpType, kind))
-	}
-	return s.And(s.number(s.proto, uint64(xfrm.ICMP)), s.Union(kinds...))
-}
-
-func (s *Space) opened() Set {
-	var ports []Set
-	for _, port := range []uint64{firewall.IKE, firewall.NATT} {
-		ports = append(ports, s.number(s.sport, port), s.number(s.dport, port))
-	}
-	return s.Union(s.number(s.proto, uint64(xfrm.ESP)), s.number(s.proto, uint64(xfrm.AH)), s.And(s.number(s.proto, uint64(xfrm.UDP)), s.Union(ports...)))
-}
-
 // regions calls yield with prefixes that hold a set's packets, and those packets.
-func (s *Space) regions(set Set, yield func(src, dst netip.Prefix, of Set) bool) {
+func (s model) regions(set Set, yield func(src, dst netip.Prefix, of Set) bool) {
 	ends := s.Without(set, func(bit int) bool { return !slices.Contains(s.src, bit) && !slices.Contains(s.dst, bit) })
 	s.Prefixes(ends, s.src, func(src []byte, srcBits int, rest Set) bool {
 		return s.Prefixes(rest, s.dst, func(dst []byte, dstBits int, _ Set) bool {
@@ -221,7 +201,7 @@ func prefixOf(b []byte, bits int) netip.Prefix {
 
 // servicesOf are the protocols and ports of packets, none where nearly all protocols are
 // among them.
-func (s *Space) servicesOf(set Set) []firewall.Service {
+func (s model) servicesOf(set Set) []firewall.Service {
 	var list []firewall.Service
 	protos := s.Without(set, func(bit int) bool { return !slices.Contains(s.proto, bit) && !slices.Contains(s.dport, bit) })
 	n := 0

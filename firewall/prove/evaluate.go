@@ -42,7 +42,7 @@ func (e *effect) becomes(all Set) (int, bool) {
 // the sets of packets that come so far are larger than the conditions of a chain, and
 // meet them once.
 type evaluator struct {
-	*Space
+	model
 	rules *Rules
 	at    sight
 	known map[visit]*effect

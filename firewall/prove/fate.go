@@ -65,7 +65,7 @@ var classified = []rules.Purpose{
 // Firewall is all that an engine laid out for one family, ready for questions: rules of
 // iptables with or without a table of nftables beside them, or a table that decides.
 type Firewall struct {
-	*Space
+	model
 	rules *Rules // nil for a table that decides
 	hooks map[hookSight]*evaluator
 	// table is nil where there is none.
@@ -97,7 +97,7 @@ func NewFirewall(rs rules.Ruleset, f *firewall.Facts, names []string, cases bool
 func newFirewall(rs rules.Ruleset, f *firewall.Facts, names []string, cases, noNAT bool) *Firewall {
 	r := NewRules(rs)
 	return &Firewall{
-		Space: newSpace(rs.Family, f, append(r.Devices(), names...), noNAT), rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: All,
+		model: model{newSpace(rs.Family, f, append(r.Devices(), names...), noNAT)}, rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: All,
 	}
 }
 
@@ -117,7 +117,7 @@ func NewBeside(rs rules.Ruleset, t sets.Table, f *firewall.Facts, names []string
 func NewTable(t sets.Table, family xfrm.Family, f *firewall.Facts, names []string, noNAT bool) *Firewall {
 	alone := newTable(&t)
 	return &Firewall{
-		Space: newSpace(family, f, append(alone.devices(), names...), noNAT), table: alone, tables: make(map[sight]*tableEvaluator), scope: All,
+		model: model{newSpace(family, f, append(alone.devices(), names...), noNAT)}, table: alone, tables: make(map[sight]*tableEvaluator), scope: All,
 	}
 }
 
@@ -206,7 +206,7 @@ func (w *Firewall) hook(way firewall.Way, at place) *evaluator {
 	if e, ok := w.hooks[key]; ok {
 		return e
 	}
-	e := &evaluator{Space: w.Space, rules: w.rules, at: key.sight, known: make(map[visit]*effect), scope: w.scope, purposes: make(map[rules.Purpose]bool)}
+	e := &evaluator{model: w.model, rules: w.rules, at: key.sight, known: make(map[visit]*effect), scope: w.scope, purposes: make(map[rules.Purpose]bool)}
 	if w.cases {
 		for _, p := range classified {
 			e.purposes[p] = true
@@ -244,7 +244,7 @@ func (e *evaluator) pass(to *effect, at place, in stream) stream {
 }
 
 // arriving divides packets by the bits that they bring.
-func (s *Space) arriving(way firewall.Way, from Set) stream {
+func (s model) arriving(way firewall.Way, from Set) stream {
 	in := nothing
 	if way == firewall.FromHost {
 		in[0] = from
@@ -257,7 +257,7 @@ func (s *Space) arriving(way firewall.Way, from Set) stream {
 }
 
 // sightAt is the part of a packet that rules can match at a hook.
-func (s *Space) sightAt(way firewall.Way, at place) sight {
+func (s model) sightAt(way firewall.Way, at place) sight {
 	if at == prerouting {
 		return sight{path: true, in: true, dstLocal: s.Bit(s.dstLocal)}
 	}

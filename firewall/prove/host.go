@@ -108,7 +108,7 @@ func (h *host) encrypted(way firewall.Way, from Set) (with, held Set) {
 
 // selected are the packets of a selector.
 func (h *host) selected(s xfrm.Selector) Set {
-	c := condition{Space: h.Space, rest: All}
+	c := h.condition()
 	if s.Src.IsValid() {
 		c.within(h.src, s.Src)
 	}
@@ -169,7 +169,7 @@ func (h *host) cameOutOf(reqid uint32) Set {
 
 // transform are the packets with an SA.
 func (h *host) transform(on *sa, t xfrm.Transform) Set {
-	c := condition{Space: h.Space, rest: All}
+	c := h.condition()
 	c.bit(on.present)
 	c.number(on.reqid, uint64(t.Reqid))
 	c.number(on.proto, uint64(t.Proto))

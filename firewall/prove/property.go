@@ -238,7 +238,7 @@ func (q *question) verifiedOf(from Set) (verified, dropped Set) {
 		f := q.w.runAlone(q.way, from)
 		return f.verified, q.Or(f.Dropped, f.Rejected)
 	}
-	in := q.w.hook(q.way, prerouting).pass(newEffect(), prerouting, q.arriving(q.way, from))
+	in := q.w.hook(q.way, prerouting).pass(newEffect(), prerouting, q.w.arriving(q.way, from))
 	return q.Or(in[verifiedBit], in[verifiedBit|tagBit]), None
 }
 
@@ -290,7 +290,7 @@ func (q *question) rewritten() Set {
 	}
 	for _, d := range q.Devices {
 		if d.KeepNAT {
-			keep = append(keep, q.out(d.Name))
+			keep = append(keep, q.goesOutBy(d.Name))
 		}
 	}
 	is := q.Minus(q.And(q.real, q.letOut()), q.Union(keep...))

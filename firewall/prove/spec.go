@@ -6,7 +6,6 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
-	"github.com/xfrmfw/xfrmfw/firewall/prove/bdd"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -46,7 +45,7 @@ func newSpec(s *Space, f *firewall.Facts, way firewall.Way) *spec {
 			q.claims = append(q.claims, c)
 		}
 	}
-	q.onHost = s.Or(q.in("lo"), q.out("lo"))
+	q.onHost = s.Or(q.cameInBy("lo"), q.goesOutBy("lo"))
 	q.decrypted, q.isICMP = None, s.number(s.proto, uint64(s.icmp()))
 	if way != firewall.FromHost {
 		q.decrypted = s.Bit(s.path.present)
@@ -55,22 +54,15 @@ func newSpec(s *Space, f *firewall.Facts, way firewall.Way) *spec {
 	return q
 }
 
-func (s *Space) icmp() xfrm.Proto {
-	if s.Family == xfrm.IPv6 {
-		return xfrm.ICMPv6
-	}
-	return xfrm.ICMP
-}
-
-// in and out are the packets with an interface; an empty name is none's.
-func (q *spec) in(name string) Set {
+// cameInBy and goesOutBy are the packets with an interface; an empty name is none's.
+func (q *spec) cameInBy(name string) Set {
 	if q.way == firewall.FromHost {
 		return None
 	}
 	return q.device(q.Space.in, name)
 }
 
-func (q *spec) out(name string) Set {
+func (q *spec) goesOutBy(name string) Set {
 	if q.way == firewall.ToHost {
 		return None
 	}
@@ -80,7 +72,7 @@ func (q *spec) out(name string) Set {
 func (q *spec) outAny(names []string) Set {
 	sets := make([]Set, len(names))
 	for i, name := range names {
-		sets[i] = q.out(name)
+		sets[i] = q.goesOutBy(name)
 	}
 	return q.Union(sets...)
 }
@@ -88,17 +80,9 @@ func (q *spec) outAny(names []string) Set {
 func (q *spec) inAny(names []string) Set {
 	sets := make([]Set, len(names))
 	for i, name := range names {
-		sets[i] = q.in(name)
+		sets[i] = q.cameInBy(name)
 	}
 	return q.Union(sets...)
-}
-
-// if_ is all packets where something holds for the way or the host, and none else.
-func truthOf(holds bool) Set {
-	if holds {
-		return All
-	}
-	return None
 }
 
 func (q *spec) single(f field, a netip.Addr) Set {
@@ -126,39 +110,27 @@ func (q *spec) fits(c *condition, p xfrm.Pair, local, remote field) {
 	}
 }
 
-// masked asks for a number under a mask. A narrow field has its upper bits zero.
-func (c *condition) masked(f field, m xfrm.PortMatch) {
-	if m.Port&m.Mask>>len(f) != 0 {
-		c.rest = None
-	}
-	for i, bit := range f {
-		if at := uint16(1) << (len(f) - 1 - i); m.Mask&at != 0 {
-			c.literals = append(c.literals, bdd.Literal{Bit: bit, Is: m.Port&at != 0})
-		}
-	}
-}
-
 // goesIn and comesFrom return the packets with ends in a pair's selectors, towards the
 // remote or from there.
 func (q *spec) goesIn(p xfrm.Pair, e ends) Set {
-	c := condition{Space: q.Space, rest: All}
+	c := q.condition()
 	c.within(e.src, p.Local)
 	c.within(e.dst, p.Remote)
-	q.fits(&c, p, e.sport, e.dport)
+	q.fits(c, p, e.sport, e.dport)
 	return c.set()
 }
 
 func (q *spec) comesFrom(p xfrm.Pair, e ends) Set {
-	c := condition{Space: q.Space, rest: All}
+	c := q.condition()
 	c.within(e.src, p.Remote)
 	c.within(e.dst, p.Local)
-	q.fits(&c, p, e.dport, e.sport)
+	q.fits(c, p, e.dport, e.sport)
 	return c.set()
 }
 
 // passes returns the packets with an SA of a match.
 func (q *spec) passes(on *sa, m firewall.SAMatch) Set {
-	c := condition{Space: q.Space, rest: All}
+	c := q.condition()
 	c.bit(on.present)
 	c.number(on.reqid, uint64(m.Reqid))
 	c.number(on.proto, uint64(m.Proto))

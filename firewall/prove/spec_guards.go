@@ -105,7 +105,7 @@ func (q *spec) fromDevice() Set {
 	var sets []Set
 	for _, d := range q.Devices {
 		if d.Xfrm {
-			sets = append(sets, q.in(d.Name))
+			sets = append(sets, q.cameInBy(d.Name))
 		}
 	}
 	return q.Union(sets...)
@@ -114,7 +114,7 @@ func (q *spec) fromDevice() Set {
 func (q *spec) intoDevice() Set {
 	var sets []Set
 	for _, d := range q.Devices {
-		sets = append(sets, q.out(d.Name))
+		sets = append(sets, q.goesOutBy(d.Name))
 	}
 	return q.Union(sets...)
 }
@@ -147,7 +147,7 @@ func (q *spec) spoofed(e ends, toHost Set, decides func(*firewall.GuardFacts) Se
 		}
 		return None
 	}
-	return q.And(may, q.deciding(exception(fits), func(g *firewall.GuardFacts) Set { return q.Minus(fits(g), q.exemptAt(g, q.in, e.src)) }))
+	return q.And(may, q.deciding(exception(fits), func(g *firewall.GuardFacts) Set { return q.Minus(fits(g), q.exemptAt(g, q.cameInBy, e.src)) }))
 }
 
 // spoofedErrors are ICMP errors in clear about a flow of a guarded pair (case 6).
@@ -167,7 +167,7 @@ func (q *spec) spoofedErrors() Set {
 			if len(g.Exempt) == 0 {
 				return None
 			}
-			return q.And(q.within(f, g.Remote), q.exemptAt(g, q.in, f))
+			return q.And(q.within(f, g.Remote), q.exemptAt(g, q.cameInBy, f))
 		}
 		began, answered := q.aboutPair(g)
 		spared := q.Or(spares(q.origSrc), spares(q.replySrc))
@@ -199,7 +199,7 @@ func (q *spec) aboutPair(g *firewall.GuardFacts) (began, answered Set) {
 			return None, None
 		}
 		ports := func(source, destination xfrm.PortMatch) Set {
-			c := condition{Space: q.Space, rest: All}
+			c := q.condition()
 			c.masked(q.origSPort, source)
 			c.masked(q.origDPort, destination)
 			return c.set()
@@ -271,7 +271,7 @@ func (q *spec) outInClear() Set {
 	stays := None
 	for _, n := range q.Inside {
 		if xfrm.FamilyOf(n.Prefix.Addr()) == q.Family {
-			stays = q.Or(stays, q.And(q.out(n.Device), q.within(q.src, n.Prefix)))
+			stays = q.Or(stays, q.And(q.goesOutBy(n.Device), q.within(q.src, n.Prefix)))
 		}
 	}
 	return q.Union(stays, q.intoDevice(), q.outAny(q.VRFs), q.neverJudged(q.routed, own), q.And(own, q.serves(q.src, q.sport, q.routedDPort))).Not()
@@ -291,7 +291,7 @@ func (q *spec) leakOf(g *firewall.GuardFacts) Set {
 	if g.ByDestination {
 		pair.Local, pair.LocalPort = netip.PrefixFrom(pair.Local.Addr(), 0).Masked(), localAny(pair)
 	}
-	return q.Minus(q.goesIn(pair, q.routed), q.exemptAt(g, q.out, q.routedDst))
+	return q.Minus(q.goesIn(pair, q.routed), q.exemptAt(g, q.goesOutBy, q.routedDst))
 }
 
 // localAny is a pair's local port where the local end says nothing. For ICMP it is the
@@ -340,7 +340,7 @@ func (q *spec) leaksByNAT() Set {
 			return None
 		}
 		rewritten := q.Or(q.Minus(snat, q.withinAny(q.replyDst, g.Locals)), q.Minus(dnat, q.withinAny(q.origDst, g.Locals)))
-		return q.And(q.Minus(q.outbound(g), q.exemptAt(g, q.out, q.routedDst)), rewritten)
+		return q.And(q.Minus(q.outbound(g), q.exemptAt(g, q.goesOutBy, q.routedDst)), rewritten)
 	}))
 }
 
@@ -372,6 +372,6 @@ func (q *spec) leakedErrors() Set {
 				return set
 			}
 			flows := q.Union(q.Bit(q.related).Not(), about(q.origDst, q.origSrc), about(q.origSrc, q.origDst), q.within(q.replySrc, g.Local))
-			return q.Minus(q.And(q.within(q.routedDst, g.Remote), flows), q.exemptAt(g, q.out, q.routedDst))
+			return q.Minus(q.And(q.within(q.routedDst, g.Remote), flows), q.exemptAt(g, q.goesOutBy, q.routedDst))
 		}))
 }

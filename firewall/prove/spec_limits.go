@@ -19,12 +19,12 @@ func (q *spec) onWAN(device func(string) Set) Set {
 
 // ipsecOfHost are IKE, ESP and AH to and from this host.
 func (q *spec) ipsecOfHost() Set {
-	local, port, device := q.routedDst, q.routedDPort, q.in
+	local, port, device := q.routedDst, q.routedDPort, q.cameInBy
 	switch q.way {
 	case firewall.Through:
 		return None
 	case firewall.FromHost:
-		local, port, device = q.src, q.sport, q.out
+		local, port, device = q.src, q.sport, q.goesOutBy
 	}
 	udp := q.Union(q.number(port, firewall.IKE), q.number(port, firewall.NATT), q.encapPorts(local, port))
 	return q.And(q.onWAN(device), q.Union(
@@ -50,7 +50,7 @@ func (q *spec) restrictedIn() Set {
 			o := &r.Overlays[j]
 			of = append(of, q.And(q.evidenceOf(firewall.Case4), q.And(q.inAny(o.Devices), q.sends(o, q.src))))
 			if o.Sources != nil {
-				of = append(of, q.Minus(q.in(o.Devices[0]), q.Or(q.decrypted, q.evidenceOf(firewall.Case4))))
+				of = append(of, q.Minus(q.cameInBy(o.Devices[0]), q.Or(q.decrypted, q.evidenceOf(firewall.Case4))))
 			}
 		}
 		result = q.Or(result, q.Minus(q.Union(of...), q.allowed(r, r.In, q.src, q.routedDst)))
@@ -72,7 +72,7 @@ func (q *spec) restrictedOut() Set {
 			into = append(into, q.And(q.goesInto(d.SA), q.within(q.routedDst, d.Prefix)))
 		}
 		for _, by := range r.Into {
-			set := q.out(by.Device)
+			set := q.goesOutBy(by.Device)
 			if by.Remote.IsValid() {
 				set = q.And(set, q.Minus(q.within(q.routedDst, by.Remote), q.withinAny(q.routedDst, by.Except)))
 			}
@@ -135,12 +135,12 @@ func (q *spec) strangers() Set {
 	for _, s := range q.Strangers {
 		into := None
 		if s.Out != "" {
-			into = q.out(s.Out)
+			into = q.goesOutBy(s.Out)
 		}
 		if s.Remote.IsValid() {
 			into = q.Or(into, q.And(q.encrypted(), q.within(q.routedDst, s.Remote)))
 		}
-		sets = append(sets, q.And(q.in(s.In), into))
+		sets = append(sets, q.And(q.cameInBy(s.In), into))
 	}
 	return q.Minus(q.Union(sets...), q.Union(q.verified, q.Bit(q.related), q.Bit(q.established)))
 }
@@ -158,7 +158,7 @@ func (q *spec) underLockdown() Set {
 	if q.way == firewall.Through {
 		before = q.Or(before, q.Minus(q.letOut(), q.strangers()))
 	}
-	return q.Minus(q.onWAN(q.in), before)
+	return q.Minus(q.onWAN(q.cameInBy), before)
 }
 
 // services are the packets that lockdown lets in. A stranger into a tunnel is none of

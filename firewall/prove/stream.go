@@ -11,7 +11,11 @@ const (
 
 var nothing = stream{None, None, None, None}
 
-func (s *Space) join(a, b stream) stream {
+// model is the packets of a space as an engine sees them: divided by their mark, and at a
+// hook.
+type model struct{ *Space }
+
+func (s model) join(a, b stream) stream {
 	for i := range a {
 		a[i] = s.Or(a[i], b[i])
 	}
@@ -19,7 +23,7 @@ func (s *Space) join(a, b stream) stream {
 }
 
 // mark is the mark that stands for an index of a stream.
-func (s *Space) mark(i int) uint32 {
+func (s model) mark(i int) uint32 {
 	var mark uint32
 	if i&tagBit != 0 {
 		mark |= s.marks.Tag
@@ -30,7 +34,7 @@ func (s *Space) mark(i int) uint32 {
 	return mark
 }
 
-func (s *Space) index(mark uint32) int {
+func (s model) index(mark uint32) int {
 	i := 0
 	if mark&s.marks.Tag != 0 {
 		i |= tagBit

@@ -99,7 +99,7 @@ type tableEffect struct {
 
 // tableEvaluator knows the effects of chains on packets as one hook sees them.
 type tableEvaluator struct {
-	*Space
+	model
 	table *table
 	at    sight
 	scope Set
@@ -286,7 +286,7 @@ func (w *Firewall) tableAt(way firewall.Way, hook sets.Hook) *tableEvaluator {
 	if e, ok := w.tables[at]; ok {
 		return e
 	}
-	e := &tableEvaluator{Space: w.Space, table: w.table, at: at, scope: w.scope, known: make(map[tableVisit]*tableEffect), terms: make(map[termKey]Set)}
+	e := &tableEvaluator{model: w.model, table: w.table, at: at, scope: w.scope, known: make(map[tableVisit]*tableEffect), terms: make(map[termKey]Set)}
 	w.tables[at] = e
 	return e
 }

@@ -27,7 +27,7 @@ const (
 func (p part) isValue() bool { return p.bits == nil }
 
 // equals returns the packets of a part with a value, under a mask of the value's length.
-func (s *Space) equals(p part, v, mask sets.Value) Set {
+func (s model) equals(p part, v, mask sets.Value) Set {
 	if p.isValue() {
 		return s.And(p.in, truthOf(masked(p.value, mask) == v))
 	}
@@ -62,7 +62,7 @@ func masked(v, mask sets.Value) sets.Value {
 }
 
 // between returns the packets of a part with a value in a range.
-func (s *Space) between(p part, lo, hi sets.Value) Set {
+func (s model) between(p part, lo, hi sets.Value) Set {
 	if p.isValue() {
 		return s.And(p.in, truthOf(p.value.Compare(lo) >= 0 && p.value.Compare(hi) <= 0))
 	}
@@ -108,7 +108,7 @@ func maskOf(bits, size int) sets.Value {
 
 // parts are the values of a field at a base chain, and false for a field that has no model.
 // Mark is not among them: its value is that of a stream.
-func (s *Space) parts(f sets.Field, at sight) ([]part, bool) {
+func (s model) parts(f sets.Field, at sight) ([]part, bool) {
 	bits := func(in Set, b field) []part { return []part{{in: in, bits: b}} }
 	value := func(in Set, n uint64) part { return part{in: in, value: sets.Number(f.Type(), n)} }
 	truth := func(is Set, yes, no uint64) []part { return []part{value(is, yes), value(is.Not(), no)} }
@@ -177,7 +177,7 @@ func (s *Space) parts(f sets.Field, at sight) ([]part, bool) {
 }
 
 // ofFamily are the values of a field that packets of one family have.
-func (s *Space) ofFamily(of xfrm.Family, parts []part) []part {
+func (s model) ofFamily(of xfrm.Family, parts []part) []part {
 	if s.Family != of {
 		return nil
 	}
@@ -186,7 +186,7 @@ func (s *Space) ofFamily(of xfrm.Family, parts []part) []part {
 
 // deviceParts are the values of an interface's name, or of its index: all but that of
 // the loopback interface are alike.
-func (s *Space) deviceParts(f sets.Field, at sight) []part {
+func (s model) deviceParts(f sets.Field, at sight) []part {
 	by, seen := s.in, at.in
 	if f.Kind == sets.OutName || f.Kind == sets.OutIndex {
 		by, seen = s.out, at.out
@@ -216,7 +216,7 @@ func (s *Space) deviceParts(f sets.Field, at sight) []part {
 }
 
 // markParts are the values of the mark in a stream of packets.
-func (s *Space) markParts(m int, at sight) []part {
+func (s model) markParts(m int, at sight) []part {
 	mark, bits := s.mark(m), make(field, len(s.fwmark))
 	for i := range bits {
 		switch of := uint32(1) << (len(bits) - 1 - i); {
@@ -232,7 +232,7 @@ func (s *Space) markParts(m int, at sight) []part {
 }
 
 // flowParts are the values of fields of a connection.
-func (s *Space) flowParts(f sets.Field) ([]part, bool) {
+func (s model) flowParts(f sets.Field) ([]part, bool) {
 	address := func(of xfrm.Family, b field) []part { return s.ofFamily(of, []part{{in: All, bits: b}}) }
 	switch f.Kind {
 	case sets.CtState:
@@ -285,7 +285,7 @@ func constantBut(width int, bits map[uint64]int) field {
 
 // saParts are the values of fields of the packet's SA. It has at most one on each path,
 // and outer addresses in tunnel mode alone (xfrm_state_addr_ok).
-func (s *Space) saParts(f sets.Field, at sight) ([]part, bool) {
+func (s model) saParts(f sets.Field, at sight) ([]part, bool) {
 	if !f.OfSA() {
 		return nil, false
 	}

@@ -120,7 +120,7 @@ func (h *host) words(t expect.Test) Set {
 			}
 		}
 	}
-	c := condition{Space: h.Space, rest: All}
+	c := h.condition()
 	c.within(h.src, t.Src)
 	c.within(h.dst, t.Dst)
 	c.ports(h.sport, t.SPorts)
