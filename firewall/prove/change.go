@@ -6,17 +6,10 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/rules"
-	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
-
-// Layout is all that an engine laid out for one family: rules of iptables, or nil, and a
-// table of nftables, which decides alone without rules.
-type Layout struct {
-	Rules *rules.Ruleset
-	Table sets.Table
-}
 
 // Turn is the way in which packets fare otherwise by other rules.
 type Turn string
@@ -61,14 +54,14 @@ type Change struct {
 
 // Changes compares what two layouts do to all packets, but for those that DNAT sends
 // elsewhere. The first error is about a part without a model.
-func Changes(before, after Layout, family xfrm.Family, f *firewall.Facts, names []string) ([]Change, error) {
-	w := pair(before, after, family, f, names)
+func Changes(before, after evaluate.Layout, family xfrm.Family, f *firewall.Facts, names []string) ([]Change, error) {
+	w := evaluate.Pair(before, after, family, f, names)
 	var list []Change
 	for _, way := range every {
-		possible := w[0].onPath(way)
+		possible := onPath(w[0].Space, way)
 		was, is := w[0].Run(way, possible), w[1].Run(way, possible)
-		for _, turn := range w[0].turns(&was, &is) {
-			list = append(list, w[0].changes(way, turn.Turn, turn.set)...)
+		for _, turn := range turns(w[0].Space, &was, &is) {
+			list = append(list, changesOf(w[0], way, turn.Turn, turn.set)...)
 		}
 	}
 	for _, one := range w {
@@ -79,46 +72,26 @@ func Changes(before, after Layout, family xfrm.Family, f *firewall.Facts, names 
 	return merged(list), nil
 }
 
-// pair prepares two layouts in one space.
-func pair(before, after Layout, family xfrm.Family, f *firewall.Facts, names []string) [2]*Firewall {
-	names = slices.Clone(names)
-	var w [2]*Firewall
-	for i, l := range [2]Layout{before, after} {
-		w[i] = &Firewall{hooks: make(map[hookSight]*evaluator), tables: make(map[sight]*tableEvaluator), scope: All}
-		if l.Rules != nil {
-			w[i].rules = NewRules(*l.Rules)
-			names = append(names, w[i].rules.Devices()...)
-		}
-		if l.Rules == nil || len(l.Table.Chains) > 0 {
-			w[i].table = newTable(&l.Table)
-			names = append(names, w[i].table.devices()...)
-		}
-	}
-	w[0].model = model{newSpace(family, f, names, true)}
-	w[1].model = w[0].model
-	return w
-}
-
 // onPath are the packets that a kernel lets be on a way.
-func (s model) onPath(way firewall.Way) Set {
-	set := negated(s.Bit(s.srcLocal), way != firewall.FromHost)
+func onPath(s *space.Space, way firewall.Way) space.Set {
+	set := space.Negated(s.Bit(s.SrcLocal), way != firewall.FromHost)
 	if way != firewall.FromHost {
-		set = s.Minus(set, s.device(s.in, "lo"))
+		set = s.Minus(set, s.Device(s.In, "lo"))
 	} else {
-		set = s.Minus(set, s.Bit(s.path.present))
+		set = s.Minus(set, s.Bit(s.Path.Present))
 	}
 	if way != firewall.ToHost {
-		return s.Minus(set, s.device(s.out, "lo"))
+		return s.Minus(set, s.Device(s.Out, "lo"))
 	}
-	return s.Minus(set, s.Bit(s.ahead.present))
+	return s.Minus(set, s.Bit(s.Ahead.Present))
 }
 
 type turned struct {
 	Turn
-	set Set
+	set space.Set
 }
 
-func (s model) turns(was, is *Fate) []turned {
+func turns(s *space.Space, was, is *evaluate.Fate) []turned {
 	gone, goes := s.Or(was.Dropped, was.Rejected), s.Or(is.Dropped, is.Rejected)
 	return []turned{
 		{LetIn, s.Minus(is.Accepted, was.Accepted)}, {NotLetIn, s.And(s.Minus(was.Accepted, is.Accepted), is.Left)},
@@ -126,16 +99,16 @@ func (s model) turns(was, is *Fate) []turned {
 	}
 }
 
-// changes divides packets into regions of plain ones, and the rest.
-func (w *Firewall) changes(way firewall.Way, turn Turn, set Set) []Change {
+// changesOf divides packets into regions of plain ones, and the rest.
+func changesOf(w *evaluate.Firewall, way firewall.Way, turn Turn, set space.Set) []Change {
 	var list []Change
-	change := func(of Set) Change {
+	change := func(of space.Set) Change {
 		return Change{Turn: turn, Family: w.Family, Ways: []firewall.Way{way}, Packet: w.Witness(way, of)}
 	}
 	rest := set
 	for _, path := range []Path{InClear, OutOfSA, IntoSA} {
-		plain := w.And(set, w.plainOn(way, path))
-		if plain == None || turn == Guarded && path != InClear {
+		plain := w.And(set, plainOn(w.Space, way, path))
+		if plain == space.None || turn == Guarded && path != InClear {
 			continue
 		}
 		if path == IntoSA { // the policy tells the addresses
@@ -145,20 +118,20 @@ func (w *Firewall) changes(way firewall.Way, turn Turn, set Set) []Change {
 			continue
 		}
 		n := 0
-		w.regions(plain, func(src, dst netip.Prefix, of Set) bool {
+		regions(w.Space, plain, func(src, dst netip.Prefix, of space.Set) bool {
 			if n++; n > mostOf {
 				list[len(list)-1].More = true
 				return false
 			}
 			c := change(of)
-			c.Path, c.Src, c.Dst, c.Services = path, src, dst, w.servicesOf(of)
+			c.Path, c.Src, c.Dst, c.Services = path, src, dst, servicesOf(w.Space, of)
 			list = append(list, c)
 			return true
 		})
 		// What holds for plain packets holds for others between these addresses.
-		rest = w.Minus(rest, w.Without(plain, func(bit int) bool { return !slices.Contains(w.src, bit) && !slices.Contains(w.dst, bit) }))
+		rest = w.Minus(rest, w.Without(plain, func(bit int) bool { return !slices.Contains(w.Src, bit) && !slices.Contains(w.Dst, bit) }))
 	}
-	if len(list) == 0 && rest != None {
+	if len(list) == 0 && rest != space.None {
 		list = append(list, change(rest))
 	}
 	return list
@@ -166,30 +139,30 @@ func (w *Firewall) changes(way firewall.Way, turn Turn, set Set) []Change {
 
 // plainOn are new packets on a path, as they are without any mark, but for TAG on packets
 // out of an SA.
-func (s model) plainOn(way firewall.Way, path Path) Set {
-	set := s.Minus(s.number(s.fwmark, 0), s.quoting())
+func plainOn(s *space.Space, way firewall.Way, path Path) space.Set {
+	set := s.Minus(s.Number(s.FWMark, 0), s.Quoting())
 	if path != InClear {
-		set = s.Minus(set, s.opened())
+		set = s.Minus(set, s.Opened())
 	}
 	for _, b := range []struct {
 		bit int
 		is  bool
 	}{
-		{s.related, false}, {s.established, false}, {s.reply, false}, {s.snat, false}, {s.dnat, false}, {s.verified, false}, {s.misrouted, false},
-		{s.tagged, path == OutOfSA}, {s.path.present, path == OutOfSA}, {s.ahead.present, path == IntoSA}, {s.dstLocal, way == firewall.ToHost},
+		{s.Related, false}, {s.Established, false}, {s.Reply, false}, {s.SNAT, false}, {s.DNAT, false}, {s.Verified, false}, {s.Misrouted, false},
+		{s.Tagged, path == OutOfSA}, {s.Path.Present, path == OutOfSA}, {s.Ahead.Present, path == IntoSA}, {s.DstLocal, way == firewall.ToHost},
 	} {
-		set = s.And(set, negated(s.Bit(b.bit), !b.is))
+		set = s.And(set, space.Negated(s.Bit(b.bit), !b.is))
 	}
 	return set
 }
 
 // regions calls yield with prefixes that hold a set's packets, and those packets.
-func (s model) regions(set Set, yield func(src, dst netip.Prefix, of Set) bool) {
-	ends := s.Without(set, func(bit int) bool { return !slices.Contains(s.src, bit) && !slices.Contains(s.dst, bit) })
-	s.Prefixes(ends, s.src, func(src []byte, srcBits int, rest Set) bool {
-		return s.Prefixes(rest, s.dst, func(dst []byte, dstBits int, _ Set) bool {
+func regions(s *space.Space, set space.Set, yield func(src, dst netip.Prefix, of space.Set) bool) {
+	ends := s.Without(set, func(bit int) bool { return !slices.Contains(s.Src, bit) && !slices.Contains(s.Dst, bit) })
+	s.Prefixes(ends, s.Src, func(src []byte, srcBits int, rest space.Set) bool {
+		return s.Prefixes(rest, s.Dst, func(dst []byte, dstBits int, _ space.Set) bool {
 			from, to := prefixOf(src, srcBits), prefixOf(dst, dstBits)
-			return yield(from, to, s.And(set, s.And(s.within(s.src, from), s.within(s.dst, to))))
+			return yield(from, to, s.And(set, s.And(s.LiesIn(s.Src, from), s.LiesIn(s.Dst, to))))
 		})
 	})
 }
@@ -201,13 +174,13 @@ func prefixOf(b []byte, bits int) netip.Prefix {
 
 // servicesOf are the protocols and ports of packets, none where nearly all protocols are
 // among them.
-func (s model) servicesOf(set Set) []firewall.Service {
+func servicesOf(s *space.Space, set space.Set) []firewall.Service {
 	var list []firewall.Service
-	protos := s.Without(set, func(bit int) bool { return !slices.Contains(s.proto, bit) && !slices.Contains(s.dport, bit) })
+	protos := s.Without(set, func(bit int) bool { return !slices.Contains(s.Proto, bit) && !slices.Contains(s.DPort, bit) })
 	n := 0
 	for p := range 256 {
-		of := s.And(protos, s.number(s.proto, uint64(p)))
-		if of == None {
+		of := s.And(protos, s.Number(s.Proto, uint64(p)))
+		if of == space.None {
 			continue
 		}
 		if n++; n > mostTail {
@@ -218,8 +191,8 @@ func (s model) servicesOf(set Set) []firewall.Service {
 			list = append(list, firewall.Service{Proto: proto})
 			continue
 		}
-		ports := s.Without(of, func(bit int) bool { return !slices.Contains(s.dport, bit) })
-		s.Prefixes(ports, s.dport, func(value []byte, bits int, _ Set) bool {
+		ports := s.Without(of, func(bit int) bool { return !slices.Contains(s.DPort, bit) })
+		s.Prefixes(ports, s.DPort, func(value []byte, bits int, _ space.Set) bool {
 			lo := uint16(value[0])<<8 | uint16(value[1])
 			hi := lo | uint16(1<<(16-bits)-1)
 			if last := len(list) - 1; last >= 0 && list[last].Proto == proto && list[last].Ports.Hi+1 == lo {

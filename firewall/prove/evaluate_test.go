@@ -1,7 +1,6 @@
 package prove
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
@@ -73,10 +74,10 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 		g := randomGateway(seed)
 		maker := fake.NewPassages(rand.New(rand.NewPCG(seed, 7)), g.in, &g.facts)
 		for family, rs := range g.sets {
-			evaluator, w := trace.NewEvaluator(rs), NewFirewall(rs, &g.facts, g.devices(), true)
-			fates := make(map[firewall.Way]Fate)
+			evaluator, w := trace.NewEvaluator(rs), evaluate.NewFirewall(rs, &g.facts, g.devices(), true)
+			fates := make(map[firewall.Way]evaluate.Fate)
 			for _, way := range []firewall.Way{firewall.ToHost, firewall.Through, firewall.FromHost} {
-				fates[way] = w.Run(way, All)
+				fates[way] = w.Run(way, space.All)
 			}
 			for range packets {
 				p := one(maker.Next())
@@ -89,14 +90,14 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 				n := 0
 				for _, is := range []struct {
 					action firewall.Action
-					set    Set
+					set    space.Set
 				}{{firewall.Leave, f.Left}, {firewall.Admit, f.Accepted}, {firewall.Discard, f.Dropped}, {firewall.Refuse, f.Rejected}} {
 					if w.Has(is.set, p) {
 						got.Action = is.action
 						n++
 					}
 				}
-				for _, sets := range []map[firewall.Case]Set{f.discarded, f.refused} {
+				for _, sets := range []map[firewall.Case]space.Set{f.Discarded, f.Refused} {
 					for c, set := range sets {
 						if w.Has(set, p) {
 							got.Case = c
@@ -114,20 +115,6 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 					t.Fatalf("seed %d: %s %v of %d verdicts, want %s %v: %+v\n%s", seed, got.Action, got.Case, n, want.Action, want.Case, p, strings.Join(met, "\n"))
 				}
 			}
-		}
-	}
-}
-
-// The vector of a packet is the packet again.
-func TestPacketsAreVectors(t *testing.T) {
-	g := randomGateway(1)
-	maker := fake.NewPassages(rand.New(rand.NewPCG(1, 7)), g.in, &g.facts)
-	for range 300 {
-		p := one(maker.Next())
-		s := NewSpace(xfrm.FamilyOf(p.Received.Src), &g.facts, g.devices())
-		v := s.vector(p)
-		if again := s.vector(s.packet(p.Way, v)); fmt.Sprint(again) != fmt.Sprint(v) {
-			t.Fatalf("%+v became %+v", p, s.packet(p.Way, v))
 		}
 	}
 }

@@ -7,38 +7,39 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // host derives sets of packets from the addresses, routes and policies of a host, as
 // xfrmfw explain does for one packet.
 type host struct {
-	*Space
+	*space.Space
 	snapshot xfrm.Snapshot
 	set      xfrm.Set
 }
 
 // own are the packets with an address of this host in a field.
-func (h *host) own(f field) Set {
-	sets := []Set{h.within(f, netip.MustParsePrefix("127.0.0.0/8")), h.within(f, netip.MustParsePrefix("::1/128"))}
+func (h *host) own(f space.Field) space.Set {
+	sets := []space.Set{h.LiesIn(f, netip.MustParsePrefix("127.0.0.0/8")), h.LiesIn(f, netip.MustParsePrefix("::1/128"))}
 	for _, a := range h.snapshot.Host.Addresses {
-		sets = append(sets, h.within(f, prefix.Single(a.Prefix.Addr().WithZone(""))))
+		sets = append(sets, h.LiesIn(f, prefix.Single(a.Prefix.Addr().WithZone(""))))
 	}
 	return h.Union(sets...)
 }
 
 // delivered are the packets that stay on this host by their destination.
-func (h *host) delivered() Set {
-	sets := []Set{
-		h.own(h.dst), h.within(h.dst, netip.MustParsePrefix("224.0.0.0/4")), h.within(h.dst, netip.MustParsePrefix("255.255.255.255/32")),
-		h.within(h.dst, netip.MustParsePrefix("ff00::/8")),
+func (h *host) delivered() space.Set {
+	sets := []space.Set{
+		h.own(h.Dst), h.LiesIn(h.Dst, netip.MustParsePrefix("224.0.0.0/4")), h.LiesIn(h.Dst, netip.MustParsePrefix("255.255.255.255/32")),
+		h.LiesIn(h.Dst, netip.MustParsePrefix("ff00::/8")),
 	}
 	return h.Union(sets...)
 }
 
 // routed are the packets with an address in one field that is routed by the interface in
 // another field.
-func (h *host) routed(f, device field) Set {
+func (h *host) routed(f, device space.Field) space.Set {
 	type hop struct {
 		table int
 		route xfrm.Route
@@ -52,11 +53,11 @@ func (h *host) routed(f, device field) Set {
 	slices.SortStableFunc(hops, func(a, b hop) int {
 		return cmp.Or(cmp.Compare(a.table, b.table), cmp.Compare(b.route.Dst.Bits(), a.route.Dst.Bits()))
 	})
-	result, decided := None, None
+	result, decided := space.None, space.None
 	for _, at := range hops {
-		to := h.Minus(h.within(f, at.route.Dst), decided)
+		to := h.Minus(h.LiesIn(f, at.route.Dst), decided)
 		if l, ok := h.snapshot.Host.Link(at.route.Link); ok {
-			result = h.Or(result, h.And(to, h.device(device, l.Name)))
+			result = h.Or(result, h.And(to, h.Device(device, l.Name)))
 		}
 		decided = h.Or(decided, to)
 	}
@@ -66,15 +67,15 @@ func (h *host) routed(f, device field) Set {
 // encrypted divides packets that leave by the policy that they find: with, are they with
 // the SA that they will go through, and none where they find none; held are those that
 // the kernel holds or drops by itself.
-func (h *host) encrypted(way firewall.Way, from Set) (with, held Set) {
-	none := h.Bit(h.ahead.present).Not()
-	serves := None
+func (h *host) encrypted(way firewall.Way, from space.Set) (with, held space.Set) {
+	none := h.Bit(h.Ahead.Present).Not()
+	serves := space.None
 	if way == firewall.FromHost {
-		udp := h.Or(h.number(h.sport, firewall.IKE), h.number(h.sport, firewall.NATT))
-		serves = h.Union(h.number(h.proto, uint64(xfrm.ESP)), h.number(h.proto, uint64(xfrm.AH)), h.And(h.number(h.proto, uint64(xfrm.UDP)), udp))
+		udp := h.Or(h.Number(h.SPort, firewall.IKE), h.Number(h.SPort, firewall.NATT))
+		serves = h.Union(h.Number(h.Proto, uint64(xfrm.ESP)), h.Number(h.Proto, uint64(xfrm.AH)), h.And(h.Number(h.Proto, uint64(xfrm.UDP)), udp))
 	}
 	rest := h.Minus(from, serves)
-	with, held = h.And(h.And(from, serves), none), None
+	with, held = h.And(h.And(from, serves), none), space.None
 	policies := slices.Clone(h.snapshot.Policies)
 	slices.SortStableFunc(policies, func(a, b xfrm.Policy) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Index, b.Index))
@@ -85,7 +86,7 @@ func (h *host) encrypted(way firewall.Way, from Set) (with, held Set) {
 			continue
 		}
 		finds := h.And(rest, h.selected(p.Selector))
-		if finds == None {
+		if finds == space.None {
 			continue
 		}
 		rest = h.Minus(rest, finds)
@@ -107,46 +108,46 @@ func (h *host) encrypted(way firewall.Way, from Set) (with, held Set) {
 }
 
 // selected are the packets of a selector.
-func (h *host) selected(s xfrm.Selector) Set {
-	c := h.condition()
+func (h *host) selected(s xfrm.Selector) space.Set {
+	c := h.Condition()
 	if s.Src.IsValid() {
-		c.within(h.src, s.Src)
+		c.LiesIn(h.Src, s.Src)
 	}
 	if s.Dst.IsValid() {
-		c.within(h.dst, s.Dst)
+		c.LiesIn(h.Dst, s.Dst)
 	}
 	if s.Proto != 0 {
-		c.number(h.proto, uint64(s.Proto))
+		c.Number(h.Proto, uint64(s.Proto))
 	}
 	if s.Proto == xfrm.ICMP || s.Proto == xfrm.ICMPv6 {
-		c.masked(h.icmpType, s.SPort)
-		c.masked(h.icmpCode, s.DPort)
+		c.Masked(h.ICMPType, s.SPort)
+		c.Masked(h.ICMPCode, s.DPort)
 	} else {
-		c.masked(h.sport, s.SPort)
-		c.masked(h.dport, s.DPort)
+		c.Masked(h.SPort, s.SPort)
+		c.Masked(h.DPort, s.DPort)
 	}
-	set := c.set()
+	set := c.Set()
 	if s.Ifindex != 0 {
 		l, _ := h.snapshot.Host.Link(s.Ifindex)
-		set = h.And(set, h.device(h.out, l.Name))
+		set = h.And(set, h.Device(h.Out, l.Name))
 	}
 	return set
 }
 
 // through are the packets with a tunnel's outbound SA ahead, and whether it has one. A
 // tunnel without leaves them as they are.
-func (h *host) through(t *xfrm.Tunnel) (Set, bool) {
+func (h *host) through(t *xfrm.Tunnel) (space.Set, bool) {
 	for _, sa := range t.SAs {
 		if !sa.Inbound {
-			return h.transform(&h.ahead, xfrm.Transform{Proto: sa.Proto, Mode: sa.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst}), true
+			return h.transform(&h.Ahead, xfrm.Transform{Proto: sa.Proto, Mode: sa.Mode, Reqid: sa.Reqid, Src: sa.Src, Dst: sa.Dst}), true
 		}
 	}
-	return h.Bit(h.ahead.present).Not(), false
+	return h.Bit(h.Ahead.Present).Not(), false
 }
 
 // cameOutOf are the packets that came out of the SA of a reqid. They have no other.
-func (h *host) cameOutOf(reqid uint32) Set {
-	var sets []Set
+func (h *host) cameOutOf(reqid uint32) space.Set {
+	var sets []space.Set
 	for i := range h.set.Tunnels {
 		t := &h.set.Tunnels[i]
 		if t.Reqid != reqid {
@@ -159,27 +160,27 @@ func (h *host) cameOutOf(reqid uint32) Set {
 				break
 			}
 		}
-		sets = append(sets, h.transform(&h.path, sa))
+		sets = append(sets, h.transform(&h.Path, sa))
 	}
 	if len(sets) == 0 {
-		return h.transform(&h.path, xfrm.Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid})
+		return h.transform(&h.Path, xfrm.Transform{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid})
 	}
 	return h.Union(sets...)
 }
 
 // transform are the packets with an SA.
-func (h *host) transform(on *sa, t xfrm.Transform) Set {
-	c := h.condition()
-	c.bit(on.present)
-	c.number(on.reqid, uint64(t.Reqid))
-	c.number(on.proto, uint64(t.Proto))
-	set := h.And(c.set(), negated(h.Bit(on.tunnel), t.Mode != xfrm.TunnelMode))
+func (h *host) transform(on *space.SA, t xfrm.Transform) space.Set {
+	c := h.Condition()
+	c.Bit(on.Present)
+	c.Number(on.Reqid, uint64(t.Reqid))
+	c.Number(on.Proto, uint64(t.Proto))
+	set := h.And(c.Set(), space.Negated(h.Bit(on.Tunnel), t.Mode != xfrm.TunnelMode))
 	for _, end := range []struct {
-		field field
+		field space.Field
 		addr  netip.Addr
-	}{{on.source, t.Src}, {on.destine, t.Dst}} {
+	}{{on.Source, t.Src}, {on.Destination, t.Dst}} {
 		if end.addr.IsValid() {
-			set = h.And(set, h.outer(end.field, end.addr))
+			set = h.And(set, h.Outer(end.field, end.addr))
 		}
 	}
 	return set

@@ -9,6 +9,9 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/judge"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -34,12 +37,12 @@ func TestJudgeOverSetsIsJudge(t *testing.T) {
 	for seed := range worlds(t, 3) {
 		g := randomGateway(seed)
 		maker := fake.NewPassages(rand.New(rand.NewPCG(seed, 9)), g.in, &g.facts)
-		lists := make(map[string][]judged)
-		spaces := make(map[xfrm.Family]*Space)
+		lists := make(map[string][]judge.Judged)
+		spaces := make(map[xfrm.Family]*space.Space)
 		for family := range g.sets {
-			spaces[family] = NewSpace(family, &g.facts, g.devices())
+			spaces[family] = space.New(family, &g.facts, g.devices(), false)
 			for _, way := range ways {
-				lists[fmt.Sprint(family, way)] = newSpec(spaces[family], &g.facts, way).judge(All)
+				lists[fmt.Sprint(family, way)] = judge.New(spaces[family], &g.facts, way).Verdicts(space.All)
 			}
 		}
 		for range packets {
@@ -48,7 +51,7 @@ func TestJudgeOverSetsIsJudge(t *testing.T) {
 			want := coarse(firewall.Judge(&g.facts, p))
 			n := 0
 			for _, j := range lists[fmt.Sprint(family, p.Way)] {
-				if !spaces[family].Has(j.set, p) {
+				if !spaces[family].Has(j.Set, p) {
 					continue
 				}
 				n++
@@ -72,9 +75,9 @@ func TestRulesAreJudge(t *testing.T) {
 			if !ok {
 				continue
 			}
-			w := NewFirewall(rs, &g.facts, g.devices(), false)
+			w := evaluate.NewFirewall(rs, &g.facts, g.devices(), false)
 			for _, way := range ways {
-				for _, d := range w.differences(&g.facts, way) {
+				for _, d := range differences(w, &g.facts, way) {
 					t.Errorf("seed %d: %s", seed, d)
 				}
 			}
@@ -84,20 +87,20 @@ func TestRulesAreJudge(t *testing.T) {
 
 // differences are the packets on which the rules and Judge differ, one for each pair of
 // verdicts.
-func (w *Firewall) differences(f *firewall.Facts, way firewall.Way) []string {
-	q := newSpec(w.Space, f, way)
-	fate := w.Run(way, q.plain())
+func differences(w *evaluate.Firewall, f *firewall.Facts, way firewall.Way) []string {
+	q := judge.New(w.Space, f, way)
+	fate := w.Run(way, q.Plain())
 	var list []string
-	for _, j := range q.judge(q.plain()) {
-		for _, got := range fate.verdicts() {
+	for _, j := range q.Verdicts(q.Plain()) {
+		for _, got := range verdicts(&fate) {
 			if coarse(got.Verdict) == coarse(j.Verdict) {
 				continue
 			}
-			set := w.And(j.set, got.set)
+			set := w.And(j.Set, got.Set)
 			if got.Case == firewall.Case6 {
-				set = w.Minus(set, q.betweenRemotes())
+				set = w.Minus(set, q.BetweenRemotes())
 			}
-			if set != None {
+			if set != space.None {
 				p := w.Witness(way, set)
 				list = append(list, fmt.Sprintf("rules %s %v, Judge %s %v: %+v", got.Action, got.Case, j.Action, j.Case, p))
 			}
@@ -126,13 +129,13 @@ func TestFaultsForAllPackets(t *testing.T) {
 			if rs.Family != family {
 				continue
 			}
-			w := NewFirewall(rs, &facts, linksOf(fault.Input.Host), false)
+			w := evaluate.NewFirewall(rs, &facts, linksOf(fault.Input.Host), false)
 			gateway := fmt.Sprint(fault.Input)
 			for _, way := range ways {
 				if asked[gateway] {
 					break
 				}
-				for _, d := range w.differences(&facts, way) {
+				for _, d := range differences(w, &facts, way) {
 					t.Errorf("%s: %s", fault.Name, d)
 				}
 			}
@@ -140,11 +143,25 @@ func TestFaultsForAllPackets(t *testing.T) {
 			if len(fault.Passage.Path) > 1 || len(fault.Passage.Ahead) > 1 {
 				continue
 			}
-			for _, j := range newSpec(w.Space, &facts, fault.Passage.Way).judge(All) {
-				if got := coarse(j.Verdict); w.Has(j.set, fault.Passage) && got != coarse(fault.Want) {
+			for _, j := range judge.New(w.Space, &facts, fault.Passage.Way).Verdicts(space.All) {
+				if got := coarse(j.Verdict); w.Has(j.Set, fault.Passage) && got != coarse(fault.Want) {
 					t.Errorf("%s: %s %v, want %s %v", fault.Name, got.Action, got.Case, fault.Want.Action, fault.Want.Case)
 				}
 			}
 		}
 	}
+}
+
+// verdicts are the packets by verdict, those that are accepted or left without a case.
+func verdicts(f *evaluate.Fate) []judge.Judged {
+	list := []judge.Judged{
+		{Verdict: firewall.Verdict{Action: firewall.Leave}, Set: f.Left}, {Verdict: firewall.Verdict{Action: firewall.Admit}, Set: f.Accepted},
+	}
+	for c, set := range f.Discarded {
+		list = append(list, judge.Judged{Verdict: firewall.Verdict{Action: firewall.Discard, Case: c}, Set: set})
+	}
+	for c, set := range f.Refused {
+		list = append(list, judge.Judged{Verdict: firewall.Verdict{Action: firewall.Refuse, Case: c}, Set: set})
+	}
+	return list
 }

@@ -4,6 +4,9 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/judge"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -16,7 +19,7 @@ type Property struct {
 	Exempt []string
 	// ways are those on which it is asked. Broken returns the packets that break it.
 	ways   []firewall.Way
-	broken func(*question) Set
+	broken func(*question) space.Set
 }
 
 var (
@@ -41,36 +44,36 @@ func Properties() []Property {
 	return []Property{
 		{
 			Name: "verified", Says: "A packet that carries VERIFIED behind mangle PREROUTING came out of an SA of a tunnel and lies in its selectors, is an ICMP error about one of its flows, or came out of a device inside a tunnel.",
-			ways: through, broken: func(q *question) Set {
-				is := q.Minus(q.real, q.verified)
-				if q.w.rules == nil { // a table marks packets into a tunnel as well
-					is = q.Minus(is, q.Minus(q.letOut(), q.strangers()))
+			ways: through, broken: func(q *question) space.Set {
+				is := q.Minus(q.real, q.Verified)
+				if q.w.Alone() { // a table marks packets into a tunnel as well
+					is = q.Minus(is, q.Minus(q.LetOut(), q.NewFromStrangers()))
 				}
-				verified, _ := q.verifiedOf(is)
+				verified, _ := q.w.VerifiedOf(q.Way, is)
 				return verified
 			},
 		},
 		{
 			Name: "tunnels", Says: "Each packet of a tunnel is verified behind mangle PREROUTING.",
 			Exempt: []string{"packets of SAs and policies whose mark covers the bits of xfrmfw: filter accepts them on their SA alone", "packets without TAG under cross_check: enforce"},
-			ways:   through, broken: func(q *question) Set {
-				is := q.And(q.asked, q.verified)
+			ways:   through, broken: func(q *question) space.Set {
+				is := q.And(q.asked, q.Verified)
 				if q.Enforce {
-					is = q.Minus(is, q.evidenceOf(firewall.Case3))
+					is = q.Minus(is, q.EvidenceOf(firewall.Case3))
 				}
-				verified, dropped := q.verifiedOf(is)
+				verified, dropped := q.w.VerifiedOf(q.Way, is)
 				return q.Minus(is, q.Or(verified, dropped))
 			},
 		},
-		dropped("confirmed", "Under cross_check: enforce no packet of a tunnel passes without TAG.", inward, func(q *question) Set {
+		dropped("confirmed", "Under cross_check: enforce no packet of a tunnel passes without TAG.", inward, func(q *question) space.Set {
 			if !q.Enforce {
-				return None
+				return space.None
 			}
-			return q.evidenceOf(firewall.Case3)
+			return q.EvidenceOf(firewall.Case3)
 		}),
 		dropped("crossed", "No packet out of an SA passes whose tunnel does not claim it, if the SA's reqid is known or another tunnel owns the source.", inward, (*question).crossed),
-		dropped("spoof", "No packet passes in clear from a tunnel's remote to its local selector, be the tunnel up, down or remembered, by its addresses before DNAT or behind it.", inward, func(q *question) Set {
-			return q.Or(q.spoofedAsReceived(), q.spoofedAsRouted())
+		dropped("spoof", "No packet passes in clear from a tunnel's remote to its local selector, be the tunnel up, down or remembered, by its addresses before DNAT or behind it.", inward, func(q *question) space.Set {
+			return q.Or(q.SpoofedAsReceived(), q.SpoofedAsRouted())
 		}, exemptLinks, exemptOwn, exemptSPD, exemptLAN, exemptXfrm),
 		dropped("spoof-error", "No ICMP error about a tunnel's flow passes in clear.", inward, (*question).spoofedError,
 			"errors about this host's own IKE, ESP and AH", exemptSPD, exemptLAN),
@@ -84,27 +87,27 @@ func Properties() []Property {
 			exemptLinks, exemptOwn, exemptSPD, exemptLAN, exemptXfrm, "tunnels whose local selector is everything"),
 		dropped("leak-error", "No ICMP error that quotes a tunnel's packet, or may, leaves in clear for its remote selector.", outward, (*question).leakError,
 			exemptLinks, exemptSPD, exemptLAN, exemptXfrm),
-		dropped("restricted-in", "No packet out of a tunnel passes that the tunnel's in: does not name.", inward, func(q *question) Set {
-			return q.Minus(q.restrictedIn(), q.ipsecOfHost())
+		dropped("restricted-in", "No packet out of a tunnel passes that the tunnel's in: does not name.", inward, func(q *question) space.Set {
+			return q.Minus(q.RestrictedIn(), q.IPsecOfHost())
 		}, "replies, ICMP errors, and carriers of overlay devices, whose inner packets are restricted", "IKE, ESP and AH to this host"),
-		dropped("restricted-out", "No packet passes into a tunnel that the tunnel's out: or remote: does not name.", outward, func(q *question) Set {
-			return q.Minus(q.restrictedOut(), q.ipsecOfHost())
+		dropped("restricted-out", "No packet passes into a tunnel that the tunnel's out: or remote: does not name.", outward, func(q *question) space.Set {
+			return q.Minus(q.RestrictedOut(), q.IPsecOfHost())
 		}, "replies, ICMP errors, and carriers of overlay devices, whose inner packets are restricted", "IKE, ESP and AH of this host"),
-		dropped("lockdown", "Under lockdown no packet comes in by a WAN interface that neither a tunnel nor a listed service lets in.", inward, func(q *question) Set {
-			return q.Minus(q.underLockdown(), q.Or(q.services(), q.ipsecOfHost()))
+		dropped("lockdown", "Under lockdown no packet comes in by a WAN interface that neither a tunnel nor a listed service lets in.", inward, func(q *question) space.Set {
+			return q.Minus(q.UnderLockdown(), q.Or(q.Services(), q.IPsecOfHost()))
 		}, "replies, ICMP errors, neighbour discovery and DHCP"),
 		{
 			Name: "stranger", Says: "No rule of xfrmfw accepts a new flow that comes in where peers are, unverified, into a tunnel that takes any source.",
-			ways: []firewall.Way{firewall.Through}, broken: func(q *question) Set {
-				is := q.And(q.real, q.strangers())
-				return q.w.Run(q.way, is).Accepted
+			ways: []firewall.Way{firewall.Through}, broken: func(q *question) space.Set {
+				is := q.And(q.real, q.NewFromStrangers())
+				return q.w.Run(q.Way, is).Accepted
 			},
 		},
-		accepted("open", "This host's IKE, ESP and AH come and go, tunnel up or not.", []firewall.Way{firewall.ToHost, firewall.FromHost}, func(q *question) Set {
-			return q.Minus(q.ipsecOfHost(), q.decrypted)
+		accepted("open", "This host's IKE, ESP and AH come and go, tunnel up or not.", []firewall.Way{firewall.ToHost, firewall.FromHost}, func(q *question) space.Set {
+			return q.Minus(q.IPsecOfHost(), q.Decrypted)
 		}, "a table of nftables leaves them to the rest of the firewall, and to the rules that accept for it"),
-		accepted("accepted", "xfrmfw accepts each packet out of a tunnel and into one that no other property has dropped.", every, func(q *question) Set {
-			return q.Or(q.letIn(), q.Minus(q.letOut(), q.strangers()))
+		accepted("accepted", "xfrmfw accepts each packet out of a tunnel and into one that no other property has dropped.", every, func(q *question) space.Set {
+			return q.Or(q.LetIn(), q.Minus(q.LetOut(), q.NewFromStrangers()))
 		}, "verified: return leaves packets out of tunnels to the rest of the firewall", "outer packets that came out of another tunnel, and whose own SA must not see the bits of xfrmfw"),
 		{
 			Name: "nat", Says: "No SNAT or MASQUERADE of others rewrites a packet that goes into a tunnel.",
@@ -119,210 +122,122 @@ func Properties() []Property {
 
 // question is a rule set in front of the facts, for packets on one way.
 type question struct {
-	*spec
-	w *Firewall
+	*judge.Packets
+	w *evaluate.Firewall
 	// real are the packets that there may be, asked those of them that a property is about,
 	// but for those that it exempts.
-	real, asked Set
+	real, asked space.Set
 	// gone are the packets that are to be dropped, by property.
-	gone []Set
+	gone []space.Set
 }
 
-func (w *Firewall) question(f *firewall.Facts, way firewall.Way) *question {
-	q := &question{w: w, spec: newSpec(w.Space, f, way)}
-	q.real, q.asked = q.possible(), q.plain()
-	if w.rules == nil {
-		told := q.Or(q.toldByTable(), q.contradictory())
+func ask(w *evaluate.Firewall, f *firewall.Facts, way firewall.Way) *question {
+	q := &question{w: w, Packets: judge.New(w.Space, f, way)}
+	q.real, q.asked = q.Possible(), q.Plain()
+	if w.Alone() {
+		told := q.Or(q.ToldByTable(), q.Contradictory())
 		q.real, q.asked = q.Minus(q.real, told), q.Minus(q.asked, told)
 	}
 	return q
 }
 
 // dropped is the property that some packets are dropped or rejected.
-func dropped(name, says string, ways []firewall.Way, which func(*question) Set, exempt ...string) Property {
-	return Property{Name: name, Says: says, Exempt: exempt, ways: ways, broken: func(q *question) Set {
+func dropped(name, says string, ways []firewall.Way, which func(*question) space.Set, exempt ...string) Property {
+	return Property{Name: name, Says: says, Exempt: exempt, ways: ways, broken: func(q *question) space.Set {
 		is := q.And(q.asked, which(q))
 		q.gone = append(q.gone, is)
-		if is = q.Minus(is, q.surely(rules.Drop, rules.Reject)); is == None {
-			return None
+		if is = q.Minus(is, q.w.Surely(q.Way, rules.Drop, rules.Reject)); is == space.None {
+			return space.None
 		}
-		f := q.w.Run(q.way, is)
+		f := q.w.Run(q.Way, is)
 		return q.Or(f.Accepted, f.Left)
 	}}
 }
 
 // accepted is the property that some packets are accepted, if none of the properties
 // before drops them.
-func accepted(name, says string, ways []firewall.Way, which func(*question) Set, exempt ...string) Property {
-	return Property{Name: name, Says: says, Exempt: exempt, ways: ways, broken: func(q *question) Set {
+func accepted(name, says string, ways []firewall.Way, which func(*question) space.Set, exempt ...string) Property {
+	return Property{Name: name, Says: says, Exempt: exempt, ways: ways, broken: func(q *question) space.Set {
 		is := q.Minus(q.And(q.asked, which(q)), q.mapped())
 		for _, gone := range q.gone {
 			is = q.Minus(is, gone)
 		}
-		if is = q.Minus(is, q.surely(rules.Accept)); is == None {
-			return None
+		if is = q.Minus(is, q.w.Surely(q.Way, rules.Accept)); is == space.None {
+			return space.None
 		}
-		f := q.w.Run(q.way, is)
-		if name == "open" && q.w.rules == nil {
+		f := q.w.Run(q.Way, is)
+		if name == "open" && q.w.Alone() {
 			return q.Minus(is, q.Or(f.Accepted, f.Left))
 		}
 		return q.Minus(is, f.Accepted)
 	}}
 }
 
-// surely returns the packets that meet one of the verbs in some hook whatever their mark
-// is there, if no hook before has dropped them. A packet's way through all hooks need not
-// be followed for them.
-func (q *question) surely(verbs ...rules.Verb) Set {
-	if q.w.rules == nil {
-		return q.w.tableSurely(q.way, verbs)
-	}
-	var sure []Set
-	for _, at := range routes[q.way] {
-		if at == natPost {
-			continue
-		}
-		e := q.w.hook(q.way, at)
-		for _, h := range e.rules.hooks {
-			if h.Table != at.table || h.From != at.hook {
-				continue
-			}
-			set := All
-			for m := range nothing {
-				var ended []Set
-				for how, packets := range e.chain(rules.ChainKey{Table: h.Table, Name: h.To}, m).ended {
-					if slices.Contains(verbs, how.verb) {
-						ended = append(ended, packets)
-					}
-				}
-				set = q.And(set, q.Union(ended...))
-			}
-			sure = append(sure, set)
-		}
-	}
-	return q.Union(sure...)
+func (q *question) crossed() space.Set {
+	unverified := q.Minus(q.Decrypted, q.Verified)
+	return q.Union(q.And(unverified, q.Union(q.Carriers(), q.OfKnownReqid(), q.OwnedByAnother())), q.StrayCarriers())
 }
 
-// mayEnd returns packets among which all that are dropped are.
-func (q *question) mayEnd() Set {
-	var all []Set
-	if q.w.table != nil {
-		all = append(all, q.w.tableMayEnd(q.way))
-	}
-	if q.w.rules == nil {
-		return q.Union(all...)
-	}
-	for _, at := range routes[q.way] {
-		e := q.w.hook(q.way, at)
-		for m := range nothing {
-			for _, h := range e.rules.hooks {
-				if h.Table != at.table || h.From != at.hook {
-					continue
-				}
-				for how, set := range e.chain(rules.ChainKey{Table: h.Table, Name: h.To}, m).ended {
-					if how.verb != rules.Accept {
-						all = append(all, set)
-					}
-				}
-			}
-		}
-	}
-	return q.Union(all...)
-}
-
-// verifiedOf returns the packets of a set that carry VERIFIED where the rules have told it.
-// A table tells it last, of the packets that it has not dropped, and marks packets into a
-// tunnel as well.
-func (q *question) verifiedOf(from Set) (verified, dropped Set) {
-	if q.w.rules == nil {
-		f := q.w.runAlone(q.way, from)
-		return f.verified, q.Or(f.Dropped, f.Rejected)
-	}
-	in := q.w.hook(q.way, prerouting).pass(newEffect(), prerouting, q.w.arriving(q.way, from))
-	return q.Or(in[verifiedBit], in[verifiedBit|tagBit]), None
-}
-
-func (q *question) crossed() Set {
-	unverified := q.Minus(q.decrypted, q.verified)
-	return q.Union(q.And(unverified, q.Union(q.carriers(), q.known(), q.ownedByAnother())), q.strayCarriers())
-}
-
-func (q *question) spoofedError() Set { return q.spoofedErrors() }
-func (q *question) inject() Set       { return q.injected() }
-func (q *question) leak() Set         { return q.Or(q.leaks(), q.refusedLeaks()) }
-func (q *question) leakError() Set    { return q.leakedErrors() }
+func (q *question) spoofedError() space.Set { return q.SpoofedErrors() }
+func (q *question) inject() space.Set       { return q.Injected() }
+func (q *question) leak() space.Set         { return q.Or(q.Leaks(), q.RefusedLeaks()) }
+func (q *question) leakError() space.Set    { return q.LeakedErrors() }
 
 // injectDNAT are the packets of case 6b that DNAT leads into a tunnel. A table asks the
 // routes themselves where a source lives.
-func (q *question) injectDNAT() Set {
-	if q.w.rules == nil {
-		return q.And(q.injectedAfterDNAT(), q.Bit(q.misrouted))
+func (q *question) injectDNAT() space.Set {
+	if q.w.Alone() {
+		return q.And(q.InjectedAfterDNAT(), q.Bit(q.Misrouted))
 	}
-	return q.injectedAfterDNAT()
+	return q.InjectedAfterDNAT()
 }
 
 // leakNAT are the packets of case 8b. A table asks behind all NAT, where the packet's
 // own policy tells whether it leaves in clear.
-func (q *question) leakNAT() Set {
-	if q.w.rules == nil {
-		return q.Minus(q.leaksByNAT(), q.encrypted())
+func (q *question) leakNAT() space.Set {
+	if q.w.Alone() {
+		return q.Minus(q.LeaksByNAT(), q.Encrypted())
 	}
-	return q.leaksByNAT()
+	return q.LeaksByNAT()
 }
 
 // mapped are packets that a table may drop, and Judge does not: those that NAT leads into
 // a tunnel, or out of it, and those of which the table sees more.
-func (q *question) mapped() Set {
-	if q.w.table == nil {
-		return None
+func (q *question) mapped() space.Set {
+	may := q.w.TableMayEnd(q.Way)
+	if may == space.None {
+		return space.None
 	}
-	return q.And(q.w.tableMayEnd(q.way), q.Union(q.Bit(q.snat), q.Bit(q.dnat), q.toldByTable()))
+	return q.And(may, q.Union(q.Bit(q.SNAT), q.Bit(q.DNAT), q.ToldByTable()))
 }
 
 // rewritten are packets into tunnels that no rule exempts from the NAT of others.
-func (q *question) rewritten() Set {
-	var keep []Set
+func (q *question) rewritten() space.Set {
+	var keep []space.Set
 	for i := range q.NATKeep {
 		k := &q.NATKeep[i]
 		if xfrm.FamilyOf(k.Remote.Addr()) == q.Family {
-			keep = append(keep, q.And(q.goesInto(k.Out), q.And(q.within(q.src, k.Local), q.within(q.routedDst, k.Remote))))
+			keep = append(keep, q.And(q.GoesInto(k.Out), q.And(q.LiesIn(q.Src, k.Local), q.LiesIn(q.RoutedDst, k.Remote))))
 		}
 	}
 	for _, d := range q.Devices {
 		if d.KeepNAT {
-			keep = append(keep, q.goesOutBy(d.Name))
+			keep = append(keep, q.GoesOutBy(d.Name))
 		}
 	}
-	is := q.Minus(q.And(q.real, q.letOut()), q.Union(keep...))
-	if q.w.table != nil {
-		is = q.Minus(is, q.w.bound(q.way))
-	}
-	if q.w.rules == nil {
-		return is
-	}
-	e := q.w.hook(q.way, natPost)
-	to := newEffect()
-	in := nothing
-	in[0] = is
-	e.pass(to, natPost, in)
-	for how, set := range to.ended {
-		if how.verb == rules.Accept {
-			is = q.Minus(is, set)
-		}
-	}
-	return is
+	return q.w.OpenToNAT(q.Way, q.Minus(q.And(q.real, q.LetOut()), q.Union(keep...)))
 }
 
 // surplus are packets that are dropped, and that no property before names.
-func (q *question) surplus() Set {
-	is := q.Minus(q.And(q.asked, q.mayEnd()), q.Or(q.betweenRemotes(), q.mapped()))
+func (q *question) surplus() space.Set {
+	is := q.Minus(q.And(q.asked, q.w.MayEnd(q.Way)), q.Or(q.BetweenRemotes(), q.mapped()))
 	for _, gone := range q.gone {
 		is = q.Minus(is, gone)
 	}
-	if is == None {
-		return None
+	if is == space.None {
+		return space.None
 	}
-	f := q.w.Run(q.way, is)
+	f := q.w.Run(q.Way, is)
 	return q.Or(f.Dropped, f.Rejected)
 }
 
@@ -333,15 +248,15 @@ type Finding struct {
 	Packet   firewall.Passage
 }
 
-// Prove asks a rule set for all properties. After each it calls done, if that is not nil.
-func (w *Firewall) Prove(f *firewall.Facts, done func()) []Finding {
+// Prove asks a firewall for all properties. After each it calls done, if that is not nil.
+func Prove(w *evaluate.Firewall, f *firewall.Facts, done func()) []Finding {
 	var list []Finding
 	properties := Properties()
 	for _, way := range every {
-		q := w.question(f, way)
+		q := ask(w, f, way)
 		for _, p := range properties {
 			if slices.Contains(p.ways, way) {
-				if set := p.broken(q); set != None {
+				if set := p.broken(q); set != space.None {
 					list = append(list, Finding{p, w.Family, w.Witness(way, set)})
 				}
 			}

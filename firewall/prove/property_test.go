@@ -3,6 +3,7 @@ package prove
 import (
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -15,7 +16,7 @@ func TestPropertiesHold(t *testing.T) {
 			if !ok {
 				continue
 			}
-			for _, f := range NewFirewall(rs, &g.facts, g.devices(), false).Prove(&g.facts, nil) {
+			for _, f := range Prove(evaluate.NewFirewall(rs, &g.facts, g.devices(), false), &g.facts, nil) {
 				t.Errorf("seed %d: %s (%s): %+v", seed, f.Property.Name, f.Property.Says, f.Packet)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
@@ -39,9 +40,9 @@ func cost(t *testing.B, n int) {
 	facts := firewall.Decide(firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
 	for _, rs := range compile.Rulesets(facts) {
 		began := time.Now()
-		w := NewFirewall(rs, &facts, nil, false)
+		w := evaluate.NewFirewall(rs, &facts, nil, false)
 		last, done := began, 0
-		for _, f := range w.Prove(&facts, func() {
+		for _, f := range Prove(w, &facts, func() {
 			if cost := time.Since(last); cost > time.Second {
 				t.Logf("  step %d (%s): %s, %d nodes", done, Properties()[done%len(Properties())].Name, cost.Round(10*time.Millisecond), w.Len())
 			}

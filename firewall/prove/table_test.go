@@ -6,6 +6,9 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/judge"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -21,9 +24,9 @@ func TestTableIsJudge(t *testing.T) {
 		}
 		asked[gateway] = true
 		for _, family := range families {
-			w := NewTable(program.Table(facts, program.Options{}), family, facts, links, true)
+			w := evaluate.NewTable(program.Table(facts, program.Options{}), family, facts, links, true)
 			for _, way := range ways {
-				for _, d := range w.tableDifferences(facts, way) {
+				for _, d := range tableDifferences(w, facts, way) {
 					t.Errorf("%s: %s", name, d)
 				}
 			}
@@ -44,20 +47,20 @@ func TestTableIsJudge(t *testing.T) {
 
 // tableDifferences are the packets that one of the table and Judge drops, one for each
 // case of Judge.
-func (w *Firewall) tableDifferences(f *firewall.Facts, way firewall.Way) []string {
-	q := newSpec(w.Space, f, way)
+func tableDifferences(w *evaluate.Firewall, f *firewall.Facts, way firewall.Way) []string {
+	q := judge.New(w.Space, f, way)
 	// The table asks before NAT and behind it, and for the flow's own source.
-	is := w.Minus(q.plain(), q.Union(q.toldByTable(), q.Bit(q.snat), q.Bit(q.dnat)))
+	is := w.Minus(q.Plain(), q.Union(q.ToldByTable(), q.Bit(q.SNAT), q.Bit(q.DNAT)))
 	fate := w.Run(way, is)
 	drops := w.Or(fate.Dropped, fate.Rejected)
 	var list []string
-	for _, j := range q.judge(is) {
-		set := w.Minus(j.set, drops)
+	for _, j := range q.Verdicts(is) {
+		set := w.Minus(j.Set, drops)
 		got := "lets pass"
 		if j.Action != firewall.Discard && j.Action != firewall.Refuse {
-			set, got = w.And(j.set, drops), "drops"
+			set, got = w.And(j.Set, drops), "drops"
 		}
-		if set != None {
+		if set != space.None {
 			list = append(list, fmt.Sprintf("the table %s, Judge %s %v: %+v", got, j.Action, j.Case, w.Witness(way, set)))
 		}
 	}
@@ -70,8 +73,8 @@ func TestPropertiesHoldOfTables(t *testing.T) {
 	for seed := range worlds(t, 3) {
 		g := randomGateway(seed)
 		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-			w := NewTable(program.Table(&g.facts, program.Options{}), family, &g.facts, g.devices(), false)
-			for _, f := range w.Prove(&g.facts, nil) {
+			w := evaluate.NewTable(program.Table(&g.facts, program.Options{}), family, &g.facts, g.devices(), false)
+			for _, f := range Prove(w, &g.facts, nil) {
 				t.Errorf("seed %d: %s (%s): %+v", seed, f.Property.Name, f.Property.Says, f.Packet)
 			}
 		}

@@ -4,7 +4,9 @@ import (
 	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/expect"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -26,7 +28,7 @@ func RunTests(tests []expect.Test, f *firewall.Facts, sets []rules.Ruleset, snap
 	for _, l := range snapshot.Host.Links {
 		names = append(names, l.Name)
 	}
-	walls := make(map[xfrm.Family]*Firewall)
+	walls := make(map[xfrm.Family]*evaluate.Firewall)
 	outcomes := make([]Outcome, len(tests))
 	for i, t := range tests {
 		o := &outcomes[i]
@@ -38,17 +40,17 @@ func RunTests(tests []expect.Test, f *firewall.Facts, sets []rules.Ruleset, snap
 			}
 			w, ok := walls[rs.Family]
 			if !ok {
-				w = newFirewall(rs, f, names, true, true)
+				w = evaluate.NewWithoutNAT(rs, f, names)
 				walls[rs.Family] = w
 			}
 			for _, way := range waysOf(&t) {
 				h := host{w.Space, snapshot, set}
 				packets := h.packets(t, way)
-				if packets == None {
+				if packets == space.None {
 					continue
 				}
 				found = true
-				if p, got, wrong := w.wrong(&h, way, t.Expect, packets); wrong && o.Held {
+				if p, got, differs := wrong(w, &h, way, t.Expect, packets); differs && o.Held {
 					o.Held, o.Packet, o.Got = false, &p, got
 				}
 			}
@@ -84,35 +86,35 @@ func waysOf(t *expect.Test) []firewall.Way {
 }
 
 // packets are those of a test on one way.
-func (h *host) packets(t expect.Test, way firewall.Way) Set {
+func (h *host) packets(t expect.Test, way firewall.Way) space.Set {
 	set := h.words(t)
-	and := func(other Set) { set = h.And(set, other) }
-	local := h.own(h.src)
+	and := func(other space.Set) { set = h.And(set, other) }
+	local := h.own(h.Src)
 	if way == firewall.FromHost {
-		and(h.And(local, h.Bit(h.srcLocal)))
-		and(h.And(h.Bit(h.tagged).Not(), h.And(h.Bit(h.path.present).Not(), h.Bit(h.misrouted).Not())))
+		and(h.And(local, h.Bit(h.SrcLocal)))
+		and(h.And(h.Bit(h.Tagged).Not(), h.And(h.Bit(h.Path.Present).Not(), h.Bit(h.Misrouted).Not())))
 	} else {
-		and(h.Minus(h.Minus(h.Bit(h.srcLocal).Not(), local), h.device(h.in, "lo")))
+		and(h.Minus(h.Minus(h.Bit(h.SrcLocal).Not(), local), h.Device(h.In, "lo")))
 		and(h.interfaces(t))
 	}
 	if way == firewall.ToHost {
-		and(h.And(h.delivered(), h.Bit(h.dstLocal)))
+		and(h.And(h.delivered(), h.Bit(h.DstLocal)))
 		return set
 	}
-	and(h.And(h.delivered().Not(), h.Bit(h.dstLocal).Not()))
+	and(h.And(h.delivered().Not(), h.Bit(h.DstLocal).Not()))
 	if t.Out != "" {
-		and(h.device(h.out, t.Out))
+		and(h.Device(h.Out, t.Out))
 	} else {
-		and(h.routed(h.dst, h.out))
+		and(h.routed(h.Dst, h.Out))
 	}
-	and(h.device(h.out, "lo").Not())
+	and(h.Device(h.Out, "lo").Not())
 	return set
 }
 
 // words are the packets that a test names.
-func (h *host) words(t expect.Test) Set {
+func (h *host) words(t expect.Test) space.Set {
 	if t.Proto == xfrm.ICMP {
-		t.Proto = h.icmp()
+		t.Proto = h.ICMP()
 		if !t.ICMP.Set {
 			t.ICMP = rules.ICMPMatch{Set: true, Type: 8}
 			if h.Family == xfrm.IPv6 {
@@ -120,45 +122,45 @@ func (h *host) words(t expect.Test) Set {
 			}
 		}
 	}
-	c := h.condition()
-	c.within(h.src, t.Src)
-	c.within(h.dst, t.Dst)
-	c.ports(h.sport, t.SPorts)
-	c.ports(h.dport, t.DPorts)
+	c := h.Condition()
+	c.LiesIn(h.Src, t.Src)
+	c.LiesIn(h.Dst, t.Dst)
+	c.Ports(h.SPort, t.SPorts)
+	c.Ports(h.DPort, t.DPorts)
 	if t.Proto != 0 {
-		c.number(h.proto, uint64(t.Proto))
+		c.Number(h.Proto, uint64(t.Proto))
 	}
 	if t.ICMP.Set {
-		c.number(h.icmpType, uint64(t.ICMP.Type))
+		c.Number(h.ICMPType, uint64(t.ICMP.Type))
 		if t.ICMP.HasCode {
-			c.number(h.icmpCode, uint64(t.ICMP.Code))
+			c.Number(h.ICMPCode, uint64(t.ICMP.Code))
 		}
 	}
-	set := c.set()
+	set := c.Set()
 	for _, b := range []struct {
 		bit int
 		is  bool
 	}{
-		{h.tagged, t.Tag}, {h.verified, false}, {h.related, false}, {h.established, t.Established}, {h.reply, false}, {h.snat, false}, {h.dnat, false},
+		{h.Tagged, t.Tag}, {h.Verified, false}, {h.Related, false}, {h.Established, t.Established}, {h.Reply, false}, {h.SNAT, false}, {h.DNAT, false},
 	} {
-		set = h.And(set, negated(h.Bit(b.bit), !b.is))
+		set = h.And(set, space.Negated(h.Bit(b.bit), !b.is))
 	}
-	set = h.And(set, h.number(h.fwmark, 0))
+	set = h.And(set, h.Number(h.FWMark, 0))
 	if t.HasReqid {
 		return h.And(set, h.cameOutOf(t.Reqid))
 	}
-	return h.Minus(set, h.Bit(h.path.present))
+	return h.Minus(set, h.Bit(h.Path.Present))
 }
 
 // interfaces ties the interface that packets come in by to their source.
-func (h *host) interfaces(t expect.Test) Set {
-	home := h.routed(h.src, h.in)
-	set := h.Or(h.And(home, h.Bit(h.misrouted).Not()), h.Minus(h.Bit(h.misrouted), home))
+func (h *host) interfaces(t expect.Test) space.Set {
+	home := h.routed(h.Src, h.In)
+	set := h.Or(h.And(home, h.Bit(h.Misrouted).Not()), h.Minus(h.Bit(h.Misrouted), home))
 	switch {
 	case t.In != "":
-		return h.And(set, h.device(h.in, t.In))
+		return h.And(set, h.Device(h.In, t.In))
 	case t.HasReqid: // by the route to the peer, or the tunnel's device
-		var by []Set
+		var by []space.Set
 		for i := range h.set.Tunnels {
 			tunnel := &h.set.Tunnels[i]
 			if tunnel.Reqid != t.Reqid {
@@ -166,7 +168,7 @@ func (h *host) interfaces(t expect.Test) Set {
 			}
 			if r, ok := h.snapshot.Host.Route(tunnel.Remote); ok {
 				l, _ := h.snapshot.Host.Link(r.Link)
-				by = append(by, h.device(h.in, l.Name))
+				by = append(by, h.Device(h.In, l.Name))
 			}
 		}
 		return h.And(set, h.Union(by...))
@@ -176,28 +178,28 @@ func (h *host) interfaces(t expect.Test) Set {
 
 // wrong returns a packet of a set that has another verdict than expected, and that
 // verdict.
-func (w *Firewall) wrong(h *host, way firewall.Way, want expect.Verdict, packets Set) (firewall.Passage, string, bool) {
-	held := None
+func wrong(w *evaluate.Firewall, h *host, way firewall.Way, want expect.Verdict, packets space.Set) (firewall.Passage, string, bool) {
+	held := space.None
 	if way != firewall.ToHost {
 		packets, held = h.encrypted(way, packets)
 	} else {
-		packets = w.Minus(packets, w.Bit(w.ahead.present))
+		packets = w.Minus(packets, w.Bit(w.Ahead.Present))
 	}
-	few := w.among(w.Or(packets, held))
+	few := w.Among(w.Or(packets, held))
 	f := few.Run(way, w.Or(packets, held))
 	// The kernel drops packets that it holds, if no rule does before.
 	f.Dropped = w.Or(f.Dropped, w.Minus(held, f.Rejected))
 	f.Accepted, f.Left = w.Minus(f.Accepted, held), w.Minus(f.Left, held)
-	bad := w.Minus(w.Or(packets, held), f.expected(w.Space, want))
-	if bad == None {
+	bad := w.Minus(w.Or(packets, held), expected(w.Space, &f, want))
+	if bad == space.None {
 		return firewall.Passage{}, "", false
 	}
 	p := w.Witness(way, bad)
-	return p, f.of(w.Space, p), true
+	return p, verdictOf(w.Space, &f, p), true
 }
 
 // expected are the packets with a verdict.
-func (f *Fate) expected(s *Space, want expect.Verdict) Set {
+func expected(s *space.Space, f *evaluate.Fate, want expect.Verdict) space.Set {
 	set := f.Left
 	switch want.Action {
 	case "accept":
@@ -213,9 +215,9 @@ func (f *Fate) expected(s *Space, want expect.Verdict) Set {
 	if purpose, ok := want.Purpose(); ok {
 		return s.And(set, f.Met(purpose))
 	}
-	of := None
+	of := space.None
 	for _, c := range want.Cases() {
-		for _, sets := range []map[firewall.Case]Set{f.discarded, f.refused} {
+		for _, sets := range []map[firewall.Case]space.Set{f.Discarded, f.Refused} {
 			if dropped, ok := sets[c]; ok {
 				of = s.Or(of, dropped)
 			}
@@ -224,12 +226,12 @@ func (f *Fate) expected(s *Space, want expect.Verdict) Set {
 	return s.And(set, of)
 }
 
-// of is the verdict on a packet, in the words of an expectation.
-func (f *Fate) of(s *Space, p firewall.Passage) string {
+// verdictOf is the verdict on a packet, in the words of an expectation.
+func verdictOf(s *space.Space, f *evaluate.Fate, p firewall.Passage) string {
 	for _, by := range []struct {
 		action string
-		sets   map[firewall.Case]Set
-	}{{"drop", f.discarded}, {"reject", f.refused}} {
+		sets   map[firewall.Case]space.Set
+	}{{"drop", f.Discarded}, {"reject", f.Refused}} {
 		for c, set := range by.sets {
 			if s.Has(set, p) {
 				return expect.Verdict{Action: by.action, Word: c.String()}.String()

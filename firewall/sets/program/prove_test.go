@@ -7,7 +7,8 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
-	"github.com/xfrmfw/xfrmfw/firewall/prove"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -26,13 +27,13 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 		for _, l := range in.Host.Links {
 			links = append(links, l.Name)
 		}
-		walls := make(map[xfrm.Family]*prove.Firewall)
-		fates := make(map[xfrm.Family]map[firewall.Way]prove.Fate)
+		walls := make(map[xfrm.Family]*evaluate.Firewall)
+		fates := make(map[xfrm.Family]map[firewall.Way]evaluate.Fate)
 		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-			walls[family] = prove.NewTable(table, family, &f, links, false)
-			fates[family] = make(map[firewall.Way]prove.Fate)
+			walls[family] = evaluate.NewTable(table, family, &f, links, false)
+			fates[family] = make(map[firewall.Way]evaluate.Fate)
 			for _, way := range []firewall.Way{firewall.ToHost, firewall.Through, firewall.FromHost} {
-				fates[family][way] = walls[family].Run(way, prove.All)
+				fates[family][way] = walls[family].Run(way, space.All)
 			}
 			if err := walls[family].Odd(); err != nil {
 				t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/prove"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -49,8 +50,8 @@ func (s Subject) families(f *firewall.Facts) []xfrm.Family {
 	return list
 }
 
-func (s Subject) layout(family xfrm.Family) prove.Layout {
-	l := prove.Layout{Table: s.Table}
+func (s Subject) layout(family xfrm.Family) evaluate.Layout {
+	l := evaluate.Layout{Table: s.Table}
 	for i := range s.Rules {
 		if s.Rules[i].Family == family {
 			l.Rules = &s.Rules[i]

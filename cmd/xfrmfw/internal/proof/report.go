@@ -12,6 +12,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/prove"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -40,7 +41,7 @@ func (s Subject) Stands() bool {
 func (s Subject) jobs(f *firewall.Facts, devices []string) []job {
 	var jobs []job
 	for _, rs := range s.Rules {
-		jobs = append(jobs, job{subject: s.Name, family: rs.Family, make: func() *prove.Firewall { return prove.NewBeside(rs, s.Table, f, devices) }})
+		jobs = append(jobs, job{subject: s.Name, family: rs.Family, make: func() *evaluate.Firewall { return evaluate.NewBeside(rs, s.Table, f, devices) }})
 	}
 	if s.Rules != nil {
 		return jobs
@@ -50,7 +51,7 @@ func (s Subject) jobs(f *firewall.Facts, devices []string) []job {
 		families = families[:1]
 	}
 	for _, family := range families {
-		jobs = append(jobs, job{subject: s.Name, family: family, make: func() *prove.Firewall { return prove.NewTable(s.Table, family, f, devices, false) }})
+		jobs = append(jobs, job{subject: s.Name, family: family, make: func() *evaluate.Firewall { return evaluate.NewTable(s.Table, family, f, devices, false) }})
 	}
 	return jobs
 }
@@ -111,7 +112,7 @@ func Make(f *firewall.Facts, devices []string, subjects []Subject, progress func
 	for i := range jobs {
 		group.Go(func() {
 			w := jobs[i].make()
-			jobs[i].found = w.Prove(f, step)
+			jobs[i].found = prove.Prove(w, f, step)
 			jobs[i].odd = w.Odd()
 		})
 	}
@@ -143,7 +144,7 @@ func Make(f *firewall.Facts, devices []string, subjects []Subject, progress func
 type job struct {
 	subject string
 	family  xfrm.Family
-	make    func() *prove.Firewall
+	make    func() *evaluate.Firewall
 	found   []prove.Finding
 	odd     error
 }

@@ -1,15 +1,16 @@
-package prove
+package evaluate
 
 import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/firewall/prove/bdd"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
 // matching returns the packets of a stream that a term matches, and false for a term that
 // has no model. The packets of a field without a value match nothing.
-func (e *tableEvaluator) matching(t sets.Term, m int) (Set, bool) {
+func (e *tableEvaluator) matching(t sets.Term, m int) (space.Set, bool) {
 	key := termKey{t.String(), 0}
 	if asksMark(t) {
 		key.mark = 1 + m
@@ -42,15 +43,15 @@ func asksMark(t sets.Term) bool {
 	return false
 }
 
-func (e *tableEvaluator) match(t sets.Term, m int) (Set, bool) {
+func (e *tableEvaluator) match(t sets.Term, m int) (space.Set, bool) {
 	switch t := t.(type) {
 	case sets.Match:
 		return e.compares(t, m)
 	case sets.Range:
-		return e.any(t.Field, m, t.Not, func(p part) Set { return e.between(p, t.Low, t.High) })
+		return e.any(t.Field, m, t.Not, func(p part) space.Set { return e.between(p, t.Low, t.High) })
 	case sets.OneOf:
-		return e.any(t.Field, m, t.Not, func(p part) Set {
-			list := make([]Set, len(t.Values))
+		return e.any(t.Field, m, t.Not, func(p part) space.Set {
+			list := make([]space.Set, len(t.Values))
 			for i, v := range t.Values {
 				list[i] = e.equals(p, v, allBits(v.Len()))
 			}
@@ -59,13 +60,13 @@ func (e *tableEvaluator) match(t sets.Term, m int) (Set, bool) {
 	case sets.In:
 		return e.in(t)
 	}
-	return None, false
+	return space.None, false
 }
 
 // any returns the packets of which a field has a value that fits, or none that does.
-func (e *tableEvaluator) any(f sets.Field, m int, not bool, fits func(part) Set) (Set, bool) {
+func (e *tableEvaluator) any(f sets.Field, m int, not bool, fits func(part) space.Set) (space.Set, bool) {
 	parts, ok := e.partsOf(f, m)
-	result := None
+	result := space.None
 	for _, p := range parts {
 		set := fits(p)
 		if not {
@@ -83,7 +84,7 @@ func (e *tableEvaluator) partsOf(f sets.Field, m int) ([]part, bool) {
 	return e.parts(f, e.at)
 }
 
-func (e *tableEvaluator) compares(t sets.Match, m int) (Set, bool) {
+func (e *tableEvaluator) compares(t sets.Match, m int) (space.Set, bool) {
 	size := t.Field.Type().Size()
 	mask := allBits(size)
 	switch {
@@ -92,11 +93,11 @@ func (e *tableEvaluator) compares(t sets.Match, m int) (Set, bool) {
 	case t.Field.Clear != 0:
 		mask = maskOf(8*size-int(t.Field.Clear), size)
 	}
-	fits := func(p part) Set { return e.equals(p, t.Value, mask) }
+	fits := func(p part) space.Set { return e.equals(p, t.Value, mask) }
 	if size != t.Value.Len() { // the beginning of a name
-		fits = func(p part) Set {
+		fits = func(p part) space.Set {
 			begins := strings.HasPrefix(string(p.value.Append(nil)), string(t.Value.Append(nil)))
-			return e.And(p.in, truthOf(p.isValue() && begins))
+			return e.And(p.in, space.TruthOf(p.isValue() && begins))
 		}
 	}
 	low, high := maskOf(0, size), allBits(size)
@@ -105,42 +106,42 @@ func (e *tableEvaluator) compares(t sets.Match, m int) (Set, bool) {
 	case sets.Neq:
 		not = true
 	case sets.Lt, sets.Gte:
-		fits, not = func(p part) Set { return e.between(p, t.Value, high) }, t.Op == sets.Lt
+		fits, not = func(p part) space.Set { return e.between(p, t.Value, high) }, t.Op == sets.Lt
 	case sets.Gt, sets.Lte:
-		fits, not = func(p part) Set { return e.between(p, low, t.Value) }, t.Op == sets.Gt
+		fits, not = func(p part) space.Set { return e.between(p, low, t.Value) }, t.Op == sets.Gt
 	}
 	return e.any(t.Field, m, not, fits)
 }
 
 // in returns the packets with fields that a set holds, or has not.
-func (e *tableEvaluator) in(t sets.In) (Set, bool) {
+func (e *tableEvaluator) in(t sets.In) (space.Set, bool) {
 	s, ok := e.table.sets[t.Set]
 	if !ok {
-		return None, false
+		return space.None, false
 	}
 	all, parts, ok := e.keyed(t.Fields)
 	if !ok {
-		return None, false
+		return space.None, false
 	}
-	if all == None || s.Dynamic { // rules have added no element yet
-		return e.And(all, truthOf(t.Not)), true
+	if all == space.None || s.Dynamic { // rules have added no element yet
+		return e.And(all, space.TruthOf(t.Not)), true
 	}
-	found := make([]Set, len(s.Elements))
+	found := make([]space.Set, len(s.Elements))
 	for i := range s.Elements {
 		found[i] = e.element(s, &s.Elements[i], t.Fields, parts)
 	}
-	return e.And(all, negated(e.Union(found...), t.Not)), true
+	return e.And(all, space.Negated(e.Union(found...), t.Not)), true
 }
 
 // keyed returns the packets that have all fields of a key, and the parts of each.
-func (e *tableEvaluator) keyed(fields []sets.Field) (Set, [][]part, bool) {
-	all, parts := All, make([][]part, len(fields))
+func (e *tableEvaluator) keyed(fields []sets.Field) (space.Set, [][]part, bool) {
+	all, parts := space.All, make([][]part, len(fields))
 	for i, f := range fields {
 		of, ok := e.parts(f, e.at)
 		if !ok {
-			return None, nil, false
+			return space.None, nil, false
 		}
-		in := None
+		in := space.None
 		for _, p := range of {
 			in = e.Or(in, p.in)
 		}
@@ -151,14 +152,14 @@ func (e *tableEvaluator) keyed(fields []sets.Field) (Set, [][]part, bool) {
 
 // element returns the packets that find an element, among those that have all fields.
 // Most fields are bits of the packet, of which one cube is made.
-func (e *tableEvaluator) element(s *sets.Set, x *sets.Element, fields []sets.Field, parts [][]part) Set {
+func (e *tableEvaluator) element(s *sets.Set, x *sets.Element, fields []sets.Field, parts [][]part) space.Set {
 	first := x.Key.Values(s.Key)
 	last := first
 	if s.Interval {
 		last = x.Last.Values(s.Key)
 	}
 	var literals []bdd.Literal
-	rest := All
+	rest := space.All
 	for i := range fields {
 		lo, hi := first[i].Append(nil), last[i].Append(nil)
 		length, isPrefix := prefixLength(lo, hi)
@@ -171,7 +172,7 @@ func (e *tableEvaluator) element(s *sets.Set, x *sets.Element, fields []sets.Fie
 			}
 			continue
 		}
-		set := None
+		set := space.None
 		for _, p := range parts[i] {
 			set = e.Or(set, e.between(p, first[i], last[i]))
 		}

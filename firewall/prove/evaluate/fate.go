@@ -1,7 +1,8 @@
-package prove
+package evaluate
 
 import (
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -12,22 +13,22 @@ import (
 type Fate struct {
 	// Accepted packets are accepted by a rule of ours, Left ones are left to the rest
 	// of the firewall.
-	Accepted, Dropped, Rejected, Left Set
-	// discarded and refused are the dropped and the rejected packets by their case.
-	discarded, refused map[firewall.Case]Set
+	Accepted, Dropped, Rejected, Left space.Set
+	// Discarded and Refused are the dropped and the rejected packets by their case.
+	Discarded, Refused map[firewall.Case]space.Set
 	// after are the packets that a hook let pass, by their mark behind it.
 	after map[place]stream
 	// met are the packets that matched a rule of a purpose.
-	met map[rules.Purpose]Set
+	met map[rules.Purpose]space.Set
 	// verified are the packets that carry VERIFIED where the rules have told it: behind
 	// mangle PREROUTING, or by a table of nftables before filter.
-	verified Set
+	verified space.Set
 }
 
 func newFate() Fate {
 	return Fate{
-		Accepted: None, Dropped: None, Rejected: None, verified: None,
-		discarded: make(map[firewall.Case]Set), refused: make(map[firewall.Case]Set), after: make(map[place]stream), met: make(map[rules.Purpose]Set),
+		Accepted: space.None, Dropped: space.None, Rejected: space.None, verified: space.None,
+		Discarded: make(map[firewall.Case]space.Set), Refused: make(map[firewall.Case]space.Set), after: make(map[place]stream), met: make(map[rules.Purpose]space.Set),
 	}
 }
 
@@ -66,19 +67,19 @@ var classified = []rules.Purpose{
 // iptables with or without a table of nftables beside them, or a table that decides.
 type Firewall struct {
 	model
-	rules *Rules // nil for a table that decides
+	rules *ruleset // nil for a table that decides
 	hooks map[hookSight]*evaluator
 	// table is nil where there is none.
 	table  *table
 	tables map[sight]*tableEvaluator
 	// cases is true if a Fate tells the cases of packets that are not dropped.
 	cases bool
-	scope Set
+	scope space.Set
 }
 
-// among returns the firewall for few packets: parts of the rules that they don't meet are
+// Among returns the firewall for few packets: parts of the rules that they don't meet are
 // not looked into.
-func (w *Firewall) among(scope Set) *Firewall {
+func (w *Firewall) Among(scope space.Set) *Firewall {
 	few := *w
 	few.hooks, few.tables, few.scope = make(map[hookSight]*evaluator), make(map[sight]*tableEvaluator), scope
 	return &few
@@ -94,10 +95,16 @@ func NewFirewall(rs rules.Ruleset, f *firewall.Facts, names []string, cases bool
 	return newFirewall(rs, f, names, cases, false)
 }
 
+// NewWithoutNAT is NewFirewall with the cases of all packets, of which none is changed by
+// DNAT.
+func NewWithoutNAT(rs rules.Ruleset, f *firewall.Facts, names []string) *Firewall {
+	return newFirewall(rs, f, names, true, true)
+}
+
 func newFirewall(rs rules.Ruleset, f *firewall.Facts, names []string, cases, noNAT bool) *Firewall {
-	r := NewRules(rs)
+	r := newRuleset(rs)
 	return &Firewall{
-		model: model{newSpace(rs.Family, f, append(r.Devices(), names...), noNAT)}, rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: All,
+		model: model{space.New(rs.Family, f, append(r.devices(), names...), noNAT)}, rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: space.All,
 	}
 }
 
@@ -117,12 +124,12 @@ func NewBeside(rs rules.Ruleset, t sets.Table, f *firewall.Facts, names []string
 func NewTable(t sets.Table, family xfrm.Family, f *firewall.Facts, names []string, noNAT bool) *Firewall {
 	alone := newTable(&t)
 	return &Firewall{
-		model: model{newSpace(family, f, append(alone.devices(), names...), noNAT)}, table: alone, tables: make(map[sight]*tableEvaluator), scope: All,
+		model: model{space.New(family, f, append(alone.devices(), names...), noNAT)}, table: alone, tables: make(map[sight]*tableEvaluator), scope: space.All,
 	}
 }
 
 // Run sends packets on their way through the rules.
-func (w *Firewall) Run(way firewall.Way, from Set) Fate {
+func (w *Firewall) Run(way firewall.Way, from space.Set) Fate {
 	var f Fate
 	if w.rules == nil {
 		f = w.runAlone(way, from)
@@ -138,7 +145,7 @@ func (w *Firewall) Run(way firewall.Way, from Set) Fate {
 	return f
 }
 
-func (w *Firewall) runRules(way firewall.Way, from Set) Fate {
+func (w *Firewall) runRules(way firewall.Way, from space.Set) Fate {
 	f := newFate()
 	in := w.arriving(way, from)
 	for _, at := range routes[way] {
@@ -169,14 +176,14 @@ func (w *Firewall) runBeside(way firewall.Way, f *Fate) {
 }
 
 // Met returns the packets that matched a rule with a purpose.
-func (f *Fate) Met(p rules.Purpose) Set {
+func (f *Fate) Met(p rules.Purpose) space.Set {
 	if set, ok := f.met[p]; ok {
 		return set
 	}
-	return None
+	return space.None
 }
 
-func (f *Fate) end(s *Space, at place, how end, set Set) {
+func (f *Fate) end(s *space.Space, at place, how end, set space.Set) {
 	switch how.verb {
 	case rules.Accept:
 		if at != natPost {
@@ -185,15 +192,15 @@ func (f *Fate) end(s *Space, at place, how end, set Set) {
 		return
 	case rules.Drop:
 		f.Dropped = s.Or(f.Dropped, set)
-		add(s, f.discarded, how.c, set)
+		add(s, f.Discarded, how.c, set)
 	case rules.Reject:
 		f.Rejected = s.Or(f.Rejected, set)
-		add(s, f.refused, how.c, set)
+		add(s, f.Refused, how.c, set)
 	}
 }
 
 // add joins a set to that of a key.
-func add[K comparable](s *Space, sets map[K]Set, key K, set Set) {
+func add[K comparable](s *space.Space, sets map[K]space.Set, key K, set space.Set) {
 	if before, ok := sets[key]; ok {
 		set = s.Or(before, set)
 	}
@@ -227,7 +234,7 @@ func (e *evaluator) pass(to *effect, at place, in stream) stream {
 		chain := rules.ChainKey{Table: at.table, Name: h.To}
 		back := nothing
 		for m, set := range in {
-			if set == None {
+			if set == space.None {
 				continue
 			}
 			back = e.join(back, e.add(to, chain, m, set, firewall.NoCase))
@@ -244,14 +251,14 @@ func (e *evaluator) pass(to *effect, at place, in stream) stream {
 }
 
 // arriving divides packets by the bits that they bring.
-func (s model) arriving(way firewall.Way, from Set) stream {
+func (s model) arriving(way firewall.Way, from space.Set) stream {
 	in := nothing
 	if way == firewall.FromHost {
 		in[0] = from
 		return in
 	}
 	for i := range in {
-		in[i] = s.And(from, s.And(negated(s.Bit(s.tagged), i&tagBit == 0), negated(s.Bit(s.verified), i&verifiedBit == 0)))
+		in[i] = s.And(from, s.And(space.Negated(s.Bit(s.Tagged), i&tagBit == 0), space.Negated(s.Bit(s.Verified), i&verifiedBit == 0)))
 	}
 	return in
 }
@@ -259,31 +266,17 @@ func (s model) arriving(way firewall.Way, from Set) stream {
 // sightAt is the part of a packet that rules can match at a hook.
 func (s model) sightAt(way firewall.Way, at place) sight {
 	if at == prerouting {
-		return sight{path: true, in: true, dstLocal: s.Bit(s.dstLocal)}
+		return sight{path: true, in: true, dstLocal: s.Bit(s.DstLocal)}
 	}
 	v := sight{
 		path: way != firewall.FromHost, ahead: way != firewall.ToHost, in: way != firewall.FromHost && at.hook != "POSTROUTING",
-		out: way != firewall.ToHost, routed: true, dstLocal: None,
+		out: way != firewall.ToHost, routed: true, dstLocal: space.None,
 	}
 	if at.hook == "POSTROUTING" {
 		v.path = false // no rule there may ask
 	}
 	if way == firewall.ToHost {
-		v.dstLocal = All
+		v.dstLocal = space.All
 	}
 	return v
-}
-
-// verdicts are the packets by verdict, those that are accepted or left without a case.
-func (f *Fate) verdicts() []judged {
-	list := []judged{
-		{firewall.Verdict{Action: firewall.Leave}, f.Left}, {firewall.Verdict{Action: firewall.Admit}, f.Accepted},
-	}
-	for c, set := range f.discarded {
-		list = append(list, judged{firewall.Verdict{Action: firewall.Discard, Case: c}, set})
-	}
-	for c, set := range f.refused {
-		list = append(list, judged{firewall.Verdict{Action: firewall.Refuse, Case: c}, set})
-	}
-	return list
 }

@@ -1,9 +1,10 @@
-package prove
+package evaluate
 
 import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall/prove/bdd"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -11,8 +12,8 @@ import (
 // part is the value of a field of nftables in some packets: bits of the packet, or one
 // value. A packet that no part of a field has is one in which the kernel breaks off the rule.
 type part struct {
-	in    Set
-	bits  field // bits of the packet, or one of the constants below
+	in    space.Set
+	bits  space.Field // bits of the packet, or one of the constants below
 	value sets.Value
 }
 
@@ -27,9 +28,9 @@ const (
 func (p part) isValue() bool { return p.bits == nil }
 
 // equals returns the packets of a part with a value, under a mask of the value's length.
-func (s model) equals(p part, v, mask sets.Value) Set {
+func (s model) equals(p part, v, mask sets.Value) space.Set {
 	if p.isValue() {
-		return s.And(p.in, truthOf(masked(p.value, mask) == v))
+		return s.And(p.in, space.TruthOf(masked(p.value, mask) == v))
 	}
 	var literals []bdd.Literal
 	set := p.in
@@ -39,12 +40,12 @@ func (s model) equals(p part, v, mask sets.Value) Set {
 		switch {
 		case keep[i/8]>>(7-i%8)&1 == 0:
 			if is { // no masked number has this bit
-				return None
+				return space.None
 			}
 		case bit == isUntold:
 		case bit == isZero || bit == isOne:
 			if is != (bit == isOne) {
-				return None
+				return space.None
 			}
 		default:
 			literals = append(literals, bdd.Literal{Bit: bit, Is: is})
@@ -62,9 +63,9 @@ func masked(v, mask sets.Value) sets.Value {
 }
 
 // between returns the packets of a part with a value in a range.
-func (s model) between(p part, lo, hi sets.Value) Set {
+func (s model) between(p part, lo, hi sets.Value) space.Set {
 	if p.isValue() {
-		return s.And(p.in, truthOf(p.value.Compare(lo) >= 0 && p.value.Compare(hi) <= 0))
+		return s.And(p.in, space.TruthOf(p.value.Compare(lo) >= 0 && p.value.Compare(hi) <= 0))
 	}
 	if lo == hi {
 		return s.equals(p, lo, allBits(lo.Len()))
@@ -109,64 +110,64 @@ func maskOf(bits, size int) sets.Value {
 // parts are the values of a field at a base chain, and false for a field that has no model.
 // Mark is not among them: its value is that of a stream.
 func (s model) parts(f sets.Field, at sight) ([]part, bool) {
-	bits := func(in Set, b field) []part { return []part{{in: in, bits: b}} }
-	value := func(in Set, n uint64) part { return part{in: in, value: sets.Number(f.Type(), n)} }
-	truth := func(is Set, yes, no uint64) []part { return []part{value(is, yes), value(is.Not(), no)} }
-	proto := func(p xfrm.Proto) Set { return s.number(s.proto, uint64(p)) }
-	address := func(of xfrm.Family, b field) []part { return s.ofFamily(of, bits(All, b)) }
-	dst, dport := s.dst, s.dport
+	bits := func(in space.Set, b space.Field) []part { return []part{{in: in, bits: b}} }
+	value := func(in space.Set, n uint64) part { return part{in: in, value: sets.Number(f.Type(), n)} }
+	truth := func(is space.Set, yes, no uint64) []part { return []part{value(is, yes), value(is.Not(), no)} }
+	proto := func(p xfrm.Proto) space.Set { return s.Number(s.Proto, uint64(p)) }
+	address := func(of xfrm.Family, b space.Field) []part { return s.ofFamily(of, bits(space.All, b)) }
+	dst, dport := s.Dst, s.DPort
 	if at.routed {
-		dst, dport = s.routedDst, s.routedDPort
+		dst, dport = s.RoutedDst, s.RoutedDPort
 	}
 	switch f.Kind {
 	case sets.NFProto:
-		return []part{value(All, uint64(s.Family))}, true
+		return []part{value(space.All, uint64(s.Family))}, true
 	case sets.L4Proto:
-		return bits(All, s.proto), true
+		return bits(space.All, s.Proto), true
 	case sets.InName, sets.OutName, sets.InIndex, sets.OutIndex:
 		return s.deviceParts(f, at), true
 	case sets.SecPath:
-		return truth(s.And(truthOf(at.path), s.Bit(s.path.present)), 1, 0), true
+		return truth(s.And(space.TruthOf(at.path), s.Bit(s.Path.Present)), 1, 0), true
 	case sets.RouteIPsec:
-		return truth(s.And(truthOf(at.ahead), s.Bit(s.ahead.present)), 1, 0), true
+		return truth(s.And(space.TruthOf(at.ahead), s.Bit(s.Ahead.Present)), 1, 0), true
 	case sets.FibSrcInput:
-		return truth(s.Bit(s.misrouted), 0, 1), true
+		return truth(s.Bit(s.Misrouted), 0, 1), true
 	case sets.FibDstType:
 		return truth(at.dstLocal, sets.Local, 1), true
 	case sets.FibSrcType:
-		return truth(s.Bit(s.srcLocal), sets.Local, 1), true
+		return truth(s.Bit(s.SrcLocal), sets.Local, 1), true
 	case sets.Src4:
-		return address(xfrm.IPv4, s.src), true
+		return address(xfrm.IPv4, s.Src), true
 	case sets.Src6:
-		return address(xfrm.IPv6, s.src), true
+		return address(xfrm.IPv6, s.Src), true
 	case sets.Dst4:
 		return address(xfrm.IPv4, dst), true
 	case sets.Dst6:
 		return address(xfrm.IPv6, dst), true
 	case sets.SrcPort:
 		icmp := s.Or(proto(xfrm.ICMP), proto(xfrm.ICMPv6))
-		return []part{{in: icmp.Not(), bits: s.sport}, {in: icmp, bits: append(append(field{}, s.icmpType...), s.icmpCode...)}}, true
+		return []part{{in: icmp.Not(), bits: s.SPort}, {in: icmp, bits: append(append(space.Field{}, s.ICMPType...), s.ICMPCode...)}}, true
 	case sets.DstPort:
-		return bits(All, dport), true
+		return bits(space.All, dport), true
 	case sets.UDPSrc:
-		return bits(proto(xfrm.UDP), s.sport), true
+		return bits(proto(xfrm.UDP), s.SPort), true
 	case sets.UDPDst:
 		return bits(proto(xfrm.UDP), dport), true
 	case sets.TCPSrc:
-		return bits(proto(xfrm.TCP), s.sport), true
+		return bits(proto(xfrm.TCP), s.SPort), true
 	case sets.TCPDst:
 		return bits(proto(xfrm.TCP), dport), true
 	case sets.TCPFlags: // all TCP packets begin their flow here
 		return []part{value(proto(xfrm.TCP), 2)}, true
 	case sets.ICMPType:
-		return bits(proto(xfrm.ICMP), s.icmpType), true
+		return bits(proto(xfrm.ICMP), s.ICMPType), true
 	case sets.ICMPv6Type:
-		return bits(proto(xfrm.ICMPv6), s.icmpType), true
+		return bits(proto(xfrm.ICMPv6), s.ICMPType), true
 	case sets.OutKind: // the one kind that a rule asks for
 		if !at.out {
 			return nil, true
 		}
-		return []part{{in: s.vrf(s.out), value: sets.Name("vrf")}}, true
+		return []part{{in: s.VRF(s.Out), value: sets.Name("vrf")}}, true
 	case sets.EtherDst: // frames that a bridge only passes on are no packets here
 		return nil, true
 	}
@@ -187,17 +188,17 @@ func (s model) ofFamily(of xfrm.Family, parts []part) []part {
 // deviceParts are the values of an interface's name, or of its index: all but that of
 // the loopback interface are alike.
 func (s model) deviceParts(f sets.Field, at sight) []part {
-	by, seen := s.in, at.in
+	by, seen := s.In, at.in
 	if f.Kind == sets.OutName || f.Kind == sets.OutIndex {
-		by, seen = s.out, at.out
+		by, seen = s.Out, at.out
 	}
 	if !seen {
 		return nil
 	}
 	var parts []part
-	known := None
-	for _, name := range s.names {
-		in := s.device(by, name)
+	known := space.None
+	for _, name := range s.Names {
+		in := s.Device(by, name)
 		known = s.Or(known, in)
 		v := sets.Name(name)
 		if f.Type() == sets.TypeIndex {
@@ -217,63 +218,63 @@ func (s model) deviceParts(f sets.Field, at sight) []part {
 
 // markParts are the values of the mark in a stream of packets.
 func (s model) markParts(m int, at sight) []part {
-	mark, bits := s.mark(m), make(field, len(s.fwmark))
+	mark, bits := s.mark(m), make(space.Field, len(s.FWMark))
 	for i := range bits {
 		switch of := uint32(1) << (len(bits) - 1 - i); {
 		case mark&of != 0:
 			bits[i] = isOne
-		case s.marks.Both()&of != 0 || !at.routed:
+		case s.Marks.Both()&of != 0 || !at.routed:
 			bits[i] = isZero
 		default:
-			bits[i] = s.fwmark[i]
+			bits[i] = s.FWMark[i]
 		}
 	}
-	return []part{{in: All, bits: bits}}
+	return []part{{in: space.All, bits: bits}}
 }
 
 // flowParts are the values of fields of a connection.
 func (s model) flowParts(f sets.Field) ([]part, bool) {
-	address := func(of xfrm.Family, b field) []part { return s.ofFamily(of, []part{{in: All, bits: b}}) }
+	address := func(of xfrm.Family, b space.Field) []part { return s.ofFamily(of, []part{{in: space.All, bits: b}}) }
 	switch f.Kind {
 	case sets.CtState:
-		state := func(in Set, n uint64) part { return part{in: in, value: sets.Number(sets.TypeCtState, n)} }
-		related, established := s.Bit(s.related), s.Bit(s.established)
+		state := func(in space.Set, n uint64) part { return part{in: in, value: sets.Number(sets.TypeCtState, n)} }
+		related, established := s.Bit(s.Related), s.Bit(s.Established)
 		return []part{
 			state(related, sets.Related), state(s.Minus(established, related), sets.Established), state(s.Or(related, established).Not(), sets.New),
 		}, true
 	case sets.CtStatus:
-		return []part{{in: All, bits: constantBut(32, map[uint64]int{sets.SNATed: s.snat, sets.DNATed: s.dnat})}}, true
+		return []part{{in: space.All, bits: constantBut(32, map[uint64]int{sets.SNATed: s.SNAT, sets.DNATed: s.DNAT})}}, true
 	case sets.CtDirection:
-		return []part{{in: All, bits: constantBut(8, map[uint64]int{1: s.reply})}}, true
+		return []part{{in: space.All, bits: constantBut(8, map[uint64]int{1: s.Reply})}}, true
 	case sets.CtProto:
-		return []part{{in: All, bits: s.flowProto}}, true
+		return []part{{in: space.All, bits: s.FlowProto}}, true
 	case sets.CtOrigSrc4:
-		return address(xfrm.IPv4, s.origSrc), true
+		return address(xfrm.IPv4, s.OrigSrc), true
 	case sets.CtOrigSrc6:
-		return address(xfrm.IPv6, s.origSrc), true
+		return address(xfrm.IPv6, s.OrigSrc), true
 	case sets.CtOrigDst4:
-		return address(xfrm.IPv4, s.origDst), true
+		return address(xfrm.IPv4, s.OrigDst), true
 	case sets.CtOrigDst6:
-		return address(xfrm.IPv6, s.origDst), true
+		return address(xfrm.IPv6, s.OrigDst), true
 	case sets.CtReplySrc4:
-		return address(xfrm.IPv4, s.replySrc), true
+		return address(xfrm.IPv4, s.ReplySrc), true
 	case sets.CtReplySrc6:
-		return address(xfrm.IPv6, s.replySrc), true
+		return address(xfrm.IPv6, s.ReplySrc), true
 	case sets.CtReplyDst4:
-		return address(xfrm.IPv4, s.replyDst), true
+		return address(xfrm.IPv4, s.ReplyDst), true
 	case sets.CtReplyDst6:
-		return address(xfrm.IPv6, s.replyDst), true
+		return address(xfrm.IPv6, s.ReplyDst), true
 	case sets.CtOrigSrcPort:
-		return []part{{in: All, bits: s.origSPort}}, true
+		return []part{{in: space.All, bits: s.OrigSPort}}, true
 	case sets.CtOrigDstPort:
-		return []part{{in: All, bits: s.origDPort}}, true
+		return []part{{in: space.All, bits: s.OrigDPort}}, true
 	}
 	return nil, false
 }
 
 // constantBut is a number that is 0 but for some bits.
-func constantBut(width int, bits map[uint64]int) field {
-	f := make(field, width)
+func constantBut(width int, bits map[uint64]int) space.Field {
+	f := make(space.Field, width)
 	for i := range f {
 		f[i] = isZero
 		if bit, ok := bits[1<<(width-1-i)]; ok {
@@ -289,22 +290,22 @@ func (s model) saParts(f sets.Field, at sight) ([]part, bool) {
 	if !f.OfSA() {
 		return nil, false
 	}
-	on, seen := &s.path, at.path
+	on, seen := &s.Path, at.path
 	if f.Kind >= sets.OutReqid {
-		on, seen = &s.ahead, at.ahead
+		on, seen = &s.Ahead, at.ahead
 	}
 	if !seen || f.Depth > 0 {
 		return nil, true
 	}
-	present := s.Bit(on.present)
+	present := s.Bit(on.Present)
 	if f.Kind == sets.InReqid || f.Kind == sets.OutReqid {
-		return []part{{in: present, bits: on.reqid}}, true
+		return []part{{in: present, bits: on.Reqid}}, true
 	}
-	end := on.source
+	end := on.Source
 	if f.Kind == sets.InOuterDst4 || f.Kind == sets.InOuterDst6 || f.Kind == sets.OutOuterDst4 || f.Kind == sets.OutOuterDst6 {
-		end = on.destine
+		end = on.Destination
 	}
-	in := s.And(present, s.Bit(on.tunnel))
+	in := s.And(present, s.Bit(on.Tunnel))
 	switch f.Kind {
 	case sets.InOuterSrc4, sets.InOuterDst4, sets.OutOuterSrc4, sets.OutOuterDst4:
 		return []part{{in: in, bits: end[:32]}}, true
@@ -313,7 +314,7 @@ func (s model) saParts(f sets.Field, at sight) ([]part, bool) {
 			return []part{{in: in, bits: end}}, true
 		}
 		// Of an outer IPv6 address around IPv4 the first 32 bits are told.
-		return []part{{in: in, bits: append(append(field{}, end...), slices.Repeat(field{isUntold}, 96)...)}}, true
+		return []part{{in: in, bits: append(append(space.Field{}, end...), slices.Repeat(space.Field{isUntold}, 96)...)}}, true
 	}
 	return nil, false // an SPI
 }

@@ -1,8 +1,9 @@
-package prove
+package evaluate
 
 import (
 	"net/netip"
 
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
@@ -14,122 +15,122 @@ type sight struct {
 	// routed is true behind DNAT.
 	routed bool
 	// dstLocal is the packets to an address of this host.
-	dstLocal Set
+	dstLocal space.Set
 }
 
 // matching returns the packets that a rule matches at a hook, with any mark. Its meaning
 // is that of trace.Matches: a test drives both.
-func (s model) matching(r *rules.Rule, at sight) Set {
+func (s model) matching(r *rules.Rule, at sight) space.Set {
 	if r.In != "" && !at.in || r.Out != "" && !at.out {
-		return None
+		return space.None
 	}
-	dst, dport := s.dst, s.dport
+	dst, dport := s.Dst, s.DPort
 	if at.routed {
-		dst, dport = s.routedDst, s.routedDPort
+		dst, dport = s.RoutedDst, s.RoutedDPort
 	}
-	c := s.condition()
+	c := s.Condition()
 	s.policy(c, r.Policy, at)
 	s.foreignMark(c, r.Mark, at)
-	c.within(s.src, r.Src)
-	c.within(dst, r.Dst)
+	c.LiesIn(s.Src, r.Src)
+	c.LiesIn(dst, r.Dst)
 	s.conntrack(c, r.Ct)
-	c.ports(s.sport, r.SPorts)
-	c.ports(dport, r.DPorts)
+	c.Ports(s.SPort, r.SPorts)
+	c.Ports(dport, r.DPorts)
 	if r.Proto != 0 {
-		c.number(s.proto, uint64(r.Proto))
+		c.Number(s.Proto, uint64(r.Proto))
 	}
 	if r.ICMP.Set {
-		c.number(s.icmpType, uint64(r.ICMP.Type))
+		c.Number(s.ICMPType, uint64(r.ICMP.Type))
 		if r.ICMP.HasCode {
-			c.number(s.icmpCode, uint64(r.ICMP.Code))
+			c.Number(s.ICMPCode, uint64(r.ICMP.Code))
 		}
 	}
 	if r.In != "" {
-		c.device(s.in, r.In)
+		c.Device(s.In, r.In)
 	}
 	if r.Out != "" {
-		c.device(s.out, r.Out)
+		c.Device(s.Out, r.Out)
 	}
 	if r.SrcType == rules.Local {
-		c.bit(s.srcLocal)
+		c.Bit(s.SrcLocal)
 	}
 	if r.DstType == rules.Local {
-		c.and(at.dstLocal)
+		c.And(at.dstLocal)
 	}
 	if r.RPFilterInvert {
-		c.bit(s.misrouted)
+		c.Bit(s.Misrouted)
 	}
-	return c.set()
+	return c.Set()
 }
 
-func (s model) policy(c *condition, m rules.PolicyMatch, at sight) {
-	on, seen := &s.path, at.path
+func (s model) policy(c *space.Condition, m rules.PolicyMatch, at sight) {
+	on, seen := &s.Path, at.path
 	switch m.Dir {
 	case rules.NoPolicy:
 		return
 	case rules.PolicyOut:
-		on, seen = &s.ahead, at.ahead
+		on, seen = &s.Ahead, at.ahead
 	}
 	switch {
 	case !seen && m.None:
 		return
 	case !seen:
-		c.rest = None
+		c.And(space.None)
 		return
 	case m.None:
-		c.and(s.Bit(on.present).Not())
+		c.And(s.Bit(on.Present).Not())
 		return
 	}
-	c.bit(on.present)
+	c.Bit(on.Present)
 	if m.HasReqid {
-		c.number(on.reqid, uint64(m.Reqid))
+		c.Number(on.Reqid, uint64(m.Reqid))
 	}
 	if m.Proto != 0 {
-		c.number(on.proto, uint64(m.Proto))
+		c.Number(on.Proto, uint64(m.Proto))
 	}
 	if m.TunnelSrc.IsValid() || m.TunnelDst.IsValid() {
-		c.bit(on.tunnel)
-		c.within(on.source, m.TunnelSrc)
-		c.within(on.destine, m.TunnelDst)
+		c.Bit(on.Tunnel)
+		c.LiesIn(on.Source, m.TunnelSrc)
+		c.LiesIn(on.Destination, m.TunnelDst)
 	}
 }
 
-func (s model) conntrack(c *condition, m rules.CtMatch) {
+func (s model) conntrack(c *space.Condition, m rules.CtMatch) {
 	if m.State != 0 {
-		states := None
+		states := space.None
 		for _, st := range []struct {
 			state rules.CtState
 			bit   int
-		}{{rules.CtRelated, s.related}, {rules.CtEstablished, s.established}, {rules.CtSNAT, s.snat}, {rules.CtDNAT, s.dnat}} {
+		}{{rules.CtRelated, s.Related}, {rules.CtEstablished, s.Established}, {rules.CtSNAT, s.SNAT}, {rules.CtDNAT, s.DNAT}} {
 			if m.State&st.state != 0 {
 				states = s.Or(states, s.Bit(st.bit))
 			}
 		}
-		c.and(negated(states, m.NotState))
+		c.And(space.Negated(states, m.NotState))
 	}
 	switch m.Dir {
 	case rules.CtOriginal:
-		c.and(s.Bit(s.reply).Not())
+		c.And(s.Bit(s.Reply).Not())
 	case rules.CtReply:
-		c.bit(s.reply)
+		c.Bit(s.Reply)
 	}
 	if m.Proto != 0 {
-		c.number(s.flowProto, uint64(m.Proto))
+		c.Number(s.FlowProto, uint64(m.Proto))
 	}
-	c.ports(s.origSPort, m.OrigSPorts)
-	c.ports(s.origDPort, m.OrigDPorts)
+	c.Ports(s.OrigSPort, m.OrigSPorts)
+	c.Ports(s.OrigDPort, m.OrigDPorts)
 	for _, t := range [...]struct {
-		field  field
+		field  space.Field
 		prefix netip.Prefix
 		not    bool
 	}{
-		{s.origSrc, m.OrigSrc, m.NotOrigSrc}, {s.origDst, m.OrigDst, m.NotOrigDst},
-		{s.replySrc, m.ReplSrc, m.NotReplSrc}, {s.replyDst, m.ReplDst, m.NotReplDst},
+		{s.OrigSrc, m.OrigSrc, m.NotOrigSrc}, {s.OrigDst, m.OrigDst, m.NotOrigDst},
+		{s.ReplySrc, m.ReplSrc, m.NotReplSrc}, {s.ReplyDst, m.ReplDst, m.NotReplDst},
 	} {
 		if t.not && t.prefix.IsValid() {
-			c.and(s.within(t.field, t.prefix).Not())
+			c.And(s.LiesIn(t.field, t.prefix).Not())
 		} else {
-			c.within(t.field, t.prefix)
+			c.LiesIn(t.field, t.prefix)
 		}
 	}
 }
@@ -137,23 +138,23 @@ func (s model) conntrack(c *condition, m rules.CtMatch) {
 // marked reports whether a mark match takes packets with our bits of a mark. Its part
 // about other bits is a condition of the packet: foreignMark.
 func (s model) marked(m rules.MarkMatch, mark uint32) bool {
-	ours := m.Mask & s.marks.Both()
+	ours := m.Mask & s.Marks.Both()
 	return ours == 0 || (mark&ours == m.Value&ours) != m.Not
 }
 
 // foreignMark asks for the bits of a mark that other programs set, which they do behind
 // PREROUTING. No rule of ours asks for those and for our bits by their absence.
-func (s model) foreignMark(c *condition, m rules.MarkMatch, at sight) {
-	mask := m.Mask &^ s.marks.Both()
+func (s model) foreignMark(c *space.Condition, m rules.MarkMatch, at sight) {
+	mask := m.Mask &^ s.Marks.Both()
 	if mask == 0 {
 		return
 	}
-	set := None
+	set := space.None
 	switch {
 	case at.routed:
-		set = s.markIs(m.Value&mask, mask)
+		set = s.MarkIs(m.Value&mask, mask)
 	case m.Value&mask == 0:
-		set = All
+		set = space.All
 	}
-	c.and(negated(set, m.Not))
+	c.And(space.Negated(set, m.Not))
 }

@@ -1,12 +1,12 @@
-package prove
+package evaluate
 
 import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Rules is a rule set that sets of packets can be run through.
-type Rules struct {
+// ruleset is a rule set that sets of packets can be run through.
+type ruleset struct {
 	family xfrm.Family
 	chains map[rules.ChainKey][]rules.Rule
 	hooks  []rules.Hook
@@ -15,9 +15,9 @@ type Rules struct {
 	marking map[rules.ChainKey]bool
 }
 
-// NewRules prepares a rule set, which must be valid.
-func NewRules(rs rules.Ruleset) *Rules {
-	r := &Rules{
+// newRuleset prepares a rule set, which must be valid.
+func newRuleset(rs rules.Ruleset) *ruleset {
+	r := &ruleset{
 		family: rs.Family, chains: make(map[rules.ChainKey][]rules.Rule, len(rs.Chains)), hooks: rs.Hooks,
 		marking: make(map[rules.ChainKey]bool, len(rs.Chains)),
 	}
@@ -30,7 +30,7 @@ func NewRules(rs rules.Ruleset) *Rules {
 	return r
 }
 
-func (r *Rules) marks(at rules.ChainKey) bool {
+func (r *ruleset) marks(at rules.ChainKey) bool {
 	if known, ok := r.marking[at]; ok {
 		return known
 	}
@@ -45,8 +45,8 @@ func (r *Rules) marks(at rules.ChainKey) bool {
 	return marks
 }
 
-// Devices are the interfaces that rules name.
-func (r *Rules) Devices() []string {
+// devices are the interfaces that rules name.
+func (r *ruleset) devices() []string {
 	var names []string
 	for _, list := range r.chains {
 		for i := range list {

@@ -1,4 +1,4 @@
-package prove
+package evaluate
 
 import (
 	"cmp"
@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
@@ -94,7 +95,7 @@ type tableEffect struct {
 	back, accepted stream
 	// dropped and refused are the packets on which the chain decides, bound those that
 	// are bound to a source.
-	dropped, refused, bound Set
+	dropped, refused, bound space.Set
 }
 
 // tableEvaluator knows the effects of chains on packets as one hook sees them.
@@ -102,9 +103,9 @@ type tableEvaluator struct {
 	model
 	table *table
 	at    sight
-	scope Set
+	scope space.Set
 	known map[tableVisit]*tableEffect
-	terms map[termKey]Set
+	terms map[termKey]space.Set
 	// odd is the first term that has no model.
 	odd string
 }
@@ -120,7 +121,7 @@ func (e *tableEvaluator) chain(name string, mark int) *tableEffect {
 	if known, ok := e.known[key]; ok {
 		return known
 	}
-	p := &tableEffect{back: nothing, accepted: nothing, dropped: None, refused: None, bound: None}
+	p := &tableEffect{back: nothing, accepted: nothing, dropped: space.None, refused: space.None, bound: space.None}
 	e.known[key] = p
 	c, ok := e.table.chains[name]
 	if !ok {
@@ -166,7 +167,7 @@ func (e *tableEvaluator) rule(p *tableEffect, r *sets.Rule, in stream) stream {
 		case sets.Counter, sets.Log, sets.Limit, sets.MaxSeg, sets.Update:
 		default:
 			for m := range in {
-				if in[m] == None {
+				if in[m] == space.None {
 					continue
 				}
 				set, ok := e.matching(t, m)
@@ -181,11 +182,11 @@ func (e *tableEvaluator) rule(p *tableEffect, r *sets.Rule, in stream) stream {
 	return e.join(on, in)
 }
 
-func (e *tableEvaluator) all(in stream) Set { return e.Union(in[:]...) }
+func (e *tableEvaluator) all(in stream) space.Set { return e.Union(in[:]...) }
 
 // marking moves packets to the mark that they get. A rule changes no bit but ours.
 func (e *tableEvaluator) marking(t sets.SetMark, in stream) stream {
-	if t.Mask&^e.marks.Both() != 0 {
+	if t.Mask&^e.Marks.Both() != 0 {
 		e.isOdd(t.String())
 	}
 	out := nothing
@@ -217,7 +218,7 @@ func (e *tableEvaluator) verdict(p *tableEffect, v sets.Verdict, in stream) stre
 func (e *tableEvaluator) enter(p *tableEffect, chain string, in stream) stream {
 	back := nothing
 	for m, set := range in {
-		if set == None {
+		if set == space.None {
 			continue
 		}
 		of := e.chain(chain, m)
@@ -235,7 +236,7 @@ func (e *tableEvaluator) enter(p *tableEffect, chain string, in stream) stream {
 // dispatch ends a rule with the verdict that a map has for the packets.
 func (e *tableEvaluator) dispatch(p *tableEffect, t sets.Dispatch, in stream) stream {
 	s, ok := e.table.sets[t.Map]
-	all, parts, known := None, [][]part(nil), false
+	all, parts, known := space.None, [][]part(nil), false
 	if ok {
 		all, parts, known = e.keyed(t.Fields)
 	}
@@ -260,7 +261,7 @@ func (e *tableEvaluator) dispatch(p *tableEffect, t sets.Dispatch, in stream) st
 // base sends packets through a base chain, adds its effect, and returns the packets that
 // go on.
 func (e *tableEvaluator) base(to *tableEffect, chain string, in stream) stream {
-	of := &tableEffect{back: nothing, accepted: nothing, dropped: None, refused: None, bound: None}
+	of := &tableEffect{back: nothing, accepted: nothing, dropped: space.None, refused: space.None, bound: space.None}
 	on := e.join(e.enter(of, chain, in), of.accepted)
 	to.dropped, to.refused = e.Or(to.dropped, of.dropped), e.Or(to.refused, of.refused)
 	to.bound = e.Or(to.bound, of.bound)
@@ -278,15 +279,15 @@ var netfilterHooks = map[firewall.Way][]sets.Hook{
 func (w *Firewall) tableAt(way firewall.Way, hook sets.Hook) *tableEvaluator {
 	at := sight{
 		path: way != firewall.FromHost, ahead: way != firewall.ToHost && hook != sets.Prerouting, in: way != firewall.FromHost,
-		out: way != firewall.ToHost && hook != sets.Prerouting, routed: hook != sets.Prerouting, dstLocal: truthOf(way == firewall.ToHost),
+		out: way != firewall.ToHost && hook != sets.Prerouting, routed: hook != sets.Prerouting, dstLocal: space.TruthOf(way == firewall.ToHost),
 	}
 	if hook == sets.Prerouting {
-		at.dstLocal = w.Bit(w.dstLocal)
+		at.dstLocal = w.Bit(w.DstLocal)
 	}
 	if e, ok := w.tables[at]; ok {
 		return e
 	}
-	e := &tableEvaluator{model: w.model, table: w.table, at: at, scope: w.scope, known: make(map[tableVisit]*tableEffect), terms: make(map[termKey]Set)}
+	e := &tableEvaluator{model: w.model, table: w.table, at: at, scope: w.scope, known: make(map[tableVisit]*tableEffect), terms: make(map[termKey]space.Set)}
 	w.tables[at] = e
 	return e
 }
@@ -294,7 +295,7 @@ func (w *Firewall) tableAt(way firewall.Way, hook sets.Hook) *tableEvaluator {
 // runTable sends packets through the base chains of some hooks. It returns the packets
 // behind each hook.
 func (w *Firewall) runTable(way firewall.Way, hooks []sets.Hook, in stream) (*tableEffect, map[sets.Hook]stream) {
-	to := &tableEffect{dropped: None, refused: None, bound: None}
+	to := &tableEffect{dropped: space.None, refused: space.None, bound: space.None}
 	after := make(map[sets.Hook]stream)
 	for _, hook := range hooks {
 		e := w.tableAt(way, hook)
@@ -308,7 +309,7 @@ func (w *Firewall) runTable(way firewall.Way, hooks []sets.Hook, in stream) (*ta
 
 // runAlone sends packets through a table that decides. It accepts those that are verified
 // before filter, because the rule that accepts them asks for that bit.
-func (w *Firewall) runAlone(way firewall.Way, from Set) Fate {
+func (w *Firewall) runAlone(way firewall.Way, from space.Set) Fate {
 	f := newFate()
 	hooks := netfilterHooks[way]
 	to, after := w.runTable(way, hooks, w.arriving(way, from))
@@ -336,15 +337,15 @@ func (w *Firewall) Odd() error {
 
 // tableSurely returns the packets that the table ends with one of the verbs whatever
 // their mark is, if no chain before has dropped them.
-func (w *Firewall) tableSurely(way firewall.Way, verbs []rules.Verb) Set {
+func (w *Firewall) tableSurely(way firewall.Way, verbs []rules.Verb) space.Set {
 	if !slices.Contains(verbs, rules.Drop) {
-		return None
+		return space.None
 	}
-	var sure []Set
+	var sure []space.Set
 	for _, hook := range netfilterHooks[way] {
 		e := w.tableAt(way, hook)
 		for _, c := range w.table.bases[hook] {
-			set := All
+			set := space.All
 			for m := range nothing {
 				of := e.chain(c.Name, m)
 				set = w.And(set, w.Or(of.dropped, of.refused))
@@ -355,9 +356,13 @@ func (w *Firewall) tableSurely(way firewall.Way, verbs []rules.Verb) Set {
 	return w.Union(sure...)
 }
 
-// tableMayEnd returns packets among which all that the table drops are.
-func (w *Firewall) tableMayEnd(way firewall.Way) Set {
-	var all []Set
+// TableMayEnd returns packets among which all that the table drops are, none without a
+// table.
+func (w *Firewall) TableMayEnd(way firewall.Way) space.Set {
+	if w.table == nil {
+		return space.None
+	}
+	var all []space.Set
 	for _, hook := range netfilterHooks[way] {
 		for _, c := range w.table.bases[hook] {
 			for m := range nothing {
@@ -370,8 +375,8 @@ func (w *Firewall) tableMayEnd(way firewall.Way) Set {
 }
 
 // bound returns the packets that the table keeps from the NAT of others.
-func (w *Firewall) bound(way firewall.Way) Set {
-	set := None
+func (w *Firewall) bound(way firewall.Way) space.Set {
+	set := space.None
 	e := w.tableAt(way, sets.Postrouting)
 	for _, c := range w.table.nat {
 		set = w.Or(set, e.chain(c.Name, 0).bound)

@@ -1,4 +1,4 @@
-package prove
+package space
 
 import (
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -8,43 +8,43 @@ import (
 // is a plain one: TCP from a client's port, without NAT, a new flow of its own addresses.
 func (s *Space) Witness(way firewall.Way, set Set) firewall.Passage {
 	twins := make(map[int]int) // a bit and the one that it rather equals
-	pair := func(f, of field) {
+	pair := func(f, of Field) {
 		for i := range f {
 			twins[f[i]] = of[i]
 		}
 	}
-	pair(s.routedDst, s.dst)
-	pair(s.routedDPort, s.dport)
-	pair(s.origSrc, s.src)
-	pair(s.origDst, s.dst)
-	pair(s.replyDst, s.src)
-	pair(s.origSPort, s.sport)
-	pair(s.origDPort, s.dport)
-	pair(s.flowProto, s.proto)
+	pair(s.RoutedDst, s.Dst)
+	pair(s.RoutedDPort, s.DPort)
+	pair(s.OrigSrc, s.Src)
+	pair(s.OrigDst, s.Dst)
+	pair(s.ReplyDst, s.Src)
+	pair(s.OrigSPort, s.SPort)
+	pair(s.OrigDPort, s.DPort)
+	pair(s.FlowProto, s.Proto)
 	ofDst := make(map[int]int)
-	for i, bit := range s.routedDst {
-		ofDst[s.dst[i]], ofDst[s.replySrc[i]] = bit, bit
+	for i, bit := range s.RoutedDst {
+		ofDst[s.Dst[i]], ofDst[s.ReplySrc[i]] = bit, bit
 	}
-	for i, bit := range s.routedDPort {
-		ofDst[s.dport[i]] = bit
+	for i, bit := range s.RoutedDPort {
+		ofDst[s.DPort[i]] = bit
 	}
 	likely := make(map[int]bool)
-	number := func(f field, n uint64) {
+	number := func(f Field, n uint64) {
 		for i, bit := range f {
 			likely[bit] = n>>(len(f)-1-i)&1 != 0
 		}
 	}
-	number(s.proto, 6)
-	number(s.sport, 49152)
-	number(s.dport, 80)
-	number(s.path.proto, 50)
-	number(s.ahead.proto, 50)
-	for _, f := range []field{s.src, s.dst, s.routedDst} {
+	number(s.Proto, 6)
+	number(s.SPort, 49152)
+	number(s.DPort, 80)
+	number(s.Path.Proto, 50)
+	number(s.Ahead.Proto, 50)
+	for _, f := range []Field{s.Src, s.Dst, s.RoutedDst} {
 		likely[f[len(f)-1]] = true
 	}
-	likely[s.path.tunnel], likely[s.ahead.tunnel] = true, true
-	likely[s.dstLocal] = way == firewall.ToHost
-	likely[s.srcLocal] = way == firewall.FromHost
+	likely[s.Path.Tunnel], likely[s.Ahead.Tunnel] = true, true
+	likely[s.DstLocal] = way == firewall.ToHost
+	likely[s.SrcLocal] = way == firewall.FromHost
 	pick := func(dst []bool) []bool {
 		return s.Pick(set, s.bits, func(bit int, before []bool) bool {
 			if at, ok := ofDst[bit]; ok && dst != nil {
@@ -53,7 +53,7 @@ func (s *Space) Witness(way firewall.Way, set Set) firewall.Passage {
 			if twin, ok := twins[bit]; ok && twin < bit {
 				return before[twin]
 			}
-			return likely[bit] || bit == s.established && before[s.reply]
+			return likely[bit] || bit == s.Established && before[s.Reply]
 		})
 	}
 	// The destination behind DNAT is chosen after the one before it. A second packet has

@@ -1,7 +1,8 @@
-package prove
+package evaluate
 
 import (
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
@@ -20,7 +21,7 @@ type pass struct {
 // row is rules that do the same, one after the other.
 type row struct {
 	action  action
-	matches []Set
+	matches []space.Set
 }
 
 // action is the effect of a rule on packets with one mark.
@@ -46,7 +47,7 @@ func (p *pass) rule(rule *rules.Rule) {
 		return
 	}
 	match := p.And(p.matching(rule, p.at), p.scope)
-	if match == None {
+	if match == space.None {
 		return
 	}
 	some = false
@@ -85,7 +86,7 @@ func (a action) idle(mark int) bool { return a.moves && a.to == mark && a.purpos
 
 // awaits reports whether packets with a mark may reach the next rule.
 func (p *pass) awaits(m int) bool {
-	if p.in[m] != None {
+	if p.in[m] != space.None {
 		return true
 	}
 	for from := range p.rows {
@@ -134,7 +135,7 @@ func (p *pass) joinable(rule *rules.Rule, a action, m int) bool {
 		return true
 	}
 	for i, set := range p.chain(p.key(a.target.Chain), m).back {
-		if i != m && set != None {
+		if i != m && set != space.None {
 			return false
 		}
 	}
@@ -173,14 +174,14 @@ func (p *pass) flush(m int) {
 }
 
 // act applies the actions to the packets of a match, by their mark.
-func (p *pass) act(match Set, actions [len(stream{})]action, active [len(stream{})]bool) {
+func (p *pass) act(match space.Set, actions [len(stream{})]action, active [len(stream{})]bool) {
 	on := nothing
 	for m, a := range actions {
 		if !active[m] {
 			continue
 		}
 		hit := p.And(p.in[m], match)
-		if hit == None {
+		if hit == space.None {
 			continue
 		}
 		if a.purpose != "" {

@@ -1,7 +1,11 @@
-package prove
+// Package evaluate runs sets of packets through all that an engine laid out, as package
+// trace runs one packet through rules of iptables: a chain is evaluated once for all
+// packets, and its effect is known from then on.
+package evaluate
 
 import (
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
@@ -17,18 +21,18 @@ type effect struct {
 	// back are the packets that come back, by the mark that they have then.
 	back stream
 	// ended are the packets on which the chain decides.
-	ended map[end]Set
+	ended map[end]space.Set
 	// met are the packets that match a rule with one of the purposes asked for.
-	met map[rules.Purpose]Set
+	met map[rules.Purpose]space.Set
 }
 
 func newEffect() *effect {
-	return &effect{back: nothing, ended: make(map[end]Set), met: make(map[rules.Purpose]Set)}
+	return &effect{back: nothing, ended: make(map[end]space.Set), met: make(map[rules.Purpose]space.Set)}
 }
 
 // becomes returns the mark of all packets behind the chain, and false if it ends some
 // or makes several of them.
-func (e *effect) becomes(all Set) (int, bool) {
+func (e *effect) becomes(all space.Set) (int, bool) {
 	for m, set := range e.back {
 		if set == all {
 			return m, len(e.ended) == 0 && len(e.met) == 0
@@ -43,12 +47,12 @@ func (e *effect) becomes(all Set) (int, bool) {
 // meet them once.
 type evaluator struct {
 	model
-	rules *Rules
+	rules *ruleset
 	at    sight
 	known map[visit]*effect
 	// scope are the packets of interest: all, or few. Chains that they don't meet are not
 	// looked into.
-	scope Set
+	scope space.Set
 	// purposes are those for which effect.met is kept.
 	purposes map[rules.Purpose]bool
 }
@@ -90,7 +94,7 @@ func (e *effect) as(mark int) *effect {
 
 // add adds the effect of a chain on packets with a mark, and returns the packets that
 // come back. Lead is the case of the rule that leads there.
-func (e *evaluator) add(to *effect, chain rules.ChainKey, mark int, set Set, lead firewall.Case) stream {
+func (e *evaluator) add(to *effect, chain rules.ChainKey, mark int, set space.Set, lead firewall.Case) stream {
 	back := nothing
 	there := e.chain(chain, mark)
 	for i, come := range there.back {
@@ -108,20 +112,20 @@ func (e *evaluator) add(to *effect, chain rules.ChainKey, mark int, set Set, lea
 	return back
 }
 
-func (e *evaluator) end(to *effect, how end, set Set) {
+func (e *evaluator) end(to *effect, how end, set space.Set) {
 	if before, ok := to.ended[how]; ok {
 		set = e.Or(before, set)
 	}
-	if set != None {
+	if set != space.None {
 		to.ended[how] = set
 	}
 }
 
-func (e *evaluator) meet(to *effect, p rules.Purpose, set Set) {
+func (e *evaluator) meet(to *effect, p rules.Purpose, set space.Set) {
 	if before, ok := to.met[p]; ok {
 		set = e.Or(before, set)
 	}
-	if set != None {
+	if set != space.None {
 		to.met[p] = set
 	}
 }

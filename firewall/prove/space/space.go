@@ -1,0 +1,162 @@
+// Package space holds the packets of one address family as a space of bit vectors, and
+// sets of them as decision diagrams (package bdd). It knows the fields of a packet, and no
+// rule or verdict.
+package space
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/bdd"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Set is a set of packets of one Space.
+type Set = bdd.Set
+
+// All and None are the set of all packets and the empty one.
+const (
+	All  = bdd.All
+	None = bdd.None
+)
+
+// Field is a number in a packet: its bits, the most significant first.
+type Field []int
+
+// SA is an SA on a packet's path. Its outer addresses are as xt_policy sees them, in
+// the inner packet's family (prefix.InFamily).
+type SA struct {
+	Present             int
+	Reqid, Proto        Field
+	Tunnel              int // in tunnel mode
+	Source, Destination Field
+}
+
+// Space is all packets of one family. The SAs decide first, because the addresses of a
+// packet follow from its tunnel; all that few rules ask for comes last.
+type Space struct {
+	*bdd.Space
+	Family xfrm.Family
+	Marks  firewall.Marks
+	// Names are the interfaces, sorted; the number after the last stands for any other.
+	Names []string
+	vrfs  []string // names of those that are a VRF
+	bits  int
+
+	Path, Ahead                             SA
+	Src, Dst, RoutedDst                     Field // RoutedDst is after DNAT
+	OrigSrc, OrigDst, ReplySrc, ReplyDst    Field
+	SPort, DPort, RoutedDPort               Field
+	OrigSPort, OrigDPort                    Field
+	Proto, FlowProto                        Field
+	ICMPType, ICMPCode                      Field
+	In, Out                                 Field
+	FWMark                                  Field // of other programs, behind PREROUTING
+	Tagged, Verified                        int   // as the packet arrives
+	SrcLocal, DstLocal                      int
+	Misrouted                               int
+	Related, Established, Reply, SNAT, DNAT int
+}
+
+// New returns the packets of a family on a host. Names are the interfaces that
+// anything asks for, besides the VRFs. With noNAT no packet is changed by DNAT.
+func New(family xfrm.Family, f *firewall.Facts, names []string, noNAT bool) *Space {
+	names = slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(names), f.VRFs...))))
+	s := &Space{Space: bdd.New(), Family: family, Marks: f.Marks, Names: names, vrfs: f.VRFs}
+	width := 128
+	if family == xfrm.IPv4 {
+		width = 32
+	}
+	for _, at := range []*SA{&s.Path, &s.Ahead} {
+		at.Present = s.bit()
+		at.Reqid, at.Source, at.Destination = s.field(32), s.field(width), s.field(width)
+		at.Proto, at.Tunnel = s.field(8), s.bit()
+	}
+	for _, f := range []*Field{&s.Src, &s.OrigSrc, &s.ReplySrc, &s.Dst, &s.RoutedDst, &s.OrigDst, &s.ReplyDst} {
+		*f = s.field(width)
+	}
+	for _, f := range []*Field{&s.SPort, &s.DPort, &s.RoutedDPort, &s.OrigSPort, &s.OrigDPort} {
+		*f = s.field(16)
+	}
+	if noNAT {
+		s.RoutedDst, s.RoutedDPort = s.Dst, s.DPort
+	}
+	for _, f := range []*Field{&s.Proto, &s.FlowProto, &s.ICMPType, &s.ICMPCode} {
+		*f = s.field(8)
+	}
+	s.In, s.Out = s.field(bdd.Bits(len(names)+1)), s.field(bdd.Bits(len(names)+1))
+	for _, b := range []*int{
+		&s.Tagged, &s.Verified, &s.SrcLocal, &s.DstLocal, &s.Misrouted, &s.Reply, &s.SNAT, &s.DNAT, &s.Related, &s.Established,
+	} {
+		*b = s.bit()
+	}
+	s.FWMark = s.field(32)
+	return s
+}
+
+func (s *Space) bit() int {
+	s.bits++
+	return s.bits - 1
+}
+
+func (s *Space) field(width int) Field {
+	f := make(Field, width)
+	for i := range f {
+		f[i] = s.bit()
+	}
+	return f
+}
+
+// LiesIn returns the packets with an address of a prefix in a field. The zero prefix
+// is all.
+func (s *Space) LiesIn(f Field, p netip.Prefix) Set {
+	switch {
+	case !p.IsValid():
+		return All
+	case xfrm.FamilyOf(p.Addr()) != s.Family:
+		return None
+	}
+	return s.Prefix(f, p.Addr().AsSlice(), p.Bits())
+}
+
+// LiesInAny returns the packets with an address of one of the prefixes in a field.
+func (s *Space) LiesInAny(f Field, list []netip.Prefix) Set {
+	sets := make([]Set, len(list))
+	for i, p := range list {
+		sets[i] = s.LiesIn(f, p)
+	}
+	return s.Union(sets...)
+}
+
+// Outer returns the packets with an outer address in a field of an SA.
+func (s *Space) Outer(f Field, a netip.Addr) Set {
+	return s.LiesIn(f, prefix.Single(prefix.InFamily(a, s.Family)))
+}
+
+// Device returns the packets with an interface in a field.
+func (s *Space) Device(f Field, name string) Set {
+	i, ok := slices.BinarySearch(s.Names, name)
+	if !ok {
+		return None
+	}
+	return s.Number(f, uint64(i))
+}
+
+// VRF returns the packets with a VRF in a field of interfaces.
+func (s *Space) VRF(f Field) Set {
+	list := make([]Set, len(s.vrfs))
+	for i, name := range s.vrfs {
+		list[i] = s.Device(f, name)
+	}
+	return s.Union(list...)
+}
+
+// Ports returns the packets with a port of a range. The zero range is all.
+func (s *Space) Ports(f Field, p firewall.Ports) Set {
+	if p == (firewall.Ports{}) {
+		return All
+	}
+	return s.Range(f, uint64(p.Lo), uint64(p.Hi))
+}
