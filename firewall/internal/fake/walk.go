@@ -8,6 +8,17 @@ import (
 
 // Walk sends a passage through the rules as netfilter does.
 func Walk(e trace.Evaluator, f *firewall.Facts, p firewall.Passage) (firewall.Verdict, []trace.Step) {
+	return walk(e, f, p, ^uint32(0))
+}
+
+// WalkWiped is Walk where a rule of another program, behind our PREROUTING, clears our
+// bits.
+func WalkWiped(e trace.Evaluator, f *firewall.Facts, p firewall.Passage) (firewall.Verdict, []trace.Step) {
+	return walk(e, f, p, ^f.Marks.Both())
+}
+
+// walk keeps the bits of the mark that are in kept behind our PREROUTING.
+func walk(e trace.Evaluator, f *firewall.Facts, p firewall.Passage, kept uint32) (firewall.Verdict, []trace.Step) {
 	at := trace.Packet{
 		Src: p.Received.Src, Dst: p.Received.Dst, SPort: p.Received.SPort, DPort: p.Received.DPort,
 		In: p.In, Out: "", Proto: p.Proto, ICMPType: p.ICMPType, ICMPCode: p.ICMPCode,
@@ -49,6 +60,9 @@ func Walk(e trace.Evaluator, f *firewall.Facts, p firewall.Passage) (firewall.Ve
 		var met []trace.Step
 		at, verb, met = e.Trace(h.table, h.name, at)
 		steps = append(steps, met...)
+		if h.name == "PREROUTING" {
+			at.Mark &= kept
+		}
 		switch verb {
 		case rules.Drop:
 			action = firewall.Discard

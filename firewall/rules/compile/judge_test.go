@@ -123,6 +123,38 @@ func TestRulesAreJudge(t *testing.T) {
 	}
 }
 
+// A rule of another program that clears our bits behind PREROUTING cuts no tunnel off:
+// FORWARD and INPUT judge a packet out of an SA again, by the policy match. It lets nothing
+// in. Left to the rest of the firewall are packets that DNAT rewrote, ICMP errors by other
+// routers, and packets on their way into another tunnel, which are a stranger's there.
+func TestWipedMarks(t *testing.T) {
+	verdicts := make(map[string]int)
+	drops := func(v firewall.Verdict) bool { return v.Action == firewall.Discard || v.Action == firewall.Refuse }
+	judgedGateways(30, 1, func(j *judged) {
+		for i, p := range j.passages {
+			if len(p.Path) == 0 || p.Way == firewall.FromHost {
+				continue
+			}
+			want := j.want[i]
+			accepted := want.Action == firewall.Admit && (want.Case == firewall.Case1 || want.Case == firewall.Case3) && p.Received == p.AfterDNAT && len(p.Ahead) == 0
+			if !accepted && !drops(want) {
+				continue
+			}
+			verdicts[want.Action.String()+" "+want.Case.String()]++
+			got, steps := fake.WalkWiped(j.engines[xfrm.FamilyOf(p.Received.Src)], &j.facts, p)
+			if accepted && got.Action != firewall.Admit || drops(want) && !drops(got) {
+				t.Errorf("%s: rules %v %v, Judge %v %v: %+v\n%v", j.name, got.Action, got.Case, want.Action, want.Case, p, steps)
+			}
+		}
+	})
+	t.Log(verdicts)
+	for _, key := range []string{"accept 1", "accept 3", "drop 7", "drop 7b"} {
+		if verdicts[key] < 5 {
+			t.Errorf("only %d packets were judged %q", verdicts[key], key)
+		}
+	}
+}
+
 // explained returns the reason for a difference that iptables can't avoid.
 func explained(f *firewall.Facts, p firewall.Passage, got, want firewall.Verdict) string {
 	policyOnly := slices.ContainsFunc(f.Claims, func(c firewall.Claim) bool {

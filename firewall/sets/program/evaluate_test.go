@@ -16,6 +16,8 @@ type evaluator struct {
 	chains map[string]*sets.Chain
 	sets   map[string]*sets.Set
 	found  map[string]map[sets.Key]sets.Element
+	// wiped are the bits of the mark that another program clears behind pre.
+	wiped uint32
 }
 
 func newEvaluator(t sets.Table) *evaluator {
@@ -361,7 +363,7 @@ func (e *evaluator) walk(f *firewall.Facts, passage firewall.Passage) (o outcome
 	for _, name := range chains {
 		switch name {
 		case "input_", "forward_", "output_":
-			p.mark |= passage.Mark
+			p.mark = p.mark&^e.wiped | passage.Mark
 			p.ends, p.ahead, p.local = passage.AfterDNAT, passage.Ahead, passage.Way == firewall.ToHost
 			if passage.Way != firewall.ToHost {
 				p.out = passage.Out

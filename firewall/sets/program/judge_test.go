@@ -134,3 +134,41 @@ func TestFaults(t *testing.T) {
 		}
 	}
 }
+
+// A rule of another program that clears our bits behind pre changes no verdict on a packet
+// out of an SA, and takes VERIFIED from none: the SA tells again.
+func TestWipedMarks(t *testing.T) {
+	verdicts := make(map[string]int)
+	same := func(name string, e *evaluator, f *firewall.Facts, p firewall.Passage) {
+		if len(p.Path) == 0 || p.Way == firewall.FromHost {
+			return
+		}
+		e.wiped = 0
+		want, verified, _ := e.walk(f, p)
+		e.wiped = f.Marks.Both()
+		got, again, trail := e.walk(f, p)
+		verdicts[fmt.Sprint(want, verified)]++
+		if got != want || again != verified {
+			t.Errorf("%s: outcome %d and verified %v, want %d and %v: %+v\n%s", name, got, again, want, verified, p, strings.Join(trail, "\n"))
+		}
+	}
+	for _, fault := range fake.Faults() {
+		f := firewall.Decide(fault.Input)
+		same(fault.Name, newEvaluator(Table(&f, Options{})), &f, fault.Passage)
+	}
+	for seed := range uint64(10) {
+		r := rand.New(rand.NewPCG(seed, 78))
+		in := fake.Gateway(r)
+		f := firewall.Decide(in)
+		e, maker := newEvaluator(Table(&f, Options{})), fake.NewPassages(r, in, &f)
+		for range 200 {
+			same(fmt.Sprint("seed ", seed), e, &f, maker.Next())
+		}
+		for _, c := range f.Claims {
+			same(fmt.Sprint("seed ", seed), e, &f, maker.OutOf(c))
+		}
+	}
+	if t.Log(verdicts); verdicts[fmt.Sprint(goOn, true)] < 50 || verdicts[fmt.Sprint(dropped, false)] < 50 {
+		t.Error("too few packets are verified or dropped")
+	}
+}

@@ -121,6 +121,31 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestIgnoredYetGuarded: a pair without a rule that verifies it may have a guard, and the
+// finding about it does not deny the guard.
+func TestIgnoredYetGuarded(t *testing.T) {
+	in := gateway(func(s *xfrm.Snapshot) {
+		for i := range s.Policies {
+			sel := &s.Policies[i].Selector
+			sel.Proto, sel.SPort, sel.DPort = xfrm.GRE, xfrm.PortMatch{}, xfrm.PortMatch{Port: 7, Mask: 0xffff}
+			if s.Policies[i].Dir == xfrm.Out {
+				sel.SPort, sel.DPort = sel.DPort, sel.SPort
+			}
+		}
+	})
+	if len(in.Result.InForce()) == 0 {
+		t.Fatal("no guard stands")
+	}
+	found := Examine(in)
+	at := slices.IndexFunc(found, func(f Finding) bool { return f.Check == "ignored" })
+	if at < 0 {
+		t.Fatalf("nothing is ignored: %+v", found)
+	}
+	if b := found[at].Breaks; strings.Contains(b, "neither verified nor guarded") || !strings.Contains(b, "a guard that status lists holds") {
+		t.Errorf("a guard stands, and doctor says: %s", b)
+	}
+}
+
 // bridge is a gateway with a bridge of two ports.
 func bridge(change func(*Sysctl)) Input {
 	in := gateway(func(s *xfrm.Snapshot) {
