@@ -284,11 +284,11 @@ func (s *site) doctor(t *testing.T, args ...string) []finding {
 	return grave
 }
 
-// finds fails the test unless doctor has a finding of each of the checks, and no other. That the kernel counts packets of
+// finds fails the test unless doctor has a finding of each of the checks, and no other. That the kernel and the guards count packets of
 // flows that were cut is none.
 func (s *site) finds(t *testing.T, when string, checks ...string) []finding {
 	t.Helper()
-	found := slices.DeleteFunc(s.doctor(t), func(f finding) bool { return f.Check == "counters" })
+	found := slices.DeleteFunc(s.doctor(t), func(f finding) bool { return f.Check == "counters" || f.Check == "dropped" })
 	missing := map[string]bool{}
 	for _, c := range checks {
 		missing[c] = true
