@@ -56,7 +56,7 @@ func TestLimits(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.beyond != "" && rounds(t) == 1 {
-				t.Skip("thousands of policies: scripts/soak faults")
+				t.Skipf("left to scripts/soak: %s", t.Name()) // thousands of policies
 			}
 			s := newSite(t, "absent")
 			s.batch(tt.n, func(i int) string { return tt.line("add", i) })
