@@ -63,6 +63,7 @@ var received = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
 
 // TestRekey is that rules follow the tunnel and not its states: new SPIs need no change, and no packet is lost.
 func TestRekey(t *testing.T) {
+	lab.RunIn(t, lab.Oldest)
 	n := lab.NewNetwork(t)
 	f := lab.IPv4
 	tunnel := lab.IPsec{}
