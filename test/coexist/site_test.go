@@ -241,21 +241,8 @@ func closedBy(t *testing.T, g *lab.Host) int {
 func followed(t *testing.T, g *lab.Host) *lab.Process {
 	t.Helper()
 	daemon := g.StartXfrmfw(t, "daemon")
-	insync(t, g)
+	lab.InSync(t, g)
 	return daemon
-}
-
-// insync waits until the rules are those that the kernel asks for.
-func insync(t *testing.T, gateways ...*lab.Host) {
-	t.Helper()
-	for _, g := range gateways {
-		lab.Eventually(t, 6*lab.Patience, func() error {
-			if r := g.Xfrmfw(t, "check"); r.Code != 0 {
-				return fmt.Errorf("%s: check: exit status %d\n%s%s", g.Name, r.Code, r.Stdout, r.Stderr)
-			}
-			return nil
-		})
-	}
 }
 
 // A finding is one of doctor's.

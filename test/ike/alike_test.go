@@ -84,7 +84,7 @@ func TestFollowersAgree(t *testing.T) {
 						g.MustXfrmfw(t, "apply")
 					}
 				}
-				eventuallyInSync(t, n.Gateways()...)
+				lab.InSync(t, n.Gateways()...)
 				for _, g := range n.Gateways() {
 					for _, f := range lab.Families {
 						rules[fmt.Sprintf("%s, %s, %v", stage, g.Name, f)] = g.Save(t, f)

@@ -95,19 +95,6 @@ func (r report) up() (list []tunnel) {
 	return list
 }
 
-// eventuallyInSync waits until the hook's applies have caught up with the kernel.
-func eventuallyInSync(t *testing.T, hosts ...*lab.Host) {
-	t.Helper()
-	for _, h := range hosts {
-		lab.Eventually(t, 6*lab.Patience, func() error {
-			if r := h.Xfrmfw(t, "check"); r.Code != 0 {
-				return fmt.Errorf("%s: check: exit status %d\n%s%s", h.Name, r.Code, r.Stdout, r.Stderr)
-			}
-			return nil
-		})
-	}
-}
-
 // eventuallyPings waits until a ping is answered.
 func eventuallyPings(t *testing.T, from *lab.Host, to netip.Addr, words ...string) {
 	t.Helper()

@@ -30,7 +30,7 @@ func TestGateways(t *testing.T) {
 	n.Alice.MustNotPing(t, n.Bob.Inner(f), 1)
 	moonIKE.Swanctl(t, "--initiate", "--timeout", "60", "--child", "sun-net")
 	eventuallyPings(t, n.Alice, n.Bob.Inner(f))
-	eventuallyInSync(t, moon, sun)
+	lab.InSync(t, moon, sun)
 
 	// knows wants status on sun to know moon.
 	knows := func(when string) tunnel {
@@ -141,11 +141,11 @@ func TestGateways(t *testing.T) {
 		})
 		n.Alice.MustNotPing(t, n.Bob.Inner(f), 3)
 		n.Bob.MustNotPing(t, n.Alice.Inner(f), 1)
-		eventuallyInSync(t, moon)
+		lab.InSync(t, moon)
 		sunIKE.Restart(whole)
 		moonIKE.Swanctl(t, "--initiate", "--timeout", "60", "--child", "sun-net")
 		eventuallyPings(t, n.Alice, n.Bob.Inner(f))
-		eventuallyInSync(t, moon, sun)
+		lab.InSync(t, moon, sun)
 		knows("after sun's crash")
 		noCleartext(t, wire, innerNets(n))
 	})
@@ -155,7 +155,7 @@ func TestGateways(t *testing.T) {
 		moonIKE.Restart(whole)
 		moonIKE.Swanctl(t, "--initiate", "--timeout", "60", "--child", "sun-net")
 		eventuallyPings(t, n.Alice, n.Bob.Inner(f))
-		eventuallyInSync(t, moon, sun)
+		lab.InSync(t, moon, sun)
 		knows("after moon's crash")
 		// Both crash, and the kernels lose all: a reboot, but for the memory.
 		moonIKE.Kill(t)

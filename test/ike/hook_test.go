@@ -54,7 +54,7 @@ func TestManyHooksAtOnce(t *testing.T) {
 		t.Fatalf("hooks: %+v", result)
 	}
 	took := time.Since(begin)
-	eventuallyInSync(t, sun)
+	lab.InSync(t, sun)
 	if left, _ := filepath.Glob(filepath.Join(sun.RunDir(), "hook-*.pending")); len(left) != 0 {
 		t.Errorf("word is left: %v", left)
 	}

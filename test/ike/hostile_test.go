@@ -53,7 +53,7 @@ func TestHostileEnvironment(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
-	eventuallyInSync(t, sun)
+	lab.InSync(t, sun)
 	if got := sun.Save(t, lab.IPv4) + sun.Save(t, lab.IPv6); got != want {
 		t.Errorf("the rules changed:\n%s\nwere\n%s", got, want)
 	}

@@ -126,7 +126,7 @@ func TestKinds(t *testing.T) {
 			}
 			eventuallyPings(t, n.Bob, n.Alice.Inner(f))
 			eventuallyPings(t, n.Alice, n.Bob.Inner(f))
-			eventuallyInSync(t, n.Gateways()...)
+			lab.InSync(t, n.Gateways()...)
 			n.Bob.MustPing(t, n.Alice.Inner(f), 3)
 			for _, g := range n.Gateways() {
 				up := status(t, g).up()
@@ -143,7 +143,7 @@ func TestKinds(t *testing.T) {
 					}
 					return nil
 				})
-				eventuallyInSync(t, n.Gateways()...)
+				lab.InSync(t, n.Gateways()...)
 				n.Bob.MustNotPing(t, n.Alice.Inner(f), 2)
 				n.Alice.MustNotPing(t, n.Bob.Inner(f), 2)
 			}

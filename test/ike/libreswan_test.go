@@ -101,7 +101,7 @@ func TestLibreswan(t *testing.T) {
 			moon.whack(t, "--name", "net", "--initiate")
 			eventuallyPings(t, n.Alice, n.Bob.Inner(f))
 			eventuallyPings(t, n.Bob, n.Alice.Inner(f))
-			eventuallyInSync(t, n.Gateways()...)
+			lab.InSync(t, n.Gateways()...)
 			for _, g := range n.Gateways() {
 				up := status(t, g).up()
 				if len(up) != 1 || up[0].PeerID != "@"+n.Peer(g).Name+".lab" || up[0].Connection != "net" {
@@ -125,7 +125,7 @@ func TestLibreswan(t *testing.T) {
 			for _, l := range []libreswan{sun, moon} {
 				l.whack(t, "--name", "net", "--delete")
 			}
-			eventuallyInSync(t, n.Gateways()...)
+			lab.InSync(t, n.Gateways()...)
 			for _, g := range n.Gateways() {
 				if up := status(t, g).up(); len(up) != 0 {
 					t.Errorf("%s: status shows %+v", g.Name, up)

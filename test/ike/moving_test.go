@@ -39,7 +39,7 @@ func TestMovingOver(t *testing.T) {
 	ike.Swanctl(t, "--terminate", "--ike", "site")
 	moon.Swanctl(t, "--initiate", "--timeout", "60", "--child", "sun-net")
 	eventuallyPings(t, n.Alice, n.Bob.Inner(f))
-	eventuallyInSync(t, sun)
+	lab.InSync(t, sun)
 	if got := sun.Iptables(t, f, "-S", "FORWARD"); strings.Contains(got, "-m policy") {
 		t.Errorf("strongSwan's rules are left:\n%s", got)
 	}

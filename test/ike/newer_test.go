@@ -22,7 +22,7 @@ func site(t *testing.T, n *lab.Network, s side, settings ...string) map[*lab.Hos
 	}
 	daemons[n.Moon].Swanctl(t, "--initiate", "--timeout", "60", "--child", "sun-net")
 	eventuallyPings(t, n.Alice, n.Bob.Inner(f))
-	eventuallyInSync(t, n.Gateways()...)
+	lab.InSync(t, n.Gateways()...)
 	return daemons
 }
 
@@ -81,7 +81,7 @@ func TestPerCPU(t *testing.T) {
 		}
 		return nil
 	})
-	eventuallyInSync(t, n.Gateways()...)
+	lab.InSync(t, n.Gateways()...)
 	n.Alice.MustPing(t, n.Bob.Inner(lab.IPv4), 4)
 	n.Bob.MustPing(t, n.Alice.Inner(lab.IPv4), 4)
 	for _, tunnel := range status(t, n.Moon).up() {
@@ -106,7 +106,7 @@ func TestReauthentication(t *testing.T) {
 	if answered := strings.Count(ping.Output(), "bytes from"); answered < packets*9/10 {
 		t.Errorf("%d of %d packets are answered:\n%s", answered, packets, ping.Output())
 	}
-	eventuallyInSync(t, n.Gateways()...)
+	lab.InSync(t, n.Gateways()...)
 	undisturbed(t, n)
 	for _, tunnel := range status(t, n.Sun).up() {
 		if tunnel.PeerID != "moon.lab" {

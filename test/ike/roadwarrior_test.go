@@ -206,7 +206,7 @@ tunnels:
 			}
 			return nil
 		})
-		eventuallyInSync(t, n.Sun)
+		lab.InSync(t, n.Sun)
 		return has
 	}
 	// reach sends from each: all are let in, and users of EAP may only ping.

@@ -232,3 +232,16 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
+
+// InSync waits until the rules of gateways are those that their kernels ask for.
+func InSync(t *testing.T, gateways ...*Host) {
+	t.Helper()
+	for _, g := range gateways {
+		Eventually(t, 6*Patience, func() error {
+			if r := g.Xfrmfw(t, "check"); r.Code != 0 {
+				return fmt.Errorf("%s: check: exit status %d\n%s%s", g.Name, r.Code, r.Stdout, r.Stderr)
+			}
+			return nil
+		})
+	}
+}
