@@ -149,18 +149,8 @@ func (v variant) stockBesideTable(ctx context.Context) error {
 	if err := v.linkPrograms(); err != nil {
 		return err
 	}
-	script, err := timed(func() error {
-		for i := range v.storm {
-			if err := v.call("up-client", i); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	script, err := v.callStock()
 	if err != nil {
-		return err
-	}
-	if err := v.clearAll(); err != nil {
 		return err
 	}
 	c, err := nftables.Open()

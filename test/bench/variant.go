@@ -287,9 +287,9 @@ func (v variant) stockBeside(up, down time.Duration) error {
 	return v.clearAll()
 }
 
-// stock has the stock script called for each of some tunnels, and applies as
-// many at once.
-func (v variant) stock(ctx context.Context) error {
+// callStock has the stock script called for each of some tunnels, returns how long it
+// took, and removes its rules.
+func (v variant) callStock() (time.Duration, error) {
 	took, err := timed(func() error {
 		for i := range v.storm {
 			if err := v.call("up-client", i); err != nil {
@@ -299,9 +299,16 @@ func (v variant) stock(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := v.clearAll(); err != nil {
+	return took, v.clearAll()
+}
+
+// stock has the stock script called for each of some tunnels, and applies as
+// many at once.
+func (v variant) stock(ctx context.Context) error {
+	took, err := v.callStock()
+	if err != nil {
 		return err
 	}
 	none := map[xfrm.Family]live.Tables{xfrm.IPv4: {}, xfrm.IPv6: {}}
