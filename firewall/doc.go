@@ -1,7 +1,8 @@
-// Package firewall decides which packets of a host are a tunnel's. Decide finds the Facts
-// of an Input; Judge gives the verdict on a packet by the Facts. Read judge.go first: it is
+// Package firewall says which packets of a host are a tunnel's. Judge gives the verdict on
+// a packet by the Facts, which package decide finds of an Input. Read judge.go first: it is
 // the table of verdicts, and every engine is tested against it.
 //
+//	decide    facts from tunnels, host and configuration
 //	device    interfaces of tunnels and uplinks
 //	guard     pairs of selectors that must not pass in clear, and their memory
 //	rules     the iptables engine: rules as values, compiled from Facts (rules/compile)

@@ -267,14 +267,3 @@ type NATKeep struct {
 	Local, Remote netip.Prefix
 	Out           SAMatch
 }
-
-// TunnelReport is the verdict on one tunnel.
-type TunnelReport struct {
-	// Name is the configured name, the hook's connection name, or empty.
-	Name string
-	Witness
-	// SAs has the evidence of each of the tunnel's SAs, in their order.
-	SAs []Witness
-	// Devices are the interfaces that only this tunnel's traffic uses.
-	Devices []string
-}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -14,7 +15,7 @@ import (
 // A packet that stays on the host concerns no tunnel, whatever its addresses.
 func TestJudgeLoopback(t *testing.T) {
 	in := fake.Gateway(rand.New(rand.NewPCG(3, 4)))
-	facts := firewall.Decide(in)
+	facts := decide.Facts(in)
 	m := fake.NewPassages(rand.New(rand.NewPCG(5, 6)), in, &facts)
 	for range 200 {
 		p := m.Next()
@@ -34,7 +35,7 @@ func TestJudgeBehindSNAT(t *testing.T) {
 		Links:     []xfrm.Link{{Index: 1, Name: "lo"}, {Index: 2, Name: "eth0"}, {Index: 3, Name: "eth1"}},
 		Addresses: []xfrm.Address{{Link: 3, Prefix: netip.MustParsePrefix("10.2.0.1/24")}},
 	}
-	facts := firewall.Decide(firewall.Input{Host: host, Config: firewall.Config{Marks: firewall.DefaultMarks()}, Guards: []guard.Guard{g}})
+	facts := decide.Facts(firewall.Input{Host: host, Config: firewall.Config{Marks: firewall.DefaultMarks()}, Guards: []guard.Guard{g}})
 	sa := []xfrm.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 1}}
 	for _, tc := range []struct {
 		name             string
@@ -63,7 +64,7 @@ func TestJudgeBehindSNAT(t *testing.T) {
 // Packets that were once judged wrongly have the right verdict.
 func TestFaults(t *testing.T) {
 	for _, f := range fake.Faults() {
-		facts := firewall.Decide(f.Input)
+		facts := decide.Facts(f.Input)
 		if got := firewall.Judge(&facts, f.Passage); got != f.Want {
 			t.Errorf("%s: %v %v, want %v %v", f.Name, got.Action, got.Case, f.Want.Action, f.Want.Case)
 		}

@@ -7,6 +7,12 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
+// IKE and NATT are the UDP ports of IKE and of ESP in UDP (RFC 3947, RFC 3948).
+const (
+	IKE  = 500
+	NATT = 4500
+)
+
 // question is a passage in front of the facts.
 type question struct {
 	*Facts

@@ -18,6 +18,7 @@ xfrm:
 xfrm/kernel: xfrm github.com/vishvananda/netlink golang.org/x/sys
 xfrm/sample: xfrm
 firewall: firewall/device firewall/guard firewall/internal/prefix firewall/limit xfrm
+firewall/decide: firewall firewall/device firewall/guard firewall/internal/prefix firewall/limit xfrm
 firewall/device: xfrm
 firewall/guard: firewall/device firewall/internal/prefix xfrm
 firewall/limit: firewall/device firewall/internal/prefix xfrm
@@ -38,7 +39,7 @@ firewall/rules: firewall firewall/device xfrm
 firewall/rules/live: firewall firewall/internal/prefix firewall/rules xfrm
 firewall/rules/plan: firewall/rules firewall/rules/live xfrm
 firewall/rules/trace: firewall firewall/internal/prefix firewall/rules xfrm
-firewall/rules/compile: firewall firewall/guard firewall/internal/prefix firewall/rules firewall/rules/degrade firewall/rules/tree xfrm
+firewall/rules/compile: firewall firewall/decide firewall/guard firewall/internal/prefix firewall/rules firewall/rules/degrade firewall/rules/tree xfrm
 firewall/rules/degrade: firewall/internal/prefix firewall/rules xfrm
 firewall/rules/tree: firewall firewall/internal/prefix firewall/rules xfrm
 firewall/iptables: firewall/rules firewall/rules/live firewall/rules/plan xfrm github.com/coreos/go-iptables golang.org/x/sys firewall
@@ -74,7 +75,7 @@ cmd/xfrmfw/internal/watch: golang.org/x/sys cmd/xfrmfw/internal/interrupt cmd/xf
 cmd/xfrmfw/internal/worker: cmd/xfrmfw/internal/gateway
 cmd/xfrmfw/man:
 test:
-test/bench: xfrm xfrm/kernel firewall firewall/nftables firewall/sets firewall/sets/program firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace github.com/vishvananda/netlink golang.org/x/sys firewall/rules/compile
+test/bench: xfrm xfrm/kernel firewall firewall/decide firewall/nftables firewall/sets firewall/sets/program firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace github.com/vishvananda/netlink golang.org/x/sys firewall/rules/compile
 test/e2e:
 test/ike:
 test/faults: golang.org/x/sys

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
@@ -28,7 +29,7 @@ func TestProgramsOfRandomGateways(t *testing.T) {
 	for seed := range seeds {
 		_, in := fake.Variety(seed)
 		in.Config.Enforce = seed%3 == 0
-		f := firewall.Decide(in)
+		f := decide.Facts(in)
 		want := program.Table(&f, program.Options{})
 		s := read(t, c)
 		change := sets.Diff(s.Table, want)
@@ -65,7 +66,7 @@ func TestProgramsOfRandomGateways(t *testing.T) {
 func TestListingOfOneTunnel(t *testing.T) {
 	c := open(t)
 	in := oneTunnel()
-	f := firewall.Decide(in)
+	f := decide.Facts(in)
 	apply(t, c, program.Table(&f, program.Options{}))
 	listing := list(t)
 	t.Log("\n" + listing)

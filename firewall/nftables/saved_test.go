@@ -5,7 +5,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
@@ -16,14 +16,14 @@ func TestRestore(t *testing.T) {
 	c := open(t)
 	for seed := range uint64(8) {
 		_, in := fake.Variety(seed)
-		f := firewall.Decide(in)
+		f := decide.Facts(in)
 		apply(t, c, program.Table(&f, program.Options{}))
 		former := read(t, c)
 		saved := Save(former)
 		other := sets.Table{}
 		if seed%2 == 0 {
 			_, in = fake.Variety(seed + 100)
-			f = firewall.Decide(in)
+			f = decide.Facts(in)
 			other = program.Table(&f, program.Options{})
 		}
 		apply(t, c, other)

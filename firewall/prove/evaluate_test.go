@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
@@ -26,7 +27,7 @@ type gateway struct {
 
 func randomGateway(seed uint64) gateway {
 	g := gateway{in: fake.Gateway(rand.New(rand.NewPCG(seed, 4242))), sets: make(map[xfrm.Family]rules.Ruleset)}
-	g.facts = firewall.Decide(g.in)
+	g.facts = decide.Facts(g.in)
 	for _, rs := range compile.Rulesets(g.facts) {
 		g.sets[rs.Family] = rs
 	}

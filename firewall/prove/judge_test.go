@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/judge"
@@ -123,7 +124,7 @@ func faults() []fake.Fault {
 func TestFaultsForAllPackets(t *testing.T) {
 	asked := make(map[string]bool)
 	for _, fault := range faults() {
-		facts := firewall.Decide(fault.Input)
+		facts := decide.Facts(fault.Input)
 		family := xfrm.FamilyOf(fault.Passage.Received.Src)
 		for _, rs := range compile.Rulesets(facts) {
 			if rs.Family != family {

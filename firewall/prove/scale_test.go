@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -37,7 +38,7 @@ func cost(t *testing.B, n int) {
 		})
 	}
 	s := sample.Snapshot(sample.Sun(), sites...)
-	facts := firewall.Decide(firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
+	facts := decide.Facts(firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
 	for _, rs := range compile.Rulesets(facts) {
 		began := time.Now()
 		w := evaluate.NewFirewall(rs, &facts, nil, false)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/judge"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
@@ -40,7 +41,7 @@ func TestTableIsJudge(t *testing.T) {
 		ask(fmt.Sprintf("seed %d", seed), &g.facts, g.devices(), xfrm.IPv4, xfrm.IPv6)
 	}
 	for _, fault := range faults() {
-		facts := firewall.Decide(fault.Input)
+		facts := decide.Facts(fault.Input)
 		ask(fault.Name, &facts, linksOf(fault.Input.Host), xfrm.FamilyOf(fault.Passage.Received.Src))
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
@@ -125,7 +125,7 @@ func oneShot(s xfrm.Snapshot) (took map[string]time.Duration, count int, err err
 	part := func(name string) { took[name], last = time.Since(last), time.Now() }
 	set := xfrm.Tunnels(s)
 	part("join")
-	facts := firewall.Decide(inputOf(s, set))
+	facts := decide.Facts(inputOf(s, set))
 	part("decide")
 	sets := compile.Rulesets(facts)
 	part("rules")

@@ -3,7 +3,7 @@ package main
 import (
 	"testing"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
@@ -17,15 +17,15 @@ func BenchmarkOneChangedByElements(b *testing.B) {
 	all, fewer := snapshot(n, false), snapshot(n-1, false)
 	var joiner xfrm.Joiner
 	in := inputOf(all, joiner.Tunnels(all))
-	facts := firewall.Decide(in)
-	before := firewall.Decide(input(fewer))
+	facts := decide.Facts(in)
+	before := decide.Facts(input(fewer))
 	have, want := program.Table(&before, program.Options{}), program.Table(&facts, program.Options{})
 	for _, part := range []struct {
 		name string
 		run  func()
 	}{
 		{"join", func() { joiner.Tunnels(all) }},
-		{"decide", func() { firewall.Decide(in) }},
+		{"decide", func() { decide.Facts(in) }},
 		{"table", func() { program.Table(&facts, program.Options{}) }},
 		{"validate", func() { _ = want.Validate() }},
 		{"diff", func() { sets.Diff(have, want) }},

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
@@ -172,7 +173,7 @@ func (s settings) packetsOf(variant string, n int) error {
 		case 4:
 			in := input(snapshot(n, false))
 			in.Host.NoIPv6 = true
-			f := firewall.Decide(in)
+			f := decide.Facts(in)
 			if err = l.self.run(func() error { return inForce(program.Table(&f, program.Options{})) }); err == nil {
 				err = l.apply(s, variant, compile.Accepts(f)[0])
 			}

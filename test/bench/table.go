@@ -1,7 +1,7 @@
 package main
 
 import (
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/nftables"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
@@ -10,7 +10,7 @@ import (
 
 // tableOf is the table for a snapshot.
 func tableOf(s xfrm.Snapshot) sets.Table {
-	f := firewall.Decide(input(s))
+	f := decide.Facts(input(s))
 	return program.Table(&f, program.Options{})
 }
 

@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -13,7 +13,7 @@ import (
 // The vector of a packet is the packet again.
 func TestPacketsAreVectors(t *testing.T) {
 	in := fake.Gateway(rand.New(rand.NewPCG(1, 4242)))
-	facts := firewall.Decide(in)
+	facts := decide.Facts(in)
 	var links []string
 	for _, l := range in.Host.Links {
 		links = append(links, l.Name)

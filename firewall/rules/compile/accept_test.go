@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -36,7 +37,7 @@ func TestAcceptsBesideTheTable(t *testing.T) {
 				site = bare
 			}
 			s := snapshotOf(sunHost(), site)
-			f := firewall.Decide(firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
+			f := decide.Facts(firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
 			for _, rs := range Accepts(f) {
 				if rs.Family != xfrm.IPv4 {
 					continue

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/degrade"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -26,7 +27,7 @@ type Result struct {
 
 // Compile decides the facts and lays them out.
 func Compile(in firewall.Input) Result {
-	f := firewall.Decide(in)
+	f := decide.Facts(in)
 	return Result{Facts: f, Rulesets: Rulesets(f)}
 }
 
@@ -75,7 +76,7 @@ type Compiler struct {
 
 // Compile decides the facts and lays them out.
 func (c *Compiler) Compile(in firewall.Input) Result {
-	f := firewall.Decide(in)
+	f := decide.Facts(in)
 	if c.last.Rulesets != nil && reflect.DeepEqual(f, c.last.Facts) {
 		return c.last
 	}

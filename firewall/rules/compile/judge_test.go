@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
@@ -28,7 +29,7 @@ type judged struct {
 }
 
 func newJudged(name string, in firewall.Input) *judged {
-	j := &judged{name: name, facts: firewall.Decide(in), sets: make(map[xfrm.Family]rules.Ruleset), engines: make(map[xfrm.Family]trace.Evaluator)}
+	j := &judged{name: name, facts: decide.Facts(in), sets: make(map[xfrm.Family]rules.Ruleset), engines: make(map[xfrm.Family]trace.Evaluator)}
 	for _, rs := range Rulesets(j.facts) {
 		j.sets[rs.Family], j.engines[rs.Family] = rs, trace.NewEvaluator(rs)
 	}

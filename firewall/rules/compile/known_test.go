@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
@@ -42,7 +43,7 @@ func knownWorld(n int) []xfrm.Tunnel {
 // knownChains are the chains of KNOWN, and the way that a packet out of a state
 // takes through them: how many rules it meets, and whether it is dropped.
 func knownChains(tunnels []xfrm.Tunnel, family xfrm.Family) (made []rules.Chain, walk func(path ...xfrm.Transform) (met int, dropped bool)) {
-	f := firewall.Decide(firewall.Input{Set: xfrm.Set{Tunnels: tunnels}, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
+	f := decide.Facts(firewall.Input{Set: xfrm.Set{Tunnels: tunnels}, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
 	b := newLayout(&f, family)
 	b.known()
 	chains := make(map[string][]rules.Rule)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
@@ -17,7 +17,7 @@ import (
 // changed is not.
 func TestStanding(t *testing.T) {
 	for seed := range uint64(10) {
-		for _, want := range compile.Rulesets(firewall.Decide(fake.Gateway(rand.New(rand.NewPCG(seed, 4242))))) {
+		for _, want := range compile.Rulesets(decide.Facts(fake.Gateway(rand.New(rand.NewPCG(seed, 4242))))) {
 			var have live.Tables
 			for _, name := range []rules.Table{rules.Mangle, rules.Filter, rules.NAT} {
 				table := live.Table{Name: name}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
@@ -18,7 +19,7 @@ func TestCompanion(t *testing.T) {
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 99))
 		in := fake.Gateway(r)
-		f := firewall.Decide(in)
+		f := decide.Facts(in)
 		whole, part := Table(&f, Options{}), Companion(&f)
 		if err := part.Validate(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)

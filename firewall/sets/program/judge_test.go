@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -24,7 +25,7 @@ func TestTableDropsWhatJudgeDrops(t *testing.T) {
 	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 77))
 		in := fake.Gateway(r)
-		f := firewall.Decide(in)
+		f := decide.Facts(in)
 		e := newEvaluator(Table(&f, Options{}))
 		maker := fake.NewPassages(r, in, &f)
 		for range packets {
@@ -122,7 +123,7 @@ func liesWithin(f *firewall.Facts, p firewall.Passage) bool {
 // Packets that were once judged wrongly fare by the table as they have to.
 func TestFaults(t *testing.T) {
 	for _, fault := range fake.Faults() {
-		f := firewall.Decide(fault.Input)
+		f := decide.Facts(fault.Input)
 		got, verified, trail := newEvaluator(Table(&f, Options{})).walk(&f, fault.Passage)
 		drops := fault.Want.Action == firewall.Discard || fault.Want.Action == firewall.Refuse
 		if drops != (got == dropped || got == refused) {
@@ -153,13 +154,13 @@ func TestWipedMarks(t *testing.T) {
 		}
 	}
 	for _, fault := range fake.Faults() {
-		f := firewall.Decide(fault.Input)
+		f := decide.Facts(fault.Input)
 		same(fault.Name, newEvaluator(Table(&f, Options{})), &f, fault.Passage)
 	}
 	for seed := range uint64(10) {
 		r := rand.New(rand.NewPCG(seed, 78))
 		in := fake.Gateway(r)
-		f := firewall.Decide(in)
+		f := decide.Facts(in)
 		e, maker := newEvaluator(Table(&f, Options{})), fake.NewPassages(r, in, &f)
 		for range 200 {
 			same(fmt.Sprint("seed ", seed), e, &f, maker.Next())

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
@@ -19,7 +20,7 @@ func TestTablesOfRandomGatewaysAreValid(t *testing.T) {
 	chains, most := 0, 0
 	for seed := range uint64(120) {
 		_, in := fake.Variety(seed)
-		f := firewall.Decide(in)
+		f := decide.Facts(in)
 		table := Table(&f, Options{})
 		if err := table.Validate(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)

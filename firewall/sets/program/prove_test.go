@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
@@ -19,7 +20,7 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 	for seed := range uint64(3) {
 		r := rand.New(rand.NewPCG(seed, 4242))
 		in := fake.Gateway(r)
-		f := firewall.Decide(in)
+		f := decide.Facts(in)
 		table := Table(&f, Options{})
 		e := newEvaluator(table)
 		maker := fake.NewPassages(rand.New(rand.NewPCG(seed, 7)), in, &f)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
@@ -22,7 +23,7 @@ func TestNamesHavePurposes(t *testing.T) {
 	}
 	used := make(map[string]bool)
 	for _, in := range gateways {
-		f := firewall.Decide(in)
+		f := decide.Facts(in)
 		table := Table(&f, Options{})
 		for i := range table.Sets {
 			name := table.Sets[i].Name

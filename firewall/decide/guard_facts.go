@@ -1,9 +1,10 @@
-package firewall
+package decide
 
 import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
@@ -40,7 +41,7 @@ func (d *decider) guards(inForce []guard.Guard) {
 		}
 		locals[key] = append(list, g.Local)
 	}
-	d.facts.Guards = make([]GuardFacts, len(inForce))
+	d.facts.Guards = make([]firewall.GuardFacts, len(inForce))
 	for i := range inForce {
 		g := &inForce[i]
 		f := &d.facts.Guards[i]
@@ -77,11 +78,11 @@ func (d *decider) hasNoSource(local netip.Prefix) bool {
 
 // exempt returns the connected networks within a guard's remote selector, each on
 // its own interface: a gateway never cuts off its own LAN.
-func (d *decider) exempt(g *guard.Guard) []Network {
+func (d *decider) exempt(g *guard.Guard) []firewall.Network {
 	if d.connected == nil {
 		d.connected = prefix.NewIndex(len(d.facts.Connected), func(i int) netip.Prefix { return d.facts.Connected[i].Prefix })
 	}
-	var networks []Network
+	var networks []firewall.Network
 	for _, i := range d.connected.Overlapping(g.Remote) {
 		networks = append(networks, d.facts.Connected[i])
 	}
@@ -105,7 +106,7 @@ func (d *decider) exempt(g *guard.Guard) []Network {
 		}
 		// A packet of a VRF's or bridge's port shows the master too.
 		for _, name := range device.WithMasters(d.Host, l) {
-			if n := (Network{r.Dst, name}); !slices.Contains(networks, n) {
+			if n := (firewall.Network{Prefix: r.Dst, Device: name}); !slices.Contains(networks, n) {
 				networks = append(networks, n)
 			}
 		}
@@ -120,7 +121,7 @@ func (d *decider) exempt(g *guard.Guard) []Network {
 // does not hold in: the network is another one there. A guard holds where its network is
 // routed into a tunnel device, and everywhere while that is nowhere. The policies behind
 // other guards know no VRFs.
-func (d *decider) inOtherVRFs(g *guard.Guard) []Network {
+func (d *decider) inOtherVRFs(g *guard.Guard) []firewall.Network {
 	if len(d.facts.VRFs) == 0 {
 		return nil
 	}
@@ -140,9 +141,9 @@ func (d *decider) inOtherVRFs(g *guard.Guard) []Network {
 		}
 	}
 	slices.Sort(names)
-	networks := make([]Network, len(names))
+	networks := make([]firewall.Network, len(names))
 	for i, name := range names {
-		networks[i] = Network{g.Remote, name}
+		networks[i] = firewall.Network{Prefix: g.Remote, Device: name}
 	}
 	return networks
 }

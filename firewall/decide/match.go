@@ -1,10 +1,11 @@
-package firewall
+package decide
 
 import (
 	"fmt"
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -17,14 +18,14 @@ import (
 // Entries for a connection or an identity then may be meant or not, and the
 // tunnel is held to all that may hold, so that it is never wider than it will
 // turn out to be.
-func (d *decider) config(t *xfrm.Tunnel) (TunnelConfig, bool) {
+func (d *decider) config(t *xfrm.Tunnel) (firewall.TunnelConfig, bool) {
 	if len(d.Config.Tunnels) == 0 {
-		return TunnelConfig{}, false
+		return firewall.TunnelConfig{}, false
 	}
 	var maybe []int
-	held, ok := TunnelConfig{}, false
+	held, ok := firewall.TunnelConfig{}, false
 	for i, tc := range d.Config.Tunnels {
-		fits := tc.Match.fits(*t, d.Peers[t.ID])
+		fits := fits(tc.Match, *t, d.Peers[t.ID])
 		if fits == unsure {
 			maybe = append(maybe, i)
 		}
@@ -57,7 +58,7 @@ func (d *decider) unknownPeers() {
 		}
 		n := 0
 		for _, tc := range d.Config.Tunnels {
-			fits := tc.Match.fits(t, d.Peers[t.ID])
+			fits := fits(tc.Match, t, d.Peers[t.ID])
 			if fits == yes {
 				break
 			}
@@ -90,7 +91,7 @@ const (
 
 // fits reports whether an entry matches a tunnel. The kernel's word is always
 // known, and the hook's may not be.
-func (m Match) fits(t xfrm.Tunnel, peer Peer) answer {
+func fits(m firewall.Match, t xfrm.Tunnel, peer firewall.Peer) answer {
 	// A tunnel is of the remote network if all of it is: a peer must not slip
 	// into an entry for others by one small selector.
 	outside := func(p xfrm.Pair) bool {
@@ -112,8 +113,8 @@ func (m Match) fits(t xfrm.Tunnel, peer Peer) answer {
 
 // narrower returns the intersection of two entries. NAT keeps its hands off unless
 // both let it, and the segment size is the smaller.
-func narrower(a, b TunnelConfig) TunnelConfig {
-	return TunnelConfig{
+func narrower(a, b firewall.TunnelConfig) firewall.TunnelConfig {
+	return firewall.TunnelConfig{
 		Remote:  commonPrefixes(a.Remote, b.Remote),
 		In:      commonServices(a.In, b.In),
 		Out:     commonServices(a.Out, b.Out),
@@ -142,14 +143,14 @@ func commonPrefixes(a, b []netip.Prefix) []netip.Prefix {
 }
 
 // commonServices intersects two lists, of which nil is everything.
-func commonServices(a, b []Service) []Service {
+func commonServices(a, b []firewall.Service) []firewall.Service {
 	if a == nil {
 		return b
 	}
 	if b == nil {
 		return a
 	}
-	common := []Service{}
+	common := []firewall.Service{}
 	for _, s := range a {
 		for _, o := range b {
 			if s.Proto != o.Proto {
@@ -157,12 +158,12 @@ func commonServices(a, b []Service) []Service {
 			}
 			ports := s.Ports
 			switch {
-			case s.Ports == Ports{}:
+			case s.Ports == firewall.Ports{}:
 				ports = o.Ports
-			case o.Ports != Ports{}:
-				ports = Ports{Lo: max(s.Ports.Lo, o.Ports.Lo), Hi: min(s.Ports.Hi, o.Ports.Hi)}
+			case o.Ports != firewall.Ports{}:
+				ports = firewall.Ports{Lo: max(s.Ports.Lo, o.Ports.Lo), Hi: min(s.Ports.Hi, o.Ports.Hi)}
 			}
-			if both := (Service{s.Proto, ports}); ports.Lo <= ports.Hi && !slices.Contains(common, both) {
+			if both := (firewall.Service{Proto: s.Proto, Ports: ports}); ports.Lo <= ports.Hi && !slices.Contains(common, both) {
 				common = append(common, both)
 			}
 		}
@@ -172,12 +173,12 @@ func commonServices(a, b []Service) []Service {
 
 // smaller returns the smaller of two segment sizes, of which the computed one
 // is taken for the smallest.
-func smaller(a, b MSS) MSS {
+func smaller(a, b firewall.MSS) firewall.MSS {
 	switch {
 	case a.Auto || b.Auto:
-		return MSS{Auto: true}
+		return firewall.MSS{Auto: true}
 	case a.Size == 0 || b.Size == 0:
-		return MSS{Size: max(a.Size, b.Size)}
+		return firewall.MSS{Size: max(a.Size, b.Size)}
 	}
-	return MSS{Size: min(a.Size, b.Size)}
+	return firewall.MSS{Size: min(a.Size, b.Size)}
 }

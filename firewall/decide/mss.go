@@ -1,15 +1,16 @@
-package firewall
+package decide
 
 import (
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // segmentSize returns the limit of the TCP segment size of a tunnel's connections, 0
 // for none.
-func (d *decider) segmentSize(t *xfrm.Tunnel, m MSS, inner xfrm.Family) uint16 {
+func (d *decider) segmentSize(t *xfrm.Tunnel, m firewall.MSS, inner xfrm.Family) uint16 {
 	if m.Auto {
 		return segmentSize(t, d.Host, inner)
 	}

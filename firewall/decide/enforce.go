@@ -1,8 +1,10 @@
-package firewall
+package decide
 
 import (
 	"fmt"
 	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall"
 )
 
 // enforcement decides whether packets without TAG are dropped, and marks the
@@ -38,7 +40,7 @@ func (d *decider) obstacles() []string {
 	var found []string
 	for i := range d.Set.Tunnels {
 		t, r := &d.Set.Tunnels[i], &d.facts.Tunnels[i]
-		if r.Evidence != PolicyOnly {
+		if r.Evidence != firewall.PolicyOnly {
 			continue
 		}
 		name := t.ID

@@ -1,9 +1,10 @@
-package firewall
+package decide
 
 import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -12,7 +13,7 @@ import (
 // cappedSet is the set with the pairs as they may be claimed.
 func (d *decider) cappedSet() xfrm.Set {
 	set := d.Set
-	if !slices.ContainsFunc(d.Config.Tunnels, func(tc TunnelConfig) bool { return tc.Remote != nil }) {
+	if !slices.ContainsFunc(d.Config.Tunnels, func(tc firewall.TunnelConfig) bool { return tc.Remote != nil }) {
 		return set
 	}
 	set.Tunnels = slices.Clone(set.Tunnels)

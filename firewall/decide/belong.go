@@ -1,10 +1,11 @@
-package firewall
+package decide
 
 import (
 	"cmp"
 	"fmt"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -17,13 +18,13 @@ func (d *decider) openDevices() {
 		if !device.TakesAny(l) {
 			continue
 		}
-		open := OpenDevice{Name: l.Name}
+		open := firewall.OpenDevice{Name: l.Name}
 		open.Proto, open.Port, _ = device.Carrier(l)
 		if xfrm.Specified(l.Local) {
 			open.Local = l.Local
 		}
 		switch {
-		case slices.ContainsFunc(d.facts.Overlays, func(o Overlay) bool { return o.Devices[0] == l.Name }):
+		case slices.ContainsFunc(d.facts.Overlays, func(o firewall.Overlay) bool { return o.Devices[0] == l.Name }):
 			d.facts.OpenDevices = append(d.facts.OpenDevices, open)
 		case len(d.Set.Tunnels) > 0:
 			d.facts.Ignored = append(d.facts.Ignored, xfrm.Ignored{
@@ -31,7 +32,7 @@ func (d *decider) openDevices() {
 			})
 		}
 	}
-	slices.SortFunc(d.facts.OpenDevices, func(a, b OpenDevice) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(d.facts.OpenDevices, func(a, b firewall.OpenDevice) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 // overlaySources finds the addresses that packets out of overlay devices may have: on
@@ -61,18 +62,18 @@ func (d *decider) overlaySources() {
 
 // into returns the ways into a tunnel by devices. Where several tunnels share one, the
 // destination tells, in the order in which the kernel finds their policies.
-func (d *decider) into(t *xfrm.Tunnel) []Into {
-	var all []Into
+func (d *decider) into(t *xfrm.Tunnel) []firewall.Into {
+	var all []firewall.Into
 	for _, into := range d.facts.Devices {
 		i := slices.IndexFunc(d.Host.Links, isNamed(into.Name))
 		own, others := d.devicePairs(t, d.Host.Links[i])
 		switch {
 		case len(own) == 0 && into.Tunnel != t.ID && !d.unwraps(t, into.Name):
 		case len(own) == 0 || len(others) == 0:
-			all = append(all, Into{Device: into.Name})
+			all = append(all, firewall.Into{Device: into.Name})
 		default:
 			for _, p := range own {
-				way := Into{Device: into.Name, Remote: p.Remote}
+				way := firewall.Into{Device: into.Name, Remote: p.Remote}
 				for _, o := range others {
 					if o.Remote.Overlaps(p.Remote) && findsBefore(o, p) && !slices.Contains(way.Except, o.Remote) {
 						way.Except = append(way.Except, o.Remote)
@@ -87,7 +88,7 @@ func (d *decider) into(t *xfrm.Tunnel) []Into {
 
 // unwraps reports whether a device unwraps packets that a tunnel protects.
 func (d *decider) unwraps(t *xfrm.Tunnel, name string) bool {
-	return slices.ContainsFunc(d.facts.Overlays, func(o Overlay) bool {
+	return slices.ContainsFunc(d.facts.Overlays, func(o firewall.Overlay) bool {
 		return o.Tunnel == t.ID && slices.ContainsFunc(o.OwnLinks(d.Host), isNamed(name))
 	})
 }

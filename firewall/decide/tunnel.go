@@ -1,9 +1,10 @@
-package firewall
+package decide
 
 import (
 	"fmt"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -13,8 +14,8 @@ func (d *decider) tunnel(t *xfrm.Tunnel) {
 	r := d.report(t)
 	d.facts.Tunnels = append(d.facts.Tunnels, r)
 	d.claims(t, &r)
-	if at := d.claimed[t.ID]; at.from == at.to && r.Evidence == TagAndPolicy {
-		d.facts.Tunnels[len(d.facts.Tunnels)-1].Witness = Witness{NoEvidence, "nothing of it is verified: ignored says why"}
+	if at := d.claimed[t.ID]; at.from == at.to && r.Evidence == firewall.TagAndPolicy {
+		d.facts.Tunnels[len(d.facts.Tunnels)-1].Witness = firewall.Witness{Evidence: firewall.NoEvidence, Reason: "nothing of it is verified: ignored says why"}
 	}
 	if !t.Up() {
 		if d.down == nil {
@@ -39,15 +40,15 @@ func (d *decider) tunnel(t *xfrm.Tunnel) {
 	if tc, _ := d.config(t); tc.KeepNAT {
 		for _, p := range t.Pairs {
 			if p.Has(xfrm.Out) {
-				d.facts.NATKeep = append(d.facts.NATKeep, NATKeep{t.ID, p.Local, p.Remote, SAMatch{Proto: t.Proto, Reqid: t.Reqid}})
+				d.facts.NATKeep = append(d.facts.NATKeep, firewall.NATKeep{Tunnel: t.ID, Local: p.Local, Remote: p.Remote, Out: firewall.SAMatch{Proto: t.Proto, Reqid: t.Reqid}})
 			}
 		}
 	}
 }
 
 // report finds the name, the evidence and the devices of a tunnel.
-func (d *decider) report(t *xfrm.Tunnel) TunnelReport {
-	r := TunnelReport{Name: d.Peers[t.ID].Connection, Witness: Witness{NoEvidence, "no inbound state: the tunnel is down"}}
+func (d *decider) report(t *xfrm.Tunnel) firewall.TunnelReport {
+	r := firewall.TunnelReport{Name: d.Peers[t.ID].Connection, Witness: firewall.Witness{Evidence: firewall.NoEvidence, Reason: "no inbound state: the tunnel is down"}}
 	if tc, ok := d.config(t); ok && tc.Name != "" {
 		r.Name = tc.Name
 		if d.facts.Names == nil {
@@ -56,27 +57,27 @@ func (d *decider) report(t *xfrm.Tunnel) TunnelReport {
 		d.facts.Names[t.ID] = tc.Name
 	}
 	if len(t.Pairs) == 0 {
-		r.Witness = Witness{NoEvidence, "its pairs are beyond a limit: warnings say which"}
+		r.Witness = firewall.Witness{Evidence: firewall.NoEvidence, Reason: "its pairs are beyond a limit: warnings say which"}
 	}
 	r.SAs = slices.Grow(r.SAs, len(t.SAs))
 	for i := range t.SAs {
 		sa := &t.SAs[i]
 		w := witness(sa, d.Host, d.Config.Marks)
 		r.SAs = append(r.SAs, w)
-		if sa.Inbound && (r.Evidence == NoEvidence || w.Evidence == PolicyOnly && r.Evidence == TagAndPolicy) {
+		if sa.Inbound && (r.Evidence == firewall.NoEvidence || w.Evidence == firewall.PolicyOnly && r.Evidence == firewall.TagAndPolicy) {
 			r.Witness = w
 		}
 	}
 	for _, p := range t.Pairs {
-		if r.Evidence == TagAndPolicy && markTakesOurBits(p.Mark, d.Host, d.Config.Marks) {
-			r.Witness = Witness{PolicyOnly, fmt.Sprintf("its policies are found by mark %s, which covers our bits", p.Mark)}
+		if r.Evidence == firewall.TagAndPolicy && markTakesOurBits(p.Mark, d.Host, d.Config.Marks) {
+			r.Witness = firewall.Witness{Evidence: firewall.PolicyOnly, Reason: fmt.Sprintf("its policies are found by mark %s, which covers our bits", p.Mark)}
 		}
 	}
 	for _, o := range d.facts.Overlays {
 		if o.Tunnel == t.ID {
 			r.Devices = append(r.Devices, o.Devices...)
-			if o.VTI && r.Evidence != NoEvidence {
-				r.Witness = Witness{OverlayOnly, "the VTI device hides the policy from iptables"}
+			if o.VTI && r.Evidence != firewall.NoEvidence {
+				r.Witness = firewall.Witness{Evidence: firewall.OverlayOnly, Reason: "the VTI device hides the policy from iptables"}
 			}
 		}
 	}
@@ -96,7 +97,7 @@ func (d *decider) known(t *xfrm.Tunnel) {
 	if d.uncertain[t.Reqid] || len(t.Pairs) == 0 {
 		return
 	}
-	k := KnownReqid{Reqid: t.Reqid}
+	k := firewall.KnownReqid{Reqid: t.Reqid}
 	if t.Mode == xfrm.TunnelMode && xfrm.Specified(t.Remote) {
 		k.Outer = t.Remote
 	}

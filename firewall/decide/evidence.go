@@ -1,46 +1,24 @@
-package firewall
+package decide
 
 import (
 	"fmt"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Evidence is which of the two witnesses a state or tunnel can have.
-type Evidence string
-
-// The kinds of evidence, as status shows them.
-const (
-	// TagAndPolicy: the fwmark tag and the kernel's policy match, each
-	// confirming the other.
-	TagAndPolicy Evidence = "tag+policy"
-	// PolicyOnly: the outer packet can't be tagged; Reason says why.
-	PolicyOnly Evidence = "policy-only"
-	// OverlayOnly: the tunnel's traffic appears on a device that hides its policy.
-	OverlayOnly Evidence = "overlay"
-	// NoEvidence: nothing can be verified; Reason says why.
-	NoEvidence Evidence = "none"
-)
-
-// Witness is the evidence for a state or tunnel, with the reason where it is
-// less than both.
-type Witness struct {
-	Evidence Evidence
-	Reason   string
-}
-
 // witness is the evidence that an inbound SA's packets can have in PREROUTING.
-func witness(sa *xfrm.SA, host xfrm.Host, marks Marks) Witness {
+func witness(sa *xfrm.SA, host xfrm.Host, marks firewall.Marks) firewall.Witness {
 	if !sa.Inbound {
-		return Witness{NoEvidence, "outbound: what leaves is matched by the policy it goes into"}
+		return firewall.Witness{Evidence: firewall.NoEvidence, Reason: "outbound: what leaves is matched by the policy it goes into"}
 	}
-	only := func(format string, args ...any) Witness {
-		return Witness{PolicyOnly, fmt.Sprintf(format, args...)}
+	only := func(format string, args ...any) firewall.Witness {
+		return firewall.Witness{Evidence: firewall.PolicyOnly, Reason: fmt.Sprintf(format, args...)}
 	}
 	switch {
 	case sa.SetMark.Mask&marks.Tag != 0 && sa.SetMark.Value&marks.Tag != 0:
-		return Witness{TagAndPolicy, "the state's own output mark sets the tag"}
+		return firewall.Witness{Evidence: firewall.TagAndPolicy, Reason: "the state's own output mark sets the tag"}
 	case sa.SetMark.Mask&marks.Tag != 0:
 		return only("the state's output mark %s overwrites the tag", sa.SetMark)
 	case markTakesOurBits(sa.Mark, host, marks):
@@ -52,13 +30,13 @@ func witness(sa *xfrm.SA, host xfrm.Host, marks Marks) Witness {
 	case sa.Family == xfrm.IPv6 && host.ESP6Offload:
 		return only("esp6_offload is loaded: ESP may be decrypted before netfilter sees it")
 	}
-	return Witness{Evidence: TagAndPolicy}
+	return firewall.Witness{Evidence: firewall.TagAndPolicy}
 }
 
 // markTakesOurBits reports whether a packet that carries our bits is no longer found
 // by a lookup mark of an SA or a policy, because its mask covers them. The SAs of a
 // VTI are looked up by the device's key instead of the packet's mark.
-func markTakesOurBits(m xfrm.Mark, host xfrm.Host, marks Marks) bool {
+func markTakesOurBits(m xfrm.Mark, host xfrm.Host, marks firewall.Marks) bool {
 	return m.Mask&marks.Both() != 0 && !vtiKey(host, m.Value)
 }
 
@@ -74,10 +52,10 @@ func vtiKey(host xfrm.Host, mark uint32) bool {
 // untaggable reports whether a tunnel's packets are expected without TAG. A tunnel
 // that is down is judged by the outer family that its SAs will have, so that its
 // rules need no change when it comes up.
-func (d *decider) untaggable(t *xfrm.Tunnel, r *TunnelReport) bool {
+func (d *decider) untaggable(t *xfrm.Tunnel, r *firewall.TunnelReport) bool {
 	offloading := d.Host.ESP4Offload
 	if t.Remote.IsValid() && !t.Remote.Is4() {
 		offloading = d.Host.ESP6Offload
 	}
-	return r.Evidence == PolicyOnly || r.Evidence == NoEvidence && offloading
+	return r.Evidence == firewall.PolicyOnly || r.Evidence == firewall.NoEvidence && offloading
 }

@@ -1,10 +1,11 @@
-package firewall
+package decide
 
 import (
 	"cmp"
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
@@ -13,8 +14,8 @@ import (
 
 // connectedNetworks lists the networks of this host's interfaces. Tunnel devices and
 // single addresses are left out.
-func connectedNetworks(host xfrm.Host, isTunnelDevice func(string) bool) []Network {
-	var networks []Network
+func connectedNetworks(host xfrm.Host, isTunnelDevice func(string) bool) []firewall.Network {
+	var networks []firewall.Network
 	for _, a := range host.Addresses {
 		l, ok := host.Link(a.Link)
 		if !ok || l.Name == "lo" || a.Prefix.IsSingleIP() || a.Prefix.Bits() == 0 || isTunnelDevice(l.Name) || guard.NeverJudged(a.Prefix.Addr()) {
@@ -22,7 +23,7 @@ func connectedNetworks(host xfrm.Host, isTunnelDevice func(string) bool) []Netwo
 		}
 		// A packet of a VRF's or bridge's port shows the master too.
 		for _, name := range device.WithMasters(host, l) {
-			if n := (Network{a.Prefix.Masked(), name}); !slices.Contains(networks, n) {
+			if n := (firewall.Network{Prefix: a.Prefix.Masked(), Device: name}); !slices.Contains(networks, n) {
 				networks = append(networks, n)
 			}
 		}
@@ -33,7 +34,7 @@ func connectedNetworks(host xfrm.Host, isTunnelDevice func(string) bool) []Netwo
 // homes returns the parts of local selectors that routes lead to, each with its
 // interfaces. Networks reached only by the default route are skipped. So are networks
 // behind a tunnel: their packets are checked by SA.
-func (d *decider) homes() []Network {
+func (d *decider) homes() []firewall.Network {
 	remotes := make(map[netip.Prefix]bool, len(d.facts.Guards))
 	for i := range d.facts.Guards {
 		remotes[d.facts.Guards[i].Remote.Masked()] = true
@@ -48,7 +49,7 @@ func (d *decider) homes() []Network {
 	}
 	isLocal := func(p netip.Prefix) bool { return locals[p] }
 	routes := make(map[netip.Prefix][]string)
-	var homes []Network
+	var homes []firewall.Network
 	for _, r := range d.Host.Routes {
 		l, ok := d.Host.Link(r.Link)
 		if !ok || r.Dst.Bits() == 0 || l.Name == "lo" || d.isTunnelDevice(l.Name) {
@@ -60,7 +61,7 @@ func (d *decider) homes() []Network {
 		routes[dst] = append(routes[dst], names...)
 		if _, ok := prefix.Covering(dst, isLocal); ok {
 			for _, name := range names {
-				homes = append(homes, Network{dst, name})
+				homes = append(homes, firewall.Network{Prefix: dst, Device: name})
 			}
 		}
 	}
@@ -70,24 +71,24 @@ func (d *decider) homes() []Network {
 			continue
 		}
 		for _, name := range routes[above] {
-			homes = append(homes, Network{local, name})
+			homes = append(homes, firewall.Network{Prefix: local, Device: name})
 		}
 	}
-	slices.SortFunc(homes, func(x, y Network) int {
+	slices.SortFunc(homes, func(x, y firewall.Network) int {
 		return cmp.Or(cmp.Compare(y.Prefix.Bits(), x.Prefix.Bits()), xfrm.ComparePrefix(x.Prefix, y.Prefix), cmp.Compare(x.Device, y.Device))
 	})
 	return slices.Compact(homes)
 }
 
 // inside returns the widest of the homes behind each interface that does not lead outside.
-func (d *decider) inside() []Network {
-	var inside []Network
+func (d *decider) inside() []firewall.Network {
+	var inside []firewall.Network
 	for _, h := range slices.Backward(d.facts.Homes) { // the widest first
 		l := slices.IndexFunc(d.Host.Links, isNamed(h.Device))
 		if l < 0 || d.leadsOutside(d.Host.Links[l]) {
 			continue
 		}
-		if !slices.ContainsFunc(inside, func(n Network) bool { return n.Device == h.Device && n.Prefix.Contains(h.Prefix.Addr()) }) {
+		if !slices.ContainsFunc(inside, func(n firewall.Network) bool { return n.Device == h.Device && n.Prefix.Contains(h.Prefix.Addr()) }) {
 			inside = append(inside, h)
 		}
 	}

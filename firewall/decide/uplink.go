@@ -1,4 +1,4 @@
-package firewall
+package decide
 
 import (
 	"net/netip"

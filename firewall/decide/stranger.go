@@ -1,10 +1,11 @@
-package firewall
+package decide
 
 import (
 	"cmp"
 	"maps"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -15,7 +16,7 @@ import (
 func (d *decider) devices() {
 	add := func(name string, t *xfrm.Tunnel, isXfrm bool) {
 		tc, _ := d.config(t)
-		d.facts.Devices = append(d.facts.Devices, Device{Name: name, Tunnel: t.ID, Xfrm: isXfrm, KeepNAT: tc.KeepNAT})
+		d.facts.Devices = append(d.facts.Devices, firewall.Device{Name: name, Tunnel: t.ID, Xfrm: isXfrm, KeepNAT: tc.KeepNAT})
 	}
 	for name, i := range d.interfaces {
 		add(name, &d.Set.Tunnels[i], true)
@@ -27,8 +28,8 @@ func (d *decider) devices() {
 			}
 		}
 	}
-	slices.SortFunc(d.facts.Devices, func(a, b Device) int { return cmp.Compare(a.Name, b.Name) })
-	d.facts.Devices = slices.CompactFunc(d.facts.Devices, func(a, b Device) bool { return a.Name == b.Name })
+	slices.SortFunc(d.facts.Devices, func(a, b firewall.Device) int { return cmp.Compare(a.Name, b.Name) })
+	d.facts.Devices = slices.CompactFunc(d.facts.Devices, func(a, b firewall.Device) bool { return a.Name == b.Name })
 }
 
 // tunnelOf returns the tunnel of the set with that ID.
@@ -45,7 +46,7 @@ func (d *decider) tunnelOf(id string) *xfrm.Tunnel {
 // strangers adds the new flows that must not enter a tunnel which takes any source:
 // the kernel would encrypt a stranger's packets.
 func (d *decider) strangers() {
-	add := func(t *xfrm.Tunnel, s Stranger) {
+	add := func(t *xfrm.Tunnel, s firewall.Stranger) {
 		s.Tunnel = t.ID
 		for _, name := range device.Uplinks(*t, d.Host, d.Config.WAN) {
 			s.In = name
@@ -53,18 +54,18 @@ func (d *decider) strangers() {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.interfaces)) {
-		add(&d.Set.Tunnels[d.interfaces[name]], Stranger{Out: name})
+		add(&d.Set.Tunnels[d.interfaces[name]], firewall.Stranger{Out: name})
 	}
 	for _, o := range d.facts.Overlays {
 		for _, l := range o.OwnLinks(d.Host) {
-			add(d.tunnelOf(o.Tunnel), Stranger{Out: l.Name})
+			add(d.tunnelOf(o.Tunnel), firewall.Stranger{Out: l.Name})
 		}
 	}
 	for i := range d.Set.Tunnels {
 		t := &d.Set.Tunnels[i]
 		for _, p := range t.Pairs {
 			if isWideSelector(p.Local) && p.IfID == 0 && p.Has(xfrm.Out) {
-				add(t, Stranger{Remote: p.Remote})
+				add(t, firewall.Stranger{Remote: p.Remote})
 			}
 		}
 	}

@@ -1,24 +1,30 @@
-package firewall
+// Package decide finds the facts about a host: the claims that its decrypted packets are
+// verified by and their evidence (claim.go, evidence.go), the guards with the host's
+// networks that they depend on (guard_facts.go, home.go, uplink.go), overlays and their
+// sources (belong.go), the configuration's part (match.go, caps.go, mss.go), and the report
+// on each tunnel (tunnel.go).
+package decide
 
 import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/limit"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Decide finds all facts about a host. It is pure: equal inputs give equal facts.
-func Decide(in Input) Facts {
+// Facts finds all facts about a host. It is pure: equal inputs give equal facts.
+func Facts(in firewall.Input) firewall.Facts {
 	host, warnings := device.WithoutUnnameable(in.Host)
 	var reached []limit.Excess
 	in.Set, in.Host, reached = limit.Apply(in.Set, host)
 	in.Config.WAN = device.WithMasterNames(in.Config.WAN, host)
 	d := &decider{
 		Input: in,
-		facts: Facts{
+		facts: firewall.Facts{
 			Marks: in.Config.Marks, MarkOnly: in.Config.MarkOnly, WAN: in.Config.WAN, Log: in.Config.Log,
 			Lockdown: in.Config.Lockdown, Asymmetric: in.Config.Guard.Asymmetric,
 			NoIPv6: in.Host.NoIPv6, Warnings: warnings,
@@ -29,7 +35,7 @@ func Decide(in Input) Facts {
 		claimed:    make(map[string]claimRange, len(in.Set.Tunnels)),
 	}
 	for _, o := range device.Overlays(d.cappedSet(), in.Host) {
-		d.facts.Overlays = append(d.facts.Overlays, Overlay{Overlay: o})
+		d.facts.Overlays = append(d.facts.Overlays, firewall.Overlay{Overlay: o})
 	}
 	for _, e := range reached {
 		d.facts.Excess = append(d.facts.Excess, e)

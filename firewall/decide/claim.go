@@ -1,10 +1,11 @@
-package firewall
+package decide
 
 import (
 	"fmt"
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
@@ -13,7 +14,7 @@ import (
 
 // claims adds the tunnel's pairs that verify its packets, and notes the parts of them
 // that are ignored.
-func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
+func (d *decider) claims(t *xfrm.Tunnel, r *firewall.TunnelReport) {
 	tc, _ := d.config(t)
 	from := len(d.facts.Claims)
 	untaggable := d.untaggable(t, r)
@@ -43,7 +44,7 @@ func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
 		}
 		for _, remote := range remotes {
 			p.Remote = remote
-			c := Claim{
+			c := firewall.Claim{
 				Tunnel: t.ID, Pair: p, In: d.inbound(t, p.Family()), Out: d.outbound(t, p.Family()),
 				PolicyOnly: markTakesOurBits(p.Mark, d.Host, d.Config.Marks), Untaggable: untaggable, Live: len(t.SAs) > 0,
 			}
@@ -55,7 +56,7 @@ func (d *decider) claims(t *xfrm.Tunnel, r *TunnelReport) {
 	}
 	d.claimed[t.ID] = claimRange{from, len(d.facts.Claims)}
 	if t.Comp && xfrm.Specified(t.Remote) && xfrm.Specified(t.Local) {
-		d.facts.IPComp = append(d.facts.IPComp, IPCompCarrier{
+		d.facts.IPComp = append(d.facts.IPComp, firewall.IPCompCarrier{
 			Tunnel: t.ID, Local: t.Local, Remote: t.Remote, In: d.inbound(t, xfrm.FamilyOf(t.Remote)), Untaggable: untaggable,
 		})
 	}
@@ -105,8 +106,8 @@ func (d *decider) indistinct(t *xfrm.Tunnel, p xfrm.Pair) string {
 
 // inbound is the match for packets that came out of a tunnel's SAs. The outer
 // addresses tell tunnels apart that share a reqid.
-func (d *decider) inbound(t *xfrm.Tunnel, inner xfrm.Family) SAMatch {
-	m := SAMatch{Proto: t.Proto, Reqid: t.Reqid}
+func (d *decider) inbound(t *xfrm.Tunnel, inner xfrm.Family) firewall.SAMatch {
+	m := firewall.SAMatch{Proto: t.Proto, Reqid: t.Reqid}
 	if (t.Reqid == 0 || d.shared[t.Reqid]) && distinct(t, inner) {
 		m.Src, m.Dst = t.Remote, t.Local
 	}
@@ -114,7 +115,7 @@ func (d *decider) inbound(t *xfrm.Tunnel, inner xfrm.Family) SAMatch {
 }
 
 // outbound is the match for packets that go into a tunnel's SAs.
-func (d *decider) outbound(t *xfrm.Tunnel, inner xfrm.Family) SAMatch {
+func (d *decider) outbound(t *xfrm.Tunnel, inner xfrm.Family) firewall.SAMatch {
 	m := d.inbound(t, inner)
 	m.Src, m.Dst = m.Dst, m.Src
 	return m
@@ -126,21 +127,21 @@ func (d *decider) restriction(t *xfrm.Tunnel) {
 	if tc.In == nil && tc.Out == nil && tc.Remote == nil {
 		return
 	}
-	r := Restriction{Tunnel: t.ID, Name: t.ID, In: tc.In, Out: tc.Out, Remote: tc.Remote}
+	r := firewall.Restriction{Tunnel: t.ID, Name: t.ID, In: tc.In, Out: tc.Out, Remote: tc.Remote}
 	if tc.Name != "" {
 		r.Name = tc.Name
 	}
 	at := d.claimed[t.ID]
 	for _, c := range d.facts.Claims[at.from:at.to] {
-		r.Sources = append(r.Sources, RestrictedPrefix{c.Pair.Remote, c.In})
+		r.Sources = append(r.Sources, firewall.RestrictedPrefix{Prefix: c.Pair.Remote, SA: c.In})
 	}
 	for _, p := range t.Pairs {
 		if p.Has(xfrm.Out) && p.IfID == 0 {
-			r.Destinations = append(r.Destinations, RestrictedPrefix{p.Remote, d.outbound(t, p.Family())})
+			r.Destinations = append(r.Destinations, firewall.RestrictedPrefix{Prefix: p.Remote, SA: d.outbound(t, p.Family())})
 		}
 	}
 	r.Sources, r.Destinations = once(r.Sources), once(r.Destinations)
-	r.Overlays = slices.DeleteFunc(slices.Clone(d.facts.Overlays), func(o Overlay) bool { return o.Tunnel != t.ID })
+	r.Overlays = slices.DeleteFunc(slices.Clone(d.facts.Overlays), func(o firewall.Overlay) bool { return o.Tunnel != t.ID })
 	r.Into = d.into(t)
 	d.facts.Restrictions = append(d.facts.Restrictions, r)
 }
