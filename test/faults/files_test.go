@@ -294,7 +294,7 @@ func writes(command []string) bool {
 
 // files are all that xfrmfw writes, by their paths in the site.
 func (s *site) files() []string {
-	files := []string{"state/memory.json", "state/memory.json.damaged", "state/configuration.json"}
+	files := []string{"state/memory.json", "state/memory.json.damaged", "state/memory-clock.json", "state/memory-clock.json.damaged", "state/configuration.json"}
 	for _, name := range []string{
 		"apply-%s.lock", "hook-%s.lock", "hook-standby-%s.lock", "hook-%s.pending", "hook-%s.taken", "daemon-%s.lock", "daemon-%s.reload", "daemon-%s.sock",
 		"daemon-%s.sock.lock", "confirm-%s.json", "confirm-%s.lock", "reconciled-%s.json", "peers-%s", "memory-%s.json",

@@ -2,10 +2,13 @@ package memory
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -22,15 +25,19 @@ const (
 	maxConnection = 256
 )
 
-// file is the file's form. A version that reads no more than "schema" and "guards", and
-// takes other keys for damage, sets the file aside and learns the pairs anew.
+// file is the form of the memory's files. memory.json has schema and guards alone, because
+// the versions before the memory had a clock take any other key for damage, of the file and of a
+// guard, and go without the guards of such a file. Clock and connections are in a second
+// file, which they do not know. The copy of the run directory has everything.
 type file struct {
 	Schema int    `json:"schema"`
 	Clock  *clock `json:"clock,omitempty"`
 	// Saved tells, in the copy of the run directory, that the state directory had the
 	// same.
-	Saved  bool     `json:"saved,omitzero"`
-	Guards []record `json:"guards"`
+	Saved bool `json:"saved,omitzero"`
+	// Connections are the names of the remembered tunnels, by their IDs.
+	Connections map[string]string `json:"connections,omitempty"`
+	Guards      []record          `json:"guards,omitzero"`
 }
 
 // record is one guard in the file.
@@ -44,20 +51,21 @@ type record struct {
 	Dirs       uint8          `json:"dirs,omitzero"`
 	Peer       netip.Addr     `json:"peer,omitzero"`
 	Tunnel     string         `json:"tunnel"`
-	Connection string         `json:"connection,omitzero"`
 	Priority   uint32         `json:"priority"`
 	Routed     bool           `json:"routed,omitzero"`
 	Since      int64          `json:"since"`
 	Expires    int64          `json:"expires"`
 }
 
-// text is the content of a file.
+// text is the content of a file, or of several that are one.
 type text struct {
-	guards []guard.Guard
-	clock  *clock
-	saved  bool
-	// damage is why some of it is not understood, or nil.
-	damage error
+	guards      []guard.Guard
+	clock       *clock
+	connections map[string]string
+	saved       bool
+	// damage is why some of it is not understood, or nil, and damaged names the files.
+	damage  error
+	damaged []string
 }
 
 // parse reads a file. A damaged entry costs itself only; keys that a later
@@ -90,6 +98,8 @@ func (t *text) parse(d *json.Decoder) error {
 			err = skip(d, &t.clock)
 		case "saved":
 			err = skip(d, &t.saved)
+		case "connections":
+			err = t.parseConnections(d)
 		case "guards":
 			err = t.parseGuards(d)
 		default:
@@ -162,25 +172,58 @@ func (t *text) parseGuards(d *json.Decoder) error {
 	return errors.Join(damage, delimiter(d, ']'))
 }
 
-// guard returns the guard that a record stands for.
+// parseConnections reads the names of tunnels. The error is of the first that is none.
+func (t *text) parseConnections(d *json.Decoder) error {
+	err := skip(d, &t.connections)
+	for _, id := range slices.Sorted(maps.Keys(t.connections)) {
+		if name := t.connections[id]; !isTunnel(id) || !isConnection(name) {
+			delete(t.connections, id)
+			err = cmp.Or(err, fmt.Errorf("the connection of tunnel %.20q is no name", id))
+		}
+	}
+	return err
+}
+
+// name gives each guard the connection of its tunnel.
+func (t *text) name() {
+	for i := range t.guards {
+		t.guards[i].Connection = t.connections[t.guards[i].Tunnel]
+	}
+}
+
+// guard returns the guard that a record stands for, without its connection.
 func (r record) guard() guard.Guard {
 	return guard.Guard{
 		Local: r.Local, Remote: r.Remote, Proto: r.Proto, LocalPort: r.LocalPort, RemotePort: r.RemotePort,
-		Exception: r.Exception, Dirs: r.Dirs, Source: guard.FromMemory, Peer: r.Peer, Tunnel: r.Tunnel, Connection: r.Connection,
+		Exception: r.Exception, Dirs: r.Dirs, Source: guard.FromMemory, Peer: r.Peer, Tunnel: r.Tunnel,
 		Priority: r.Priority, Routed: r.Routed, Since: r.Since, Expires: r.Expires,
 	}
 }
 
-// encode returns the text of a file.
-func (f file) encode(guards []guard.Guard) ([]byte, error) {
-	f.Schema, f.Guards = schema, make([]record, 0, len(guards))
+// newFile returns the file that has everything.
+func newFile(guards []guard.Guard, c *clock) file {
+	f := file{Schema: schema, Clock: c, Guards: make([]record, 0, len(guards)), Connections: make(map[string]string)}
 	for _, g := range guards {
+		if g.Connection != "" {
+			f.Connections[g.Tunnel] = g.Connection
+		}
 		f.Guards = append(f.Guards, record{
 			Local: g.Local, Remote: g.Remote, Proto: g.Proto, LocalPort: g.LocalPort, RemotePort: g.RemotePort,
-			Exception: g.Exception, Dirs: g.Dirs, Peer: g.Peer, Tunnel: g.Tunnel, Connection: g.Connection,
-			Priority: g.Priority, Routed: g.Routed, Since: g.Since, Expires: g.Expires,
+			Exception: g.Exception, Dirs: g.Dirs, Peer: g.Peer, Tunnel: g.Tunnel,
+			// A record that ends before it began, as a wrong clock makes it, is damage to the versions without a clock.
+			Priority: g.Priority, Routed: g.Routed, Since: min(g.Since, g.Expires), Expires: g.Expires,
 		})
 	}
+	return f
+}
+
+// split returns the parts of the file for the state directory: memory.json, and the second file.
+func (f file) split() (guards, rest file) {
+	return file{Schema: f.Schema, Guards: f.Guards}, file{Schema: f.Schema, Clock: f.Clock, Connections: f.Connections}
+}
+
+// encode returns the text of a file.
+func (f file) encode() ([]byte, error) {
 	b, err := json.MarshalIndent(f, "", " ")
 	return append(b, '\n'), err
 }
@@ -206,8 +249,6 @@ func (r record) problem() string {
 		return "its numbers make no sense"
 	case !isTunnel(r.Tunnel):
 		return "it has no tunnel's ID"
-	case len(r.Connection) > maxConnection, strings.ContainsFunc(r.Connection, func(c rune) bool { return !unicode.IsPrint(c) }):
-		return "its connection is no name"
 	}
 	return ""
 }
@@ -219,6 +260,10 @@ func isTunnel(id string) bool {
 	first, second, several := strings.Cut(digits, "-")
 	hex := func(text string, n int) bool { return len(text) == n && strings.Trim(text, "0123456789abcdef") == "" }
 	return isID && hex(first, 10) && (!several || hex(second, 4))
+}
+
+func isConnection(name string) bool {
+	return len(name) <= maxConnection && !strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) })
 }
 
 func ported(p xfrm.Proto) bool {

@@ -2,12 +2,14 @@
 // policies. guard.Remember decides on its content; here it is read, distrusting
 // every byte, and written so that a reader finds the old file or the new one.
 //
-// It has two places. The state directory outlives a reboot. The run directory keeps the
-// pairs in this network namespace's rules, for when the former is damaged, can't be read,
+// It has two places. The state directory outlives a reboot: memory.json has the pairs, in the
+// form that all versions read, and memory-clock.json the clock of their times and the names of
+// their tunnels. The run directory keeps the pairs in this network namespace's rules, for when the former is damaged, can't be read,
 // or can't be written.
 package memory
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -20,7 +22,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 )
 
-// Store is the memory's two files. Its copies are one, and several may use it at a
+// Store is the memory's two places. Its copies are one, and several may use it at a
 // time.
 type Store struct {
 	disk, run place
@@ -48,10 +50,12 @@ func (k *known) set(guards []guard.Guard) {
 	k.guards = guards
 }
 
-// place is a file in a directory.
+// place is the files in a directory that are one memory: the first has the guards, and where
+// there is a second, it has the rest.
 type place struct {
-	dir, name string
-	last      *last
+	dir   string
+	names []string
+	last  *last
 }
 
 // last is the meaning of the text that was read last: to parse it again takes the
@@ -69,8 +73,8 @@ func In(dirs rundir.Dirs) (Store, error) {
 		return Store{}, err
 	}
 	return Store{
-		disk:  place{dirs.State, "memory.json", new(last)},
-		run:   place{dirs.Run, filepath.Base(copied), new(last)},
+		disk:  place{dirs.State, []string{"memory.json", "memory-clock.json"}, new(last)},
+		run:   place{dirs.Run, []string{filepath.Base(copied)}, new(last)},
 		known: new(known), wall: time.Now, uptime: uptime,
 	}, nil
 }
@@ -107,7 +111,7 @@ func (s Store) Load() Memory {
 		m.Warning = fmt.Sprintf("read memory: %v", err)
 	case disk.damage != nil:
 		m.Warning = fmt.Sprintf("the memory of guarded pairs is damaged (%v): of %s %d pairs are taken, and the next apply writes it anew",
-			disk.damage, filepath.Join(s.disk.dir, s.disk.name), len(disk.guards))
+			disk.damage, filepath.Join(s.disk.dir, s.disk.names[0]), len(disk.guards))
 	}
 	if err != nil || disk.damage != nil || copyErr == nil && !copied.saved {
 		m.Guards = guard.MergeMemory(guard.MergeMemory(disk.guards, copied.guards), s.known.get())
@@ -142,19 +146,14 @@ func (s Store) Load() Memory {
 func (s Store) Save(guards []guard.Guard, now int64) error {
 	s.known.set(guards)
 	boot, up := s.uptime()
-	f := file{Clock: &clock{Observed: now, Boot: boot, Uptime: up}}
-	b, err := f.encode(guards)
-	if err != nil {
-		return fmt.Errorf("write memory: %w", err)
-	}
-	failed := s.disk.write(b, (*rundir.Dir).Replace)
+	f := newFile(guards, &clock{Observed: now, Boot: boot, Uptime: up})
+	list, rest := f.split()
+	failed := s.disk.write((*rundir.Dir).Replace, list, rest)
 	if errors.Is(failed, fs.ErrPermission) {
 		failed = fmt.Errorf("%w: %s", failed, rundir.Remedy("--state-dir"))
 	}
 	f.Saved = failed == nil
-	if b, err = f.encode(guards); err == nil {
-		err = s.run.write(b, (*rundir.Dir).Swap)
-	}
+	err := s.run.write((*rundir.Dir).Swap, f)
 	switch {
 	case failed == nil: // the copy is needed when the next one fails
 		return nil
@@ -164,44 +163,94 @@ func (s Store) Save(guards []guard.Guard, now int64) error {
 	return fmt.Errorf("write memory: %w, and %w", failed, err)
 }
 
-// read returns the content of the file. The error is one of reading.
+// read returns the content of the files. The error is one of reading the first.
 func (p place) read() (text, error) {
 	d, err := rundir.Open(p.dir)
 	if err != nil {
 		return text{}, err
 	}
 	defer d.Close()
-	b, _, err := d.Read(p.name, maxSize)
-	if err != nil {
-		return text{}, err
+	var contents [][]byte
+	var second error
+	sum := sha256.New()
+	for i, name := range p.names {
+		b, _, err := d.Read(name, maxSize)
+		switch {
+		case i == 0 && err != nil:
+			return text{}, err
+		case errors.Is(err, fs.ErrNotExist):
+			continue // as versions before the memory had a clock leave it
+		case err != nil:
+			second = err
+			continue
+		}
+		contents = append(contents, b)
+		one := sha256.Sum256(b)
+		sum.Write(one[:])
 	}
-	sum := sha256.Sum256(b)
 	p.last.mu.Lock()
 	defer p.last.mu.Unlock()
-	if p.last.sum != sum {
-		p.last.sum, p.last.text = sum, parse(b)
+	if sum := [sha256.Size]byte(sum.Sum(nil)); p.last.sum != sum {
+		p.last.sum, p.last.text = sum, p.parse(contents)
 	}
-	return p.last.text, nil
+	t := p.last.text
+	if t.damage == nil {
+		t.damage = second
+	}
+	return t, nil
+}
+
+// parse returns the meaning of the files' contents.
+func (p place) parse(contents [][]byte) text {
+	t := parse(contents[0])
+	if t.damage != nil {
+		t.damaged = p.names[:1]
+	}
+	if len(p.names) > 1 {
+		t.clock, t.connections = nil, nil
+	}
+	if len(contents) > 1 {
+		rest := parse(contents[1])
+		t.clock, t.connections = rest.clock, rest.connections
+		if rest.damage != nil {
+			t.damage = cmp.Or(t.damage, fmt.Errorf("%s: %w", p.names[1], rest.damage))
+			t.damaged = append(t.damaged[:len(t.damaged):len(t.damaged)], p.names[1])
+		}
+	}
+	t.name()
+	return t
 }
 
 // aside ends the name under which a file is kept that was not understood.
 const aside = ".damaged"
 
-func (p place) write(b []byte, write func(*rundir.Dir, string, []byte) error) error {
+// write replaces the files.
+func (p place) write(write func(*rundir.Dir, string, []byte) error, files ...file) error {
 	d, err := rundir.Make(p.dir)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	if t, err := p.read(); err == nil && t.damage != nil {
-		if err := d.Keep(p.name, p.name+aside); err != nil {
+	if t, err := p.read(); err == nil {
+		for _, name := range t.damaged {
+			if err := d.Keep(name, name+aside); err != nil {
+				return err
+			}
+		}
+	}
+	for i, name := range p.names {
+		b, err := files[i].encode()
+		if err != nil {
+			return err
+		}
+		if err := write(d, name, b); err != nil {
+			return err
+		}
+		if err := d.Tidy(name); err != nil {
 			return err
 		}
 	}
-	if err := write(d, p.name, b); err != nil {
-		return err
-	}
-	return d.Tidy(p.name)
+	return nil
 }
 
 const (

@@ -1,6 +1,8 @@
 package memory
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"net/netip"
@@ -30,7 +32,7 @@ func some() []guard.Guard {
 			LocalPort: xfrm.PortMatch{Port: 22, Mask: 0xffff}, Source: guard.FromMemory, Peer: netip.MustParseAddr("192.0.2.1"),
 			Tunnel: "t0123456789", Since: 10, Expires: 20},
 		{Local: netip.MustParsePrefix("fd00:2::/64"), Remote: netip.MustParsePrefix("fd00:1::/64"), Dirs: 7,
-			Source: guard.FromMemory, Tunnel: "tabcdef0123-0002", Since: 10, Expires: 20},
+			Source: guard.FromMemory, Tunnel: "tabcdef0123-0002", Connection: "office", Since: 10, Expires: 20},
 	}
 }
 
@@ -59,6 +61,8 @@ func (h *host) store() Store {
 }
 
 func (h *host) file() string { return filepath.Join(h.state, "memory.json") }
+
+func (h *host) second() string { return filepath.Join(h.state, "memory-clock.json") }
 
 // reboot loses the run directory.
 func (h *host) reboot(t *testing.T, off time.Duration) {
@@ -109,7 +113,7 @@ func TestSaveAndLoad(t *testing.T) {
 	if info, err := os.Stat(h.file()); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, error %v", info.Mode(), err)
 	}
-	if left, _ := os.ReadDir(h.state); len(left) != 1 {
+	if left, _ := os.ReadDir(h.state); len(left) != 2 {
 		t.Errorf("left behind: %v", left)
 	}
 }
@@ -129,9 +133,11 @@ func TestABadRecordCostsItselfOnly(t *testing.T) {
 		"unmasked":          {`{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"10.1.0.1/24","tunnel":"t0123456789","since":1,"expires":2},` + good + `]}`, 1},
 		"two families":      {`{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"fd00::/64","tunnel":"t0123456789","since":1,"expires":2},` + good + `]}`, 1},
 		"tunnel that bites": {`{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"10.1.0.0/24","tunnel":"x -j ACCEPT","since":1,"expires":2},` + good + `]}`, 1},
-		"name that bites":   {`{"schema":1,"guards":[{"local":"10.2.0.0/24","remote":"10.1.0.0/24","tunnel":"t0123456789","connection":"a\nb","since":1,"expires":2},` + good + `]}`, 1},
 		"another type":      {`{"schema":1,"guards":[7,{"local":[]},` + good + `]}`, 1},
 		"clock of a fool":   {`{"schema":1,"clock":{"observed":-5},"guards":[` + good + `]}`, 1},
+		"name that bites":   {`{"schema":1,"connections":{"t0123456789":"a\nb"},"guards":[` + good + `]}`, 1},
+		"name of no tunnel": {`{"schema":1,"connections":{"x":"office"},"guards":[` + good + `]}`, 1},
+		"names of a fool":   {`{"schema":1,"connections":[1],"guards":[` + good + `]}`, 1},
 		"two documents":     {`{"schema":1,"guards":[` + good + `]}{"schema":1,"guards":[]}`, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -174,6 +180,120 @@ func TestOtherVersionsAreRead(t *testing.T) {
 		if m := h.store().Load(); len(m.Guards) != 1 || m.Warning != "" || m.Now >= 20 {
 			t.Errorf("%s: %+v", name, m)
 		}
+	}
+}
+
+// TestOtherVersionsRead: memory.json has the form of the versions before the memory had a clock, which refuse the whole file
+// for any other key or for one guard that ends before it began, and then have no guard.
+func TestOtherVersionsRead(t *testing.T) {
+	h := newHost(t)
+	guards := append(some(), guard.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.7.0.0/24"),
+		Source: guard.FromMemory, Tunnel: "t0123456780", Connection: "by a wrong clock", Since: 30, Expires: 20})
+	if err := h.store().Save(guards, 15); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(h.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var older struct {
+		Schema int `json:"schema"`
+		Guards []struct {
+			Local      string `json:"local"`
+			Remote     string `json:"remote"`
+			Proto      string `json:"proto,omitempty"`
+			LocalPort  any    `json:"local_port,omitempty"`
+			RemotePort any    `json:"remote_port,omitempty"`
+			Pierce     bool   `json:"pierce,omitempty"`
+			Dirs       uint8  `json:"dirs,omitempty"`
+			Peer       string `json:"peer,omitempty"`
+			Tunnel     string `json:"tunnel"`
+			Priority   uint32 `json:"priority"`
+			Routed     bool   `json:"routed"`
+			Since      int64  `json:"since"`
+			Expires    int64  `json:"expires"`
+		} `json:"guards"`
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&older); err != nil || d.More() {
+		t.Fatalf("%v in\n%s", err, b)
+	}
+	if older.Schema != 1 || len(older.Guards) != len(guards) {
+		t.Errorf("schema %d, %d guards in\n%s", older.Schema, len(older.Guards), b)
+	}
+	for i, g := range older.Guards {
+		if g.Since > g.Expires || g.Remote != guards[i].Remote.String() || g.Pierce != guards[i].Exception {
+			t.Errorf("guard %d is %+v", i+1, g)
+		}
+	}
+
+	// An older version has written it, and left the second file as it was.
+	later := older
+	later.Guards = older.Guards[1:3]
+	if b, err = json.Marshal(later); err != nil {
+		t.Fatal(err)
+	}
+	h.write(t, string(b))
+	h.pass(time.Hour)
+	m := h.store().Load()
+	equal(t, "as an older version left it", guards[1:3], m.Guards)
+	if m.Warning != "" || m.Now != 15+3600 {
+		t.Errorf("warning %q, now %d", m.Warning, m.Now)
+	}
+	// The host had the older version alone, and not this one before.
+	if err := errors.Join(os.RemoveAll(h.run), os.Remove(h.second())); err != nil {
+		t.Fatal(err)
+	}
+	m = h.store().Load()
+	if len(m.Guards) != 2 || m.Warning != "" || !m.Changed(m.Guards) {
+		t.Errorf("without a second file: %+v", m)
+	}
+}
+
+// Harm to the second file costs no guard, and what it had comes from the copy or begins anew.
+func TestTheSecondFile(t *testing.T) {
+	for name, tc := range map[string]struct {
+		harm func(h *host) error
+		want string
+	}{
+		"damaged":     {func(h *host) error { return os.WriteFile(h.second(), []byte("nonsense"), 0o600) }, "memory-clock.json: "},
+		"a directory": {func(h *host) error { return errors.Join(os.Remove(h.second()), os.Mkdir(h.second(), 0o700)) }, "memory-clock.json"},
+		"a FIFO":      {func(h *host) error { return errors.Join(os.Remove(h.second()), unix.Mkfifo(h.second(), 0o600)) }, "memory-clock.json"},
+		"a link":      {func(h *host) error { return errors.Join(os.Remove(h.second()), os.Symlink("/etc/passwd", h.second())) }, "memory-clock.json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			if err := errors.Join(h.store().Save(some(), 15), tc.harm(h)); err != nil {
+				t.Fatal(err)
+			}
+			m := h.store().Load()
+			if len(m.Guards) != 3 || m.Now != 15 || !strings.Contains(m.Warning, tc.want) || !m.Changed(m.Guards) {
+				t.Errorf("with the copy: %+v", m)
+			}
+			h.reboot(t, time.Hour)
+			if m := h.store().Load(); len(m.Guards) != 3 {
+				t.Errorf("after a boot: %+v", m)
+			}
+			err := h.store().Save(some(), 15)
+			if name == "a directory" {
+				if err == nil || !strings.Contains(err.Error(), "until the next boot") {
+					t.Errorf("save: %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			m = h.store().Load()
+			equal(t, "afterwards", some(), m.Guards)
+			if kept, err := os.ReadFile(h.second() + aside); name == "damaged" && string(kept) != "nonsense" {
+				t.Errorf("kept is %q, %v", kept, err)
+			}
+			if m.Warning != "" {
+				t.Errorf("afterwards: %q", m.Warning)
+			}
+		})
 	}
 }
 
@@ -402,7 +522,7 @@ func TestNothingRememberedDamagesTheFile(t *testing.T) {
 		}
 		set := xfrm.Tunnels(snapshot)
 		fresh := guard.Remember(nil, guard.Live(set, snapshot.Host), set, snapshot.Host, nil, guard.Config{}, 1000).Guards
-		b, err := file{}.encode(fresh)
+		b, err := newFile(fresh, nil).encode()
 		if err != nil {
 			t.Fatal(err)
 		}
