@@ -63,7 +63,7 @@ func CheckMarks(s xfrm.Snapshot, written uint32, marks Marks) error {
 		if free, ok := FreeMarks(UsedMarks(s, written)); ok {
 			instead = fmt.Sprintf("set marks: {tag: %#x, verified: %#x}, or marks: auto", free.Tag, free.Verified)
 		}
-		return fmt.Errorf("the routing rule \"ip rule\" %d with fwmark %s looks at our bits %#x: %s",
+		return fmt.Errorf("the routing rule \"ip rule\" %d with fwmark %s matches the bits of xfrmfw, %#x: %s",
 			r.Priority, r.Mark, marks.Both(), instead)
 	}
 	return nil

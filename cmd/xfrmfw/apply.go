@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/config"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/confirm"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/interrupt"
@@ -32,7 +34,7 @@ func applyCommand(o *options) *cobra.Command {
 			case diff && !dryRun:
 				return usageError("--diff goes with --dry-run")
 			case file != "" && !dryRun:
-				return usageError("--snapshot goes with --dry-run: rules are only ever applied from the kernel's own word")
+				return usageError("--snapshot goes with --dry-run: rules are only applied from the kernel itself")
 			case unattended && (dryRun || confirmed):
 				return usageError("--unattended goes with neither --dry-run nor --confirm")
 			case asJSON && dryRun:
@@ -48,7 +50,7 @@ func applyCommand(o *options) *cobra.Command {
 			}
 			g, err := gateway.Open(cmd.Context(), options)
 			if err != nil {
-				return err
+				return unchanged(err)
 			}
 			ctx, stop := interrupt.Context(cmd.Context())
 			defer stop()
@@ -79,11 +81,20 @@ func applyCommand(o *options) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the rules as nft and iptables-restore read them, and change nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON")
-	cmd.Flags().BoolVar(&diff, "diff", false, "with --dry-run: print what would change, rule by rule")
+	cmd.Flags().BoolVar(&diff, "diff", false, "with --dry-run: print the changes for packets and rule by rule")
 	cmd.Flags().DurationVar(&limit, "confirm", 0, "put the former rules back after this `time`, such as 60s, unless xfrmfw confirm is run")
 	cmd.Flags().BoolVar(&unattended, "unattended", false, "for units and scripts: leave out a configuration that was not confirmed")
-	cmd.Flags().StringVar(&file, "snapshot", "", "with --dry-run: a `file` in place of the kernel, with no rules standing")
+	cmd.Flags().StringVar(&file, "snapshot", "", "with --dry-run: read a `file` of xfrmfw snapshot in place of the kernel, as on a host without rules")
 	return cmd
+}
+
+// unchanged adds to a mistake in the configuration that the apply changed nothing.
+func unchanged(err error) error {
+	var bad *config.Error
+	if errors.As(err, &bad) {
+		err = errors.Join(err, errors.New("nothing was changed"))
+	}
+	return err
 }
 
 // warn prints warnings.

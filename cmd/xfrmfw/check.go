@@ -35,7 +35,7 @@ func checkCommand(o *options) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&verbose, "verbose", false, "list the missing rules too where none is loaded")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "list all differences, also where no rule is loaded")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the comparison as JSON")
 	return cmd
 }

@@ -25,7 +25,7 @@ func clearCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := reconcile.NewClearReport(out)
+			r := reconcile.NewClearReport(out, keepGuards)
 			if asJSON {
 				err = text.WriteJSON(cmd.OutOrStdout(), r)
 			} else {
@@ -37,7 +37,7 @@ func clearCommand(o *options) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&keepGuards, "keep-guards", false, "leave what drops, and remove what accepts")
+	cmd.Flags().BoolVar(&keepGuards, "keep-guards", false, "remove only the rules that accept")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON")
 	return cmd
 }

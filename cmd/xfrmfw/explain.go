@@ -46,7 +46,7 @@ func explainCommand(o *options) *cobra.Command {
 	f.BoolVar(&given.Tag, "tag", false, "it carries TAG")
 	f.Uint32Var(&given.Mark, "mark", 0, "it carries this fwmark, such as VERIFIED on a device inside a tunnel")
 	f.BoolVar(&asJSON, "json", false, "print the explanation as JSON")
-	f.StringVar(&file, "snapshot", "", "a `file` in place of the kernel; live rules are then not read")
+	f.StringVar(&file, "snapshot", "", "read a `file` of xfrmfw snapshot in place of the kernel and the live rules")
 	for _, flag := range []string{"in", "out"} {
 		cobra.CheckErr(cmd.RegisterFlagCompletionFunc(flag, completeInterfaces))
 	}

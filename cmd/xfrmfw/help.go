@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -44,6 +47,15 @@ func addHelp(root *cobra.Command) {
 			}
 		}
 	}
+	root.InitDefaultHelpCmd()
+	help, _, _ := root.Find([]string{"help"})
+	help.Args = func(_ *cobra.Command, args []string) error {
+		if _, _, err := root.Find(args); err != nil {
+			return usageError(fmt.Sprintf("no command or topic is named %q", strings.Join(args, " ")))
+		}
+		return nil
+	}
+	plainFlags(root)
 	pages, _ := man.Pages()
 	for _, p := range pages {
 		if topic, ok := topicOf[p.Name+"."+p.Section]; ok {
@@ -58,6 +70,51 @@ func addHelp(root *cobra.Command) {
 			}
 		}
 	}
+}
+
+// plainFlags takes "[=true|false]" out of the list of flags, and the columns of blanks that it costs.
+func plainFlags(root *cobra.Command) {
+	usage := root.UsageFunc()
+	root.SetUsageFunc(func(cmd *cobra.Command) error {
+		out, text := cmd.OutOrStderr(), new(bytes.Buffer)
+		cmd.SetOut(text)
+		err := usage(cmd)
+		cmd.SetOut(out)
+		if err != nil {
+			return err
+		}
+		blocks := strings.Split(text.String(), "\n\n")
+		for i := range blocks {
+			blocks[i] = plainBlock(blocks[i])
+		}
+		_, err = io.WriteString(out, strings.Join(blocks, "\n\n"))
+		return err
+	})
+}
+
+// plainBlock is plainFlags for one block of lines.
+func plainBlock(block string) string {
+	const toggle = "[=true|false]"
+	lines := strings.Split(block, "\n")
+	spare := len(toggle)
+	for i, line := range lines {
+		if strings.HasPrefix(strings.TrimLeft(line, " "), "-") {
+			if at := strings.Index(line, toggle); at >= 0 {
+				line = line[:at] + strings.Repeat(" ", len(toggle)) + line[at+len(toggle):]
+			}
+			lines[i] = line
+			words := strings.TrimLeft(line, " ")
+			_, usage, _ := strings.Cut(words, "   ")
+			spare = min(spare, len(usage)-len(strings.TrimLeft(usage, " ")))
+		}
+	}
+	for i, line := range lines {
+		if words := strings.TrimLeft(line, " "); strings.HasPrefix(words, "-") {
+			flag, usage, _ := strings.Cut(words, "   ")
+			lines[i] = line[:len(line)-len(words)] + flag + "   " + usage[spare:]
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // commandLines returns the commands among the examples of a page: the indented lines, in the indentation of --help.

@@ -32,7 +32,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitDone
 	}
 	code := exitStatus(err, *started)
-	if text := err.Error(); text != "" {
+	text := err.Error()
+	if command, suggested, ok := strings.Cut(text, "\n\nDid you mean this?\n\t"); ok { // cobra's form of several lines
+		text = command + ": did you mean " + strings.ReplaceAll(strings.TrimSpace(suggested), "\n\t", " or ") + "?"
+	}
+	if text != "" {
 		for line := range strings.Lines(text) {
 			_, _ = fmt.Fprintln(stderr, "xfrmfw: "+strings.TrimSuffix(line, "\n"))
 		}

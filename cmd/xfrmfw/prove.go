@@ -45,7 +45,7 @@ func proveCommand(o *options) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "list all properties, each with the packets that it leaves out")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON")
-	cmd.Flags().StringVar(&file, "snapshot", "", "a `file` in place of the kernel; live rules are then not read")
+	cmd.Flags().StringVar(&file, "snapshot", "", "read a `file` of xfrmfw snapshot in place of the kernel and the live rules")
 	return cmd
 }
 

@@ -43,10 +43,10 @@ func newRoot() (*cobra.Command, *bool) {
 	root.Flags().Bool("version", false, "print the version")
 	flags := root.PersistentFlags()
 	flags.StringVar(&o.config, "config", defaultConfig, "configuration `file`")
-	flags.StringVar(&o.variant, "variant", "", "iptables `variant`, nft or legacy (default: what the host's iptables is)")
+	flags.StringVar(&o.variant, "variant", "", "iptables `variant`, nft or legacy (default: that of the host's iptables)")
 	flags.StringVar(&o.engine, "engine", "", "`engine` of the rules, iptables or nftables (default: the configuration's, else iptables)")
-	flags.StringVar(&o.runDir, "run-dir", defaultRunDir, "`directory` of locks")
-	flags.StringVar(&o.stateDir, "state-dir", defaultStateDir, "`directory` of what is to outlive a reboot")
+	flags.StringVar(&o.runDir, "run-dir", defaultRunDir, "`directory` of locks, sockets and records")
+	flags.StringVar(&o.stateDir, "state-dir", defaultStateDir, "`directory` of the memory, which outlives a reboot")
 	root.AddCommand(
 		applyCommand(o), confirmCommand(o), statusCommand(o), explainCommand(o), proveCommand(o), testCommand(o), checkCommand(o), clearCommand(o), forgetCommand(o),
 		doctorCommand(o), snapshotCommand(o), configCommand(o), daemonCommand(o), hookCommand(o), versionCommand(),

@@ -56,7 +56,7 @@ func statusCommand(o *options) *cobra.Command {
 	cmd.Flags().BoolVar(&all, "all", false, "show the details of all tunnels, however many")
 	cmd.Flags().BoolVar(&rules, "rules", false, "show the rules of each tunnel, with their counters")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "show the text of the rules, and the shared ones")
-	cmd.Flags().StringVar(&file, "snapshot", "", "a `file` in place of the kernel; live rules are then not read")
+	cmd.Flags().StringVar(&file, "snapshot", "", "read a `file` of xfrmfw snapshot in place of the kernel and the live rules")
 	cmd.Flags().DurationVar(&interval, "watch", 2*time.Second, "show rates, again after each `interval`")
 	cmd.Flags().Lookup("watch").NoOptDefVal = "2s"
 	cmd.ValidArgsFunction = completeTunnels(o)

@@ -44,7 +44,7 @@ func testCommand(o *options) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", proof.TAP, "the `format` of the outcome: tap or junit")
-	cmd.Flags().StringVar(&file, "snapshot", "", "a `file` in place of the kernel")
+	cmd.Flags().StringVar(&file, "snapshot", "", "read a `file` of xfrmfw snapshot in place of the kernel")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{proof.TAP, proof.JUnit}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }

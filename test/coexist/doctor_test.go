@@ -33,7 +33,7 @@ func TestDoctorTunnels(t *testing.T) {
 
 	policies, sas := s.Policies(s.Sun, s.tunnel), s.SAs(s.Sun, s.tunnel)
 	s.Sun.DeletePolicies(t, policies...)
-	sees("states without policies", "states-alone", "2 states without policies: state ")
+	sees("states without policies", "states-alone", "2 SAs without policies: state ")
 	s.Sun.AddPolicies(t, policies...)
 	mended("states without policies")
 

@@ -76,11 +76,11 @@ func TestManual(t *testing.T) {
 	if len(wrong) != 1 {
 		t.Fatalf("%d configurations with mistakes, want 1", len(wrong))
 	}
-	_, err := Parse([]byte(wrong[0][1]), "bad.yaml")
+	_, err := Parse([]byte(wrong[0][1]), "bad.yaml") // the command adds the last line
 	if err == nil {
 		t.Fatalf("no mistake in\n%s", wrong[0][1])
 	}
-	if got := "xfrmfw: " + strings.ReplaceAll(err.Error(), "\n", "\nxfrmfw: ") + "\n"; got != wrong[0][2] {
+	if got := "xfrmfw: " + strings.ReplaceAll(err.Error(), "\n", "\nxfrmfw: ") + "\nxfrmfw: nothing was changed\n"; got != wrong[0][2] {
 		t.Errorf("the mistakes are\n%sand the manual has\n%s", got, wrong[0][2])
 	}
 }

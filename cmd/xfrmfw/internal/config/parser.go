@@ -155,7 +155,7 @@ func (p *parser) syntax(err error) {
 	if t := e.GetToken(); t != nil && strings.HasSuffix(strings.TrimSpace(t.Value), ":") {
 		hint = ": put text that ends in a colon, such as fd00::, in quotes"
 	}
-	p.fail(e.GetToken(), "no YAML: %s%s", text, hint)
+	p.fail(e.GetToken(), "not YAML: %s%s", text, hint)
 }
 
 // describe calls a reader with a node of each kind that readers tell apart, in place of a

@@ -207,7 +207,7 @@ func Keep(ctx context.Context, o gateway.Options) error {
 	}
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return errors.New("nothing waits to be confirmed: the time has run out, or apply was run without --confirm")
+			return errors.New("nothing waits to be confirmed: it was confirmed before, its time is over, or apply ran without --confirm; see xfrmfw status")
 		}
 		return fmt.Errorf("confirm: %w", err)
 	}

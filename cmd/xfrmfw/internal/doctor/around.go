@@ -135,7 +135,7 @@ func anySource(in Input) []Finding {
 		seen[c.Tunnel] = true
 		found = append(found, Finding{
 			Severity: Warning, Seen: fmt.Sprintf("tunnel %s takes packets from any address to %s", in.name(at), c.Pair.Local.Addr()),
-			Breaks: "new connections to all services of this host are accepted out of it, from anyone whom the other end lets through",
+			Breaks: "new connections to all services of this host are accepted out of it, from any source that the other end lets through",
 			Mend:   []string{fmt.Sprintf("tunnels: [{match: {reqid: %d}, in: [icmp]}]    # in /etc/xfrmfw/xfrmfw.yaml; replies come in all the same; then: xfrmfw apply", c.In.Reqid)},
 		})
 	}

@@ -40,7 +40,7 @@ func denied(in Input) []Finding {
 	for _, k := range keys {
 		f := Finding{
 			Severity: Error, Seen: fmt.Sprintf("%s denied %s in the last 24 hours: %s", k.module, k.subject, text.FirstOf(accesses[k])),
-			Breaks: "the updown hook does not do its work: without xfrmfw daemon the rules do not follow the tunnels, and who the peers are is not known",
+			Breaks: "the updown hook does not do its work: without xfrmfw daemon the rules do not follow the tunnels, and the peers are not known by name",
 		}
 		if k.module == "SELinux" {
 			f.Mend = []string{

@@ -72,9 +72,9 @@ func TestFindings(t *testing.T) {
 		{"offload", gateway(func(s *xfrm.Snapshot) { s.Host.ESP4Offload = true }), "offload", "esp4_offload is loaded", "set_mark_in = 0x10000000/0x10000000"},
 		{"offload to the card", gateway(func(s *xfrm.Snapshot) { s.States[0].Offload.Ifindex = 2 }), "offload", "offloaded to the network card", "set_mark_in"},
 		{"a state's mark over our bits", gateway(func(s *xfrm.Snapshot) { s.States[0].Mark = xfrm.Mark{Value: 42, Mask: ^uint32(0)} }), "offload", "covers our bits", "set_mark_in"},
-		{"states without policies", gateway(func(s *xfrm.Snapshot) { s.Policies = nil }), "states-alone", "^2 states without policies: state 192.0.2.1 -> 192.0.2.2 esp spi 0xc0000b00", "install_policy"},
+		{"states without policies", gateway(func(s *xfrm.Snapshot) { s.Policies = nil }), "states-alone", "^2 SAs without policies: state 192.0.2.1 -> 192.0.2.2 esp spi 0xc0000b00", "install_policy"},
 		{"no inbound state", gateway(func(s *xfrm.Snapshot) { s.States = s.States[1:] }), "policies-alone", "one direction only", "initiate"},
-		{"no state", gateway(func(s *xfrm.Snapshot) { s.States = nil }), "policies-alone", "^policies without states", "initiate"},
+		{"no state", gateway(func(s *xfrm.Snapshot) { s.States = nil }), "policies-alone", "^policies without SAs", "initiate"},
 		{"an attribute of a newer kernel", gateway(func(s *xfrm.Snapshot) { s.Skip("attribute 42 of states", "it is of a newer kernel") }), "ignored", "^the kernel says attribute 42 of states: it is", "newer release"},
 		{"a limit", with(func(in *Input) {
 			in.Excess = []limit.Excess{{Object: "pairs of peer 192.0.2.1", Count: 9000, Most: 8192, Effect: "packets of the newest are dropped", Remedy: "cap them"}}
@@ -104,7 +104,7 @@ func TestFindings(t *testing.T) {
 		{"libreswan's words", with(func(in *Input) {
 			*in = gateway(func(s *xfrm.Snapshot) { s.States = nil })
 			in.IKE = "pluto"
-		}), "policies-alone", "^policies without states", "ipsec auto --up NAME"},
+		}), "policies-alone", "^policies without SAs", "ipsec auto --up NAME"},
 		{"an unreadable table", with(func(in *Input) {
 			in.Live = map[xfrm.Family]live.Tables{xfrm.IPv4: {Unreadable: []rules.Table{rules.Filter}}}
 		}), "unreadable", "ipv4 table filter holds rules of nftables, or of a newer iptables,", "nft list table ip filter"},
@@ -141,7 +141,7 @@ func TestIgnoredYetGuarded(t *testing.T) {
 	if at < 0 {
 		t.Fatalf("nothing is ignored: %+v", found)
 	}
-	if b := found[at].Breaks; strings.Contains(b, "neither verified nor guarded") || !strings.Contains(b, "a guard that status lists holds") {
+	if b := found[at].Breaks; strings.Contains(b, "neither verified nor guarded") || !strings.Contains(b, "guards that status lists hold") {
 		t.Errorf("a guard stands, and doctor says: %s", b)
 	}
 }

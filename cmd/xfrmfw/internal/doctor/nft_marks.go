@@ -15,13 +15,13 @@ func nftMarks(in Input) []Finding {
 				continue
 			}
 			f := Finding{
-				Severity: Warning, Seen: fmt.Sprintf("nftables table %s %s, chain %s: rule %d writes our bits %#x of the mark", t.Family, t.Name, m.Chain, m.Handle, m.Writes&both),
-				Breaks: "it clears them: what it meets after our rules is no longer known as verified to other firewalls",
+				Severity: Warning, Seen: fmt.Sprintf("nftables table %s %s, chain %s: rule %d writes bits %#x of the mark, which are those of xfrmfw", t.Family, t.Name, m.Chain, m.Handle, m.Writes&both),
+				Breaks: "it clears VERIFIED on packets that it meets after the rules of xfrmfw, so other firewalls do not see the mark",
 				Mend:   []string{fmt.Sprintf("# let it write its own bits only: meta mark set meta mark & %#x | VALUE", both)},
 			}
 			if m.Sets&both != 0 {
 				f.Severity = Error
-				f.Breaks = "it can set them on what came out of no tunnel; xfrmfw clears them again where the kernel knows of no state, but not behind this rule"
+				f.Breaks = "it can set them on cleartext: xfrmfw clears them at its next hook, and until then other firewalls take the packet for tunnel traffic"
 			}
 			found = append(found, f)
 		}

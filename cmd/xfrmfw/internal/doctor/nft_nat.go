@@ -68,7 +68,7 @@ func nftNAT(in Input) []Finding {
 		t, c := at(p)
 		found = append(found, Finding{
 			Severity: Error, Seen: fmt.Sprintf("%s rewrites %s", where(t, c, fates[p]), text.FirstOf(unique(what[p]))),
-			Breaks: "it no longer fits its policy: it is dropped as a leak, or leaves in clear",
+			Breaks: "these packets no longer fit their policy: they are dropped as a leak, or leave in clear",
 			Mend:   mendNAT(t, c),
 		})
 	}

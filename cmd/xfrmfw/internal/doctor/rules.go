@@ -19,7 +19,7 @@ func failures(in Input) []Finding {
 	for _, f := range in.Failures {
 		finding := Finding{
 			Severity: Error, Seen: f.What + ": " + f.Why, Mend: f.Mend,
-			Breaks: "what it would have shown is missing here, and other commands may fail by it",
+			Breaks: "its findings are missing here, and other commands may fail for the same reason",
 		}
 		if f.Minor {
 			finding.Severity = Note
@@ -36,18 +36,18 @@ func markClash(in Input) []Finding {
 	marks := in.Config.Marks
 	var found []Finding
 	if err := firewall.CheckMarks(in.Snapshot, live.WrittenMarks(in.Live), marks); err != nil {
-		seen, mend, _ := strings.Cut(err.Error(), " looks at our bits")
+		seen, mend, _ := strings.Cut(err.Error(), " matches the bits of xfrmfw")
 		_, mend, _ = strings.Cut(mend, ": ")
 		found = append(found, Finding{
-			Severity: Error, Seen: fmt.Sprintf("%s looks at our bits %#x", seen, marks.Both()),
+			Severity: Error, Seen: fmt.Sprintf("%s matches the bits of xfrmfw, %#x", seen, marks.Both()),
 			Breaks: "tunnel traffic would be routed by it; apply refuses to write anything",
 			Mend:   []string{mend},
 		})
 	}
 	for _, r := range firewall.UnmaskedRules(in.Snapshot.Host.Rules, marks) {
 		found = append(found, Finding{
-			Severity: Note, Seen: fmt.Sprintf("the routing rule \"ip rule\" %d compares our bits %#x too: fwmark %s", r.Priority, marks.Both(), r.Mark),
-			Breaks: "it does not match a packet of a tunnel that carries our bits beside the mark that the rule is for",
+			Severity: Note, Seen: fmt.Sprintf("the routing rule \"ip rule\" %d compares the bits of xfrmfw, %#x, too: fwmark %s", r.Priority, marks.Both(), r.Mark),
+			Breaks: "it does not match a packet of a tunnel that carries these bits beside the mark that the rule is for",
 			Mend:   []string{fmt.Sprintf("if tunnel traffic is to be routed by it, give it a mask: fwmark %#x/%#x", r.Mark.Value, r.Mark.Mask&^marks.Both())},
 		})
 	}
@@ -74,7 +74,7 @@ func outOfSync(in Input) []Finding {
 	}
 	f := Finding{
 		Severity: Error, Seen: fmt.Sprintf("%s between the live rules and the wanted ones: %s", text.Count(len(lines), "difference"), text.FirstOf(lines)),
-		Breaks: "tunnels may be cut, and what claims to be their traffic may pass",
+		Breaks: "tunnels may be cut, and forged traffic may pass",
 		Mend:   []string{"xfrmfw apply"},
 	}
 	var gone []string
@@ -84,8 +84,8 @@ func outOfSync(in Input) []Finding {
 		}
 	}
 	if len(gone) > 0 {
-		f.Seen = fmt.Sprintf("none of the rules of xfrmfw stand, or nothing leads to them (%s)", strings.Join(gone, ", "))
-		f.Breaks = "nothing tells tunnel traffic from what claims to be it, and nothing stops leaks; another program has " +
+		f.Seen = fmt.Sprintf("no rule of xfrmfw is in place, or no jump leads to the rules (%s)", strings.Join(gone, ", "))
+		f.Breaks = "tunnel traffic is not verified, and forged packets and leaks are not stopped; another program has " +
 			"flushed the tables (firewalld, shorewall and iptables-restore do when they start), or apply was never run"
 		f.Mend = append(f.Mend, "# and after each start of that program; or let xfrmfw daemon run, which puts its rules back")
 	}
@@ -115,22 +115,22 @@ func ahead(in Input) []Finding {
 				continue
 			}
 			f := Finding{
-				Severity: Warning, Seen: fmt.Sprintf("%s %s: ahead of our jump: %s", rs.Family, h.Table, text.FirstOf(lines)),
-				Breaks: "what it accepts is not held to in:, out: and lockdown:",
+				Severity: Warning, Seen: fmt.Sprintf("%s %s: ahead of the jump of xfrmfw: %s", rs.Family, h.Table, text.FirstOf(lines)),
+				Breaks: "packets that it accepts are not held to in:, out: and lockdown:",
 				Mend:   []string{"xfrmfw apply", "# after the program that wrote the rule, each time; or let xfrmfw daemon run"},
 			}
 			switch {
 			case h.Table == rules.Mangle:
 				f.Severity = Error
-				f.Breaks = "what it decides on is never classified: tunnel traffic is not verified, spoofed packets and leaks are not stopped"
+				f.Breaks = "packets that it decides on are never checked: tunnel traffic is not verified, spoofed packets and leaks pass"
 			case h.Table == rules.NAT && in.Exempt:
 				f.Severity = Note
-				f.Breaks = "our table of nftables keeps tunnel traffic from it; without that table the traffic would no longer fit its policy"
+				f.Breaks = "none now: table inet xfrmfw keeps tunnel traffic from it; without that table the traffic would no longer fit its policy"
 			case h.Table == rules.NAT:
 				f.Severity = Error
 				f.Breaks = "tunnel traffic that it rewrites no longer fits its policy: the first packet of a flow leaves in clear, the rest is dropped as a leak"
 			case drops:
-				f.Breaks = "tunnel traffic that it drops never comes to where it would be accepted"
+				f.Breaks = "tunnel traffic that it drops never reaches the rule that would accept it"
 			}
 			found = append(found, f)
 		}
@@ -177,7 +177,7 @@ func unreadable(in Input) []Finding {
 			seen, mend, _ := strings.Cut(err.Error(), ": ")
 			found = append(found, Finding{
 				Severity: Error, Seen: seen, Mend: []string{mend},
-				Breaks: "xfrmfw can't see whether its rules there stand, and writes none",
+				Breaks: "xfrmfw cannot see its rules in that table, and writes none",
 			})
 		}
 	}
@@ -195,12 +195,12 @@ func foreignMarks(in Input) []Finding {
 		for _, m := range live.ForeignMarks(have, in.Config.Marks.Both()) {
 			f := Finding{
 				Severity: Warning, Seen: where + m.String(),
-				Breaks: "it clears our bits: what it meets after our rules is no longer known as verified to other firewalls",
+				Breaks: "it clears VERIFIED on packets that it meets after the rules of xfrmfw, so other firewalls do not see the mark",
 				Mend:   []string{fmt.Sprintf("# give that rule a mask without %#x: %#x at most", both, ^both)},
 			}
 			if m.Sets {
 				f.Severity = Error
-				f.Breaks = "it can set our bits on what came out of no tunnel; xfrmfw clears them again where the kernel knows of no state, but not behind this rule"
+				f.Breaks = "it can set the bits of xfrmfw on cleartext: xfrmfw clears them at its next hook, and until then other firewalls take the packet for tunnel traffic"
 			}
 			found = append(found, f)
 		}
@@ -223,7 +223,7 @@ func rawRules(in Input) []Finding {
 					case r.Target == "NOTRACK" || r.Target == "CT" && strings.Contains(r.Raw, "--notrack"):
 						found = append(found, Finding{
 							Severity: Warning, Seen: line,
-							Breaks: "what conntrack doesn't know has no replies and no related errors: for tunnel traffic that it meets, path MTU discovery and in:/out: fail",
+							Breaks: "packets that it meets have no flow, so no replies and no related errors: for tunnel traffic, path MTU discovery and in:/out: fail",
 							Mend:   []string{fmt.Sprintf("# let that rule spare the tunnels' networks and what is in them: %s", in.networks(family))},
 						})
 					case r.Target == "DROP" && dropsIPsec(r.Raw):

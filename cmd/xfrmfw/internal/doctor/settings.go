@@ -33,7 +33,7 @@ func forwarding(in Input) []Finding {
 		if len(names) > 0 {
 			found = append(found, Finding{
 				Severity: Warning, Seen: fmt.Sprintf("%s = 0, and these tunnels serve a network: %s", v.key, text.FirstOf(names)),
-				Breaks: "this host takes the tunnels' traffic for itself only; nothing gets to the network behind it, or from there",
+				Breaks: "this host takes the tunnels' traffic for itself only; no packet is forwarded to or from the network behind it",
 				Mend:   []string{fmt.Sprintf("sysctl -w %s=1    # and in /etc/sysctl.d", v.key)},
 			})
 		}
@@ -77,7 +77,7 @@ func disableXfrm(in Input) []Finding {
 		if in.Sysctl.Links[l.Name].NoXfrm {
 			found = append(found, Finding{
 				Severity: Error, Seen: "disable_xfrm is set on " + l.Name + ", which leads to a peer",
-				Breaks: "nothing that leaves there is encrypted: the tunnels' traffic is dropped as a leak",
+				Breaks: "packets that leave there are not encrypted: the tunnels' traffic is dropped as a leak",
 				Mend:   []string{fmt.Sprintf("sysctl -w net.ipv4.conf.all.disable_xfrm=0 net.ipv4.conf.%s.disable_xfrm=0", word(l.Name))},
 			})
 		}
@@ -210,7 +210,7 @@ func missingModules(in Input) []Finding {
 		Mend:   mend,
 	}
 	if !slices.ContainsFunc(in.Modules, func(m string) bool { return !dispensable(m) }) {
-		f.Severity, f.Breaks = Warning, "the rules that need them are left out, and the others stand: xfrmfw apply warns of what is not protected"
+		f.Severity, f.Breaks = Warning, "the rules that need them are left out, and the others are in force: xfrmfw apply names the traffic that is not protected"
 	}
 	return []Finding{f}
 }
@@ -237,7 +237,7 @@ func missingCapabilities(in Input) []Finding {
 	}
 	return []Finding{{
 		Severity: Error, Seen: "this process lacks " + strings.Join(in.Capabilities, ", "),
-		Breaks: "it can't read states and policies, or can't write rules",
+		Breaks: "it cannot read SAs and policies, or cannot write rules",
 		Mend:   []string{"# run it as root; in a unit: CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW; in a container: --cap-add NET_ADMIN --cap-add NET_RAW"},
 	}}
 }

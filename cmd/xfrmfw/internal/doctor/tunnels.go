@@ -38,7 +38,7 @@ func missingInterfaces(in Input) []Finding {
 		}
 		found = append(found, Finding{
 			Severity: Error, Seen: fmt.Sprintf("policies with if_id %d (tunnel %s), and no xfrm interface with it in this network", id, text.FirstOf(names[id])),
-			Breaks: "nothing gets into the tunnel, and what comes out of it is dropped",
+			Breaks: "no packet enters the tunnel, and packets out of it are dropped",
 			Mend:   []string{fmt.Sprintf("ip link add ipsec%d type xfrm dev %s if_id %d && ip link set ipsec%d up", id, dev, id, id)},
 		})
 	}
@@ -71,8 +71,8 @@ func statesAlone(in Input) []Finding {
 		return nil
 	}
 	return []Finding{{
-		Severity: Warning, Seen: fmt.Sprintf("%s without policies: %s", text.Count(len(lines), "state"), text.FirstOf(lines)),
-		Breaks: "what comes out of them is dropped by the kernel (XfrmInNoPols) or goes unverified, and nothing goes in",
+		Severity: Warning, Seen: fmt.Sprintf("%s without policies: %s", text.Count(len(lines), "SA"), text.FirstOf(lines)),
+		Breaks: "packets out of them are dropped by the kernel (XfrmInNoPols) or not verified, and no packet goes in",
 		Mend:   []string{"# install_policy = yes in the IKE daemon; a left-over: ip xfrm state delete src … dst … proto … spi …, or restart the connection"},
 	}}
 }
@@ -92,15 +92,15 @@ func policiesAlone(in Input) []Finding {
 	var found []Finding
 	if len(half) > 0 {
 		found = append(found, Finding{
-			Severity: Warning, Seen: "policies with states in one direction only: tunnel " + text.FirstOf(half),
+			Severity: Warning, Seen: "policies with SAs in one direction only: tunnel " + text.FirstOf(half),
 			Breaks: "traffic goes one way, and no answer comes",
 			Mend:   []string{in.initiate() + "    # negotiates both anew; with strongSwan, after: swanctl --terminate --ike NAME"},
 		})
 	}
 	if len(none) > 0 {
 		found = append(found, Finding{
-			Severity: Note, Seen: "policies without states: tunnel " + text.FirstOf(none),
-			Breaks: "it is down, or a trap that waits for traffic; its traffic is held or dropped, never sent in clear",
+			Severity: Note, Seen: "policies without SAs: tunnel " + text.FirstOf(none),
+			Breaks: "the tunnel is down, or a trap that waits for traffic; its traffic is held or dropped, never sent in clear",
 			Mend:   []string{in.initiate()},
 		})
 	}
@@ -202,7 +202,7 @@ func ignored(in Input) []Finding {
 		if strings.HasPrefix(o.Object, "attribute ") {
 			found = append(found, Finding{
 				Severity: Warning, Seen: "the kernel says " + o.Object + ": " + o.Reason,
-				Breaks: "rules are made as if it were not there, and may hold for more or less than the kernel does",
+				Breaks: "rules are made without it, and may cover more or fewer packets than the kernel does",
 				Mend:   []string{"# install a newer release of xfrmfw"},
 			})
 			continue
@@ -216,7 +216,7 @@ func ignored(in Input) []Finding {
 	}
 	return append(found, Finding{
 		Severity: Warning, Seen: fmt.Sprintf("no rule is made for %s: %s", text.Count(len(lines), "object"), text.FirstOf(lines)),
-		Breaks: "packets of theirs are not verified, or not guarded, as each reason says; a guard that status lists holds all the same",
+		Breaks: "their packets are not verified, or not guarded, as each reason says; guards that status lists hold",
 		Mend:   []string{"xfrmfw status --verbose    # lists them all, under ignored"},
 	})
 }
@@ -227,7 +227,7 @@ func limits(in Input) []Finding {
 	for _, e := range in.Excess {
 		found = append(found, Finding{
 			Severity: Warning, Seen: fmt.Sprintf("%s: there are %d, and room for %d", e.Object, e.Count, e.Most),
-			Breaks: e.Effect + "; those before them hold",
+			Breaks: e.Effect + "; earlier ones hold",
 			Mend:   []string{"# " + e.Remedy},
 		})
 	}
@@ -248,7 +248,7 @@ func compilerWarnings(in Input) []Finding {
 			continue
 		}
 		found = append(found, Finding{
-			Severity: Warning, Seen: w, Breaks: "some rule is not made, or holds for more or less than was meant",
+			Severity: Warning, Seen: w, Breaks: "a rule is missing, or covers more or fewer packets than intended",
 			Mend: []string{"# mend what it names, then: xfrmfw apply"},
 		})
 	}
@@ -280,7 +280,7 @@ func decommissioned(in Input) []Finding {
 	}
 	return []Finding{{
 		Severity: Warning, Seen: fmt.Sprintf("%s of a tunnel that has been gone for long: %s", text.Count(len(lines), "remembered pair"), text.FirstOf(lines)),
-		Breaks: "if the tunnel was given up, these networks stay cut off from each other until then; if not, ask why it is down",
+		Breaks: "if the tunnel was given up, these networks stay cut off from each other until then; if not, find out why it is down",
 		Mend:   []string{"xfrmfw forget " + first + "    # if it was given up"},
 	}}
 }
@@ -294,7 +294,7 @@ func hookNotWired(in Input) []Finding {
 	}
 	return []Finding{{
 		Severity: Note, Seen: in.IKE + " runs; xfrmfw daemon does not, and no configuration of the IKE daemon names xfrmfw",
-		Breaks: "new connections and selectors get their rules at the next xfrmfw apply only",
+		Breaks: "new connections and selectors get no rules until the next xfrmfw apply",
 		Mend: []string{
 			"systemctl enable --now xfrmfw.service    # the daemon",
 			"# or, in swanctl.conf, in connections.NAME.children.NAME:",

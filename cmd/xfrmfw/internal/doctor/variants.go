@@ -29,7 +29,7 @@ func twoVariants(in Input) []Finding {
 		if len(ours) > 0 {
 			found = append(found, Finding{
 				Severity: Error, Seen: fmt.Sprintf("%s of xfrmfw in iptables-%s too (%s): %s", text.Count(len(ours), "chain"), in.Other.Variant, family, text.FirstOf(ours)),
-				Breaks: "nobody keeps them up to date: they judge by tunnels that may be gone",
+				Breaks: "no program keeps them current: they judge by tunnels that may be gone",
 				Mend:   []string{"xfrmfw clear --variant " + in.Other.Variant},
 			})
 		}
@@ -39,7 +39,7 @@ func twoVariants(in Input) []Finding {
 	if len(found) == 0 && rules > 0 {
 		found = append(found, Finding{
 			Severity: Note, Seen: fmt.Sprintf("%s in iptables-%s, beside those of iptables-%s", text.Count(rules, "rule"), in.Other.Variant, in.Variant),
-			Breaks: "nothing now: none of them drops or rewrites tunnel traffic; but neither variant shows the other's",
+			Breaks: "none now: they drop and rewrite no tunnel traffic; but neither variant shows the other's",
 			Mend:   []string{fmt.Sprintf("%s-save    # shows them", program(xfrm.IPv4, in.Other.Variant))},
 		})
 	}

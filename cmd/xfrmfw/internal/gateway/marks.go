@@ -43,9 +43,9 @@ func (l Look) MarkWarnings() []string {
 		return nil
 	}
 	for _, m := range live.ForeignMarks(l.Live.Rules, l.Config.Marks.Both()) {
-		effect := "clears our bits: traffic that it meets after our rules is no longer known as verified; narrow its mask"
+		effect := "clears VERIFIED on traffic that it meets after the rules of xfrmfw; narrow its mask"
 		if m.Sets {
-			effect = "can set our bits: they are cleared again wherever the kernel knows of no state; narrow its mask"
+			effect = "can set the bits of xfrmfw on cleartext, which are cleared at the next hook; narrow its mask"
 		}
 		warnings = append(warnings, m.String()+": "+effect)
 	}

@@ -83,17 +83,17 @@ type ClearReport struct {
 	TableRemoved bool `json:"table_removed"`
 	// Leftovers could not be removed.
 	Leftovers []string `json:"leftovers"`
-	// changed tells that rules of iptables were removed, decided that the table had the
-	// verdicts.
-	changed, decided bool
+	// changed is true if rules of iptables were removed, decided if the table had the
+	// verdicts, guards if they were kept.
+	changed, decided, guards bool
 }
 
-// NewClearReport reports on the outcome of a clear.
-func NewClearReport(out Outcome) ClearReport {
+// NewClearReport reports on the outcome of a clear, which may have kept the guards.
+func NewClearReport(out Outcome, keptGuards bool) ClearReport {
 	return ClearReport{
 		Schema: schema, ChainsRemoved: out.Counts.Deleted, JumpsRemoved: out.Counts.Jumps,
 		Leftovers: differences(out.Look.Change.Leftovers), TableRemoved: out.Table.Commits > 0,
-		changed: out.Steps > 0, decided: out.TableDecided,
+		changed: out.Steps > 0, decided: out.TableDecided, guards: keptGuards,
 	}
 }
 
@@ -109,6 +109,9 @@ func (r ClearReport) WriteText(w io.Writer) error {
 	answer := "nothing to clear"
 	if len(removed) > 0 {
 		answer = "cleared: " + strings.Join(removed, ", ") + " removed"
+		if r.guards {
+			answer += "; the guards stay until the next apply"
+		}
 	}
 	return writeLines(w, append(r.Leftovers, answer))
 }
@@ -170,9 +173,13 @@ func notLoaded(wanted []rules.Ruleset, differences []plan.Difference) (int, bool
 	return total, missing == total
 }
 
-// WriteText writes the report for a person to read. Where no rule is loaded the missing
-// ones are listed only in a verbose report, as are all where the other engine is in force.
+// shortList is the number of differences that are listed without --verbose.
+const shortList = 10
+
+// WriteText writes the report for a person to read, the answer first. Where no rule is loaded, or
+// the other engine is in force, the differences are listed only in a verbose report.
 func (r CheckReport) WriteText(w io.Writer, verbose bool) error {
+	most := 0
 	answer := fmt.Sprintf("not loaded: none of the %s is in place. Load them with: xfrmfw apply", text.Count(r.Rules, "rule"))
 	switch {
 	case r.InSync:
@@ -180,12 +187,32 @@ func (r CheckReport) WriteText(w io.Writer, verbose bool) error {
 	case r.stands != "":
 		answer = fmt.Sprintf("out of sync: engine %s is in force, and engine %s was asked for. Check the rules in force with: xfrmfw check --engine %[1]s", r.stands, r.Engine)
 	case r.Loaded:
-		return writeLines(w, append(r.Differences, fmt.Sprintf("out of sync: %s. Repair with: xfrmfw apply", text.Count(len(r.Differences), "difference"))))
+		answer = fmt.Sprintf("out of sync: %s. Repair with: xfrmfw apply", text.Count(len(r.Differences), "difference"))
+		most = shortList
 	}
 	if verbose {
-		return writeLines(w, append(r.Differences, answer))
+		most = len(r.Differences)
 	}
-	return writeLines(w, []string{answer})
+	return writeLines(w, append([]string{answer}, shorten(r.Differences, most)...))
+}
+
+// shorten returns the first lines of a list of differences, each without its ID, and the number of the others.
+func shorten(differences []string, most int) []string {
+	if len(differences) <= most+1 {
+		most = len(differences)
+	}
+	var lines []string
+	for _, d := range differences[:most] {
+		rule, comment, _ := strings.Cut(d, " -m comment --comment ")
+		if _, purpose, tunnel, ok := rules.ParseComment(comment); ok && !strings.Contains(comment, " ") {
+			d = strings.TrimRight(fmt.Sprintf("%s  # %s %s", rule, purpose, tunnel), " ")
+		}
+		lines = append(lines, "  "+d)
+	}
+	if rest := len(differences) - most; rest > 0 && most > 0 {
+		lines = append(lines, fmt.Sprintf("  and %d more (--verbose)", rest))
+	}
+	return lines
 }
 
 func writeLines(w io.Writer, lines []string) error {
