@@ -5,8 +5,9 @@
 //	decide    facts from tunnels, host and configuration
 //	device    interfaces of tunnels and uplinks
 //	guard     pairs of selectors that must not pass in clear, and their memory
-//	rules     the iptables engine: rules as values, compiled from Facts (rules/compile)
-//	          in trees of chains (rules/tree), without the extensions that a host lacks
+//	rules     the iptables engine: rules as values, compiled from Facts case by case
+//	          (rules/compile, rules/accept) with the parts that all cases share
+//	          (rules/layout), in trees of chains (rules/tree), without the extensions that a host lacks
 //	          (rules/degrade), run for a packet (rules/trace), read back (rules/live),
 //	          compared (rules/plan)
 //	sets      the nftables engine: a table as values, laid out from Facts (sets/program);

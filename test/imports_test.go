@@ -39,7 +39,9 @@ firewall/rules: firewall firewall/device xfrm
 firewall/rules/live: firewall firewall/internal/prefix firewall/rules xfrm
 firewall/rules/plan: firewall/rules firewall/rules/live xfrm
 firewall/rules/trace: firewall firewall/internal/prefix firewall/rules xfrm
-firewall/rules/compile: firewall firewall/decide firewall/guard firewall/internal/prefix firewall/rules firewall/rules/degrade firewall/rules/tree xfrm
+firewall/rules/layout: firewall firewall/internal/prefix firewall/rules firewall/rules/tree xfrm
+firewall/rules/accept: firewall firewall/internal/prefix firewall/rules firewall/rules/layout firewall/rules/tree xfrm
+firewall/rules/compile: firewall firewall/decide firewall/guard firewall/internal/prefix firewall/rules firewall/rules/accept firewall/rules/degrade firewall/rules/layout firewall/rules/tree xfrm
 firewall/rules/degrade: firewall/internal/prefix firewall/rules xfrm
 firewall/rules/tree: firewall firewall/internal/prefix firewall/rules xfrm
 firewall/iptables: firewall/rules firewall/rules/live firewall/rules/plan xfrm github.com/coreos/go-iptables golang.org/x/sys firewall
@@ -47,7 +49,7 @@ cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/sets/program firewall/rules firew
 cmd/xfrmfw/internal/config: firewall firewall/prove/expect firewall/guard firewall/rules xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml cmd/xfrmfw/internal/engine
 cmd/xfrmfw/internal/confirm: firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker golang.org/x/sys cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending
 cmd/xfrmfw/internal/daemon: firewall/limit firewall/rules/plan xfrm xfrm/kernel firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys firewall cmd/xfrmfw/internal/pending
-cmd/xfrmfw/internal/engine: firewall firewall/rules firewall/rules/compile firewall/sets firewall/sets/program
+cmd/xfrmfw/internal/engine: firewall firewall/rules firewall/rules/accept firewall/rules/compile firewall/sets firewall/sets/program
 cmd/xfrmfw/internal/explain: firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace xfrm cmd/xfrmfw/internal/text firewall/rules/compile
 cmd/xfrmfw/internal/doctor: firewall/limit firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm firewall/foreign cmd/xfrmfw/internal/text firewall/rules/compile cmd/xfrmfw/internal/doctor/nft
 cmd/xfrmfw/internal/doctor/gather: firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/status firewall firewall/foreign firewall/sets/program
@@ -75,7 +77,7 @@ cmd/xfrmfw/internal/watch: golang.org/x/sys cmd/xfrmfw/internal/interrupt cmd/xf
 cmd/xfrmfw/internal/worker: cmd/xfrmfw/internal/gateway
 cmd/xfrmfw/man:
 test:
-test/bench: xfrm xfrm/kernel firewall firewall/decide firewall/nftables firewall/sets firewall/sets/program firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace github.com/vishvananda/netlink golang.org/x/sys firewall/rules/compile
+test/bench: xfrm xfrm/kernel firewall firewall/decide firewall/nftables firewall/sets firewall/sets/program firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace github.com/vishvananda/netlink golang.org/x/sys firewall/rules/accept firewall/rules/compile
 test/e2e:
 test/ike:
 test/faults: golang.org/x/sys

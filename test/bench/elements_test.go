@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall/decide"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/accept"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -29,7 +29,7 @@ func BenchmarkOneChangedByElements(b *testing.B) {
 		{"table", func() { program.Table(&facts, program.Options{}) }},
 		{"validate", func() { _ = want.Validate() }},
 		{"diff", func() { sets.Diff(have, want) }},
-		{"accepts", func() { compile.Accepts(facts) }},
+		{"accepts", func() { accept.Rulesets(facts) }},
 	} {
 		b.Run(part.name, func(b *testing.B) {
 			for b.Loop() {

@@ -12,6 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/accept"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
@@ -175,7 +176,7 @@ func (s settings) packetsOf(variant string, n int) error {
 			in.Host.NoIPv6 = true
 			f := decide.Facts(in)
 			if err = l.self.run(func() error { return inForce(program.Table(&f, program.Options{})) }); err == nil {
-				err = l.apply(s, variant, compile.Accepts(f)[0])
+				err = l.apply(s, variant, accept.Rulesets(f)[0])
 			}
 		}
 		if err != nil {

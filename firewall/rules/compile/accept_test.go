@@ -6,6 +6,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/accept"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -38,7 +39,7 @@ func TestAcceptsBesideTheTable(t *testing.T) {
 			}
 			s := snapshotOf(sunHost(), site)
 			f := decide.Facts(firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
-			for _, rs := range Accepts(f) {
+			for _, rs := range accept.Rulesets(f) {
 				if rs.Family != xfrm.IPv4 {
 					continue
 				}

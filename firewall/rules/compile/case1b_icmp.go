@@ -7,6 +7,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 )
 
@@ -17,37 +18,37 @@ import (
 // The flow has to be the tunnel's own, whichever end began it: a peer has no say in
 // the flows of others. The flow's remote end leads the way, because many tunnels can
 // have the local selector in common.
-func (l *layout) related() {
-	l.chain(rules.Mangle, chainRelated,
-		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: chainRelatedTo}, Purpose: rules.PurposeDispatch},
-		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: chainRelatedRe}, Purpose: rules.PurposeDispatch},
-		rules.Rule{Mark: has(l.Marks.Verified), Target: rules.Target{Verb: rules.Goto, Chain: chainOwner}, Purpose: rules.PurposeDispatch},
+func (l *cases) related() {
+	l.Chain(rules.Mangle, layout.ChainRelated,
+		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: layout.ChainRelatedTo}, Purpose: rules.PurposeDispatch},
+		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: layout.ChainRelatedRe}, Purpose: rules.PurposeDispatch},
+		rules.Rule{Mark: layout.Has(l.Marks.Verified), Target: rules.Target{Verb: rules.Goto, Chain: layout.ChainOwner}, Purpose: rules.PurposeDispatch},
 	)
 	var began, replied []tree.Entry
-	for _, c := range l.claims {
+	for _, c := range l.FamilyClaims {
 		if c.PolicyOnly {
 			continue
 		}
-		began = append(began, entry(c.Pair.Remote, relatedRule(c, rules.CtMatch{State: rules.CtRelated, OrigSrc: c.Pair.Remote}, l.Marks)))
-		replied = append(replied, entry(c.Pair.Remote, relatedRule(c, rules.CtMatch{State: rules.CtRelated, ReplSrc: c.Pair.Remote}, l.Marks)))
+		began = append(began, layout.Entry(c.Pair.Remote, relatedRule(c, rules.CtMatch{State: rules.CtRelated, OrigSrc: c.Pair.Remote}, l.Marks)))
+		replied = append(replied, layout.Entry(c.Pair.Remote, relatedRule(c, rules.CtMatch{State: rules.CtRelated, ReplSrc: c.Pair.Remote}, l.Marks)))
 	}
-	l.tree(tree.Spec{Table: rules.Mangle, Root: chainRelatedTo, By: tree.ByOriginSource, Rare: true, AnyOrder: true}, began)
-	l.tree(tree.Spec{Table: rules.Mangle, Root: chainRelatedRe, By: tree.ByReplySource, Rare: true, AnyOrder: true}, replied)
-	l.chain(rules.Mangle, chainForeign, rules.Rule{Target: setMark(0, l.Marks.Verified), Purpose: rules.PurposeForeign})
+	l.Tree(tree.Spec{Table: rules.Mangle, Root: layout.ChainRelatedTo, By: tree.ByOriginSource, Rare: true, AnyOrder: true}, began)
+	l.Tree(tree.Spec{Table: rules.Mangle, Root: layout.ChainRelatedRe, By: tree.ByReplySource, Rare: true, AnyOrder: true}, replied)
+	l.Chain(rules.Mangle, layout.ChainForeign, rules.Rule{Target: layout.SetMark(0, l.Marks.Verified), Purpose: rules.PurposeForeign})
 	l.owner()
 }
 
 func relatedRule(c *firewall.Claim, ct rules.CtMatch, m firewall.Marks) rules.Rule {
 	return confirmed(rules.Rule{
-		Dst: c.Pair.Local, Policy: policyIn(c.In), Ct: ct, Target: setMark(m.Verified, m.Verified), Purpose: rules.PurposeRelated, Tunnel: c.Tunnel, Case: firewall.Case1b,
+		Dst: c.Pair.Local, Policy: layout.PolicyIn(c.In), Ct: ct, Target: layout.SetMark(m.Verified, m.Verified), Purpose: rules.PurposeRelated, Tunnel: c.Tunnel, Case: firewall.Case1b,
 	}, c.Enforced, m)
 }
 
 // owner lays out the sources of live tunnels, the most specific first. Each prefix
 // ends with the rule for packets of every other tunnel.
-func (l *layout) owner() {
+func (l *cases) owner() {
 	var owners []*firewall.Claim
-	for _, c := range l.claims {
+	for _, c := range l.FamilyClaims {
 		if !c.PolicyOnly && c.Live {
 			owners = append(owners, c)
 		}
@@ -61,10 +62,10 @@ func (l *layout) owner() {
 		for n < len(owners) && owners[n].Pair.Remote == source {
 			n++
 		}
-		entries = append(entries, entry(source, ownerRules(source, owners[:n])...))
+		entries = append(entries, layout.Entry(source, ownerRules(source, owners[:n])...))
 		owners = owners[n:]
 	}
-	l.tree(tree.Spec{Table: rules.Mangle, Root: chainOwner, By: tree.BySource, Rare: true, Merge: leadsToForeign}, entries)
+	l.Tree(tree.Spec{Table: rules.Mangle, Root: layout.ChainOwner, By: tree.BySource, Rare: true, Merge: leadsToForeign}, entries)
 }
 
 // ownerRules return packets that came out of an owner's SAs. The last rule leaves the
@@ -72,12 +73,12 @@ func (l *layout) owner() {
 func ownerRules(source netip.Prefix, owners []*firewall.Claim) []rules.Rule {
 	var list []rules.Rule
 	for _, c := range owners {
-		r := rules.Rule{Src: source, Policy: policyIn(c.In), Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone, Tunnel: c.Tunnel}
+		r := rules.Rule{Src: source, Policy: layout.PolicyIn(c.In), Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone, Tunnel: c.Tunnel}
 		if !slices.Contains(list, r) {
 			list = append(list, r)
 		}
 	}
-	return append(list, rules.Rule{Src: source, Target: rules.Target{Verb: rules.Goto, Chain: chainForeign}, Purpose: rules.PurposeDispatch})
+	return append(list, rules.Rule{Src: source, Target: rules.Target{Verb: rules.Goto, Chain: layout.ChainForeign}, Purpose: rules.PurposeDispatch})
 }
 
-func leadsToForeign(r *rules.Rule) bool { return r.Target.Chain == chainForeign }
+func leadsToForeign(r *rules.Rule) bool { return r.Target.Chain == layout.ChainForeign }

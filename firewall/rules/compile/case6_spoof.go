@@ -8,6 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -15,62 +16,62 @@ import (
 // spoof lays out case 6: an unverified packet from a remote selector to its local
 // one. It stands in PREROUTING and again in INPUT and FORWARD, because DNAT, NETMAP and
 // REDIRECT lead packets into a local selector and out of it.
-func (l *layout) spoof() {
+func (l *cases) spoof() {
 	goTo := func(chain string) rules.Rule {
 		return rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: chain}, Purpose: rules.PurposeDispatch}
 	}
-	spared := append(l.fromDevices(), l.neverJudged(false, l.within, tree.BySource)...)
-	l.chain(rules.Mangle, chainSpoof, append(slices.Clip(spared), goTo(chainSpoof+"-T"))...)
+	spared := append(l.fromDevices(), l.neverJudged(false, l.Within, tree.BySource)...)
+	l.Chain(rules.Mangle, layout.ChainSpoof, append(slices.Clip(spared), goTo(layout.ChainSpoof+"-T"))...)
 	if !l.partial() {
-		l.chain(rules.Mangle, chainArriving, append(l.ownTraffic(false), goTo(chainSpoof))...)
-		l.spoofTree(chainSpoof+"-T", true, guard.Guard.Inbound)
+		l.Chain(rules.Mangle, layout.ChainArriving, append(l.ownTraffic(false), goTo(layout.ChainSpoof))...)
+		l.spoofTree(layout.ChainSpoof+"-T", true, guard.Guard.Inbound)
 		return
 	}
-	l.chain(rules.Mangle, chainArriving, append(append(l.ownTraffic(false), spared...), goTo(chainSpoof+"-P"))...)
-	l.chain(rules.Mangle, chainArrived, append(append(l.ownTraffic(false), spared...), goTo(chainSpoof+"-I"))...)
-	l.spoofTree(chainSpoof+"-P", false, guard.Guard.Inbound)
-	l.spoofTree(chainSpoof+"-I", true, guard.Guard.Enters)
-	l.spoofTree(chainSpoof+"-T", true, guard.Guard.Passes)
+	l.Chain(rules.Mangle, layout.ChainArriving, append(append(l.ownTraffic(false), spared...), goTo(layout.ChainSpoof+"-P"))...)
+	l.Chain(rules.Mangle, layout.ChainArrived, append(append(l.ownTraffic(false), spared...), goTo(layout.ChainSpoof+"-I"))...)
+	l.spoofTree(layout.ChainSpoof+"-P", false, guard.Guard.Inbound)
+	l.spoofTree(layout.ChainSpoof+"-I", true, guard.Guard.Enters)
+	l.spoofTree(layout.ChainSpoof+"-T", true, guard.Guard.Passes)
 }
 
 // partial reports whether an exception holds for a part of the packets in its selectors.
 // The part is those to this host, forwarded ones, or those with a mark. Then PREROUTING,
 // INPUT and FORWARD have a tree each.
-func (l *layout) partial() bool {
-	return slices.ContainsFunc(l.guards, func(g *firewall.GuardFacts) bool {
+func (l *cases) partial() bool {
+	return slices.ContainsFunc(l.FamilyGuards, func(g *firewall.GuardFacts) bool {
 		return g.Exception && g.Inbound() && (g.Enters() != g.Passes() || g.Mark.Mask != 0)
 	})
 }
 
 // arrived names the chain of INPUT.
-func (l *layout) arrived() string {
+func (l *cases) arrived() string {
 	if l.partial() {
-		return chainArrived
+		return layout.ChainArrived
 	}
-	return chainArriving
+	return layout.ChainArriving
 }
 
 // spoofTree lays out the guards that decide in one place. Marked is true if packets have
 // the marks there that other programs give them.
-func (l *layout) spoofTree(root string, marked bool, decides func(guard.Guard) bool) {
+func (l *cases) spoofTree(root string, marked bool, decides func(guard.Guard) bool) {
 	var entries []tree.Entry
-	for _, g := range l.guards {
+	for _, g := range l.FamilyGuards {
 		if decides(g.Guard) {
-			entries = append(entries, l.besideLAN(rules.Mangle, "S", g, inboundRule(g), spoofRules(g, marked)))
+			entries = append(entries, l.besideLAN(rules.Mangle, "S", g, layout.Inbound(g), spoofRules(g, marked)))
 		}
 	}
-	l.tree(tree.Spec{Table: rules.Mangle, Root: root, By: tree.BySource, Merge: isGuard}, entries)
+	l.Tree(tree.Spec{Table: rules.Mangle, Root: root, By: tree.BySource, Merge: isGuard}, entries)
 }
 
 func spoofRules(g *firewall.GuardFacts, marked bool) []rules.Rule {
-	r := inboundRule(g)
+	r := layout.Inbound(g)
 	if g.Exception {
 		if marked {
-			r.Mark = markOf(g)
+			r.Mark = layout.MarkOf(g)
 		}
 		return exceptionRule(r)
 	}
-	r.Target, r.Purpose, r.Case = drop(rules.PurposeSpoof), rules.PurposeSpoofGuard, firewall.Case6
+	r.Target, r.Purpose, r.Case = layout.Drop(rules.PurposeSpoof), rules.PurposeSpoofGuard, firewall.Case6
 	return []rules.Rule{r}
 }
 
@@ -97,22 +98,22 @@ func isGuard(r *rules.Rule) bool {
 //
 // conntrack drops an error that is not for the sender of the quoted packet, and
 // before DNAT that is an address of the tunnel's local selector.
-func (l *layout) spoofedErrors() {
-	began, replied := chainQuoted+"-T", chainQuoted+"-R"
-	l.chain(rules.Mangle, chainQuoted, append(l.ownErrors(),
+func (l *cases) spoofedErrors() {
+	began, replied := layout.ChainQuoted+"-T", layout.ChainQuoted+"-R"
+	l.Chain(rules.Mangle, layout.ChainQuoted, append(l.ownErrors(),
 		rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: began}, Purpose: rules.PurposeDispatch},
 		rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: replied}, Purpose: rules.PurposeDispatch},
 	)...)
-	l.tree(tree.Spec{Table: rules.Mangle, Root: began, By: tree.ByOriginSource, Rare: true, Merge: isGuard}, l.quotedEntries(false))
-	l.tree(tree.Spec{Table: rules.Mangle, Root: replied, By: tree.ByReplySource, Rare: true, Merge: isGuard}, l.quotedEntries(true))
+	l.Tree(tree.Spec{Table: rules.Mangle, Root: began, By: tree.ByOriginSource, Rare: true, Merge: isGuard}, l.quotedEntries(false))
+	l.Tree(tree.Spec{Table: rules.Mangle, Root: replied, By: tree.ByReplySource, Rare: true, Merge: isGuard}, l.quotedEntries(true))
 }
 
 // ownErrors spares errors about this host's own IKE and ESP, which a selector that
 // covers the peer would claim: they tell the path MTU of the tunnel itself.
-func (l *layout) ownErrors() []rules.Rule {
+func (l *cases) ownErrors() []rules.Rule {
 	about := []rules.CtMatch{{Proto: xfrm.ESP}, {Proto: xfrm.AH}}
 	ports := []uint16{firewall.IKE, firewall.NATT}
-	for _, at := range l.encapPorts() {
+	for _, at := range l.FamilyEncapPorts() {
 		ports = append(ports, at.Port())
 	}
 	for _, port := range ports {
@@ -132,9 +133,9 @@ func (l *layout) ownErrors() []rules.Rule {
 // An exception holds in the other tree too, whatever the flow's other end is. The packets
 // that it spares in one tree meet the other as well. There a later guard with a remote
 // selector that covers the other end would take that for its own.
-func (l *layout) quotedEntries(replied bool) []tree.Entry {
+func (l *cases) quotedEntries(replied bool) []tree.Entry {
 	var entries []tree.Entry
-	for _, g := range l.guards {
+	for _, g := range l.FamilyGuards {
 		began, answered, ok := flowsOf(g)
 		if !g.Inbound() || !ok {
 			continue
@@ -147,22 +148,22 @@ func (l *layout) quotedEntries(replied bool) []tree.Entry {
 			entries = append(entries, l.quotedBesideLAN(g, quotedRule(g, ct), replied))
 			continue
 		}
-		entries = append(entries, entry(g.Remote, exceptionRule(quotedRule(g, ct))...))
-		entries = append(entries, entry(l.everything(), exceptionRule(quotedRule(g, other))...))
+		entries = append(entries, layout.Entry(g.Remote, exceptionRule(quotedRule(g, ct))...))
+		entries = append(entries, layout.Entry(l.Everything(), exceptionRule(quotedRule(g, other))...))
 	}
 	return entries
 }
 
 // quotedRule drops errors about a flow of the guard's pair.
 func quotedRule(g *firewall.GuardFacts, ct rules.CtMatch) rules.Rule {
-	return rules.Rule{Dst: g.Local, Ct: ct, Target: drop(rules.PurposeSpoof), Purpose: rules.PurposeSpoofGuard, Tunnel: g.Tunnel, Case: firewall.Case6}
+	return rules.Rule{Dst: g.Local, Ct: ct, Target: layout.Drop(rules.PurposeSpoof), Purpose: rules.PurposeSpoofGuard, Tunnel: g.Tunnel, Case: firewall.Case6}
 }
 
 // flowsOf matches the flows of a guard's pair: those that the remote end began, and
 // those that it answers. It reports false for a pair with an ICMP type, because no
 // rule tells its flows from others between the same hosts.
 func flowsOf(g *firewall.GuardFacts) (began, answered rules.CtMatch, ok bool) {
-	local, remote := portsOf(g.LocalPort), portsOf(g.RemotePort)
+	local, remote := layout.PortsOf(g.LocalPort), layout.PortsOf(g.RemotePort)
 	began, answered = rules.CtMatch{Proto: g.Proto, OrigSrc: g.Remote}, rules.CtMatch{Proto: g.Proto, ReplSrc: g.Remote}
 	if local != (firewall.Ports{}) || remote != (firewall.Ports{}) {
 		if g.Proto == xfrm.ICMP || g.Proto == xfrm.ICMPv6 {
@@ -177,9 +178,9 @@ func flowsOf(g *firewall.GuardFacts) (began, answered rules.CtMatch, ok bool) {
 // quotedBesideLAN spares the flows with connected networks below a wider remote
 // selector, whichever end is there. The chain of one tree drops errors about its own
 // end only: it must not decide ahead of an exception that stands in the other tree.
-func (l *layout) quotedBesideLAN(g *firewall.GuardFacts, final rules.Rule, replied bool) tree.Entry {
+func (l *cases) quotedBesideLAN(g *firewall.GuardFacts, final rules.Rule, replied bool) tree.Entry {
 	if len(g.Exempt) == 0 {
-		return entry(g.Remote, final)
+		return layout.Entry(g.Remote, final)
 	}
 	letter := "Q"
 	if replied {
@@ -203,6 +204,6 @@ func (l *layout) quotedBesideLAN(g *firewall.GuardFacts, final rules.Rule, repli
 		}
 	}
 	name := lanChain(letter, g)
-	l.chain(rules.Mangle, name, append(list, final)...)
-	return entry(g.Remote, rules.Rule{Dst: g.Local, Target: rules.Target{Verb: rules.Jump, Chain: name}, Purpose: rules.PurposeDispatch, Tunnel: g.Tunnel})
+	l.Chain(rules.Mangle, name, append(list, final)...)
+	return layout.Entry(g.Remote, rules.Rule{Dst: g.Local, Target: rules.Target{Verb: rules.Jump, Chain: name}, Purpose: rules.PurposeDispatch, Tunnel: g.Tunnel})
 }

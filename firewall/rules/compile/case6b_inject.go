@@ -4,6 +4,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -11,56 +12,58 @@ import (
 // inject lays out case 6b: an unverified packet from a local to a remote selector that
 // came in by an interface behind which its source does not live. The gateway would
 // encrypt a stranger's packet.
-func (l *layout) inject() {
-	inject := l.neverJudged(false, l.within, tree.ByDestination)
+func (l *cases) inject() {
+	inject := l.neverJudged(false, l.Within, tree.ByDestination)
 	inject = append(inject, l.asymmetric()...)
 	inject = append(inject, rules.Rule{RPFilterInvert: true, Target: toInjectTree(), Purpose: rules.PurposeDispatch})
-	l.chain(rules.Mangle, chainInject, append(inject, l.fromUplinks()...)...)
+	l.Chain(rules.Mangle, layout.ChainInject, append(inject, l.fromUplinks()...)...)
 	l.home()
 	var entries []tree.Entry
-	for _, g := range l.guards {
+	for _, g := range l.FamilyGuards {
 		if g.Outbound() {
-			entries = append(entries, entry(g.Remote, injectRules(g)...))
+			entries = append(entries, layout.Entry(g.Remote, injectRules(g)...))
 		}
 	}
-	l.tree(tree.Spec{Table: rules.Mangle, Root: chainInject + "-T", By: tree.ByDestination, Merge: isGuard}, entries)
+	l.Tree(tree.Spec{Table: rules.Mangle, Root: layout.ChainInject + "-T", By: tree.ByDestination, Merge: isGuard}, entries)
 }
 
 // toInjectTree leads strangers' packets to the guards' pairs.
-func toInjectTree() rules.Target { return rules.Target{Verb: rules.Goto, Chain: chainInject + "-T"} }
+func toInjectTree() rules.Target {
+	return rules.Target{Verb: rules.Goto, Chain: layout.ChainInject + "-T"}
+}
 
 // fromUplinks lead packets of uplinks to the networks behind this gateway.
-func (l *layout) fromUplinks() []rules.Rule {
+func (l *cases) fromUplinks() []rules.Rule {
 	var list []rules.Rule
 	for _, name := range l.Uplinks {
-		list = append(list, rules.Rule{In: name, Target: rules.Target{Verb: rules.Jump, Chain: chainHome}, Purpose: rules.PurposeDispatch})
+		list = append(list, rules.Rule{In: name, Target: rules.Target{Verb: rules.Jump, Chain: layout.ChainHome}, Purpose: rules.PurposeDispatch})
 	}
 	return list
 }
 
 // home spares sources that live behind this gateway, and leads the others of local
 // selectors to the guards' pairs.
-func (l *layout) home() {
+func (l *cases) home() {
 	var list []rules.Rule
 	for _, p := range l.Behind {
-		if xfrm.FamilyOf(p.Addr()) == l.family && prefix.OverlapsAny(p, l.PartlyBehind) {
+		if xfrm.FamilyOf(p.Addr()) == l.Family && prefix.OverlapsAny(p, l.PartlyBehind) {
 			list = append(list, rules.Rule{Src: p, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeLAN})
 		}
 	}
 	for _, p := range l.PartlyBehind {
-		if xfrm.FamilyOf(p.Addr()) == l.family {
+		if xfrm.FamilyOf(p.Addr()) == l.Family {
 			list = append(list, rules.Rule{Src: p, Target: toInjectTree(), Purpose: rules.PurposeDispatch})
 		}
 	}
-	l.chain(rules.Mangle, chainHome, list...)
+	l.Chain(rules.Mangle, layout.ChainHome, list...)
 }
 
 func injectRules(g *firewall.GuardFacts) []rules.Rule {
-	r := outboundRule(g)
+	r := layout.Outbound(g)
 	if g.Exception {
 		return exceptionRule(r)
 	}
-	r.Target, r.Purpose, r.Case = drop(rules.PurposeInject), rules.PurposeInjectGuard, firewall.Case6b
+	r.Target, r.Purpose, r.Case = layout.Drop(rules.PurposeInject), rules.PurposeInjectGuard, firewall.Case6b
 	return []rules.Rule{r}
 }
 
@@ -70,33 +73,33 @@ func injectRules(g *firewall.GuardFacts) []rules.Rule {
 func injectAfterDNAT() rules.Rule {
 	return rules.Rule{
 		Policy: rules.PolicyMatch{Dir: rules.PolicyOut}, Ct: rules.CtMatch{State: rules.CtDNAT, Dir: rules.CtOriginal},
-		Target: rules.Target{Verb: rules.Jump, Chain: chainMapped}, Purpose: rules.PurposeDispatch,
+		Target: rules.Target{Verb: rules.Jump, Chain: layout.ChainMapped}, Purpose: rules.PurposeDispatch,
 	}
 }
 
 // injectedAfterDNAT drops such packets if their source lives behind another interface than the
 // one they came in by. rpfilter works in PREROUTING only, so the routes to the local
 // selectors stand here as rules, the most specific first.
-func (l *layout) injectedAfterDNAT() {
+func (l *cases) injectedAfterDNAT() {
 	// Decrypted packets and those out of tunnel devices are no stranger's.
 	list := []rules.Rule{{Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone}}
 	list = append(list, l.fromDevices()...)
 	list = append(list, l.asymmetric()...)
 	for i, h := range l.Homes {
-		if xfrm.FamilyOf(h.Prefix.Addr()) != l.family {
+		if xfrm.FamilyOf(h.Prefix.Addr()) != l.Family {
 			continue
 		}
 		list = append(list, rules.Rule{Src: h.Prefix, In: h.Device, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeLAN})
 		if i+1 == len(l.Homes) || l.Homes[i+1].Prefix != h.Prefix {
-			list = append(list, rules.Rule{Src: h.Prefix, Target: drop(rules.PurposeInject), Purpose: rules.PurposeInjectGuard, Case: firewall.Case6b})
+			list = append(list, rules.Rule{Src: h.Prefix, Target: layout.Drop(rules.PurposeInject), Purpose: rules.PurposeInjectGuard, Case: firewall.Case6b})
 		}
 	}
-	l.chain(rules.Mangle, chainMapped, append(list, l.fromUplinks()...)...)
+	l.Chain(rules.Mangle, layout.ChainMapped, append(list, l.fromUplinks()...)...)
 }
 
 // asymmetric spares interfaces on which packets of the LAN may arrive although the
 // way back leads elsewhere.
-func (l *layout) asymmetric() []rules.Rule {
+func (l *cases) asymmetric() []rules.Rule {
 	var list []rules.Rule
 	for _, name := range l.Asymmetric {
 		list = append(list, rules.Rule{In: name, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})

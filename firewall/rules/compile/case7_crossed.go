@@ -10,6 +10,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 )
 
@@ -38,23 +39,23 @@ type knownSource struct {
 // of iptables-nft would cost more: the kernel follows each jump of a table in each of
 // them, as often as there are ways to it (net/netfilter/nf_tables_api.c,
 // nft_chain_validate).
-func (l *layout) known() {
+func (l *cases) known() {
 	var sources []knownSource
 	var rest []uint32
 	for _, k := range l.Known {
 		if k.Outer.IsValid() {
-			sources = append(sources, knownSource{prefix.InFamily(k.Outer, l.family), k.Reqid})
+			sources = append(sources, knownSource{prefix.InFamily(k.Outer, l.Family), k.Reqid})
 		} else {
 			rest = append(rest, k.Reqid)
 		}
 	}
 	if len(sources)+len(rest) == 0 { // nothing leads here then
-		l.chain(rules.Mangle, chainKnown)
+		l.Chain(rules.Mangle, layout.ChainKnown)
 		return
 	}
-	found := rules.Rule{Mark: has(l.Marks.Verified), Target: drop(rules.PurposeCrossed), Purpose: rules.PurposeDispatch, Case: firewall.Case7}
+	found := rules.Rule{Mark: layout.Has(l.Marks.Verified), Target: layout.Drop(rules.PurposeCrossed), Purpose: rules.PurposeDispatch, Case: firewall.Case7}
 	if len(sources)+len(rest) <= knownLeaf {
-		l.chain(rules.Mangle, chainKnown, append(knownRules(append(rest, reqidsOf(sources)...), l.Marks), found)...)
+		l.Chain(rules.Mangle, layout.ChainKnown, append(knownRules(append(rest, reqidsOf(sources)...), l.Marks), found)...)
 		return
 	}
 	slices.SortFunc(sources, func(x, y knownSource) int {
@@ -67,9 +68,9 @@ func (l *layout) known() {
 		root = append(root, rules.Rule{Target: rules.Target{Verb: rules.Jump, Chain: chain}, Purpose: rules.PurposeDispatch})
 	}
 	if len(sources) > 0 {
-		lead(chainKnownFrom)
+		lead(layout.ChainKnownFrom)
 		root = append(root, found)
-		l.knownNode(chainKnownFrom, 0, sources, 0, lead)
+		l.knownNode(layout.ChainKnownFrom, 0, sources, 0, lead)
 	}
 	var pieces [knownPieces][]uint32
 	for _, reqid := range rest {
@@ -77,12 +78,12 @@ func (l *layout) known() {
 	}
 	for i, piece := range pieces {
 		if len(piece) > 0 {
-			name := chainKnown + "-" + strconv.Itoa(i)
-			l.chain(rules.Mangle, name, knownRules(piece, l.Marks)...)
+			name := layout.ChainKnown + "-" + strconv.Itoa(i)
+			l.Chain(rules.Mangle, name, knownRules(piece, l.Marks)...)
 			lead(name)
 		}
 	}
-	l.chain(rules.Mangle, chainKnown, append(root, found)...)
+	l.Chain(rules.Mangle, layout.ChainKnown, append(root, found)...)
 }
 
 // partable moves sources with an outer address in common that are more than a chain's
@@ -107,11 +108,11 @@ func partable(sources []knownSource, rest []uint32) ([]knownSource, []uint32) {
 // knownNode adds the chain for sources, and the chains below it. The sources are sorted,
 // and their outer addresses have a prefix of that length in common. It tells lead of each
 // chain that holds their rules.
-func (l *layout) knownNode(name string, length int, sources []knownSource, level int, lead func(chain string)) {
+func (l *cases) knownNode(name string, length int, sources []knownSource, level int, lead func(chain string)) {
 	first, last := sources[0].outer, sources[len(sources)-1].outer
 	n := len(sources)
 	if n <= knownLeaf || first == last || level == tree.MaxLevels {
-		l.chain(rules.Mangle, name, knownRules(reqidsOf(sources), l.Marks)...)
+		l.Chain(rules.Mangle, name, knownRules(reqidsOf(sources), l.Marks)...)
 		if level > 0 { // the root itself is led to first
 			lead(name)
 		}
@@ -126,14 +127,14 @@ func (l *layout) knownNode(name string, length int, sources []knownSource, level
 		for n < len(sources) && part.Contains(sources[n].outer) {
 			n++
 		}
-		below := tree.NodeName(chainKnownFrom, part)
+		below := tree.NodeName(layout.ChainKnownFrom, part)
 		leads = append(leads, rules.Rule{
 			Policy: rules.PolicyMatch{Dir: rules.PolicyIn, TunnelSrc: part}, Target: rules.Target{Verb: rules.Goto, Chain: below}, Purpose: rules.PurposeDispatch,
 		})
 		l.knownNode(below, length, sources[:n], level+1, lead)
 		sources = sources[n:]
 	}
-	l.chain(rules.Mangle, name, leads...)
+	l.Chain(rules.Mangle, name, leads...)
 }
 
 func reqidsOf(sources []knownSource) []uint32 {
@@ -152,7 +153,7 @@ func knownRules(reqids []uint32, m firewall.Marks) []rules.Rule {
 	for _, reqid := range reqids {
 		list = append(list, rules.Rule{
 			Policy: rules.PolicyMatch{Dir: rules.PolicyIn, Reqid: reqid, HasReqid: true},
-			Target: setMark(m.Verified, m.Verified), Purpose: rules.PurposeDispatch,
+			Target: layout.SetMark(m.Verified, m.Verified), Purpose: rules.PurposeDispatch,
 		})
 	}
 	return list

@@ -6,14 +6,15 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 )
 
 // leak lays out case 8: a packet to a remote selector that leaves in clear (8, 8d), or
 // will, because an older NAT decision takes it out of the policy after all hooks (8b).
-func (l *layout) leak() {
+func (l *cases) leak() {
 	var entries []tree.Entry
-	for _, g := range l.guards {
+	for _, g := range l.FamilyGuards {
 		if !g.Outbound() {
 			continue
 		}
@@ -23,28 +24,28 @@ func (l *layout) leak() {
 		case g.Exception:
 			final = exceptionRule(match)
 		case sharesLeakChain(g):
-			name := l.sharedName(chainLocal, g.Local)
-			if !l.have[rules.ChainKey{Table: rules.Mangle, Name: name}] {
-				l.chain(rules.Mangle, name, localLeakRules(g)...)
+			name := l.SharedName(layout.ChainLocal, g.Local)
+			if !l.Holds(rules.Mangle, name) {
+				l.Chain(rules.Mangle, name, localLeakRules(g)...)
 			}
 			r := match
 			r.Target, r.Purpose = rules.Target{Verb: rules.Jump, Chain: name}, rules.PurposeLeakGuard
 			final = []rules.Rule{r}
 		default:
 			r := match
-			r.Policy, r.Target, r.Purpose, r.Case = rules.PolicyMatch{Dir: rules.PolicyOut, None: true}, drop(rules.PurposeLeak), rules.PurposeLeakGuard, leakCase(g)
+			r.Policy, r.Target, r.Purpose, r.Case = rules.PolicyMatch{Dir: rules.PolicyOut, None: true}, layout.Drop(rules.PurposeLeak), rules.PurposeLeakGuard, leakCase(g)
 			final = append([]rules.Rule{r}, l.natBeforeTunnel(g)...)
 		}
 		entries = append(entries, l.besideLAN(rules.Mangle, "L", g, match, final))
 	}
-	l.tree(tree.Spec{Table: rules.Mangle, Root: chainLeak, By: tree.ByDestination, Merge: isGuard}, entries)
+	l.Tree(tree.Spec{Table: rules.Mangle, Root: layout.ChainLeak, By: tree.ByDestination, Merge: isGuard}, entries)
 }
 
 // leakMatch matches a guard's outbound traffic: by its destination alone in case 8d,
 // because the tunnel's virtual IP is gone, or SNAT maps into its local selector only
 // after all hooks.
 func leakMatch(g *firewall.GuardFacts) rules.Rule {
-	match := leavingRule(g)
+	match := layout.Leaving(g)
 	if g.ByDestination {
 		match.Src = netip.PrefixFrom(g.Local.Addr(), 0).Masked()
 		match.SPorts = firewall.Ports{}
@@ -70,7 +71,7 @@ func sharesLeakChain(g *firewall.GuardFacts) bool {
 // selector share: most tunnels of a gateway have the same one, so that a tunnel costs
 // one rule in place of three.
 func localLeakRules(g *firewall.GuardFacts) []rules.Rule {
-	list := []rules.Rule{{Policy: rules.PolicyMatch{Dir: rules.PolicyOut, None: true}, Target: drop(rules.PurposeLeak), Purpose: rules.PurposeLeakGuard, Case: firewall.Case8}}
+	list := []rules.Rule{{Policy: rules.PolicyMatch{Dir: rules.PolicyOut, None: true}, Target: layout.Drop(rules.PurposeLeak), Purpose: rules.PurposeLeakGuard, Case: firewall.Case8}}
 	for _, r := range natBeforeTunnelRules(g) {
 		list = append(list, rules.Rule{Ct: r.Ct, Target: r.Target, Purpose: r.Purpose, Case: r.Case})
 	}
@@ -80,53 +81,53 @@ func localLeakRules(g *firewall.GuardFacts) []rules.Rule {
 // refuse lays out the feedback of case 8 in filter: the sender of a leak is told, and
 // need not wait for a timeout. The drop is mangle's. It returns the rules for FORWARD
 // and OUTPUT.
-func (l *layout) refuse() (fwd, out []rules.Rule) {
+func (l *cases) refuse() (fwd, out []rules.Rule) {
 	var forwarded []tree.Entry
-	for _, g := range l.guards {
+	for _, g := range l.FamilyGuards {
 		if g.Outbound() {
 			forwarded = append(forwarded, l.refuseEntry("L", g))
 		}
 	}
 	if len(forwarded) > 0 {
-		fwd = l.refuseLeaks(chainLeak, nil)
-		l.tree(tree.Spec{Table: rules.Filter, Root: chainLeak + "-T", By: tree.ByDestination, Merge: isGuard}, forwarded)
+		fwd = l.refuseLeaks(layout.ChainLeak, nil)
+		l.Tree(tree.Spec{Table: rules.Filter, Root: layout.ChainLeak + "-T", By: tree.ByDestination, Merge: isGuard}, forwarded)
 	}
 	if own := l.ownLeaks(); len(own) > 0 {
-		out = l.refuseLeaks(chainDown, l.ownTraffic(true))
-		l.tree(tree.Spec{Table: rules.Filter, Root: chainDown + "-T", By: tree.ByDestination, Merge: isGuard}, own)
+		out = l.refuseLeaks(layout.ChainDown, l.ownTraffic(true))
+		l.Tree(tree.Spec{Table: rules.Filter, Root: layout.ChainDown + "-T", By: tree.ByDestination, Merge: isGuard}, own)
 	}
 	return fwd, out
 }
 
 // refuseLeaks adds the chain that leads packets without a policy to a tree that
 // refuses them, and returns the rules that lead there.
-func (l *layout) refuseLeaks(name string, own []rules.Rule) []rules.Rule {
-	list := append(l.sparedDevices(), l.neverJudged(true, l.within, tree.ByDestination)...)
+func (l *cases) refuseLeaks(name string, own []rules.Rule) []rules.Rule {
+	list := append(l.sparedDevices(), l.neverJudged(true, l.Within, tree.ByDestination)...)
 	list = append(list, own...)
 	list = append(list, rules.Rule{Target: rules.Target{Verb: rules.Goto, Chain: name + "-T"}, Purpose: rules.PurposeDispatch})
-	l.chain(rules.Filter, name, list...)
-	return tree.Prefilter(l.within, tree.ByDestination, rules.Rule{
+	l.Chain(rules.Filter, name, list...)
+	return tree.Prefilter(l.Within, tree.ByDestination, rules.Rule{
 		Policy: rules.PolicyMatch{Dir: rules.PolicyOut, None: true}, Target: rules.Target{Verb: rules.Jump, Chain: name},
 	})
 }
 
 // refuseEntry refuses a guard's packets. Only packets without a policy come here.
-func (l *layout) refuseEntry(letter string, g *firewall.GuardFacts) tree.Entry {
+func (l *cases) refuseEntry(letter string, g *firewall.GuardFacts) tree.Entry {
 	match := leakMatch(g)
 	if g.Exception {
-		return entry(g.Remote, exceptionRule(leavingRule(g))...)
+		return layout.Entry(g.Remote, exceptionRule(layout.Leaving(g))...)
 	}
 	r := match
-	r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Goto, Chain: chainRefuse}, rules.PurposeLeakGuard, leakCase(g)
+	r.Target, r.Purpose, r.Case = rules.Target{Verb: rules.Goto, Chain: layout.ChainRefuse}, rules.PurposeLeakGuard, leakCase(g)
 	return l.besideLAN(rules.Filter, letter, g, match, []rules.Rule{r})
 }
 
 // ownLeaks are the leaks of this host's own packets. While a policy stands, the kernel
 // holds a packet that shows none until the tunnel is up, so only pairs without a
 // policy are refused, with the policies of other pairs as exceptions.
-func (l *layout) ownLeaks() []tree.Entry {
+func (l *cases) ownLeaks() []tree.Entry {
 	var down []netip.Prefix
-	for _, g := range l.guards {
+	for _, g := range l.FamilyGuards {
 		if !g.Exception && !g.Held {
 			down = append(down, g.Remote)
 		}
@@ -136,13 +137,13 @@ func (l *layout) ownLeaks() []tree.Entry {
 	}
 	remotes := prefix.NewSet(down)
 	var entries []tree.Entry
-	for _, g := range l.guards {
+	for _, g := range l.FamilyGuards {
 		switch {
 		case !g.Exception && !g.Held:
 			entries = append(entries, l.refuseEntry("O", g))
 		// An exception from none of these pairs would decide nothing.
 		case g.Outbound() && remotes.Overlaps(g.Remote):
-			entries = append(entries, entry(g.Remote, exceptionRule(leavingRule(g))...))
+			entries = append(entries, layout.Entry(g.Remote, exceptionRule(layout.Leaving(g))...))
 		}
 	}
 	return entries

@@ -3,6 +3,7 @@ package compile
 import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 )
 
 // natBeforeTunnel lays out case 8b: the flow was NATed before the tunnel came up. The
@@ -11,7 +12,7 @@ import (
 // it, flows that are SNATed into the LAN would be cut. Rewritten into another local
 // selector of the same tunnel and remote the flow still matches, so several local
 // selectors share a chain that decides.
-func (l *layout) natBeforeTunnel(g *firewall.GuardFacts) []rules.Rule {
+func (l *cases) natBeforeTunnel(g *firewall.GuardFacts) []rules.Rule {
 	if g.Local.Bits() == 0 {
 		return nil
 	}
@@ -24,18 +25,18 @@ func (l *layout) natBeforeTunnel(g *firewall.GuardFacts) []rules.Rule {
 		name string
 		ct   func(l int) rules.CtMatch
 	}{
-		{&snat, stableName(chainRewritten+"S", g.Tunnel, g.Remote.String()), func(i int) rules.CtMatch { return rules.CtMatch{ReplDst: g.Locals[i]} }},
-		{&dnat, stableName(chainRewritten+"D", g.Tunnel, g.Remote.String()), func(i int) rules.CtMatch { return rules.CtMatch{OrigDst: g.Locals[i]} }},
+		{&snat, layout.StableName(layout.ChainRewritten+"S", g.Tunnel, g.Remote.String()), func(i int) rules.CtMatch { return rules.CtMatch{ReplDst: g.Locals[i]} }},
+		{&dnat, layout.StableName(layout.ChainRewritten+"D", g.Tunnel, g.Remote.String()), func(i int) rules.CtMatch { return rules.CtMatch{OrigDst: g.Locals[i]} }},
 	} {
 		r.rule.Target, r.rule.Purpose = rules.Target{Verb: rules.Goto, Chain: r.name}, rules.PurposeDispatch
-		if l.have[rules.ChainKey{Table: rules.Mangle, Name: r.name}] {
+		if l.Holds(rules.Mangle, r.name) {
 			continue
 		}
 		var list []rules.Rule
 		for i := range g.Locals {
 			list = append(list, rules.Rule{Ct: r.ct(i), Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone, Tunnel: g.Tunnel})
 		}
-		l.chain(rules.Mangle, r.name, append(list, rules.Rule{Target: drop(rules.PurposeLeak), Purpose: rules.PurposeLeakGuard, Tunnel: g.Tunnel, Case: firewall.Case8b})...)
+		l.Chain(rules.Mangle, r.name, append(list, rules.Rule{Target: layout.Drop(rules.PurposeLeak), Purpose: rules.PurposeLeakGuard, Tunnel: g.Tunnel, Case: firewall.Case8b})...)
 	}
 	return []rules.Rule{snat, dnat}
 }
@@ -46,7 +47,7 @@ func natBeforeTunnelRules(g *firewall.GuardFacts) []rules.Rule {
 	snat.Ct.ReplDst, snat.Ct.NotReplDst = g.Local, true
 	dnat.Ct.OrigDst, dnat.Ct.NotOrigDst = g.Local, true
 	for _, r := range []*rules.Rule{&snat, &dnat} {
-		r.Target, r.Purpose, r.Case = drop(rules.PurposeLeak), rules.PurposeLeakGuard, firewall.Case8b
+		r.Target, r.Purpose, r.Case = layout.Drop(rules.PurposeLeak), rules.PurposeLeakGuard, firewall.Case8b
 	}
 	return []rules.Rule{snat, dnat}
 }
@@ -55,7 +56,7 @@ func natBeforeTunnelRules(g *firewall.GuardFacts) []rules.Rule {
 // hooks. SNAT does so in the original direction of a flow, and DNAT in the reply
 // direction.
 func natRules(g *firewall.GuardFacts) (snat, dnat rules.Rule) {
-	snat, dnat = outboundRule(g), outboundRule(g)
+	snat, dnat = layout.Outbound(g), layout.Outbound(g)
 	snat.Ct = rules.CtMatch{State: rules.CtSNAT, Dir: rules.CtOriginal}
 	dnat.Ct = rules.CtMatch{State: rules.CtDNAT, Dir: rules.CtReply}
 	return snat, dnat

@@ -5,36 +5,37 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 )
 
 // errors lays out case 8c: an ICMP error quotes a packet, so it must not go to a
 // remote selector in clear unless it belongs to another flow.
-func (l *layout) errors() {
+func (l *cases) errors() {
 	var entries []tree.Entry
-	for _, g := range l.guards {
+	for _, g := range l.FamilyGuards {
 		if !g.Outbound() {
 			continue
 		}
 		if g.Exception {
-			entries = append(entries, entry(g.Remote, exceptionRule(rules.Rule{Src: g.Local, Dst: g.Remote, Mark: markOf(g), Tunnel: g.Tunnel})...))
+			entries = append(entries, layout.Entry(g.Remote, exceptionRule(rules.Rule{Src: g.Local, Dst: g.Remote, Mark: layout.MarkOf(g), Tunnel: g.Tunnel})...))
 			continue
 		}
 		entries = append(entries, l.besideLAN(rules.Mangle, "E", g, rules.Rule{Dst: g.Remote}, l.errorRules(g)))
 	}
-	l.tree(tree.Spec{Table: rules.Mangle, Root: chainError, By: tree.ByDestination, Rare: true, Merge: isGuard}, entries)
+	l.Tree(tree.Spec{Table: rules.Mangle, Root: layout.ChainError, By: tree.ByDestination, Rare: true, Merge: isGuard}, entries)
 }
 
 // errorRules drop a pair's errors. An error that goes to the remote selector and is
 // about a flow of the local one is about a flow between the two, as long as the
 // selectors are apart: then the rules name the local one only, and all guards that
 // have it share them.
-func (l *layout) errorRules(g *firewall.GuardFacts) []rules.Rule {
+func (l *cases) errorRules(g *firewall.GuardFacts) []rules.Rule {
 	base := rules.Rule{Dst: g.Remote, Purpose: rules.PurposeLeakGuard, Tunnel: g.Tunnel}
 	if !g.Local.Overlaps(g.Remote) {
-		name := l.sharedName(chainAbout, g.Local)
-		if !l.have[rules.ChainKey{Table: rules.Mangle, Name: name}] {
-			l.chain(rules.Mangle, name, errorsAbout(rules.Rule{Purpose: rules.PurposeLeakGuard}, g.Local, netip.Prefix{})...)
+		name := l.SharedName(layout.ChainAbout, g.Local)
+		if !l.Holds(rules.Mangle, name) {
+			l.Chain(rules.Mangle, name, errorsAbout(rules.Rule{Purpose: rules.PurposeLeakGuard}, g.Local, netip.Prefix{})...)
 		}
 		base.Target = rules.Target{Verb: rules.Jump, Chain: name}
 		return []rules.Rule{base}
@@ -53,7 +54,7 @@ func errorsAbout(base rules.Rule, local, remote netip.Prefix) []rules.Rule {
 		{State: rules.CtRelated, ReplSrc: local},
 	} {
 		r := base
-		r.Ct, r.Target, r.Case = ct, drop(rules.PurposeLeak), firewall.Case8c
+		r.Ct, r.Target, r.Case = ct, layout.Drop(rules.PurposeLeak), firewall.Case8c
 		list = append(list, r)
 	}
 	return list

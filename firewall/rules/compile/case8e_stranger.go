@@ -5,34 +5,35 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // strangerRules keep out new flows that come in where peers are, unverified, and would
 // go into a tunnel that takes any source: the kernel would encrypt them. They are left to
 // the rest of the firewall, or dropped where lockdown holds.
-func (l *layout) strangerRules() []rules.Rule {
+func (l *cases) strangerRules() []rules.Rule {
 	var rules []rules.Rule
 	for i := range l.Strangers {
-		if s := &l.Strangers[i]; !s.Remote.IsValid() || xfrm.FamilyOf(s.Remote.Addr()) == l.family {
+		if s := &l.Strangers[i]; !s.Remote.IsValid() || xfrm.FamilyOf(s.Remote.Addr()) == l.Family {
 			rules = append(rules, strangerRule(s, l.Marks, l.strangerTarget(s)))
 		}
 	}
-	slices.SortFunc(rules, compareText(l.family))
+	slices.SortFunc(rules, compareText(l.Family))
 	return slices.Compact(rules)
 }
 
-func (l *layout) strangerTarget(s *firewall.Stranger) rules.Target {
+func (l *cases) strangerTarget(s *firewall.Stranger) rules.Target {
 	if l.Lockdown == nil || len(l.WAN) > 0 && !slices.Contains(l.WAN, s.In) {
 		return rules.Target{Verb: rules.Return}
 	}
-	l.chain(rules.Filter, chainDropLockdown, l.lockedOut()...)
-	return rules.Target{Verb: rules.Goto, Chain: chainDropLockdown}
+	l.Chain(rules.Filter, layout.ChainDropLockdown, l.LockedOut()...)
+	return rules.Target{Verb: rules.Goto, Chain: layout.ChainDropLockdown}
 }
 
 func strangerRule(s *firewall.Stranger, m firewall.Marks, to rules.Target) rules.Rule {
 	r := rules.Rule{
-		Mark: lacks(m.Verified), Ct: rules.CtMatch{State: rules.CtRelated | rules.CtEstablished, NotState: true},
+		Mark: layout.Lacks(m.Verified), Ct: rules.CtMatch{State: rules.CtRelated | rules.CtEstablished, NotState: true},
 		In: s.In, Out: s.Out, Target: to, Purpose: rules.PurposeStranger, Tunnel: s.Tunnel, Case: firewall.Case8e,
 	}
 	if to.Verb == rules.Goto {

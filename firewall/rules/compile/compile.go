@@ -1,7 +1,7 @@
 // Package compile lays facts out as the rules of the iptables engine. Each case of
-// xfrmfw(7) is in a file of its own, such as case6_spoof.go; chains.go is the table of
-// all chains, hooks.go the chains of the hooks, and layout.go the parts that cases share.
-// It decides nothing: package firewall has decided before.
+// xfrmfw(7) is in a file of its own, such as case6_spoof.go, and hooks.go has the chains of
+// the hooks in mangle; package accept has filter and nat, and package layout the parts that
+// cases share. It decides nothing: package decide has decided before.
 package compile
 
 import (
@@ -11,7 +11,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/accept"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/degrade"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -39,13 +41,12 @@ func Rulesets(f firewall.Facts) []rules.Ruleset {
 		if family == xfrm.IPv6 && f.NoIPv6 {
 			continue
 		}
-		l := newLayout(&f, family)
+		l := &cases{layout.New(&f, family)}
 		l.mangle()
-		l.filter()
-		l.nat()
-		slices.SortFunc(l.set.Chains, compareChains)
-		rules.Prune(&l.set)
-		sets = append(sets, l.set)
+		forwarded, own := l.refuse()
+		accept.Filter(l.Layout, accept.Before{Forwarded: forwarded, Own: own, Strangers: l.strangerRules()})
+		accept.NAT(l.Layout)
+		sets = append(sets, l.Ruleset())
 	}
 	return sets
 }
@@ -80,11 +81,11 @@ func (c *Compiler) Compile(in firewall.Input) Result {
 	if c.last.Rulesets != nil && reflect.DeepEqual(f, c.last.Facts) {
 		return c.last
 	}
-	layout := Rulesets
+	layOut := Rulesets
 	if c.Layout != nil {
-		layout = c.Layout
+		layOut = c.Layout
 	}
-	sets := layout(f)
+	sets := layOut(f)
 	keepRules(c.last.Rulesets, sets)
 	c.last = Result{Facts: f, Rulesets: sets}
 	return c.last
@@ -99,10 +100,10 @@ func keepRules(before, after []rules.Ruleset) {
 		}
 		old, chains := before[i].Chains, after[i].Chains
 		for j := range chains {
-			for len(old) > 0 && compareChains(old[0], chains[j]) < 0 {
+			for len(old) > 0 && layout.CompareChains(old[0], chains[j]) < 0 {
 				old = old[1:]
 			}
-			if len(old) > 0 && compareChains(old[0], chains[j]) == 0 && old[0].Rules.Equal(chains[j].Rules) {
+			if len(old) > 0 && layout.CompareChains(old[0], chains[j]) == 0 && old[0].Rules.Equal(chains[j].Rules) {
 				chains[j].Rules = old[0].Rules
 			}
 		}

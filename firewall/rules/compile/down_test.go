@@ -7,6 +7,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
@@ -23,7 +24,7 @@ func TestOneDownAmongMany(t *testing.T) {
 	w := compileInput(t, snapshotOf(sunHost(), append(up, inside)...), firewall.Input{Guards: gone})
 	list := 0
 	for _, c := range w.result.Rulesets[0].Chains {
-		if strings.HasPrefix(c.Name, chainDown+"-T") {
+		if strings.HasPrefix(c.Name, layout.ChainDown+"-T") {
 			list += c.Rules.Len()
 		}
 	}

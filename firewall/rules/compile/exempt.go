@@ -14,9 +14,9 @@ import (
 // send, and those that keep the link itself alive. Neighbours are never asked through
 // a router, so no forwarded packet is spared for its type. Within are the prefixes of
 // the address by which packets are led here: other addresses are not asked for.
-func (l *layout) neverJudged(outbound bool, within []netip.Prefix, by tree.Direction) []rules.Rule {
+func (l *cases) neverJudged(outbound bool, within []netip.Prefix, by tree.Direction) []rules.Rule {
 	var sources, destinations []string
-	if l.family == xfrm.IPv4 {
+	if l.Family == xfrm.IPv4 {
 		sources = []string{"0.0.0.0/32", "169.254.0.0/16"}
 		destinations = []string{"224.0.0.0/4", "255.255.255.255/32", "169.254.0.0/16"}
 	} else {
@@ -36,7 +36,7 @@ func (l *layout) neverJudged(outbound bool, within []netip.Prefix, by tree.Direc
 			list = append(list, rules.Rule{Dst: p, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
 		}
 	}
-	if l.family == xfrm.IPv6 {
+	if l.Family == xfrm.IPv6 {
 		// A neighbour may be asked from and at its global address too.
 		for _, kind := range []uint8{133, 134, 135, 136} {
 			r := rules.Rule{Proto: xfrm.ICMPv6, ICMP: rules.ICMPMatch{Set: true, Type: kind}, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt}
@@ -54,16 +54,16 @@ func (l *layout) neverJudged(outbound bool, within []netip.Prefix, by tree.Direc
 // ownTraffic spares packets that this host itself needs before there are tunnels: its
 // own IKE, ESP, AH and DHCP. A selector that covers the other end's address would
 // claim them.
-func (l *layout) ownTraffic(outbound bool) []rules.Rule {
+func (l *cases) ownTraffic(outbound bool) []rules.Rule {
 	list := []rules.Rule{{Proto: xfrm.ESP}, {Proto: xfrm.AH}}
 	for _, port := range []uint16{firewall.IKE, firewall.NATT} {
 		list = append(list, rules.Rule{Proto: xfrm.UDP, DPorts: firewall.Port(port)})
 	}
-	for _, at := range l.encapPorts() {
+	for _, at := range l.FamilyEncapPorts() {
 		list = append(list, rules.Rule{Dst: prefix.Single(at.Addr()), Proto: xfrm.UDP, DPorts: firewall.Port(at.Port())})
 	}
 	dhcp := rules.Rule{Proto: xfrm.UDP, SPorts: firewall.Port(67), DPorts: firewall.Port(68)}
-	if l.family == xfrm.IPv6 {
+	if l.Family == xfrm.IPv6 {
 		dhcp.SPorts, dhcp.DPorts = firewall.Port(547), firewall.Port(546)
 	}
 	list = append(list, dhcp)
@@ -79,7 +79,7 @@ func (l *layout) ownTraffic(outbound bool) []rules.Rule {
 }
 
 // fromDevices spares packets out of xfrm interfaces.
-func (l *layout) fromDevices() []rules.Rule {
+func (l *cases) fromDevices() []rules.Rule {
 	var list []rules.Rule
 	for _, d := range l.Devices {
 		if d.Xfrm {
@@ -93,7 +93,7 @@ func (l *layout) fromDevices() []rules.Rule {
 // and the packets that the device sends below are judged on their own. It spares those
 // into a VRF too, because the pass by its port is judged, and those that stay behind the
 // interface by which they came.
-func (l *layout) sparedDevices() []rules.Rule {
+func (l *cases) sparedDevices() []rules.Rule {
 	var list []rules.Rule
 	for _, d := range l.Devices {
 		list = append(list, rules.Rule{Out: d.Name, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
@@ -102,7 +102,7 @@ func (l *layout) sparedDevices() []rules.Rule {
 		list = append(list, rules.Rule{Out: name, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
 	}
 	for _, n := range l.Inside {
-		if xfrm.FamilyOf(n.Prefix.Addr()) == l.family {
+		if xfrm.FamilyOf(n.Prefix.Addr()) == l.Family {
 			list = append(list, rules.Rule{Src: n.Prefix, Out: n.Device, Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeLAN})
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -449,7 +450,7 @@ func TestChainNamesAreTheSameInEveryRun(t *testing.T) {
 	if got, want := lanChain("S", &firewall.GuardFacts{Guard: g}), "XFRMFW-LAN-S-9WYVJkKlqj-"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if got, want := tree.NodeName(chainSel, netip.MustParsePrefix("fd00:1::/32")), "XFRMFW-SEL-8EuWnIhd6XMq"; got != want {
+	if got, want := tree.NodeName(layout.ChainSel, netip.MustParsePrefix("fd00:1::/32")), "XFRMFW-SEL-8EuWnIhd6XMq"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

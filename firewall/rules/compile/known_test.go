@@ -11,6 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -44,10 +45,10 @@ func knownWorld(n int) []xfrm.Tunnel {
 // takes through them: how many rules it meets, and whether it is dropped.
 func knownChains(tunnels []xfrm.Tunnel, family xfrm.Family) (made []rules.Chain, walk func(path ...xfrm.Transform) (met int, dropped bool)) {
 	f := decide.Facts(firewall.Input{Set: xfrm.Set{Tunnels: tunnels}, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
-	b := newLayout(&f, family)
+	b := &cases{layout.New(&f, family)}
 	b.known()
 	chains := make(map[string][]rules.Rule)
-	for _, c := range b.set.Chains {
+	for _, c := range b.Set.Chains {
 		chains[c.Name] = c.Rules.Slice()
 	}
 	walk = func(path ...xfrm.Transform) (met int, dropped bool) {
@@ -61,7 +62,7 @@ func knownChains(tunnels []xfrm.Tunnel, family xfrm.Family) (made []rules.Chain,
 				switch {
 				case r.Target.Verb == rules.SetMark:
 					p.Mark = p.Mark&^r.Target.Mask ^ r.Target.Value
-				case r.Target.Chain == chainCrossed:
+				case r.Target.Chain == layout.ChainCrossed:
 					return true
 				default:
 					if done := run(r.Target.Chain); done || r.Target.Verb == rules.Goto {
@@ -71,12 +72,12 @@ func knownChains(tunnels []xfrm.Tunnel, family xfrm.Family) (made []rules.Chain,
 			}
 			return false
 		}
-		if dropped = run(chainKnown); !dropped && p.Mark != 0 {
+		if dropped = run(layout.ChainKnown); !dropped && p.Mark != 0 {
 			panic("passes with a mark")
 		}
 		return met, dropped
 	}
-	return b.set.Chains, walk
+	return b.Set.Chains, walk
 }
 
 // A packet out of any known reqid is dropped there, wherever its state's end is by now,

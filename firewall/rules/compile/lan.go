@@ -7,12 +7,13 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 )
 
 // lanChain names the chain of a guard's exempt networks.
 func lanChain(letter string, g *firewall.GuardFacts) string {
-	return stableName(chainLAN+letter, g.Local.String(), g.Remote.String(), g.Proto.String(),
+	return layout.StableName(layout.ChainLAN+letter, g.Local.String(), g.Remote.String(), g.Proto.String(),
 		g.LocalPort.String(), g.RemotePort.String(), strconv.FormatBool(g.Routed), g.Tunnel)
 }
 
@@ -20,9 +21,9 @@ func lanChain(letter string, g *firewall.GuardFacts) string {
 // remote selector are spared, but not the tunnel's own peer: a chain of its own, left
 // by RETURN towards the guards that come after. Letter tells its place; match is the
 // guard's traffic.
-func (l *layout) besideLAN(table rules.Table, letter string, g *firewall.GuardFacts, match rules.Rule, final []rules.Rule) tree.Entry {
+func (l *cases) besideLAN(table rules.Table, letter string, g *firewall.GuardFacts, match rules.Rule, final []rules.Rule) tree.Entry {
 	if len(g.Exempt) == 0 {
-		return entry(g.Remote, final...)
+		return layout.Entry(g.Remote, final...)
 	}
 	inbound := letter == "S"
 	at := func(r rules.Rule, p netip.Prefix) rules.Rule {
@@ -49,9 +50,9 @@ func (l *layout) besideLAN(table rules.Table, letter string, g *firewall.GuardFa
 		list = append(list, r)
 	}
 	name := lanChain(letter, g)
-	l.chain(table, name, append(list, final...)...)
+	l.Chain(table, name, append(list, final...)...)
 	match.Target, match.Purpose, match.Tunnel = rules.Target{Verb: rules.Jump, Chain: name}, rules.PurposeDispatch, g.Tunnel
-	return entry(g.Remote, match)
+	return layout.Entry(g.Remote, match)
 }
 
 // narrowerOf returns the narrower of two prefixes that overlap.

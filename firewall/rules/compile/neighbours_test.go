@@ -7,6 +7,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
@@ -95,7 +96,7 @@ func TestOwnersThatAreNeighbours(t *testing.T) {
 	foreign := 0
 	for _, c := range w.result.Rulesets[0].Chains {
 		for _, r := range c.Rules.All() {
-			if r.Target.Chain == chainForeign {
+			if r.Target.Chain == layout.ChainForeign {
 				foreign++
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
@@ -200,7 +201,7 @@ func TestOneRuleForARemote(t *testing.T) {
 	services := []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(22)}}
 	w := restricted(t, sunHost(), firewall.TunnelConfig{MSS: firewall.MSS{Size: 1360}, In: services, Out: services}, site)
 	for _, c := range w.result.Rulesets[0].Chains {
-		if roots := []string{chainMSSIn, chainMSSOut, chainRestrictIn, chainRestrictOut}; slices.Contains(roots, c.Name) && c.Rules.Len() != 1 {
+		if roots := []string{layout.ChainMSSIn, layout.ChainMSSOut, layout.ChainRestrictIn, layout.ChainRestrictOut}; slices.Contains(roots, c.Name) && c.Rules.Len() != 1 {
 			t.Errorf("%s has %d rules", c.Name, c.Rules.Len())
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/accept"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
@@ -113,7 +114,7 @@ func (n nftables) Rules(f firewall.Facts) []rules.Ruleset {
 	if n.accept == AcceptNone {
 		return nil
 	}
-	return compile.Accepts(f)
+	return accept.Rulesets(f)
 }
 
 func (nftables) Table(f *firewall.Facts) sets.Table {

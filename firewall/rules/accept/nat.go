@@ -1,19 +1,20 @@
-package compile
+package accept
 
 import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// nat exempts tunnel traffic from every MASQUERADE and SNAT: a rewritten source no
+// NAT exempts tunnel traffic from every MASQUERADE and SNAT: a rewritten source no
 // longer matches the policy, and the packet would leave in clear.
-func (l *layout) nat() {
+func NAT(l *layout.Layout) {
 	var list, exempt []rules.Rule
 	for i := range l.NATKeep {
 		k := &l.NATKeep[i]
-		if xfrm.FamilyOf(k.Remote.Addr()) == l.family {
+		if xfrm.FamilyOf(k.Remote.Addr()) == l.Family {
 			list = append(list, rules.Rule{
-				Src: k.Local, Dst: k.Remote, Policy: policyOut(k.Out),
+				Src: k.Local, Dst: k.Remote, Policy: layout.PolicyOut(k.Out),
 				Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeNATKeep, Tunnel: k.Tunnel,
 			})
 		}
@@ -26,6 +27,6 @@ func (l *layout) nat() {
 			exempt = append(exempt, rules.Rule{Out: d.Name, Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeNAT})
 		}
 	}
-	l.chain(rules.NAT, chainNAT, append(list, exempt...)...)
-	l.hook(rules.NAT, "POSTROUTING", chainNAT)
+	l.Chain(rules.NAT, layout.ChainNAT, append(list, exempt...)...)
+	l.Hook(rules.NAT, "POSTROUTING", layout.ChainNAT)
 }

@@ -1,4 +1,4 @@
-package compile
+package layout
 
 import (
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -7,35 +7,36 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// selectors returns a rule that matches a pair's traffic on its way in.
-func selectors(p xfrm.Pair) rules.Rule {
+// Selectors returns a rule that matches a pair's traffic on its way in.
+func Selectors(p xfrm.Pair) rules.Rule {
 	r := rules.Rule{Src: p.Remote, Dst: p.Local, Proto: p.Proto}
 	return withPorts(r, p, p.RemotePort, p.LocalPort)
 }
 
-// inboundRule and outboundRule match a guard's traffic.
-func inboundRule(g *firewall.GuardFacts) rules.Rule {
-	r := selectors(g.Pair())
+// Inbound matches a guard's traffic from its remote end.
+func Inbound(g *firewall.GuardFacts) rules.Rule {
+	r := Selectors(g.Pair())
 	r.Tunnel = g.Tunnel
 	return r
 }
 
-func outboundRule(g *firewall.GuardFacts) rules.Rule {
+// Outbound matches a guard's traffic towards its remote end.
+func Outbound(g *firewall.GuardFacts) rules.Rule {
 	p := g.Pair()
 	r := withPorts(rules.Rule{Src: p.Local, Dst: p.Remote, Proto: p.Proto}, p, p.LocalPort, p.RemotePort)
 	r.Tunnel = g.Tunnel
 	return r
 }
 
-// leavingRule is outboundRule where packets have the marks that other programs give them.
-func leavingRule(g *firewall.GuardFacts) rules.Rule {
-	r := outboundRule(g)
-	r.Mark = markOf(g)
+// Leaving is Outbound where packets have the marks that other programs give them.
+func Leaving(g *firewall.GuardFacts) rules.Rule {
+	r := Outbound(g)
+	r.Mark = MarkOf(g)
 	return r
 }
 
-// markOf matches the mark by which an exception's policy is found.
-func markOf(g *firewall.GuardFacts) rules.MarkMatch {
+// MarkOf matches the mark by which an exception's policy is found.
+func MarkOf(g *firewall.GuardFacts) rules.MarkMatch {
 	return rules.MarkMatch{Value: g.Mark.Value, Mask: g.Mark.Mask}
 }
 
@@ -53,12 +54,13 @@ func withPorts(r rules.Rule, p xfrm.Pair, source, destination xfrm.PortMatch) ru
 			}
 		}
 	case xfrm.TCP, xfrm.UDP, xfrm.SCTP:
-		r.SPorts, r.DPorts = portsOf(source), portsOf(destination)
+		r.SPorts, r.DPorts = PortsOf(source), PortsOf(destination)
 	}
 	return r
 }
 
-func portsOf(m xfrm.PortMatch) firewall.Ports {
+// PortsOf returns the range of ports of a selector, zero for any.
+func PortsOf(m xfrm.PortMatch) firewall.Ports {
 	if m.Any() {
 		return firewall.Ports{}
 	}
@@ -66,9 +68,9 @@ func portsOf(m xfrm.PortMatch) firewall.Ports {
 	return firewall.Ports{Lo: lo, Hi: hi}
 }
 
-// policyIn and policyOut match packets that came out of an SA, or go into it.
-func policyIn(m firewall.SAMatch) rules.PolicyMatch  { return policyMatch(rules.PolicyIn, m) }
-func policyOut(m firewall.SAMatch) rules.PolicyMatch { return policyMatch(rules.PolicyOut, m) }
+// PolicyIn and PolicyOut match packets that came out of an SA, or go into it.
+func PolicyIn(m firewall.SAMatch) rules.PolicyMatch  { return policyMatch(rules.PolicyIn, m) }
+func PolicyOut(m firewall.SAMatch) rules.PolicyMatch { return policyMatch(rules.PolicyOut, m) }
 
 func policyMatch(dir rules.PolicyDir, m firewall.SAMatch) rules.PolicyMatch {
 	p := rules.PolicyMatch{Dir: dir, Proto: m.Proto, Reqid: m.Reqid, HasReqid: true}
@@ -78,8 +80,8 @@ func policyMatch(dir rules.PolicyDir, m firewall.SAMatch) rules.PolicyMatch {
 	return p
 }
 
-// carrierRule matches the packets that carry an overlay device's.
-func carrierRule(o *firewall.Overlay) rules.Rule {
+// Carrier matches the packets that carry an overlay device's.
+func Carrier(o *firewall.Overlay) rules.Rule {
 	r := rules.Rule{Src: prefix.Single(o.Remote), Dst: prefix.Single(o.Local), Proto: o.Proto, Purpose: rules.PurposeDispatch, Tunnel: o.Tunnel}
 	if o.Port != 0 {
 		r.DPorts = firewall.Port(o.Port)
@@ -87,13 +89,14 @@ func carrierRule(o *firewall.Overlay) rules.Rule {
 	return r
 }
 
-// setMark is the target that sets or clears bits.
-func setMark(value, mask uint32) rules.Target {
+// SetMark is the target that sets or clears bits.
+func SetMark(value, mask uint32) rules.Target {
 	return rules.Target{Verb: rules.SetMark, Value: value, Mask: mask}
 }
 
-func (l *layout) markVerified() rules.Target { return setMark(l.Marks.Verified, l.Marks.Verified) }
+// MarkVerified is the target that sets VERIFIED.
+func (l *Layout) MarkVerified() rules.Target { return SetMark(l.Marks.Verified, l.Marks.Verified) }
 
-// has matches packets that carry all bits of mask, lacks those without them.
-func has(mask uint32) rules.MarkMatch   { return rules.MarkMatch{Value: mask, Mask: mask} }
-func lacks(mask uint32) rules.MarkMatch { return rules.MarkMatch{Value: mask, Mask: mask, Not: true} }
+// Has matches packets that carry all bits of mask, Lacks those without them.
+func Has(mask uint32) rules.MarkMatch   { return rules.MarkMatch{Value: mask, Mask: mask} }
+func Lacks(mask uint32) rules.MarkMatch { return rules.MarkMatch{Value: mask, Mask: mask, Not: true} }

@@ -1,4 +1,7 @@
-package compile
+// Package accept lays out the tables filter and nat: the accepts of tunnel traffic and of
+// IPsec itself, the restrictions of tunnels, lockdown, and the exemption from NAT. Rulesets
+// has the part of it that stands beside the table of the nftables engine.
+package accept
 
 import (
 	"slices"
@@ -6,16 +9,25 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// filter lays out the accepts. It decides nothing: mangle has classified.
-func (l *layout) filter() {
-	in, out := l.open(inBy, true), l.open(outBy, false)
+// filter lays out the accepts of one family.
+type filter struct{ *layout.Layout }
+
+// Before are the rules of cases that stand in the table filter before the accepts: those of
+// leaks in FORWARD and OUTPUT, and those of strangers in FORWARD.
+type Before struct{ Forwarded, Own, Strangers []rules.Rule }
+
+// Filter lays out the table filter. It decides nothing: mangle has classified.
+func Filter(chains *layout.Layout, before Before) {
+	l := &filter{chains}
+	in, out := l.open(layout.InBy, true), l.open(layout.OutBy, false)
 	out = append(out, rules.Rule{Out: "lo", Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
-	fwd, refuseOwn := l.refuse()
-	out = append(out, refuseOwn...)
+	out = append(out, before.Own...)
+	fwd := before.Forwarded
 
 	restrictIn, restrictOut := l.restrictions()
 	in = append(in, restrictIn...)
@@ -26,27 +38,27 @@ func (l *layout) filter() {
 		l.acceptByPolicy(func(*firewall.Claim) bool { return true })
 		in = append(in, accept...)
 		if l.PacketOffload {
-			fwd = append(fwd, rules.Rule{Mark: has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn})
+			fwd = append(fwd, rules.Rule{Mark: layout.Has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn})
 		}
 		fwd = append(fwd, accept...)
 	}
-	fwd = append(fwd, l.strangerRules()...)
+	fwd = append(fwd, before.Strangers...)
 	fwd = append(fwd, l.acceptOut()...)
 	out = append(out, l.acceptOut()...)
 	if toLockdown := l.lockdown(); toLockdown != nil {
 		in, fwd = append(in, toLockdown...), append(fwd, toLockdown...)
 	}
-	l.chain(rules.Filter, chainIn, in...)
-	l.chain(rules.Filter, chainFwd, fwd...)
-	l.chain(rules.Filter, chainOut, out...)
-	l.hook(rules.Filter, "INPUT", chainIn)
-	l.hook(rules.Filter, "FORWARD", chainFwd)
-	l.hook(rules.Filter, "OUTPUT", chainOut)
+	l.Chain(rules.Filter, layout.ChainIn, in...)
+	l.Chain(rules.Filter, layout.ChainFwd, fwd...)
+	l.Chain(rules.Filter, layout.ChainOut, out...)
+	l.Hook(rules.Filter, "INPUT", layout.ChainIn)
+	l.Hook(rules.Filter, "FORWARD", layout.ChainFwd)
+	l.Hook(rules.Filter, "OUTPUT", layout.ChainOut)
 }
 
 // open lets IKE, ESP and AH in or out, tunnel up or not: the first road warrior must
 // get in. The local port decides, never the peer's.
-func (l *layout) open(by func(*rules.Rule, string), inbound bool) []rules.Rule {
+func (l *filter) open(by func(*rules.Rule, string), inbound bool) []rules.Rule {
 	accept := rules.Target{Verb: rules.Accept}
 	list := []rules.Rule{
 		{Proto: xfrm.ESP, Target: accept, Purpose: rules.PurposeOpen},
@@ -61,7 +73,7 @@ func (l *layout) open(by func(*rules.Rule, string), inbound bool) []rules.Rule {
 		}
 		list = append(list, r)
 	}
-	for _, at := range l.encapPorts() {
+	for _, at := range l.FamilyEncapPorts() {
 		r := rules.Rule{Proto: xfrm.UDP, Target: accept, Purpose: rules.PurposeOpen}
 		if inbound {
 			r.Dst, r.DPorts = prefix.Single(at.Addr()), firewall.Port(at.Port())
@@ -72,31 +84,31 @@ func (l *layout) open(by func(*rules.Rule, string), inbound bool) []rules.Rule {
 	}
 	var all []rules.Rule
 	for _, r := range list {
-		all = append(all, l.onWAN(r, by)...)
+		all = append(all, l.OnWAN(r, by)...)
 	}
 	return all
 }
 
 // acceptIn lets verified traffic in. It leads other packets out of an SA to the tree that
 // judges them again.
-func (l *layout) acceptIn() []rules.Rule {
+func (l *filter) acceptIn() []rules.Rule {
 	return append(l.acceptVerified(), rules.Rule{
-		Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Jump, Chain: chainBare}, Purpose: rules.PurposeDispatch,
+		Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Jump, Chain: layout.ChainBare}, Purpose: rules.PurposeDispatch,
 	})
 }
 
 // acceptVerified accepts by the policy match beside the mark, and by the mark alone on
 // overlay devices, where the kernel has dropped the policy.
-func (l *layout) acceptVerified() []rules.Rule {
+func (l *filter) acceptVerified() []rules.Rule {
 	list := []rules.Rule{{
-		Mark: has(l.Marks.Verified), Policy: rules.PolicyMatch{Dir: rules.PolicyIn},
+		Mark: layout.Has(l.Marks.Verified), Policy: rules.PolicyMatch{Dir: rules.PolicyIn},
 		Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn,
 	}}
 	for i := range l.Overlays {
 		o := &l.Overlays[i]
 		for _, name := range o.Devices {
 			list = append(list, rules.Rule{
-				In: name, Mark: has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn, Tunnel: o.Tunnel,
+				In: name, Mark: layout.Has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn, Tunnel: o.Tunnel,
 			})
 		}
 	}
@@ -107,23 +119,23 @@ func (l *layout) acceptVerified() []rules.Rule {
 // Their packets must carry none of our bits, or lost them to another program's rule,
 // written at any time. The tree is sound because the packets out of a known reqid that
 // were no tunnel's own were dropped before filter.
-func (l *layout) acceptByPolicy(takes func(*firewall.Claim) bool) {
+func (l *filter) acceptByPolicy(takes func(*firewall.Claim) bool) {
 	var entries []tree.Entry
-	for _, c := range l.claims {
+	for _, c := range l.FamilyClaims {
 		if !takes(c) {
 			continue
 		}
-		r := selectors(c.Pair)
-		r.Policy, r.Target = policyIn(c.In), rules.Target{Verb: rules.Accept}
+		r := layout.Selectors(c.Pair)
+		r.Policy, r.Target = layout.PolicyIn(c.In), rules.Target{Verb: rules.Accept}
 		r.Purpose, r.Tunnel = rules.PurposeAcceptIn, c.Tunnel
-		entries = append(entries, entry(c.Pair.Remote, r))
+		entries = append(entries, layout.Entry(c.Pair.Remote, r))
 	}
-	l.tree(tree.Spec{Table: rules.Filter, Root: chainBare, By: tree.BySource, AnyOrder: true}, entries)
+	l.Tree(tree.Spec{Table: rules.Filter, Root: layout.ChainBare, By: tree.BySource, AnyOrder: true}, entries)
 }
 
 // acceptOut lets traffic into tunnels: packets that will be encrypted, and those that
 // enter a tunnel device, where the first pass shows no policy yet.
-func (l *layout) acceptOut() []rules.Rule {
+func (l *filter) acceptOut() []rules.Rule {
 	list := []rules.Rule{{Policy: rules.PolicyMatch{Dir: rules.PolicyOut}, Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptOut}}
 	for _, d := range l.Devices {
 		list = append(list, rules.Rule{Out: d.Name, Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptOut})
@@ -131,39 +143,38 @@ func (l *layout) acceptOut() []rules.Rule {
 	return list
 }
 
-// Accepts lays out the accepts that the nftables engine needs in iptables: about a dozen
+// Rulesets lays out the accepts that the nftables engine needs in iptables: about a dozen
 // rules a family, none for a single tunnel but for those with packets that must carry no
 // bit (case 2). The table of nftables has classified and
 // dropped before filter, and an accept of its own would end its own base chain alone. It
 // marks with VERIFIED the packets out of a tunnel, and in FORWARD and OUTPUT those that
 // may enter one. The policy match beside the mark checks it wherever the kernel still has
 // the policy.
-func Accepts(f firewall.Facts) []rules.Ruleset {
+func Rulesets(f firewall.Facts) []rules.Ruleset {
 	var sets []rules.Ruleset
 	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
 		if family == xfrm.IPv6 && f.NoIPv6 {
 			continue
 		}
-		l := newLayout(&f, family)
-		l.accepts()
-		slices.SortFunc(l.set.Chains, compareChains)
-		rules.Prune(&l.set)
-		sets = append(sets, l.set)
+		l := &filter{layout.New(&f, family)}
+		l.alone()
+		sets = append(sets, l.Ruleset())
 	}
 	return sets
 }
 
-func (l *layout) accepts() {
-	in, out := l.open(inBy, true), l.open(outBy, false)
+// alone lays out the table filter beside the table of nftables.
+func (l *filter) alone() {
+	in, out := l.open(layout.InBy, true), l.open(layout.OutBy, false)
 	out = append(out, rules.Rule{Out: "lo", Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeExempt})
 	var fwd []rules.Rule
-	verified := rules.Rule{Mark: has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn}
+	verified := rules.Rule{Mark: layout.Has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn}
 	if !l.MarkOnly {
 		if l.PacketOffload {
 			fwd = append(fwd, verified)
 		}
 		accept := l.acceptVerified()
-		if slices.ContainsFunc(l.claims, func(c *firewall.Claim) bool { return c.PolicyOnly }) {
+		if slices.ContainsFunc(l.FamilyClaims, func(c *firewall.Claim) bool { return c.PolicyOnly }) {
 			accept = l.acceptIn()
 			l.acceptByPolicy(func(c *firewall.Claim) bool { return c.PolicyOnly })
 		}
@@ -178,10 +189,10 @@ func (l *layout) accepts() {
 		into = append(into, device)
 	}
 	fwd, out = append(fwd, into...), append(out, into...)
-	l.chain(rules.Filter, chainIn, in...)
-	l.chain(rules.Filter, chainFwd, fwd...)
-	l.chain(rules.Filter, chainOut, out...)
-	l.hook(rules.Filter, "INPUT", chainIn)
-	l.hook(rules.Filter, "FORWARD", chainFwd)
-	l.hook(rules.Filter, "OUTPUT", chainOut)
+	l.Chain(rules.Filter, layout.ChainIn, in...)
+	l.Chain(rules.Filter, layout.ChainFwd, fwd...)
+	l.Chain(rules.Filter, layout.ChainOut, out...)
+	l.Hook(rules.Filter, "INPUT", layout.ChainIn)
+	l.Hook(rules.Filter, "FORWARD", layout.ChainFwd)
+	l.Hook(rules.Filter, "OUTPUT", layout.ChainOut)
 }

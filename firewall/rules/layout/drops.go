@@ -1,42 +1,42 @@
-package compile
+package layout
 
 import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
-// drop leads to the chain that counts, logs and drops a case.
-func drop(purpose rules.Purpose) rules.Target {
+// Drop leads to the chain that counts, logs and drops a case.
+func Drop(purpose rules.Purpose) rules.Target {
 	return rules.Target{Verb: rules.Goto, Chain: dropChain(purpose)}
 }
 
 func dropChain(purpose rules.Purpose) string {
 	switch purpose {
 	case rules.PurposeSpoof:
-		return chainDropSpoof
+		return ChainDropSpoof
 	case rules.PurposeInject:
-		return chainDropInj
+		return ChainDropInj
 	case rules.PurposeCrossed:
-		return chainCrossed
+		return ChainCrossed
 	}
-	return chainDropLeak
+	return ChainDropLeak
 }
 
-// drops ends the cases, each in a chain of its own, where it is counted.
-func (l *layout) drops() {
+// Drops ends the cases, each in a chain of its own, where it is counted.
+func (l *Layout) Drops() {
 	for _, p := range []rules.Purpose{rules.PurposeSpoof, rules.PurposeInject, rules.PurposeCrossed, rules.PurposeLeak} {
-		l.chain(rules.Mangle, dropChain(p), append(l.logged(p), rules.Rule{Target: rules.Target{Verb: rules.Drop}, Purpose: p})...)
+		l.Chain(rules.Mangle, dropChain(p), append(l.Logged(p), rules.Rule{Target: rules.Target{Verb: rules.Drop}, Purpose: p})...)
 	}
-	l.chain(rules.Filter, chainRefuse, append(l.logged(rules.PurposeLeak), rules.Rule{Target: rules.Target{Verb: rules.Reject}, Purpose: rules.PurposeReject})...)
+	l.Chain(rules.Filter, ChainRefuse, append(l.Logged(rules.PurposeLeak), rules.Rule{Target: rules.Target{Verb: rules.Reject}, Purpose: rules.PurposeReject})...)
 }
 
-// logged writes about a case, at a bounded rate. All tunnels share the rule of a case,
+// Logged writes about a case, at a bounded rate. All tunnels share the rule of a case,
 // so that a tunnel costs no rule; the logged addresses tell the tunnel.
-func (l *layout) logged(p rules.Purpose) []rules.Rule { return logRules(l.Log, string(p), "", "") }
+func (l *Layout) Logged(p rules.Purpose) []rules.Rule { return LogRules(l.Log, string(p), "", "") }
 
-// logRules write about a drop of one tunnel, named as in the configuration or by its
+// LogRules write about a drop of one tunnel, named as in the configuration or by its
 // ID: never by a name that a peer chose.
-func logRules(log firewall.LogConfig, word, name, tunnel string) []rules.Rule {
+func LogRules(log firewall.LogConfig, word, name, tunnel string) []rules.Rule {
 	target, ok := logTarget(log, word, name)
 	if !ok {
 		return nil
@@ -69,4 +69,9 @@ func cutPrefix(prefix string, limit int) string {
 		return prefix
 	}
 	return prefix[:limit-1] + ":"
+}
+
+// LockedOut counts, logs and drops the packets that lockdown blocks.
+func (l *Layout) LockedOut() []rules.Rule {
+	return append(l.Logged(rules.PurposeLockdown), rules.Rule{Target: rules.Target{Verb: rules.Drop}, Purpose: rules.PurposeLockdown})
 }
