@@ -33,7 +33,9 @@ firewall/prove/space: firewall firewall/internal/prefix firewall/prove/bdd xfrm
 firewall/sets: xfrm
 firewall/nftables: firewall/nftables/wire firewall/sets xfrm golang.org/x/sys
 firewall/nftables/wire: firewall/sets xfrm golang.org/x/sys
-firewall/sets/program: firewall firewall/rules firewall/sets xfrm
+firewall/sets/program: firewall firewall/sets firewall/sets/prune xfrm
+firewall/sets/prune: firewall/sets
+firewall/sets/purpose: firewall/rules
 firewall/internal/prefix: xfrm
 firewall/rules: firewall firewall/device xfrm
 firewall/rules/live: firewall firewall/internal/prefix firewall/rules xfrm
@@ -70,7 +72,7 @@ cmd/xfrmfw/internal/reconcile: firewall firewall/guard firewall/rules cmd/xfrmfw
 cmd/xfrmfw/internal/proof: firewall firewall/prove firewall/prove/evaluate firewall/rules firewall/sets xfrm golang.org/x/sys
 cmd/xfrmfw/internal/rundir: golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys
-cmd/xfrmfw/internal/status: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/text firewall/rules/compile cmd/xfrmfw/internal/engine firewall/sets firewall/sets/program
+cmd/xfrmfw/internal/status: firewall firewall/sets/purpose firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/text firewall/rules/compile cmd/xfrmfw/internal/engine firewall/sets firewall/sets/program
 cmd/xfrmfw/internal/status/gather: firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/doctor/gather cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status cmd/xfrmfw/internal/pending firewall/rules/live firewall/sets/program xfrm
 cmd/xfrmfw/internal/text:
 cmd/xfrmfw/internal/watch: golang.org/x/sys cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/screen cmd/xfrmfw/internal/status

@@ -21,6 +21,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/prune"
 )
 
 // Name is the name of the table, and Decides that of a base chain which it has only as the
@@ -48,7 +49,7 @@ func Table(f *firewall.Facts, o Options) sets.Table {
 	b.hooks(families)
 	b.name()
 	b.table.Sort()
-	return prune(b.table)
+	return prune.Table(b.table)
 }
 
 // name adds to the tunnel IDs in the comments of elements the configured names.

@@ -11,6 +11,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/purpose"
 )
 
 // tableRow is a rule or an element of the table of nftables with its owner.
@@ -96,7 +97,7 @@ func tableRows(t sets.Table, f *firewall.Facts, terse bool) []tableRow {
 			}
 			row := tableRow{rule: Rule{Table: rules.Table(t.Name), Chain: c.Name, Packets: r.Count.Packets, Bytes: r.Count.Bytes}}
 			row.rule.Purpose, row.rule.Kind = rules.PurposeDispatch, ""
-			if p, ok := program.ChainPurpose(c.Name); ok {
+			if p, ok := purpose.OfChain(c.Name); ok {
 				row.rule.Purpose, row.rule.Kind = p, countedAs(p, true)
 			}
 			row.rule.ID = ruleID(c.Name, r)
@@ -112,7 +113,7 @@ func tableRows(t sets.Table, f *firewall.Facts, terse bool) []tableRow {
 // setPurpose is the purpose of the elements of a set, also of one that an older version
 // made.
 func setPurpose(set string) rules.Purpose {
-	p, ok := program.SetPurpose(set)
+	p, ok := purpose.OfSet(set)
 	if !ok {
 		return rules.PurposeExempt
 	}

@@ -1,4 +1,6 @@
-package program
+// Package purpose tells the purpose of a live chain or set of the table by its name, which is
+// the only sign of it.
+package purpose
 
 import (
 	"strings"
@@ -6,10 +8,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
-// ChainPurpose returns the purpose of the rules that count in a chain of the table; ok is
-// false for a chain that counts nothing. Live rules have no other sign of it than the name
-// of their chain.
-func ChainPurpose(chain string) (p rules.Purpose, ok bool) {
+// OfChain returns the purpose of the rules that count in a chain of the table; ok is
+// false for a chain that counts nothing.
+func OfChain(chain string) (p rules.Purpose, ok bool) {
 	if strings.HasPrefix(chain, "restrict_") {
 		return rules.PurposeRestricted, true
 	}
@@ -17,8 +18,8 @@ func ChainPurpose(chain string) (p rules.Purpose, ok bool) {
 	return p, ok
 }
 
-// SetPurpose returns the purpose of the elements of a set of the table.
-func SetPurpose(set string) (p rules.Purpose, ok bool) {
+// OfSet returns the purpose of the elements of a set of the table.
+func OfSet(set string) (p rules.Purpose, ok bool) {
 	for _, marked := range []string{"pim", "pfm", "pom"} { // a mark in hexadecimal follows
 		if strings.HasPrefix(set, marked) {
 			return rules.PurposePierce, true

@@ -1,4 +1,5 @@
-package program
+// Package prune leaves out of a table the parts that decide nothing.
+package prune
 
 import (
 	"slices"
@@ -6,10 +7,10 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
-// prune leaves out what decides nothing, so that a person who lists the table finds the
-// rest: sets without elements, rules that look a packet up in them, chains without rules
-// and the jumps to them. It keeps the base chains and the sets that packets fill.
-func prune(t sets.Table) sets.Table {
+// Table leaves out sets without elements, rules that look a packet up in them, chains
+// without rules and the jumps to them, so that a person who lists the table finds the rest.
+// It keeps the base chains and the sets that packets fill.
+func Table(t sets.Table) sets.Table {
 	empty := make(map[string]bool)
 	for i := range t.Sets {
 		s := &t.Sets[i]
@@ -49,7 +50,7 @@ func prune(t sets.Table) sets.Table {
 			bases = append(bases, t.Chains[i].Name)
 		}
 	}
-	return reachable(t, bases...)
+	return Reachable(t, bases...)
 }
 
 // withoutVoid returns a rule without the jump to a chain without rules, and false if the
@@ -71,7 +72,7 @@ func withoutVoid(r sets.Rule, emptySets, voidChains map[string]bool) (sets.Rule,
 			}
 			r.Terms = slices.Clone(r.Terms)
 			if term.Do == sets.Goto {
-				r.Terms[i] = back
+				r.Terms[i] = sets.Verdict{Do: sets.Return}
 				return r, true
 			}
 			r.Terms = r.Terms[:i]
@@ -88,4 +89,42 @@ func acts(t sets.Term) bool {
 		return false
 	}
 	return true
+}
+
+// Reachable returns the table with only some base chains, and the chains and sets
+// that these refer to.
+func Reachable(t sets.Table, bases ...string) sets.Table {
+	chains, used := make(map[string]bool), make(map[string]bool)
+	var visit func(name string)
+	visit = func(name string) {
+		c, ok := t.Chain(name)
+		if !ok || chains[name] {
+			return
+		}
+		chains[name] = true
+		for _, r := range c.Rules {
+			for _, term := range r.Terms {
+				switch term := term.(type) {
+				case sets.Verdict:
+					visit(term.Chain)
+				case sets.In:
+					used[term.Set] = true
+				case sets.Update:
+					used[term.Set] = true
+				case sets.Dispatch:
+					used[term.Map] = true
+					s, _ := t.Set(term.Map)
+					for _, e := range s.Elements {
+						visit(e.Verdict.Chain)
+					}
+				}
+			}
+		}
+	}
+	for _, name := range bases {
+		visit(name)
+	}
+	t.Chains = slices.DeleteFunc(slices.Clone(t.Chains), func(c sets.Chain) bool { return !chains[c.Name] })
+	t.Sets = slices.DeleteFunc(slices.Clone(t.Sets), func(s sets.Set) bool { return !used[s.Name] })
+	return t
 }

@@ -1,4 +1,4 @@
-package program
+package purpose
 
 import (
 	"math/rand/v2"
@@ -9,6 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 )
 
 // Each set, and each chain with a counter, has a purpose; and each purpose has a set or a
@@ -24,10 +25,10 @@ func TestNamesHavePurposes(t *testing.T) {
 	used := make(map[string]bool)
 	for _, in := range gateways {
 		f := decide.Facts(in)
-		table := Table(&f, Options{})
+		table := program.Table(&f, program.Options{})
 		for i := range table.Sets {
 			name := table.Sets[i].Name
-			if _, ok := SetPurpose(name); !ok {
+			if _, ok := OfSet(name); !ok {
 				t.Errorf("set %s has no purpose", name)
 			}
 			used[stem(name)] = true
@@ -36,7 +37,7 @@ func TestNamesHavePurposes(t *testing.T) {
 			if !slices.ContainsFunc(c.Rules, func(r sets.Rule) bool { return slices.Contains(r.Terms, sets.Term(sets.Counter{})) }) {
 				continue
 			}
-			if _, ok := ChainPurpose(c.Name); !ok {
+			if _, ok := OfChain(c.Name); !ok {
 				t.Errorf("chain %s counts and has no purpose", c.Name)
 			}
 			used[stem(c.Name)] = true
