@@ -117,8 +117,8 @@ var (
 	notDestinations = []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("fe80::/10")}
 )
 
-// NeverJudged reports whether the packet is none that a tunnel's site could send, or
-// keeps the link itself alive. Own is true if this host is the neighbour.
+// neverJudged reports whether the packet cannot come from a tunnel's site, or serves the
+// link itself. Own is true if this host is the neighbour.
 func (q *question) neverJudged(e Ends, own bool) bool {
 	for _, p := range notSources {
 		if p.Contains(e.Src) {

@@ -31,7 +31,7 @@ const (
 	maxChunk   = 4096
 )
 
-// ErrNotObject tells that a message is neither a state nor a policy.
+// ErrNotObject means that a message is not a state or a policy.
 var ErrNotObject = errors.New("not a state or a policy")
 
 // Decode appends the state (XFRM_MSG_NEWSA, UPDSA) or policy (NEWPOLICY,

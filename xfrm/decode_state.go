@@ -27,7 +27,7 @@ const (
 	stateFlags     = 216
 )
 
-// unlimited is XFRM_INF, the kernel's word for no limit.
+// unlimited is XFRM_INF, the kernel's value for no limit.
 const unlimited = ^uint64(0)
 
 // state fills x, which must be zero, from a struct xfrm_usersa_info and the

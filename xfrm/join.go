@@ -301,8 +301,8 @@ func (j *joiner) state(s *State) {
 	j.unserve(s.Reqid, name(), reason)
 }
 
-// direction tells which way a state goes for the tunnel. Where the policies
-// leave the addresses open, the daemon's word decides, or else which address is
+// direction returns the direction of a state of the tunnel. Where the policies leave the
+// addresses open, the direction that the daemon set decides, or else the address that is
 // this host's.
 func (j *joiner) direction(t *Tunnel, s *State) (inbound, fits bool) {
 	if Specified(t.Local) && Specified(t.Remote) {

@@ -10,7 +10,7 @@ import (
 // changed since the last time. Its results are those of Tunnels. The zero value is
 // ready to use; it is not for concurrent use.
 //
-// Results share memory with each other, so nobody may write to them.
+// Results share memory with each other, so callers must not change them.
 type Joiner struct {
 	seed maphash.Seed
 	set  Set

@@ -111,8 +111,8 @@ func (t Tunnel) Up() bool {
 	return (in || out) && (in || !wantIn) && (out || !wantOut)
 }
 
-// Exception is a policy that takes traffic out of the tunnels' hands: a bypass
-// lets it pass in clear, a block drops it.
+// Exception is a policy that keeps traffic out of the tunnels: a bypass lets it pass in
+// clear, a block drops it.
 type Exception struct {
 	// Pair is the policy's selector; its Dirs has one direction.
 	Pair     Pair

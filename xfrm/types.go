@@ -183,7 +183,7 @@ type Mark struct {
 	Mask  uint32 `json:"mask"`
 }
 
-// IsZero reports whether the mark neither matches nor changes any bit.
+// IsZero reports whether the mark matches no bit and changes none.
 func (m Mark) IsZero() bool { return m == Mark{} }
 
 // String renders value/mask in hexadecimal, as ip-xfrm and iptables do.

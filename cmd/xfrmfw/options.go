@@ -14,7 +14,7 @@ type options struct {
 	engine   string
 	runDir   string
 	stateDir string
-	// explicit tells that --config was given, so that the file has to exist.
+	// explicit is true if --config was given: the file has to exist.
 	explicit bool
 }
 

@@ -66,8 +66,8 @@ func wantedSubject(look gateway.Look) proof.Subject {
 	return s
 }
 
-// liveSubject is what stands, of either engine: a table that decides does so alone. Rules
-// that others have changed are not among it.
+// liveSubject is the rules in force of either engine: the table alone where it decides.
+// Rules that other programs changed are left out.
 func liveSubject(look gateway.Look) proof.Subject {
 	s := proof.Subject{Name: "live", Table: look.Live.Table.Table}
 	if _, decides := s.Table.Chain(program.Decides); decides {

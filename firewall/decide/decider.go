@@ -15,8 +15,8 @@ type decider struct {
 	interfaces map[string]int
 	// shared are the reqids that several tunnels have.
 	shared map[uint32]bool
-	// uncertain are the reqids with a pair that no claim stands for: packets of
-	// theirs may be legitimate though no claim verifies them.
+	// uncertain are the reqids with a pair that has no claim: their packets may be
+	// legitimate although no claim verifies them.
 	uncertain map[uint32]bool
 	// claimed are the places of each tunnel's claims, by its ID.
 	claimed map[string]claimRange

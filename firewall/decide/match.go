@@ -89,8 +89,8 @@ const (
 	yes
 )
 
-// fits reports whether an entry matches a tunnel. The kernel's word is always
-// known, and the hook's may not be.
+// fits reports whether an entry matches a tunnel. The kernel's selectors are always
+// known; the record of the hook may be missing.
 func fits(m firewall.Match, t xfrm.Tunnel, peer firewall.Peer) answer {
 	// A tunnel is of the remote network if all of it is: a peer must not slip
 	// into an entry for others by one small selector.
@@ -111,8 +111,8 @@ func fits(m firewall.Match, t xfrm.Tunnel, peer firewall.Peer) answer {
 	return yes
 }
 
-// narrower returns the intersection of two entries. NAT keeps its hands off unless
-// both let it, and the segment size is the smaller.
+// narrower returns the intersection of two entries. NAT is kept only if both keep it, and
+// the segment size is the smaller.
 func narrower(a, b firewall.TunnelConfig) firewall.TunnelConfig {
 	return firewall.TunnelConfig{
 		Remote:  commonPrefixes(a.Remote, b.Remote),

@@ -43,7 +43,7 @@ func segmentSize(t *xfrm.Tunnel, host xfrm.Host, inner xfrm.Family) uint16 {
 		}
 		room -= 20 // TCP
 		if room < 536 {
-			return 0 // nonsense, or a link on which no one does TCP
+			return 0 // a link too small for TCP
 		}
 		return uint16(min(room, 65000))
 	}

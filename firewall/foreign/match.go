@@ -23,8 +23,8 @@ func answerOf(b bool) answer {
 
 func (a answer) not() answer { return yes - a }
 
-// unknown is a value that is not known, absent one that the packet hasn't got:
-// nothing is equal to it, nor unequal.
+// unknown is a value that is not known. absent is a field that the packet lacks: no value
+// is equal to it, and none unequal.
 type (
 	unknown struct{}
 	absent  struct{}

@@ -1,6 +1,6 @@
 // Package foreign reads the output of "nft -j list" and finds the fate of a packet in a
-// base chain of somebody else's. It knows the statements that firewalls of every day use,
-// and says that it is not sure of the rest. It runs no program.
+// base chain of another program. It models the statements that common firewalls use; the
+// fate at any other statement is unsure. It runs no program.
 package foreign
 
 import (

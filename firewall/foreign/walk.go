@@ -4,7 +4,7 @@ import "net/netip"
 
 // Packet is the known part of a packet. It begins a flow of its own.
 type Packet struct {
-	// Src and Dst are invalid where they are not known; Six tells the family.
+	// Src and Dst are invalid where they are not known; Six is true for IPv6.
 	Src, Dst netip.Addr
 	Six      bool
 	// In and Out are interfaces: empty if not known. NoIn and NoOut tell that the
@@ -16,8 +16,7 @@ type Packet struct {
 	SPort, DPort uint16
 	// Mark holds the bits of Known, the others may have any value.
 	Mark, Known uint32
-	// FromIPsec tells that the packet came out of a state, ToIPsec that it will
-	// go into one.
+	// FromIPsec is true if a state decrypted the packet, ToIPsec if one will encrypt it.
 	FromIPsec, ToIPsec bool
 }
 
@@ -26,8 +25,8 @@ type Fate struct {
 	// Dropped and Rewritten are certain: a rule that may or may not match is left
 	// out, whether it accepts or drops.
 	Dropped, Rewritten bool
-	// Kept tells that a NAT rule gives the flow the source that it has: no later
-	// chain rewrites it then.
+	// Kept is true if a NAT rule gives the flow its own source: no later chain rewrites
+	// it then.
 	Kept bool
 	// By is the chain of the rule that decides, with Handle; it is the base chain
 	// and no handle where its policy does.

@@ -1,6 +1,6 @@
 // Package guard has the pairs of selectors with traffic that may only pass inside a
 // tunnel. They are from live policies, from policies that stood before, and from the
-// configuration. The package has the order in which they decide, and tells which of them
+// configuration. The package has the order in which they decide, and selects those that
 // outlive their policies.
 package guard
 

@@ -20,8 +20,8 @@ func (m *memorizer) lasting(g *Guard, t *xfrm.Tunnel) bool {
 	if g.Remote.Bits() == 0 || Unfit(g.Pair()) != "" {
 		return false
 	}
-	// A single address inside a tunnel is a road warrior's lease, which somebody
-	// else may have tomorrow. The peer's own address is not.
+	// A single address inside a tunnel is a road warrior's lease, which another peer may
+	// get tomorrow. The peer's own address is not.
 	return !g.Remote.IsSingleIP() || t.Mode == xfrm.TransportMode || g.Remote.Addr() == t.Remote
 }
 
@@ -77,7 +77,7 @@ func reportsErrors(g *Guard) bool {
 	return g.Proto == 0 || g.Proto == xfrm.ICMP || g.Proto == xfrm.ICMPv6
 }
 
-// asks reports whether a pair covers questions to a name server.
+// asks reports whether a pair covers queries to a name server.
 func asks(g *Guard) bool {
 	return g.Proto == 0 || (g.Proto == xfrm.UDP || g.Proto == xfrm.TCP) && (g.RemotePort.Port^domain)&g.RemotePort.Mask == 0
 }

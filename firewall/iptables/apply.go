@@ -22,8 +22,8 @@ const (
 	Unknown Standing = iota
 	// Former means that our rules are those from before.
 	Former
-	// Mixed means that they are not: some tables are new, or someone else has
-	// changed them too.
+	// Mixed means that they are not: some tables are new, or another program has changed
+	// them too.
 	Mixed
 )
 

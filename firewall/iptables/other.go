@@ -28,8 +28,8 @@ type Rival struct {
 	Live map[xfrm.Family]live.Tables
 }
 
-// Other looks at the other variant. A host that hasn't got its programs shows
-// nothing, nor does a family without a table there.
+// Other reads the rules of the other variant. It returns none where its programs or its
+// tables are missing.
 func (p *Programs) Other(ctx context.Context) (Rival, error) {
 	rival := Rival{Variant: p.variant.other(), Live: make(map[xfrm.Family]live.Tables)}
 	for _, family := range p.Families() {

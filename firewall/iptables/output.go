@@ -52,8 +52,8 @@ func (o *output) started() {
 	go func() { o.done <- o.copy() }()
 }
 
-// end returns when all that was printed was passed on. A child of the program may
-// live on with its end of the pipe; nobody waits for that.
+// end returns when all that was printed was passed on. A child of the program may live on
+// with its end of the pipe, and is not waited for.
 func (o *output) end() error {
 	_ = o.read.SetReadDeadline(time.Now().Add(drain))
 	err := <-o.done

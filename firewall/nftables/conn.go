@@ -118,7 +118,7 @@ func (c *Conn) receive(flags int, each func(message) error) error {
 		return err
 	}
 	if sender, ok := from.(*unix.SockaddrNetlink); ok && sender.Pid != 0 {
-		return nil // any process may send to this socket; only the kernel is heard
+		return nil // any process may send to this socket; messages of the kernel alone are read
 	}
 	if n > len(c.buf) {
 		return fmt.Errorf("datagram of %d bytes does not fit in the buffer", n)
@@ -204,7 +204,7 @@ func (c *Conn) send(b []byte) error {
 	return err
 }
 
-// drain throws away answers that nobody waits for any more.
+// drain reads and drops answers to requests that were given up.
 func (c *Conn) drain() {
 	for c.receive(unix.MSG_DONTWAIT, func(message) error { return nil }) == nil {
 	}

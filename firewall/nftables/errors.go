@@ -8,19 +8,19 @@ import (
 )
 
 var (
-	// ErrStale tells that tables of the network namespace changed after the table
+	// ErrStale means that tables of the network namespace changed after the table
 	// was read, so that the kernel refused the change whole. The caller reads the
 	// table again and tries again.
 	ErrStale = errors.New("the kernel's tables changed since they were read: read them again")
-	// ErrPermission tells that the process may not read or change tables.
+	// ErrPermission means that the process may not read or change tables.
 	ErrPermission = errors.New("not permitted: run as root or with CAP_NET_ADMIN")
-	// ErrOwned tells that the table belongs to the socket of another process.
+	// ErrOwned means that the table belongs to the socket of another process.
 	ErrOwned = errors.New("the table belongs to another process, such as a running xfrmfw daemon")
-	// ErrNoTables tells that the kernel has no nf_tables.
+	// ErrNoTables means that the kernel has no nf_tables.
 	ErrNoTables = errors.New("the kernel has no nf_tables: load the module nf_tables, or set CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET")
 )
 
-// errChanged tells that a dump is of several generations.
+// errChanged means that a dump is of several generations.
 var errChanged = errors.New("the kernel's tables changed while they were read")
 
 // OpError is an error of the kernel about one operation of a change. Nothing of

@@ -14,7 +14,7 @@ import (
 // Turn is the way in which packets fare otherwise by other rules.
 type Turn string
 
-// The turns. A packet that is dropped is guarded, whoever drops it.
+// The turns. A dropped packet is guarded, by whichever rule.
 const (
 	LetIn     Turn = "let in"
 	NotLetIn  Turn = "no longer let in"
@@ -52,8 +52,8 @@ type Change struct {
 	Packet firewall.Passage
 }
 
-// Changes compares what two layouts do to all packets, but for those that DNAT sends
-// elsewhere. The first error is about a part without a model.
+// Changes compares the verdicts of two layouts on all packets, without those that DNAT
+// sends elsewhere. The first error is about a part without a model.
 func Changes(before, after evaluate.Layout, family xfrm.Family, f *firewall.Facts, names []string) ([]Change, error) {
 	w := evaluate.Pair(before, after, family, f, names)
 	var list []Change
@@ -128,7 +128,7 @@ func changesOf(w *evaluate.Firewall, way firewall.Way, turn Turn, set space.Set)
 			list = append(list, c)
 			return true
 		})
-		// What holds for plain packets holds for others between these addresses.
+		// The change for plain packets holds for others between these addresses.
 		rest = w.Minus(rest, w.Without(plain, func(bit int) bool { return !slices.Contains(w.Src, bit) && !slices.Contains(w.Dst, bit) }))
 	}
 	if len(list) == 0 && rest != space.None {

@@ -8,7 +8,7 @@ import (
 	"unique"
 )
 
-// List is a list of rules that nobody can change, in a compact form: a gateway
+// List is an immutable list of rules in a compact form: a gateway
 // has a hundred thousand rules that differ in little more than addresses, reqid
 // and tunnel, and a daemon keeps rule sets for long. The zero value is
 // an empty list. Equal lists are deeply equal.
@@ -22,7 +22,7 @@ type ruleList struct {
 	data   string
 	// leads are the chains that the rules lead to, each once.
 	leads []string
-	// inert tells that no rule does more than leave the chain.
+	// inert is true if no rule does more than leave the chain.
 	inert bool
 }
 

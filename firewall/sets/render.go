@@ -199,7 +199,7 @@ func (m MaxSeg) String() string {
 	return fmt.Sprintf("tcp option maxseg size set %d", m.Size)
 }
 
-// String returns the word of nft.
+// String returns the keyword of nft.
 func (Counter) String() string { return "counter" }
 
 // String returns the words of nft.
@@ -219,7 +219,7 @@ var units = []struct {
 	name string
 }{{time.Second, "second"}, {time.Minute, "minute"}, {time.Hour, "hour"}, {24 * time.Hour, "day"}, {7 * 24 * time.Hour, "week"}}
 
-// unitName returns the word of nft for a unit of time, or nothing.
+// unitName returns the keyword of nft for a unit of time, or nothing.
 func unitName(per time.Duration) string {
 	for _, u := range units {
 		if u.per == per {

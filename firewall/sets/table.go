@@ -63,7 +63,7 @@ const (
 
 var chainTypeNames = [...]string{"regular", "filter", "nat", "route"}
 
-// String returns the word of nft.
+// String returns the keyword of nft.
 func (t ChainType) String() string { return nameOf(chainTypeNames[:], uint8(t)) }
 
 // Hook is a place in the path of a packet, with the kernel's number
@@ -81,7 +81,7 @@ const (
 
 var hookNames = [...]string{"prerouting", "input", "forward", "output", "postrouting"}
 
-// String returns the word of nft.
+// String returns the keyword of nft.
 func (h Hook) String() string { return nameOf(hookNames[:], uint8(h)) }
 
 // Policy is the verdict at the end of a base chain.
@@ -95,7 +95,7 @@ const (
 
 var policyNames = [...]string{"accept", "drop"}
 
-// String returns the word of nft.
+// String returns the keyword of nft.
 func (p Policy) String() string { return nameOf(policyNames[:], uint8(p)) }
 
 // Rule is a list of matches and statements, which the kernel evaluates in order

@@ -191,7 +191,7 @@ const (
 
 var verdictNames = [...]string{"", "accept", "drop", "return", "jump", "goto"}
 
-// String returns the word of nft.
+// String returns the keyword of nft.
 func (k VerdictKind) String() string { return nameOf(verdictNames[:], uint8(k)) }
 
 // Unknown stands for a part of a rule read from the kernel that this package

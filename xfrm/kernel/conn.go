@@ -24,7 +24,7 @@ var native = binary.NativeEndian
 
 // conn is a netlink socket. Requests go through nl's socket. Receiving has
 // its own descriptor and buffer, as nl's Receive copies each datagram, and with
-// it the keys, to memory that nobody wipes.
+// it the keys, to memory that is not wiped.
 type conn struct {
 	socket *nl.NetlinkSocket
 	file   *os.File

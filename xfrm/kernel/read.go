@@ -33,8 +33,8 @@ type Reader struct {
 //
 // The error is ErrPermission, ErrNoXFRM, that of ctx, or the socket's.
 //
-// Each snapshot has memory of its own. To overwrite that of an older one is no
-// faster, since it is in no cache any more, and somebody may still look at it.
+// Each snapshot has memory of its own. To overwrite that of an older one is no faster,
+// because it is in no cache any more, and a caller may still read it.
 func (r *Reader) Read(ctx context.Context) (xfrm.Snapshot, error) {
 	// The parts are read and sorted at the same time. Nearly all of it is the
 	// kernel's work, which it does on as many CPUs as there are dumps.

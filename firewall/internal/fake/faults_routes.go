@@ -9,7 +9,7 @@ import (
 )
 
 // routeFaults are packets of tunnels that claim everything, where routes into a device
-// and the configuration's remote: tell what is theirs, and where a route by another line
+// and the configuration's remote: select their packets, and where a route by another line
 // leads to the same network.
 func routeFaults() []Fault {
 	const any = "0.0.0.0/0"
@@ -58,8 +58,9 @@ func routeFaults() []Fault {
 	return append(all, backupFaults()...)
 }
 
-// backupFaults are packets of a network that a leased line and a tunnel lead to: what uses
-// the line is left alone, now and when routes move, and what uses the uplink is not.
+// backupFaults are packets of a network that a leased line and a tunnel lead to: packets
+// by the line are left alone, now and when routes move, and packets by the uplink are
+// judged.
 func backupFaults() []Fault {
 	var all []Fault
 	for _, kind := range []string{"xfrm", "vti", "memory", "memory of a device"} {

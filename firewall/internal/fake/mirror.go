@@ -10,8 +10,8 @@ import (
 // mirror96 is where the mirror keeps the addresses of IPv4.
 var mirror96 = netip.MustParsePrefix("fd64::/96")
 
-// ToIPv6 puts an address of IPv4 in the mirror. Addresses that both families have of their
-// own go to their likes.
+// ToIPv6 maps an address of IPv4 to IPv6. Special addresses, such as multicast, map to
+// those of their kind.
 func ToIPv6(a netip.Addr) netip.Addr {
 	switch {
 	case !a.Is4():

@@ -15,7 +15,7 @@ type Passages struct {
 	*rand.Rand
 	in    firewall.Input
 	facts *firewall.Facts
-	// addrs has addresses of each family that the facts speak of, and some others.
+	// addrs has the addresses of each family in the facts, and some others.
 	addrs map[xfrm.Family][]netip.Addr
 	links []string
 }

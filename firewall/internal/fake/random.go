@@ -102,8 +102,8 @@ var foreign = []string{
 	`-m mark --mark 0x1/0x1 -j RETURN`,
 }
 
-// Mischief returns restore text that changes the live rules as other people
-// do, to theirs and to ours.
+// Mischief returns restore text that changes live rules as other programs do: their own
+// and ours.
 func Mischief(rnd *rand.Rand, s live.Tables) string {
 	if len(s.Tables) == 0 {
 		return "*filter\n-A INPUT " + foreign[rnd.IntN(len(foreign))] + "\nCOMMIT\n"

@@ -85,7 +85,7 @@ func (e *evaluator) chain(at rules.ChainKey, mark int) *effect {
 	return result
 }
 
-// as is the effect of a chain that neither asks for the mark nor changes it.
+// as is the effect of a chain that does not read or write the mark.
 func (e *effect) as(mark int) *effect {
 	other := &effect{back: nothing, ended: e.ended, met: e.met}
 	other.back[mark] = e.back[0]

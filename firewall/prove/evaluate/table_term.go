@@ -63,7 +63,7 @@ func (e *tableEvaluator) match(t sets.Term, m int) (space.Set, bool) {
 	return space.None, false
 }
 
-// any returns the packets of which a field has a value that fits, or none that does.
+// any returns the packets of which a field has a fitting value, or no fitting value.
 func (e *tableEvaluator) any(f sets.Field, m int, not bool, fits func(part) space.Set) (space.Set, bool) {
 	parts, ok := e.partsOf(f, m)
 	result := space.None

@@ -38,8 +38,8 @@ func (l *cases) carried() {
 	l.Tree(tree.Spec{Table: rules.Mangle, Root: layout.ChainCarried, By: tree.BySource}, entries)
 }
 
-// openCarriers drop the carriers of devices that take any, as they come out of a tunnel
-// that is none of theirs.
+// openCarriers drop carriers of devices that take any carrier, if they come out of a
+// tunnel that is not the device's.
 func (l *cases) openCarriers() []rules.Rule {
 	var list []rules.Rule
 	for _, o := range l.OpenDevices {

@@ -7,8 +7,8 @@ type Matched struct {
 	// Ruleset has the wanted rules that stand, in their live order and place,
 	// and the hooks with jumps in place.
 	Ruleset rules.Ruleset
-	// Unexpected are the rules in our chains that are none of the wanted ones. Their
-	// effect is not known: they are those of an earlier apply, or somebody's own.
+	// Unexpected are the rules in our chains that are not wanted: from an earlier apply,
+	// or by another program. Their effect is not known.
 	Unexpected []UnexpectedRule
 }
 

@@ -270,8 +270,7 @@ func (p *parser) continuation(rest string) (string, bool) {
 }
 
 // keep adds a rule to the current run, of which all rules are in one piece of
-// memory. Pieces are larger the more there are, since nobody knows how many rules
-// will come.
+// memory. Pieces grow, because the number of rules is not known before.
 func (p *parser) keep(r Rule) {
 	const least, most = 32, 4096
 	if len(p.rules) == cap(p.rules) {

@@ -24,8 +24,8 @@ type Spec struct {
 	Root string
 	// By is the address of a packet, or of its flow, that leads the way.
 	By Direction
-	// AnyOrder is true if the order of entries means nothing: no rule of theirs
-	// leaves the tree. Each rule then stands once.
+	// AnyOrder is true if the order of entries does not matter, because none of their
+	// rules leaves the tree. Each rule then stands once.
 	AnyOrder bool
 	// Rare is true if few packets come. The leaves are then longer.
 	Rare bool

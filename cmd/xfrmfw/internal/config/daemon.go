@@ -10,8 +10,8 @@ import (
 
 // Daemon is how xfrmfw daemon works. No other command looks at it.
 type Daemon struct {
-	// Audit is how often the live rules are compared with the wanted ones, and
-	// so the longest that a change of theirs which nothing tells of can last.
+	// Audit is the time between two comparisons of the live rules with the wanted ones. A
+	// change of which no notification tells lasts no longer.
 	Audit time.Duration
 	// Resync is how often the kernel is read again though no event came.
 	Resync time.Duration

@@ -76,8 +76,8 @@ func Load(path string, explicit bool) (Config, error) {
 	return Parse(data, path)
 }
 
-// Read is Load without understanding the text. absent tells that there is no file, and
-// that the defaults hold.
+// Read returns the text that Load parses. absent is true if there is no file: the
+// defaults hold.
 func Read(path string, explicit bool) (data []byte, absent bool, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

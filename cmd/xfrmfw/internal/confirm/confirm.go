@@ -30,8 +30,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// change is one that waits for its confirmation, as its file in the run directory has it.
-// The file does not outlive a reboot; nor do the rules.
+// change is an apply that waits for its confirmation, in the form of its file in the run
+// directory. A reboot ends the file and the rules.
 type change struct {
 	// Deadline is by pending.Now.
 	Deadline int64  `json:"deadline"`
@@ -41,7 +41,7 @@ type change struct {
 	// Former are the live rules from before, as iptables-save printed them.
 	Former map[xfrm.Family]string `json:"former"`
 	// Table is the table of nftables from before, as nftables.Save has it, and TableDecided
-	// tells that it had the verdicts.
+	// is true if it had the verdicts.
 	Table        []byte `json:"table"`
 	TableDecided bool   `json:"table_decided"`
 }

@@ -304,8 +304,8 @@ func (d *daemon) renew(ctx context.Context) error {
 	return nil
 }
 
-// audit has the live rules read where a change of theirs could have gone unseen. The
-// kernel does not notify of an offload module that was loaded either.
+// audit reads the live rules where no notification tells of their changes. It also looks
+// for offload modules, because the kernel does not notify of a module.
 func (d *daemon) audit(now time.Time) {
 	// Reading takes at most a hundredth of the time, at any interval.
 	readAt, cost := d.source.LastRead()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// heartbeat tells the watchdog whether the loop still turns. It goes by the monotonic
+// heartbeat records the last turn of the loop, for the watchdog. It uses the monotonic
 // clock, because the wall clock may be set at any time.
 type heartbeat struct {
 	// limit is the longest time from one beat to the next of a loop that works.

@@ -50,7 +50,7 @@ func (p *presence) listen() error {
 	return nil
 }
 
-// errReplaced tells that a second daemon took the place of this one.
+// errReplaced means that a second daemon took the place of this one.
 var errReplaced = errors.New("the run directory was emptied and another daemon has started since")
 
 // renew makes removed files again, and reports whether there was any. The error

@@ -12,8 +12,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 )
 
-// service tells systemd of the daemon, if it started us: everything here does
-// nothing otherwise.
+// service notifies systemd of the daemon's state. Its methods do nothing if systemd did
+// not start the daemon.
 type service struct{ interval time.Duration }
 
 func newService() *service {
@@ -36,7 +36,7 @@ func (s *service) reloading() {
 	_, _ = sd.SdNotify(false, sd.SdNotifyReloading+"\n"+sd.SdNotifyMonotonicUsec())
 }
 
-// watchdog tells that all is well for as long as it is.
+// watchdog notifies systemd for as long as well returns true.
 func (s *service) watchdog(ctx context.Context, well func() bool) {
 	if s.interval == 0 {
 		return

@@ -9,7 +9,7 @@ import (
 )
 
 // source keeps a watcher of the kernel at work, and opens another when one
-// fails. A nil source never tells anything.
+// fails. A nil source notifies of nothing.
 type source struct {
 	name  string
 	open  func() (*kernel.Watcher, error)
@@ -28,7 +28,7 @@ func newSource(name string, open func() (*kernel.Watcher, error)) *source {
 	return &source{name: name, open: open, dirty: make(chan struct{}, 1)}
 }
 
-// start opens the first watcher; events after its return are told.
+// start opens the first watcher. The source notifies of all events after its return.
 func (s *source) start(ctx context.Context, log logger) error {
 	w, err := s.open()
 	if err != nil {
@@ -54,7 +54,7 @@ func (s *source) C() <-chan struct{} {
 	return s.dirty
 }
 
-// alive reports whether changes are told at this moment.
+// alive reports whether a watcher is open.
 func (s *source) alive() bool {
 	if s == nil {
 		return false

@@ -49,7 +49,7 @@ type Input struct {
 	// Modules are kernel modules that are neither loaded, built in nor installed;
 	// Capabilities are those that the process lacks.
 	Modules, Capabilities []string
-	// Distribution tells the names of missing packages.
+	// Distribution has the names of the packages that are missing.
 	Distribution Distribution
 	// Excess are the limits that were reached.
 	Excess []limit.Excess
@@ -57,11 +57,10 @@ type Input struct {
 	Notices []string
 	// Memory has the remembered pairs, with times of the wall clock.
 	Memory []guard.Guard
-	// IKE names the IKE daemon that runs in this network; empty for none. Daemon
-	// tells that xfrmfw's runs, Hooked that a configuration of the IKE daemon
-	// names xfrmfw.
+	// IKE names the IKE daemon that runs in this network; empty for none. Daemon is true
+	// if that of xfrmfw runs, Hooked if a configuration of the IKE daemon names xfrmfw.
 	IKE string
-	// Stroke tells that strongSwan's connections are in ipsec.conf.
+	// Stroke is true if strongSwan's connections are in ipsec.conf.
 	Stroke         bool
 	Daemon, Hooked bool
 	// Denials are accesses that SELinux or AppArmor denied to the hook of late.
@@ -74,9 +73,9 @@ type Input struct {
 
 // Failure is a step of the examination that failed.
 type Failure struct {
-	// What names the part of the host; Why is the error.
+	// What is the name of a part of the host, Why the error.
 	What, Why string
-	// Minor tells that the rest of the examination is complete without it.
+	// Minor is true if the rest of the examination is complete without it.
 	Minor bool
 	// Mend is the remedy, if one is known.
 	Mend []string

@@ -254,8 +254,8 @@ func dropsIPsec(raw string) bool {
 	return strings.HasPrefix(before, "-p udp -m udp --dport 500") || strings.HasPrefix(before, "-p udp -m udp --dport 4500")
 }
 
-// markOnly is a configuration that leaves the verdict to another firewall, when
-// no other firewall asks for it.
+// markOnly finds a configuration that leaves the verdict to another firewall, where no
+// other firewall matches VERIFIED.
 func markOnly(in Input) []Finding {
 	if !in.Config.MarkOnly || in.Live == nil {
 		return nil

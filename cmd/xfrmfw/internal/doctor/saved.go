@@ -6,8 +6,8 @@ import "fmt"
 // Somebody saved the output of nft list ruleset there.
 type Saved struct {
 	File string
-	// Chains tells that chains of the iptables engine are in it, Table that our table of
-	// nftables is.
+	// Chains is true if it has chains of the iptables engine, Table if it has table inet
+	// xfrmfw.
 	Chains, Table bool
 }
 

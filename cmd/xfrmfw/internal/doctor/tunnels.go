@@ -59,7 +59,7 @@ func ifIDs(t xfrm.Tunnel) []uint32 {
 // stateObject is how xfrm names a state that serves no tunnel.
 const stateObject = "state "
 
-// statesAlone are states that no policy asks for.
+// statesAlone finds SAs without a policy.
 func statesAlone(in Input) []Finding {
 	var lines []string
 	for _, o := range in.Set.Ignored {
@@ -255,8 +255,8 @@ func compilerWarnings(in Input) []Finding {
 	return found
 }
 
-// idle is how long a remembered pair may not have been seen before somebody
-// should ask whether its tunnel will come back.
+// idle is the time after which a pair that was not seen is a finding, because its tunnel
+// may have been given up.
 const idle = 7 * 24 * time.Hour
 
 // decommissioned are remembered pairs that have not been seen for long.
@@ -287,7 +287,7 @@ func decommissioned(in Input) []Finding {
 
 func day(seconds int64) string { return time.Unix(seconds, 0).UTC().Format(time.DateOnly) }
 
-// hookNotWired is an IKE daemon that tells nobody of its changes.
+// hookNotWired finds an IKE daemon that calls no hook, on a host where no daemon of xfrmfw runs.
 func hookNotWired(in Input) []Finding {
 	if in.IKE == "" || in.Daemon || in.Hooked {
 		return nil

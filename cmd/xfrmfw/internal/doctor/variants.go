@@ -46,8 +46,8 @@ func twoVariants(in Input) []Finding {
 	return found
 }
 
-// otherDrops are builtin chains of the other variant that may drop packets that ours
-// accept, unless they begin with the lines that spare it.
+// otherDrops finds built-in chains of the other variant that may drop accepted packets,
+// unless they begin with the lines that doctor prints.
 func (in Input) otherDrops(family xfrm.Family, save live.Tables) []Finding {
 	var found []Finding
 	table := save.Table(rules.Filter)

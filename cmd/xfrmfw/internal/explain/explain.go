@@ -33,8 +33,7 @@ type Explanation struct {
 	// Fault is a sentence about the rules if they give another verdict than the
 	// specification, firewall.Judge; empty if they agree.
 	Fault string `json:"fault"`
-	// InSync tells whether the live rules are those that Steps and Verdict are
-	// about; nil with a snapshot.
+	// InSync is true if Steps and Verdict are about the live rules, nil with a snapshot.
 	InSync *bool `json:"in_sync"`
 	// Live is the verdict of the rules as they stand, where these differ; nil
 	// otherwise. LiveSteps are the wanted rules of them that the packet meets,
@@ -87,7 +86,7 @@ type Step struct {
 	Purpose rules.Purpose `json:"purpose"`
 	Tunnel  string        `json:"tunnel"`
 	Rule    string        `json:"rule"`
-	// Unreached tells that the kernel had dropped the packet before.
+	// Unreached is true if the kernel dropped the packet before.
 	Unreached bool `json:"unreached"`
 }
 
@@ -127,7 +126,7 @@ type Verdict struct {
 	Text    string `json:"text"`
 }
 
-// Explain tells the fate of a packet. Its errors are slips of the query.
+// Explain returns the fate of a packet. Its errors are mistakes in the query.
 func (w World) Explain(q Query) (Explanation, error) {
 	p, err := w.place(q)
 	if err != nil {

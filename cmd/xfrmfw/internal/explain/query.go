@@ -32,7 +32,7 @@ type Query struct {
 	// Reqid is that of the state that the packet came out of, where HasReqid is set.
 	Reqid    uint32
 	HasReqid bool
-	// Tag tells that the packet carries TAG, Mark which other bits of the mark.
+	// Tag is true if the packet carries TAG. Mark has the other bits of its mark.
 	Tag  bool
 	Mark uint32
 	// Ct is the packet's state in conntrack: new, established or related.
@@ -82,7 +82,7 @@ type passage struct {
 	assumed []string
 }
 
-// place finds out how the packet passes this host. Its errors are slips of the
+// place finds the way of the packet through this host. Its errors are mistakes in the
 // query.
 func (w World) place(q Query) (passage, error) {
 	host := w.Snapshot.Host

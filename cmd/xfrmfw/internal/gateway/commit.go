@@ -24,8 +24,8 @@ import (
 // milliseconds.
 const recountLimit = 5 * time.Second
 
-// Done is what a commit has put in force: the changes of the table in their order, and
-// whether the change of the rules was made.
+// Done has the changes that a commit has put in force: those of the table in their order,
+// and that of the rules.
 type Done struct {
 	Tables []sets.Change
 	Rules  bool
@@ -68,8 +68,8 @@ func (g *Gateway) Commit(ctx context.Context, l Look) (done Done, retry bool, er
 	return done, false, err
 }
 
-// commitRest applies what is left of the table's change behind the rules: a commit of
-// iptables-nft makes a new generation, so the table is read again.
+// commitRest applies the rest of the table's change after the rules. It reads the table
+// again, because a commit of iptables-nft makes a new generation.
 func (g *Gateway) commitRest(l Look, done *Done) (retry bool, err error) {
 	if l.Live.Table, err = g.ReadTable(); err != nil {
 		return false, err

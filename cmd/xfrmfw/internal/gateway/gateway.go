@@ -50,8 +50,8 @@ type Options struct {
 type Gateway struct {
 	options Options
 	config  config.Config
-	// text is that of the configuration, and refused tells that it is not the file's, which
-	// was not confirmed.
+	// text is that of the configuration. refused is true if the file's own was not
+	// confirmed, and text is an older one.
 	text     approved.Text
 	refused  bool
 	engine   engine.Engine
@@ -143,7 +143,7 @@ func OpenWithoutPrograms(o Options) (*Gateway, error) {
 	if err := g.loadConfig(); err != nil {
 		return nil, err
 	}
-	g.setEngine(o.Snapshot != "") // a snapshot tells nothing of nf_tables
+	g.setEngine(o.Snapshot != "") // a snapshot has no nf_tables
 	if o.Snapshot != "" {
 		return g, nil
 	}

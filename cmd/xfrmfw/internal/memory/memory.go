@@ -88,8 +88,8 @@ type Memory struct {
 	Now int64
 	// Warning names the file that could not be read.
 	Warning string
-	// stale tells that one of the files is not as it should be, and written when that in
-	// the state directory was last written.
+	// stale is true if a file differs from the memory. written is the time of the last
+	// write to the state directory.
 	stale   bool
 	written int64
 }

@@ -79,11 +79,11 @@ func (r *Recorder) Reconciled(took time.Duration, err error) {
 	r.lastSuccess.SetToCurrentTime()
 }
 
-// Waits tells how long it is at most until the next reconcile.
+// Waits sets the longest time until the next reconcile.
 func (r *Recorder) Waits(most time.Duration) { r.interval.Set(most.Seconds()) }
 
-// Repaired counts that rules were put back which someone else had touched,
-// without a change of the kernel's states or policies.
+// Repaired counts a repair of rules that another program changed, while the kernel's
+// states and policies stayed.
 func (r *Recorder) Repaired() { r.repairs.Inc() }
 
 // Nudged counts a hook that told of a change.

@@ -17,9 +17,8 @@ type State struct {
 	Names []string
 }
 
-// A Source reads the state afresh. It is called by one goroutine only, and only
-// when someone asks for metrics. It must not wait for the daemon's own work, and
-// has to end with ctx.
+// A Source reads the state afresh. One goroutine calls it, at a scrape. It must not wait
+// for the daemon's own work, and ends with ctx.
 type Source func(ctx context.Context) (State, error)
 
 const (
@@ -48,7 +47,7 @@ type Tunnels struct {
 
 	// sum is Run's own.
 	sum totals
-	// asked has an element if someone waits for a reading.
+	// asked has an element if a scrape waits for a reading.
 	asked chan struct{}
 
 	mu sync.Mutex
@@ -69,7 +68,7 @@ type reading struct {
 
 	tunnels map[string]tunnel
 	host    [len(hostKinds)]count
-	// named tells for each name of the configuration whether a tunnel of it is up.
+	// named maps each name of the configuration to whether a tunnel of it is up.
 	named map[string]bool
 	// states and guards are numbers of tunnels and guarded pairs.
 	states map[status.State]int
@@ -137,7 +136,7 @@ func (t *Tunnels) Run(ctx context.Context) {
 	}
 }
 
-// fresh tells whether the last reading has to do. It is called under the lock.
+// fresh reports whether the last reading is young enough. It is called under the lock.
 func (t *Tunnels) fresh() bool {
 	wait := max(t.pause, min(share*t.last.took, mostPause))
 	return !t.last.tried.IsZero() && t.now().Sub(t.last.tried) < wait
@@ -154,7 +153,7 @@ func (t *Tunnels) read() reading {
 	}
 	select {
 	case t.asked <- struct{}{}:
-	default: // someone asked already
+	default: // a reading is requested already
 	}
 	timer := time.NewTimer(t.patience)
 	defer timer.Stop()

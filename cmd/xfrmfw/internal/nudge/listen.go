@@ -18,7 +18,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 )
 
-// ErrInUse tells that another daemon listens on the socket.
+// ErrInUse means that another daemon listens on the socket.
 var ErrInUse = errors.New("another daemon listens on it")
 
 // taken is the answer to a nudge that was taken. One that was refused gets none.
@@ -161,8 +161,8 @@ func (l *Listener) remove() error {
 	return d.RemoveIfAny(l.name)
 }
 
-// serve takes nudges until the socket is closed. Without file descriptors left,
-// it waits for some: senders then find that nobody answers.
+// serve takes nudges until the socket is closed. While no file descriptor is free it
+// waits, and senders get ErrSilent.
 func (l *Listener) serve() {
 	defer l.done.Done()
 	pause := time.Duration(0)

@@ -15,12 +15,12 @@ import (
 )
 
 var (
-	// ErrNobody tells that no daemon listens.
+	// ErrNobody means that no daemon listens.
 	ErrNobody = errors.New("no daemon listens")
-	// ErrRefused tells that the daemon takes no nudges from this user.
+	// ErrRefused means that the daemon takes no nudges from this user.
 	ErrRefused = errors.New("the daemon takes nudges only from root and its own user")
-	// ErrSilent tells that there is a daemon that did not answer in time. It may
-	// take the nudge yet.
+	// ErrSilent means that the daemon did not answer in time. It may take the nudge
+	// later.
 	ErrSilent = errors.New("the daemon does not answer")
 )
 

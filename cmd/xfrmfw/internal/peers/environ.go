@@ -68,7 +68,7 @@ func FromEnviron(environ []string) (Event, error) {
 		return Event{}, errors.New("read the environment: the selectors are of two families")
 	}
 	for name, into := range map[string]*Ports{"PLUTO_MY_PORT": &r.LocalPort, "PLUTO_PEER_PORT": &r.RemotePort} {
-		// A record is better with any port than none: the tunnel's are the kernel's word.
+		// A record with a port that does not parse is kept, because the ports of the tunnel come from the kernel.
 		*into, _ = parsePorts(v[name])
 	}
 	if err := r.valid(); err != nil {

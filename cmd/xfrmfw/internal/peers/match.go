@@ -37,8 +37,8 @@ type Found struct {
 }
 
 // Match finds the tunnels that the records are about, at a time since the boot. A tunnel's peer is known
-// only if the records are about all of its selectors, and agree: nobody gets
-// the rights of another peer because a record is missing or left over.
+// only if the records are about all of its selectors, and agree: a peer gets no rights of
+// another one because a record is missing or left over.
 func Match(records []Record, set xfrm.Set, now time.Duration) Found {
 	found := Found{Peers: make(map[string]Peer), Several: make(map[string][]Peer)}
 	if len(records) == 0 {

@@ -35,8 +35,8 @@ type Store struct {
 	damaged []string
 }
 
-// stamp tells a directory that had a file added, replaced or removed. The zero
-// value fits none.
+// stamp changes when a file of a directory is added, replaced or removed. The zero value
+// fits none.
 type stamp struct {
 	inode   uint64
 	changed unix.Timespec

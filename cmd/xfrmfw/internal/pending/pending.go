@@ -1,4 +1,4 @@
-// Package pending tells whether rules of apply --confirm wait for their confirmation.
+// Package pending reports whether rules of apply --confirm wait for their confirmation.
 package pending
 
 import (
@@ -36,7 +36,7 @@ type State struct {
 	Pending bool
 	// Left is the time until the former rules come back, 0 if it is over or not known.
 	Left time.Duration
-	// Alive tells that the process lives that puts them back.
+	// Alive is true if the process that puts them back lives.
 	Alive bool
 }
 

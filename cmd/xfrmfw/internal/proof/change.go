@@ -14,8 +14,8 @@ import (
 // some seconds then.
 const most = 300
 
-// Changes says what changes for packets between two subjects of one host, the words of
-// apply --dry-run --diff. Devices are the host's interfaces.
+// Changes returns the changes for packets between two subjects of one host, as apply
+// --dry-run --diff prints them. Devices are the host's interfaces.
 func Changes(f *firewall.Facts, devices []string, before, after Subject) string {
 	if len(f.Tunnels) > most {
 		return fmt.Sprintf("packets: not compared, because there are more than %d tunnels\n\n", most)

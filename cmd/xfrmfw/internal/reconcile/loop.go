@@ -122,7 +122,7 @@ type Outcome struct {
 	// them.
 	Warnings []string
 
-	// TableDecided tells that the table that was removed had the verdicts.
+	// TableDecided is true if the removed table had the verdicts.
 	TableDecided bool
 
 	newPairs []kernel.Pair
@@ -148,7 +148,7 @@ func (o *Outcome) ForgetFlows(ctx context.Context) {
 	o.newPairs = nil
 }
 
-// add counts what a commit has put in force of a change.
+// add counts the part of a change that a commit has put in force.
 func (o *Outcome) add(change plan.Change, done gateway.Done) {
 	for _, table := range done.Tables {
 		o.addTable(table)

@@ -79,7 +79,7 @@ type ClearReport struct {
 	Schema        int `json:"schema"`
 	ChainsRemoved int `json:"chains_removed"`
 	JumpsRemoved  int `json:"jumps_removed"`
-	// TableRemoved tells that the table of nftables was removed.
+	// TableRemoved is true if the table of nftables was removed.
 	TableRemoved bool `json:"table_removed"`
 	// Leftovers could not be removed.
 	Leftovers []string `json:"leftovers"`

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrLocked tells that another process holds a lock.
+// ErrLocked means that another process holds a lock.
 var ErrLocked = errors.New("another process holds the lock")
 
 // Lock is a lock file that is locked by this process, or by a child that

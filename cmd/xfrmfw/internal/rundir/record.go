@@ -10,8 +10,8 @@ import (
 )
 
 // Record is how the last reconciles ended, for status: when the rules were last
-// brought in line with the kernel, by which command, and the failure since. It does
-// not outlive a reboot; nor do the rules.
+// brought in line with the kernel, by which command, and the failure since. A reboot ends
+// it, and the rules.
 type Record struct {
 	// By is the command that reconciled last: "apply", "hook" or "daemon".
 	By string `json:"by"`

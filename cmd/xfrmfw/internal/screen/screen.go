@@ -84,7 +84,7 @@ func (s *Screen) Size() (columns, lines int) {
 	return int(size.Col), int(size.Row)
 }
 
-// Resized tells that the size has changed, or that the screen has to be drawn anew.
+// Resized has an element when the size has changed, or the screen has to be drawn anew.
 func (s *Screen) Resized() <-chan struct{} { return s.resized }
 
 // Quit is closed when the user presses q.

@@ -44,7 +44,7 @@ type Input struct {
 	Daemon   Daemon
 	// MemoryAhead is how many seconds the wall clock is ahead of the memory's own.
 	MemoryAhead int64
-	// Pending tells that rules of apply --confirm wait for their confirmation.
+	// Pending is true if rules of apply --confirm wait for their confirmation.
 	Pending bool
 	// Peers are the hook's records by tunnel ID.
 	Peers map[string]Peer

@@ -37,7 +37,7 @@ type Report struct {
 	Drops   Drops          `json:"drops"`
 	Counts  Counts         `json:"counts"`
 	InSync  Sync           `json:"in_sync"`
-	// Pending tells that rules of apply --confirm wait for their confirmation.
+	// Pending is true if rules of apply --confirm wait for their confirmation.
 	Pending     bool     `json:"pending"`
 	Differences []string `json:"differences"`
 	Warnings    []string `json:"warnings"`
@@ -82,7 +82,7 @@ type Tunnel struct {
 	Local  string `json:"local"`
 	Remote string `json:"remote"`
 	IfID   uint32 `json:"if_id"`
-	// Configured tells that Name is the configuration's.
+	// Configured is true if Name is the configuration's.
 	Configured bool `json:"-"`
 	// Mark is the value and mask by which the policies are found; empty for none.
 	Mark      string            `json:"mark"`
@@ -101,7 +101,7 @@ type Tunnel struct {
 // State says whether a tunnel can carry traffic.
 type State string
 
-// The states. A remembered tunnel has neither states nor policies any more.
+// The states. The states and policies of a remembered tunnel are gone.
 const (
 	Up         State = "up"
 	Down       State = "down"

@@ -9,7 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// shared tells which of the rules without a tunnel a state's packets pass.
+// shared selects the rules without a tunnel that a state's packets pass.
 type shared struct {
 	// outer are those for encrypted packets, tags those that set TAG on them.
 	outer map[outerKey][]string
@@ -210,8 +210,8 @@ const (
 	servesOut role = 2
 )
 
-// roleOf tells a rule's role by its purpose, or where that says too little by
-// the tree of chains that it stands in.
+// roleOf returns a rule's role by its purpose, or by its tree of chains where several
+// roles share the purpose.
 func roleOf(r Rule) role {
 	switch r.Purpose {
 	case rules.PurposeAcceptIn, rules.PurposeVerified, rules.PurposePolicyOnly, rules.PurposeUnconfirmed, rules.PurposeRelated, rules.PurposeIPComp, rules.PurposeOverlay:

@@ -63,7 +63,7 @@ func (r Report) WriteText(w io.Writer, o TextOptions) error {
 type page struct {
 	Report
 	options TextOptions
-	// live tells that there are counters.
+	// live is true if there are counters.
 	live bool
 	out  bytes.Buffer
 }
@@ -234,8 +234,7 @@ func (p *page) lists() {
 	}
 }
 
-// guards tells how many pairs are guarded, and names those that outlive their
-// policies.
+// guards writes the number of guarded pairs, and the pairs that outlive their policies.
 func (p *page) guards() {
 	if len(p.Guards) == 0 {
 		return

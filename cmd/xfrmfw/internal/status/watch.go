@@ -251,7 +251,7 @@ func (v view) of(i int) TunnelRates {
 	return TunnelRates{}
 }
 
-// foot tells of drops and of faults.
+// foot writes drops and faults.
 func (v view) foot() []string {
 	lines := []string{""}
 	add := func(name string, total uint64, perSecond float64) {

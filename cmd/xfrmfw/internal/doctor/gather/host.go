@@ -113,9 +113,9 @@ func (h Host) Counters() (map[string]uint64, error) {
 	return counters, nil
 }
 
-// Modules lists those that the rules need and that the running kernel has
-// neither loaded nor built in nor at hand. Where there is no list of its modules,
-// as in a container, nothing is known and nothing is listed.
+// Modules lists the modules that the rules need and that the running kernel lacks: not
+// loaded, not built in and not installed. It is empty where the kernel's list of modules
+// is missing, as in a container.
 func (h Host) Modules(variant string) []string {
 	dir := h.path("/lib/modules", h.release())
 	installed, err := os.ReadFile(filepath.Join(dir, "modules.dep"))

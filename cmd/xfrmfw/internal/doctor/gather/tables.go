@@ -19,9 +19,9 @@ var ErrNoNFT = errors.New("there is no nft program: install nftables to have the
 // nftLimit is when nft is killed.
 const nftLimit = time.Minute
 
-// Tables lists the tables of nftables that have a base chain and are not ours, nor those
-// of iptables-nft, because iptables-save prints their rules. Only these are listed in
-// full: with many tunnels the others are large.
+// Tables lists the tables of nftables with a base chain, without table inet xfrmfw and
+// without those of iptables-nft, because iptables-save prints their rules. The others are
+// not read, because they are large with many tunnels.
 func Tables(ctx context.Context) (foreign.Ruleset, error) {
 	path := ""
 	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/run/current-system/sw/bin"} {

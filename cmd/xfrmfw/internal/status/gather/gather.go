@@ -63,7 +63,7 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 		Exempt: program.Exempts(live.Table.Table), Sysctl: gather.Host{Root: "/"}.Detours(look.Snapshot.Host.Links),
 	}
 	if host.HasFlowtables() || !evident.Exempt {
-		// Without nft there are no tables to speak of, and doctor says that they were not read.
+		// Without nft no table is read, and doctor says so.
 		evident.NFT, _ = gather.Tables(ctx)
 	}
 	in.Warnings = append(in.Warnings, doctor.Evident(evident)...)
