@@ -1,7 +1,7 @@
-// Package approved keeps the configuration that was in force last, and whether the file
-// as it is now was put in force with apply --confirm and not confirmed. Commands that no
-// user watches then go by the former, because the rules and the configuration that made
-// them are confirmed, or rolled back, together.
+// Package approved keeps the configuration that was in force last. It also keeps whether
+// the present content of the file was applied with --confirm and not confirmed. Daemon,
+// hook and apply --unattended then use the configuration that was in force last, because
+// rules and configuration are confirmed, or rolled back, together.
 package approved
 
 import (

@@ -1,7 +1,7 @@
 // Package confirm applies rules that have to be confirmed: a process waits in the
 // background and puts the former chains and jumps back unless the user confirms in time.
-// The configuration belongs to it: until it is confirmed, work without a user goes by the
-// one before.
+// The configuration is confirmed with them: until then, daemon, hook and apply --unattended
+// use the former one.
 package confirm
 
 import (

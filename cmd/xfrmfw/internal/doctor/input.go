@@ -89,10 +89,10 @@ type Other struct {
 
 // Sysctl are settings of the kernel that matter to tunnels.
 type Sysctl struct {
-	// Forward4 and Forward6 tell that packets are forwarded.
+	// Forward4 and Forward6 are true if packets are forwarded.
 	Forward4, Forward6 bool
-	// BridgeCall4 and BridgeCall6 tell that the rules of iptables and ip6tables judge the
-	// frames of all bridges.
+	// BridgeCall4 and BridgeCall6 are true if iptables and ip6tables judge the frames of
+	// all bridges.
 	BridgeCall4, BridgeCall6 bool
 	// Links has the settings of each interface by its name, joined with those of
 	// "all" as the kernel does.

@@ -1,7 +1,7 @@
-// Package engine has the two ways in which facts are laid out for the kernel: as rules of
-// iptables, with a small table of nftables beside them, or as a table of nftables, with
-// few accepts in iptables. Both are the same two parts for everything else: one reads,
-// compares, commits and clears both parts, empty or not.
+// Package engine lays facts out for the kernel in one of two ways: as rules of iptables,
+// with a small table of nftables beside them, or as a table of nftables, with a few accepts
+// in iptables. All other packages handle both parts alike: they read, compare, commit and
+// clear rules and table, either of which may be empty.
 package engine
 
 import (

@@ -1,6 +1,6 @@
-// Package interrupt catches the signals that end a program, for the time in which there
-// is something to clean up. Before it a signal has its default action, so that a command
-// that is stuck, in opening a FIFO for example, ends as any other program does.
+// Package interrupt catches the signals that end a program while it has work to finish.
+// Before that a signal has its default action, so that a command that is stuck, in opening
+// a FIFO for example, ends at once.
 package interrupt
 
 import (

@@ -32,7 +32,7 @@ const (
 type file struct {
 	Schema int    `json:"schema"`
 	Clock  *clock `json:"clock,omitempty"`
-	// Saved tells, in the copy of the run directory, that the state directory had the
+	// Saved is true, in the copy of the run directory, if the state directory had the
 	// same.
 	Saved bool `json:"saved,omitzero"`
 	// Connections are the names of the remembered tunnels, by their IDs.
