@@ -145,6 +145,36 @@ func TestWideRemoteInEveryCase(t *testing.T) {
 	}
 }
 
+// This host's own IPsec goes to a peer whose address lies in the remote selector of a tunnel
+// that is gone, also by an interface that is not configured as WAN. Its other packets to
+// there are refused.
+func TestOwnIPsecIntoTheSelectorOfATunnelThatIsGone(t *testing.T) {
+	s := sunSite()
+	s.Pairs = [][2]string{{"0.0.0.0/0", "10.40.0.0/16"}}
+	gone := states(t, sunHost(), s)["remembered"]
+	w := compileInput(t, gone.snapshot, firewall.Input{Config: firewall.Config{WAN: []string{"eth9"}}, Guards: gone.result.InForce()})
+	for _, tc := range []struct {
+		proto xfrm.Proto
+		port  uint16
+		want  rules.Verb
+	}{
+		{xfrm.ESP, 0, rules.Return}, {xfrm.AH, 0, rules.Return}, {xfrm.UDP, 500, rules.Return}, {xfrm.UDP, 4500, rules.Return},
+		{xfrm.UDP, 501, rules.Reject}, {xfrm.TCP, 500, rules.Reject},
+	} {
+		ends := firewall.Ends{Src: addr(sunWAN), Dst: addr("10.40.0.1"), SPort: tc.port, DPort: tc.port}
+		p := trace.Packet{Src: ends.Src, Dst: ends.Dst, Out: "eth0", SrcLocal: true, Proto: tc.proto, SPort: tc.port, DPort: tc.port}
+		if got := w.send(p); got.final != tc.want {
+			t.Errorf("%s from port %d: %s, want %s; met %v", tc.proto, tc.port, got.final, tc.want, got.steps)
+		}
+		judged := firewall.Judge(&w.result.Facts, firewall.Passage{
+			Way: firewall.FromHost, Out: "eth0", Proto: tc.proto, SrcLocal: true, Received: ends, AfterDNAT: ends, Sent: ends,
+		})
+		if (judged.Action == firewall.Refuse) != (tc.want == rules.Reject) {
+			t.Errorf("%s from port %d: Judge says %v", tc.proto, tc.port, judged)
+		}
+	}
+}
+
 // Effects of single rules that would go unnoticed, because other rules overlap them.
 func TestSecondLines(t *testing.T) {
 	accepted := func(name string, got passage) {

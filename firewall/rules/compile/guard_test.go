@@ -463,14 +463,36 @@ func TestQuotedBesideLANByEitherEnd(t *testing.T) {
 	quotedByEitherEnd(t, s)
 }
 
-// With so many tunnels the two trees are split, and each end is found in its own.
-func TestQuotedBesideLANOfMany(t *testing.T) {
+// With so many pairs the two trees are split, and each end is found in its own: that of
+// the pair beside the LAN, and those in the leaves. Judge says the same.
+func TestQuotedErrorsInSplitTrees(t *testing.T) {
 	s := sunSite()
 	s.Pairs = [][2]string{{"192.168.7.0/24", "10.0.0.0/8"}}
-	for i := range 200 {
-		s.Pairs = append(s.Pairs, [2]string{"192.168.8.0/24", fmt.Sprintf("172.%d.%d.0/24", 16+i/100, i%100)})
+	for i := range 200 { // no two are neighbours, which one rule would match
+		s.Pairs = append(s.Pairs, [2]string{"192.168.8.0/24", fmt.Sprintf("172.%d.%d.0/24", 16+i/100, 2*(i%100))})
 	}
 	quotedByEitherEnd(t, s)
+	near := addr("192.168.8.5")
+	for name, w := range states(t, sunHost(), s) {
+		for far, want := range map[string]bool{"172.16.0.9": true, "172.16.78.9": true, "172.17.198.9": true, "172.17.77.9": false} {
+			far := addr(far)
+			for _, ends := range [][2]netip.Addr{{far, near}, {near, far}} {
+				ct := trace.Conntrack{State: rules.CtRelated, OrigSrc: ends[0], OrigDst: ends[1], ReplSrc: ends[1], ReplDst: ends[0]}
+				p := trace.Packet{Src: addr("198.51.100.7"), Dst: near, In: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Ct: ct}
+				if got := w.arrive(p, nil); got.met(rules.PurposeSpoof) != want {
+					t.Errorf("%s: an error about the flow from %s to %s: stopped %v, want %v", name, ends[0], ends[1], !want, want)
+				}
+				at := firewall.Ends{Src: p.Src, Dst: near}
+				judged := firewall.Judge(&w.result.Facts, firewall.Passage{
+					Way: firewall.Through, In: "eth0", Out: "eth1", Proto: xfrm.ICMP, ICMPType: 3, Received: at, AfterDNAT: at, Sent: at,
+					Flow: firewall.Flow{Related: true, OrigSrc: ends[0], OrigDst: ends[1], ReplySrc: ends[1], ReplyDst: ends[0]},
+				})
+				if (judged == firewall.Verdict{Action: firewall.Discard, Case: firewall.Case6}) != want {
+					t.Errorf("%s: an error about the flow from %s to %s: Judge says %v", name, ends[0], ends[1], judged)
+				}
+			}
+		}
+	}
 }
 
 func quotedByEitherEnd(t *testing.T, s sample.Site) {
