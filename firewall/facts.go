@@ -55,6 +55,9 @@ type Facts struct {
 	VRFs []string
 	// Guards are in force, in the order in which they decide.
 	Guards []GuardFacts
+	// Lines are the networks of routes to which guards give way, each with its interface,
+	// sorted.
+	Lines []guard.Line
 	// Connected are the networks of this host's interfaces.
 	Connected []Network
 	// Homes are the parts of local selectors that routes lead to, each with its

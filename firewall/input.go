@@ -18,6 +18,8 @@ type Input struct {
 	// Guards are remembered and configured ones; those of live policies follow
 	// from the set.
 	Guards []guard.Guard
+	// Lines are the remembered ones. Those of routes follow from the host.
+	Lines []guard.Line
 	// NATSources are the addresses that SNAT rules of other programs map to.
 	NATSources []netip.Prefix
 }

@@ -51,7 +51,7 @@ func (d *decider) overlaySources() {
 			if !p.Has(xfrm.In) && !p.Has(xfrm.Fwd) || p.Mark.Mask == 0 {
 				continue
 			}
-			for _, remote := range d.claimable(p, tc.Remote) {
+			for _, remote := range d.claimable(t, p, tc.Remote) {
 				if !slices.Contains(o.Sources, remote) {
 					o.Sources = append(o.Sources, remote)
 				}

@@ -38,7 +38,7 @@ func (d *decider) claims(t *xfrm.Tunnel, r *firewall.TunnelReport) {
 			// alone tell.
 			p.Proto, p.LocalPort, p.RemotePort = 0, xfrm.PortMatch{}, xfrm.PortMatch{}
 		}
-		remotes := d.claimable(p, tc.Remote)
+		remotes := d.claimable(t, p, tc.Remote)
 		if len(prefix.Intersect(p.Remote, tc.Remote)) == 0 {
 			d.ignore(t, p, "the configuration's remote: leaves nothing of its remote selector")
 		}
@@ -159,9 +159,9 @@ func once[T comparable](list []T) []T {
 
 // claimable returns the parts of a pair's remote selector that its tunnel's packets may
 // come from: within the cap, and where a pair for everything belongs to a device within
-// the prefixes that are routed into it, because its selectors say nothing then. A device
-// without routes leaves the selectors as they are.
-func (d *decider) claimable(p xfrm.Pair, limits []netip.Prefix) []netip.Prefix {
+// the prefixes that are routed into it, or were, because its selectors say nothing then. A
+// device without routes leaves the selectors as they are.
+func (d *decider) claimable(t *xfrm.Tunnel, p xfrm.Pair, limits []netip.Prefix) []netip.Prefix {
 	remotes := prefix.Intersect(p.Remote, limits)
 	links := device.LinksOf(p, d.Host)
 	if len(links) == 0 || !isWideSelector(p.Remote) {
@@ -173,7 +173,7 @@ func (d *decider) claimable(p xfrm.Pair, limits []netip.Prefix) []netip.Prefix {
 	}
 	var parts []netip.Prefix
 	for _, remote := range remotes {
-		for _, part := range prefix.Intersect(remote, routed) {
+		for _, part := range prefix.Intersect(remote, slices.Concat(routed, d.routedBefore(t))) {
 			if !slices.Contains(parts, part) {
 				parts = append(parts, part)
 			}

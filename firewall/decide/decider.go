@@ -32,6 +32,10 @@ type decider struct {
 	noSource map[netip.Prefix]bool
 	// routes and connected are indexes of the host's routes and connected networks.
 	routes, connected *prefix.Index
+	// lines is an index of the remembered lines, and movedFrom are the networks that
+	// were routed into the devices of tunnels, by the ID of the tunnel.
+	lines     *prefix.Index
+	movedFrom map[string][]netip.Prefix
 	// carried are the names of the overlays' devices.
 	carried map[string]bool
 }

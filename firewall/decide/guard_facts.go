@@ -91,7 +91,8 @@ func (d *decider) exempt(g *guard.Guard) []firewall.Network {
 	}
 	// A network that is routed into a device gives way to a more specific route
 	// elsewhere. It also gives way to any route by an interface that is no uplink, such
-	// as a leased line with the tunnel as its backup, and so does a remembered pair.
+	// as a leased line with the tunnel as its backup, and so does a remembered pair. Such a
+	// route may come and go faster than rules follow it, so one that was seen before counts.
 	for _, i := range d.routesIn(g.Remote) {
 		r := &d.Host.Routes[i]
 		if r.Dst.Bits() == 0 {
@@ -108,7 +109,13 @@ func (d *decider) exempt(g *guard.Guard) []firewall.Network {
 		for _, name := range device.WithMasters(d.Host, l) {
 			if n := (firewall.Network{Prefix: r.Dst, Device: name}); !slices.Contains(networks, n) {
 				networks = append(networks, n)
+				d.noteLine(n)
 			}
+		}
+	}
+	for _, n := range d.linesIn(g.Remote) {
+		if !slices.Contains(networks, n) {
+			networks = append(networks, n)
 		}
 	}
 	if g.Routed {

@@ -36,6 +36,7 @@ type faultHost struct {
 	s      xfrm.Snapshot
 	config firewall.Config
 	guards []guard.Guard
+	lines  []guard.Line
 }
 
 func newFaultHost() *faultHost {
@@ -117,7 +118,7 @@ func (g *faultHost) input() firewall.Input {
 	c, h := g.config, g.s.Host
 	c.Tunnels = slices.Clone(c.Tunnels)
 	h.Routes, h.Links = slices.Clone(h.Routes), slices.Clone(h.Links)
-	return firewall.Input{Set: xfrm.Tunnels(g.s), Host: h, Config: c, Guards: slices.Clone(g.guards)}
+	return firewall.Input{Set: xfrm.Tunnels(g.s), Host: h, Config: c, Guards: slices.Clone(g.guards), Lines: slices.Clone(g.lines)}
 }
 
 // fault makes a fault of a packet on the gateway as it is now.

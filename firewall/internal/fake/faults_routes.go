@@ -2,6 +2,7 @@ package fake
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
@@ -55,7 +56,8 @@ func routeFaults() []Fault {
 		keys.fault("VTI with two keys: out of it", inner, firewall.Admit, firewall.Case4),
 		keys.fault("VTI with two keys: the LAN to the internet", through("eth1", "eth0", "10.2.0.10", "198.51.100.9"), firewall.Leave, firewall.Case9),
 		keys.fault("VTI with two keys: the internet to the host", toHost("eth0", "198.51.100.9", "192.0.2.2"), firewall.Leave, firewall.Case9))
-	return append(all, backupFaults()...)
+	all = append(all, backupFaults()...)
+	return append(all, movingFaults()...)
 }
 
 // backupFaults are packets of a network that a leased line and a tunnel lead to: packets
@@ -95,6 +97,64 @@ func backupFaults() []Fault {
 			all = append(all,
 				g.fault(name+"in by the line", byLine, firewall.Leave, firewall.Case9),
 				g.fault(name+"out by the line", toLine, firewall.Leave, firewall.Case9))
+		}
+	}
+	return all
+}
+
+// movingFaults are packets of a network with a route that a routing protocol moves between
+// a leased line and a tunnel's device, at other times here than at the other end: what
+// comes by the way without the route, or leaves by the line before the rules follow, is left
+// alone. A LAN and an uplink stay guarded.
+func movingFaults() []Fault {
+	var all []Fault
+	for _, kind := range []string{"xfrm", "vti", "gre"} {
+		g := newFaultHost()
+		l := xfrm.Link{Name: "tun1", Kind: kind, Local: netip.MustParseAddr("192.0.2.2"), Remote: netip.MustParseAddr(moonWAN)}
+		c := connection{reqid: 1, peer: moonWAN, local: "0.0.0.0/0", remote: "0.0.0.0/0", mode: xfrm.TunnelMode}
+		inner := through("tun1", "eth1", "10.1.0.10", "10.2.0.10")
+		accepted := firewall.Verdict{Action: firewall.Admit, Case: firewall.Case4}
+		switch kind {
+		case "xfrm":
+			l.Local, l.Remote, l.IfID, c.ifID = netip.Addr{}, netip.Addr{}, 7, 7
+			inner, accepted.Case = outOf(1, xfrm.TunnelMode, moonWAN, inner), firewall.Case1
+		case "vti":
+			l.IKey, l.OKey, c.mark = 42, 42, xfrm.Mark{Value: 42, Mask: 0xffffffff}
+			inner.Tagged = true
+		case "gre":
+			c.local, c.remote, c.mode, c.proto = "192.0.2.2/32", moonWAN+"/32", xfrm.TransportMode, xfrm.GRE
+			inner.Verified = true
+		}
+		g.link(l, "172.23.0.0/30")
+		g.connect(c)
+		g.link(xfrm.Link{Name: "leased0"})
+		g.link(xfrm.Link{Name: "guests0"}, "10.99.0.0/24")
+		route := func(device string) xfrm.Route {
+			return xfrm.Route{Dst: netip.MustParsePrefix(moonLAN), Link: g.index(device)}
+		}
+		elsewhere := slices.Clip(g.s.Host.Routes)
+		g.s.Host.Routes = append(elsewhere, route("tun1"))
+		input := g.input()
+		g.guards = guard.Remember(nil, guard.Live(input.Set, input.Host), input.Set, input.Host, nil, guard.Config{}, 1).Guards
+		for _, device := range []string{"leased0", "eth0"} { // eth0 had the route before it was an uplink
+			g.lines = append(g.lines, guard.Line{Network: netip.MustParsePrefix("10.0.0.0/8"), Device: device, Expires: 1 << 40})
+		}
+		for _, at := range []string{"tun1", "leased0", "nowhere"} {
+			if g.s.Host.Routes = elsewhere; at != "nowhere" {
+				g.s.Host.Routes = append(elsewhere, route(at))
+			}
+			name := "a moving route (" + kind + "), by " + at + " now: "
+			all = append(all,
+				g.fault(name+"in by the line", through("leased0", "eth1", "10.1.0.10", "10.2.0.10"), firewall.Leave, firewall.Case9),
+				g.fault(name+"to the host by the line", toHost("leased0", "10.1.0.10", "10.2.0.1"), firewall.Leave, firewall.Case9),
+				g.fault(name+"out by the line", through("eth1", "leased0", "10.2.0.10", "10.1.0.10"), firewall.Leave, firewall.Case9),
+				g.fault(name+"the host's own by the line", fromHost("leased0", "10.2.0.1", "10.1.0.10"), firewall.Leave, firewall.Case9),
+				g.fault(name+"out of the device", inner, accepted.Action, accepted.Case),
+				g.fault(name+"into the device", through("eth1", "tun1", "10.2.0.10", "10.1.0.10"), firewall.Admit, firewall.NoCase),
+				g.fault(name+"in by the uplink", through("eth0", "eth1", "10.1.0.10", "10.2.0.10"), firewall.Discard, firewall.Case6),
+				g.fault(name+"in by another LAN", through("guests0", "eth1", "10.1.0.10", "10.2.0.10"), firewall.Discard, firewall.Case6),
+				g.fault(name+"out by the uplink", through("eth1", "eth0", "10.2.0.10", "10.1.0.10"), firewall.Refuse, firewall.Case8),
+				g.fault(name+"out by another LAN", through("eth1", "guests0", "10.2.0.10", "10.1.0.10"), firewall.Refuse, firewall.Case8))
 		}
 	}
 	return all

@@ -175,10 +175,11 @@ func (g *Gateway) saveMemory(l Look) (lines []string) {
 	held := l.Live.Memory
 	fresh := remembered(l)
 	lines = append(inWords(memoryExcess(fresh)), unsafeWarnings(fresh.Unsafe, l.Config.Guard.Pairs)...)
-	if !held.Changed(fresh.Guards) {
+	ways := guard.RememberLines(held.Lines, l.Result.Lines, l.Config.Guard, held.Now)
+	if !held.Changed(fresh.Guards, ways) {
 		return lines
 	}
-	if err := g.memory.Save(fresh.Guards, held.Now); err != nil {
+	if err := g.memory.Save(fresh.Guards, ways, held.Now); err != nil {
 		lines = append(lines, err.Error())
 	}
 	return lines

@@ -268,7 +268,7 @@ func (g *Gateway) compile(s xfrm.Snapshot, have Live) (Look, error) {
 	look.Peers, warnings = g.matchPeers(look.Set)
 	look.Warnings = append(look.Warnings, warnings...)
 	in := firewall.Input{
-		Set: look.Set, Host: s.Host, Config: look.Config, Guards: guards(look.Config, have.Memory), Peers: selecting(look.Peers),
+		Set: look.Set, Host: s.Host, Config: look.Config, Guards: guards(look.Config, have.Memory), Lines: have.Memory.Standing(), Peers: selecting(look.Peers),
 	}
 	// The table stands behind all NAT.
 	if look.foreignMatters = !g.engine.TableDecides(); look.foreignMatters {

@@ -27,8 +27,8 @@ const (
 
 // file is the form of the memory's files. memory.json has schema and guards alone, because
 // the versions before the memory had a clock take any other key for damage, of the file and of a
-// guard, and go without the guards of such a file. Clock and connections are in a second
-// file, which they do not know. The copy of the run directory has everything.
+// guard, and go without the guards of such a file. Clock, connections and lines are in a
+// second file, which they do not know. The copy of the run directory has everything.
 type file struct {
 	Schema int    `json:"schema"`
 	Clock  *clock `json:"clock,omitempty"`
@@ -37,6 +37,7 @@ type file struct {
 	Saved bool `json:"saved,omitzero"`
 	// Connections are the names of the remembered tunnels, by their IDs.
 	Connections map[string]string `json:"connections,omitempty"`
+	Lines       []lineRecord      `json:"lines,omitempty"`
 	Guards      []record          `json:"guards,omitzero"`
 }
 
@@ -62,6 +63,7 @@ type text struct {
 	guards      []guard.Guard
 	clock       *clock
 	connections map[string]string
+	lines       []guard.Line
 	saved       bool
 	// damage is why some of it is not understood, or nil, and damaged names the files.
 	damage  error
@@ -100,6 +102,8 @@ func (t *text) parse(d *json.Decoder) error {
 			err = skip(d, &t.saved)
 		case "connections":
 			err = t.parseConnections(d)
+		case "lines":
+			err = t.parseLines(d)
 		case "guards":
 			err = t.parseGuards(d)
 		default:
@@ -201,8 +205,11 @@ func (r record) guard() guard.Guard {
 }
 
 // newFile returns the file that has everything.
-func newFile(guards []guard.Guard, c *clock) file {
+func newFile(guards []guard.Guard, lines []guard.Line, c *clock) file {
 	f := file{Schema: schema, Clock: c, Guards: make([]record, 0, len(guards)), Connections: make(map[string]string)}
+	for _, l := range lines {
+		f.Lines = append(f.Lines, lineRecord(l))
+	}
 	for _, g := range guards {
 		if g.Connection != "" {
 			f.Connections[g.Tunnel] = g.Connection
@@ -219,7 +226,7 @@ func newFile(guards []guard.Guard, c *clock) file {
 
 // split returns the parts of the file for the state directory: memory.json, and the second file.
 func (f file) split() (guards, rest file) {
-	return file{Schema: f.Schema, Guards: f.Guards}, file{Schema: f.Schema, Clock: f.Clock, Connections: f.Connections}
+	return file{Schema: f.Schema, Guards: f.Guards}, file{Schema: f.Schema, Clock: f.Clock, Connections: f.Connections, Lines: f.Lines}
 }
 
 // encode returns the text of a file.

@@ -3,8 +3,8 @@
 // every byte, and written so that a reader finds the old file or the new one.
 //
 // It has two places. The state directory outlives a reboot: memory.json has the pairs, in the
-// form that all versions read, and memory-clock.json the clock of their times and the names of
-// their tunnels. The run directory keeps the pairs in this network namespace's rules, for when the former is damaged, can't be read,
+// form that all versions read, and memory-clock.json the clock of their times, the names of
+// their tunnels and the lines. The run directory keeps the pairs in this network namespace's rules, for when the former is damaged, can't be read,
 // or can't be written.
 package memory
 
@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,18 +37,19 @@ type Store struct {
 type known struct {
 	mu     sync.Mutex
 	guards []guard.Guard
+	lines  []guard.Line
 }
 
-func (k *known) get() []guard.Guard {
+func (k *known) get() ([]guard.Guard, []guard.Line) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.guards
+	return k.guards, k.lines
 }
 
-func (k *known) set(guards []guard.Guard) {
+func (k *known) set(guards []guard.Guard, lines []guard.Line) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.guards = guards
+	k.guards, k.lines = guards, lines
 }
 
 // place is the files in a directory that are one memory: the first has the guards, and where
@@ -84,6 +86,9 @@ type Memory struct {
 	// Guards are the pairs, of which those count that expire later than Now. No caller
 	// may write to them.
 	Guards []guard.Guard
+	// Lines are the networks of routes that guards gave way to, of which those count that
+	// expire later than Now.
+	Lines []guard.Line
 	// Now is the time by the memory's own clock, in seconds.
 	Now int64
 	// Warning names the file that could not be read.
@@ -104,7 +109,7 @@ func (s Store) Load() Memory {
 	boot, up := s.uptime()
 	disk, err := s.disk.read()
 	copied, copyErr := s.run.read()
-	m := Memory{Guards: disk.guards}
+	m := Memory{Guards: disk.guards, Lines: disk.lines}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -114,7 +119,9 @@ func (s Store) Load() Memory {
 			disk.damage, filepath.Join(s.disk.dir, s.disk.names[0]), len(disk.guards))
 	}
 	if err != nil || disk.damage != nil || copyErr == nil && !copied.saved {
-		m.Guards = guard.MergeMemory(guard.MergeMemory(disk.guards, copied.guards), s.known.get())
+		guards, lines := s.known.get()
+		m.Guards = guard.MergeMemory(guard.MergeMemory(disk.guards, copied.guards), guards)
+		m.Lines = slices.Concat(disk.lines, copied.lines, lines)
 		m.stale = m.Warning != "" || len(m.Guards) > 0
 	}
 	if errors.Is(copyErr, fs.ErrNotExist) && len(m.Guards) > 0 {
@@ -136,17 +143,17 @@ func (s Store) Load() Memory {
 		now = begin(m.Guards, s.wall().Unix(), boot, up)
 	}
 	m.Now = now.Observed
-	s.known.set(m.Guards)
+	s.known.set(m.Guards, m.Lines)
 	return m
 }
 
 // Save replaces the memory, with its clock at now. It makes the state directory if
 // there is none. A file that is not understood is kept beside it. After an error the
 // run directory has the memory, until the next boot.
-func (s Store) Save(guards []guard.Guard, now int64) error {
-	s.known.set(guards)
+func (s Store) Save(guards []guard.Guard, lines []guard.Line, now int64) error {
+	s.known.set(guards, lines)
 	boot, up := s.uptime()
-	f := newFile(guards, &clock{Observed: now, Boot: boot, Uptime: up})
+	f := newFile(guards, lines, &clock{Observed: now, Boot: boot, Uptime: up})
 	list, rest := f.split()
 	failed := s.disk.write((*rundir.Dir).Replace, list, rest)
 	if errors.Is(failed, fs.ErrPermission) {
@@ -207,11 +214,11 @@ func (p place) parse(contents [][]byte) text {
 		t.damaged = p.names[:1]
 	}
 	if len(p.names) > 1 {
-		t.clock, t.connections = nil, nil
+		t.clock, t.connections, t.lines = nil, nil, nil
 	}
 	if len(contents) > 1 {
 		rest := parse(contents[1])
-		t.clock, t.connections = rest.clock, rest.connections
+		t.clock, t.connections, t.lines = rest.clock, rest.connections, rest.lines
 		if rest.damage != nil {
 			t.damage = cmp.Or(t.damage, fmt.Errorf("%s: %w", p.names[1], rest.damage))
 			t.damaged = append(t.damaged[:len(t.damaged):len(t.damaged)], p.names[1])
@@ -261,9 +268,9 @@ const (
 	writtenAfter = 6 * 3600
 )
 
-// Changed reports whether guards should be written, as the memory was read.
-func (m Memory) Changed(now []guard.Guard) bool {
-	if len(m.Guards) != len(now) || m.stale || len(now) > 0 && m.Now-m.written > writtenAfter {
+// Changed reports whether guards and lines should be written, as the memory was read.
+func (m Memory) Changed(now []guard.Guard, lines []guard.Line) bool {
+	if len(m.Guards) != len(now) || linesChanged(m.Lines, lines) || m.stale || len(now) > 0 && m.Now-m.written > writtenAfter {
 		return true
 	}
 	for i := range now {

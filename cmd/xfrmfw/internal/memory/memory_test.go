@@ -99,15 +99,15 @@ func TestSaveAndLoad(t *testing.T) {
 		t.Fatalf("without a file: %+v", m)
 	}
 	for range 2 {
-		if err := s.Save(some(), 15); err != nil {
+		if err := s.Save(some(), nil, 15); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for name, s := range map[string]Store{"the same": s, "another": h.store()} {
 		m := s.Load()
 		equal(t, name, some(), m.Guards)
-		if m.Warning != "" || m.Now != 15 || m.Changed(some()) {
-			t.Errorf("%s: warning %q, now %d, changed %v", name, m.Warning, m.Now, m.Changed(some()))
+		if m.Warning != "" || m.Now != 15 || m.Changed(some(), nil) {
+			t.Errorf("%s: warning %q, now %d, changed %v", name, m.Warning, m.Now, m.Changed(some(), nil))
 		}
 	}
 	if info, err := os.Stat(h.file()); err != nil || info.Mode().Perm() != 0o600 {
@@ -146,14 +146,14 @@ func TestABadRecordCostsItselfOnly(t *testing.T) {
 			s := h.store()
 			for range 2 {
 				m := s.Load()
-				if len(m.Guards) != tc.want || !strings.Contains(m.Warning, "is damaged") || !m.Changed(m.Guards) {
+				if len(m.Guards) != tc.want || !strings.Contains(m.Warning, "is damaged") || !m.Changed(m.Guards, nil) {
 					t.Fatalf("%d guards, warning %q", len(m.Guards), m.Warning)
 				}
 			}
 			if left, _ := os.ReadDir(h.state); len(left) != 1 {
 				t.Errorf("a mere look left %v", left)
 			}
-			if err := s.Save(some(), 15); err != nil {
+			if err := s.Save(some(), nil, 15); err != nil {
 				t.Fatal(err)
 			}
 			if kept, err := os.ReadFile(h.file() + aside); err != nil || string(kept) != tc.text {
@@ -189,7 +189,7 @@ func TestOtherVersionsRead(t *testing.T) {
 	h := newHost(t)
 	guards := append(some(), guard.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: netip.MustParsePrefix("10.7.0.0/24"),
 		Source: guard.FromMemory, Tunnel: "t0123456780", Connection: "by a wrong clock", Since: 30, Expires: 20})
-	if err := h.store().Save(guards, 15); err != nil {
+	if err := h.store().Save(guards, nil, 15); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(h.file())
@@ -246,7 +246,7 @@ func TestOtherVersionsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	m = h.store().Load()
-	if len(m.Guards) != 2 || m.Warning != "" || !m.Changed(m.Guards) {
+	if len(m.Guards) != 2 || m.Warning != "" || !m.Changed(m.Guards, nil) {
 		t.Errorf("without a second file: %+v", m)
 	}
 }
@@ -264,18 +264,18 @@ func TestTheSecondFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
-			if err := errors.Join(h.store().Save(some(), 15), tc.harm(h)); err != nil {
+			if err := errors.Join(h.store().Save(some(), nil, 15), tc.harm(h)); err != nil {
 				t.Fatal(err)
 			}
 			m := h.store().Load()
-			if len(m.Guards) != 3 || m.Now != 15 || !strings.Contains(m.Warning, tc.want) || !m.Changed(m.Guards) {
+			if len(m.Guards) != 3 || m.Now != 15 || !strings.Contains(m.Warning, tc.want) || !m.Changed(m.Guards, nil) {
 				t.Errorf("with the copy: %+v", m)
 			}
 			h.reboot(t, time.Hour)
 			if m := h.store().Load(); len(m.Guards) != 3 {
 				t.Errorf("after a boot: %+v", m)
 			}
-			err := h.store().Save(some(), 15)
+			err := h.store().Save(some(), nil, 15)
 			if name == "a directory" {
 				if err == nil || !strings.Contains(err.Error(), "until the next boot") {
 					t.Errorf("save: %v", err)
@@ -311,7 +311,7 @@ func TestWhatStandsOutlivesTheDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
 			daemon := h.store()
-			if err := daemon.Save(some(), 15); err != nil {
+			if err := daemon.Save(some(), nil, 15); err != nil {
 				t.Fatal(err)
 			}
 			if err := harm(h); err != nil {
@@ -319,7 +319,7 @@ func TestWhatStandsOutlivesTheDisk(t *testing.T) {
 			}
 			m := h.store().Load()
 			equal(t, "with the copy in the run directory", some(), m.Guards)
-			if !m.Changed(some()) {
+			if !m.Changed(some(), nil) {
 				t.Error("is not written again")
 			}
 			// A daemon knows it even if all files are gone.
@@ -341,19 +341,19 @@ func TestTheCopyIsMadeAfterABoot(t *testing.T) {
 	for i := range guards {
 		guards[i].Expires = h.wall.Unix() + 1000000
 	}
-	if err := h.store().Save(guards, h.store().Load().Now); err != nil {
+	if err := h.store().Save(guards, nil, h.store().Load().Now); err != nil {
 		t.Fatal(err)
 	}
 	h.reboot(t, time.Hour)
 	s := h.store()
 	m := s.Load()
-	if !m.Changed(m.Guards) {
+	if !m.Changed(m.Guards, nil) {
 		t.Fatal("the copy is not made")
 	}
-	if err := s.Save(m.Guards, m.Now); err != nil {
+	if err := s.Save(m.Guards, nil, m.Now); err != nil {
 		t.Fatal(err)
 	}
-	if m := s.Load(); m.Changed(m.Guards) {
+	if m := s.Load(); m.Changed(m.Guards, nil) {
 		t.Error("the copy is made again and again")
 	}
 	if err := errors.Join(os.RemoveAll(h.state), os.WriteFile(h.state, nil, 0o600)); err != nil {
@@ -366,14 +366,14 @@ func TestTheCopyIsMadeAfterABoot(t *testing.T) {
 
 func TestADiskThatTakesNothing(t *testing.T) {
 	h := newHost(t)
-	if err := h.store().Save(some()[:1], 15); err != nil {
+	if err := h.store().Save(some()[:1], nil, 15); err != nil {
 		t.Fatal(err)
 	}
 	aDirectory := filepath.Join(h.state, "memory.json")
 	if err := errors.Join(os.Rename(h.state, h.state+"-"), os.MkdirAll(filepath.Join(aDirectory, "x"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.store().Save(some(), 16); err == nil || !strings.Contains(err.Error(), "until the next boot") {
+	if err := h.store().Save(some(), nil, 16); err == nil || !strings.Contains(err.Error(), "until the next boot") {
 		t.Errorf("save: %v", err)
 	}
 	if err := errors.Join(os.RemoveAll(h.state), os.Rename(h.state+"-", h.state)); err != nil {
@@ -381,10 +381,10 @@ func TestADiskThatTakesNothing(t *testing.T) {
 	}
 	m := h.store().Load()
 	equal(t, "with an older file on the disk", some(), m.Guards)
-	if !m.Changed(some()) {
+	if !m.Changed(some(), nil) {
 		t.Error("is not written again")
 	}
-	if err := h.store().Save(some(), 17); err != nil {
+	if err := h.store().Save(some(), nil, 17); err != nil {
 		t.Fatal(err)
 	}
 	h.reboot(t, time.Hour)
@@ -395,11 +395,11 @@ func TestADiskThatTakesNothing(t *testing.T) {
 func TestWhatWasForgottenStaysSo(t *testing.T) {
 	h := newHost(t)
 	daemon := h.store()
-	if err := errors.Join(daemon.Save(some(), 15), h.store().Save(some()[1:], 16)); err != nil {
+	if err := errors.Join(daemon.Save(some(), nil, 15), h.store().Save(some()[1:], nil, 16)); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "with a daemon", some()[1:], daemon.Load().Guards)
-	if err := h.store().Save(nil, 17); err != nil {
+	if err := h.store().Save(nil, nil, 17); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "all of it", nil, daemon.Load().Guards)
@@ -419,7 +419,7 @@ func TestTheClock(t *testing.T) {
 	}
 	save := func() {
 		t.Helper()
-		if err := h.store().Save(some(), h.store().Load().Now); err != nil {
+		if err := h.store().Save(some(), nil, h.store().Load().Now); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -485,14 +485,14 @@ func TestChanged(t *testing.T) {
 		"the same": {some(), false}, "a little later": {later(60), false}, "much later": {later(2 * fresher), true},
 		"one less": {some()[1:], true}, "sooner": {later(-5), true},
 	} {
-		if got := (Memory{Guards: some(), Now: 100, written: 90}).Changed(tc.now); got != tc.want {
+		if got := (Memory{Guards: some(), Now: 100, written: 90}).Changed(tc.now, nil); got != tc.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
-	if !(Memory{Guards: some(), Now: writtenAfter + 100, written: 90}).Changed(some()) {
+	if !(Memory{Guards: some(), Now: writtenAfter + 100, written: 90}).Changed(some(), nil) {
 		t.Error("the clock is never written")
 	}
-	if (Memory{Now: writtenAfter + 100}).Changed(nil) {
+	if (Memory{Now: writtenAfter + 100}).Changed(nil, nil) {
 		t.Error("an empty memory is written")
 	}
 }
@@ -522,7 +522,7 @@ func TestNothingRememberedDamagesTheFile(t *testing.T) {
 		}
 		set := xfrm.Tunnels(snapshot)
 		fresh := guard.Remember(nil, guard.Live(set, snapshot.Host), set, snapshot.Host, nil, guard.Config{}, 1000).Guards
-		b, err := newFile(fresh, nil).encode()
+		b, err := newFile(fresh, nil, nil).encode()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -567,7 +567,7 @@ func TestLoadSeesWhatOthersWrote(t *testing.T) {
 	}
 	for what, by := range map[string]Store{"written by us": ours, "written by others": theirs} {
 		for n := range 3 {
-			if err := by.Save(some()[n:], 15); err != nil {
+			if err := by.Save(some()[n:], nil, 15); err != nil {
 				t.Fatal(err)
 			}
 			want(what, some()[n:])

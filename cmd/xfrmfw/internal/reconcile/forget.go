@@ -55,5 +55,12 @@ func Forget(ctx context.Context, g *gateway.Gateway, f Forgettable) (pairs int, 
 	if pairs = len(held.Guards) - len(kept); pairs == 0 {
 		return 0, held.Warning, fmt.Errorf("nothing is remembered of %q: xfrmfw status lists what is guarded, and from where", f.word)
 	}
-	return pairs, held.Warning, store.Save(kept, held.Now)
+	return pairs, held.Warning, store.Save(kept, linesOf(held.Lines, kept), held.Now)
+}
+
+// linesOf returns the lines to networks of the pairs that are left.
+func linesOf(lines []guard.Line, kept []guard.Guard) []guard.Line {
+	return slices.DeleteFunc(slices.Clone(lines), func(l guard.Line) bool {
+		return !slices.ContainsFunc(kept, func(g guard.Guard) bool { return g.Remote.Overlaps(l.Network) })
+	})
 }
