@@ -83,6 +83,9 @@ func TestFindings(t *testing.T) {
 		{"a counter that nobody knows", with(func(in *Input) {
 			in.Counters = [2]map[string]uint64{{"XfrmInNew": 1, "XfrmInError": 5}, {"XfrmInNew": 3, "XfrmInError": 5}}
 		}), "counters", "^XfrmInNew grew by 2 within", "ip -s xfrm state"},
+		{"drops of the table", with(func(in *Input) {
+			in.TableDrops = [2]map[rules.Purpose]uint64{{rules.PurposeSpoof: 5, rules.PurposeLeak: 7}, {rules.PurposeSpoof: 8, rules.PurposeLeak: 7}}
+		}), "dropped", "^xfrmfw dropped 3 packets in clear from a tunnel's remote network .case 6. within", "xfrmfw forget REMOTE"},
 		{"SELinux denies the hook", with(func(in *Input) {
 			in.Denials = []Denial{{Module: "SELinux", Subject: "ipsec_t", Operation: "connectto", Object: "/run/xfrmfw/x.sock", Command: "xfrmfw"}}
 		}), "denied", "^SELinux denied ipsec_t in the last 24 hours: connectto of /run/xfrmfw/x.sock by xfrmfw$", "semodule -X 200 -i /usr/share/selinux/packages/xfrmfw.cil"},

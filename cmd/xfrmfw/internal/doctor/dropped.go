@@ -88,6 +88,11 @@ func dropped(in Input) []Finding {
 			grown[rules.PurposeLeak] += r.Packets - was
 		}
 	})
+	for p, n := range in.TableDrops[1] {
+		if was := in.TableDrops[0][p]; n > was {
+			grown[p] += n - was
+		}
+	}
 	var found []Finding
 	for _, m := range in.dropMeanings() {
 		if grown[m.drop] == 0 {

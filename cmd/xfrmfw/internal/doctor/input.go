@@ -8,6 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/foreign"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/limit"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
@@ -29,6 +30,9 @@ type Input struct {
 	Live    map[xfrm.Family]live.Tables
 	// Later are the rules again, Apart after Live.
 	Later map[xfrm.Family]live.Tables
+	// TableDrops are the packets that our table of nftables has dropped, by purpose, and
+	// those again, Apart after them.
+	TableDrops [2]map[rules.Purpose]uint64
 	// Differences are plan.Make's.
 	Differences []plan.Difference
 	// Exempt is true if our table of nftables keeps tunnel traffic from the NAT of all

@@ -62,6 +62,14 @@ func Examine(ctx context.Context, o gateway.Options, daemon status.Daemon, inter
 			e.minor("read the rules again", err, false)
 		}
 	}
+	if e.TableDrops[0] != nil {
+		g.Forget() // counters grow without a new generation of the table
+		if later, err := g.ReadTable(); err != nil {
+			e.minor("read the table of nftables again", err, false)
+		} else {
+			e.TableDrops[1] = tableDrops(later.Table)
+		}
+	}
 	e.Counters, e.Apart = [2]map[string]uint64{first, second}, time.Since(begin)
 	return e.Input, nil
 }
@@ -96,6 +104,7 @@ func (e *examination) gateway(ctx context.Context, g *gateway.Gateway) {
 		e.fail("read the table of nftables", err)
 	}
 	e.Exempt = program.Exempts(live.Table.Table)
+	e.TableDrops[0] = tableDrops(live.Table.Table)
 	live.Memory, live.Warnings = g.ReadMemory()
 	for _, w := range live.Warnings {
 		e.fail("read the memory", errors.New(w))

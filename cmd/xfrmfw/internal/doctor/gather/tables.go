@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"github.com/xfrmfw/xfrmfw/firewall/foreign"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/purpose"
 )
 
 // ErrNoNFT says that the nft program is not there.
@@ -70,4 +73,25 @@ func list(ctx context.Context, path string, what ...string) (foreign.Ruleset, er
 		return foreign.Ruleset{}, fmt.Errorf("nft list %s: %w: %s", strings.Join(what, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return foreign.Parse(out)
+}
+
+// tableDrops counts the packets that our table of nftables has dropped, by purpose: nil
+// without a table. A reject is a leak's, because no other drop tells the sender there.
+func tableDrops(t sets.Table) map[rules.Purpose]uint64 {
+	if t.Name == "" {
+		return nil
+	}
+	all := make(map[rules.Purpose]uint64)
+	for _, c := range t.Chains {
+		p, ok := purpose.OfChain(c.Name)
+		if p == rules.PurposeReject {
+			p = rules.PurposeLeak
+		}
+		for i := range c.Rules {
+			if ok {
+				all[p] += c.Rules[i].Count.Packets
+			}
+		}
+	}
+	return all
 }
