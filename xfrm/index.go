@@ -77,7 +77,10 @@ func (d *Decoder) NoteOf(typ uint16, body []byte) Note {
 		n.id = idOf(n.state)
 	case StateDeleted:
 		n.id, n.lost = deletedState(body)
-	case PolicyUpdated:
+	case PolicyAdded, PolicyUpdated, PolicyDeleted:
+		if n.event == PolicyDeleted {
+			body = deletedPolicy(body)
+		}
 		if d.Decode(&s, msgNewPolicy, body) != nil || len(s.Policies) != 1 {
 			n.lost = true
 			break
@@ -85,6 +88,39 @@ func (d *Decoder) NoteOf(typ uint16, body []byte) Note {
 		n.policy = s.Policies[0]
 	}
 	return n
+}
+
+// ofState and ofPolicy report whether the note is about one state or policy.
+func (n *Note) ofState() bool {
+	switch n.event {
+	case StateAdded, StateUpdated, StateDeleted, StateExpired:
+		return true
+	}
+	return false
+}
+
+func (n *Note) ofPolicy() bool {
+	return n.event == PolicyAdded || n.event == PolicyUpdated || n.event == PolicyDeleted
+}
+
+// adds reports whether the object is there afterwards.
+func (n *Note) adds() bool {
+	switch n.event {
+	case StateAdded, StateUpdated, PolicyAdded, PolicyUpdated:
+		return true
+	}
+	return false
+}
+
+// deletedPolicy returns the policy in the message of its deletion in the form of that of
+// a new one: the first attribute behind the struct xfrm_userpolicy_id is the policy, and
+// the others follow (net/xfrm/xfrm_user.c, xfrm_notify_policy).
+func deletedPolicy(body []byte) []byte {
+	const idSize = 64 // struct xfrm_userpolicy_id
+	if len(body) < idSize+attrHeaderLen || native.Uint16(body[idSize+2:])&attrTypeMask != attrPolicy {
+		return nil
+	}
+	return body[idSize+attrHeaderLen:]
 }
 
 // deletedState reads a struct xfrm_usersa_id.

@@ -39,6 +39,7 @@ const (
 	attrAlgComp      = 3
 	attrEncap        = 4
 	attrTemplates    = 5
+	attrPolicy       = 7
 	attrPolicyType   = 16
 	attrAlgAEAD      = 18
 	attrAlgAuthTrunc = 20

@@ -2,6 +2,7 @@ package sets
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -38,6 +39,41 @@ func (c Change) String() string {
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// TakeElements makes a table of the one that the change of elements was made for. It
+// writes to the table's lists of elements. Operations on anything else are left out.
+func (t *Table) TakeElements(c Change) {
+	at := make(map[string]*Set, len(t.Sets))
+	for i := range t.Sets {
+		at[t.Sets[i].Name] = &t.Sets[i]
+	}
+	each := func(name string, elements []Element, do func(s *Set, i int, found bool, e Element)) {
+		s := at[name]
+		for _, e := range elements {
+			if s == nil {
+				return
+			}
+			i, found := slices.BinarySearchFunc(s.Elements, e, Element.Compare)
+			do(s, i, found, e)
+		}
+	}
+	for _, op := range c.Ops() {
+		switch op := op.(type) {
+		case AddElements:
+			each(op.Set.Name, op.Elements, func(s *Set, i int, found bool, e Element) {
+				if !found {
+					s.Elements = slices.Insert(s.Elements, i, e)
+				}
+			})
+		case DeleteElements:
+			each(op.Set.Name, op.Elements, func(s *Set, i int, found bool, _ Element) {
+				if found {
+					s.Elements = slices.Delete(s.Elements, i, i+1)
+				}
+			})
+		}
+	}
 }
 
 // Op is one operation on a table: AddTable, DeleteTable, SetFlags, AddChain,

@@ -53,7 +53,7 @@ func (d *differ) whole(before []Op) Change {
 		first = &c.Switch
 	}
 	for _, s := range d.want.Sets {
-		*first = append(*first, AddSet{s.definition()})
+		*first = append(*first, AddSet{s.Definition()})
 	}
 	for _, chain := range d.want.Chains {
 		*first = append(*first, AddChain{Chain{Name: chain.Name, Comment: chain.Comment, Base: chain.Base}})
@@ -82,7 +82,7 @@ func addAll(s Set) []Op {
 	if s.Dynamic || len(s.Elements) == 0 {
 		return nil
 	}
-	return []Op{AddElements{s.definition(), s.Elements}}
+	return []Op{AddElements{s.Definition(), s.Elements}}
 }
 
 func (d *differ) run() {
@@ -95,7 +95,7 @@ func (d *differ) run() {
 
 	for _, s := range d.want.Sets {
 		if oldSets[s.Name] == nil {
-			d.Grow = append(d.Grow, AddSet{s.definition()})
+			d.Grow = append(d.Grow, AddSet{s.Definition()})
 		}
 	}
 	for _, c := range d.want.Chains {
@@ -188,7 +188,7 @@ func (d *differ) rules(oldChains, newChains map[string]*Chain) {
 	for _, s := range d.want.Sets {
 		if d.remadeSets[s.Name] {
 			old, _ := d.have.Set(s.Name)
-			remake = append(remake, AddSet{s.definition()})
+			remake = append(remake, AddSet{s.Definition()})
 			refill = append(refill, addAll(carry(old, s))...)
 		}
 	}

@@ -97,5 +97,5 @@ func appendElements(ops []Op, s Set, elements []Element, op func(Set, []Element)
 	if len(elements) == 0 {
 		return ops
 	}
-	return append(ops, op(s.definition(), elements))
+	return append(ops, op(s.Definition(), elements))
 }

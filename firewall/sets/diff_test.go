@@ -1,10 +1,12 @@
 package sets
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func TestDiff(t *testing.T) {
@@ -153,5 +155,24 @@ add element c4_24_24 { 1 . 10.1.0.0 . 10.2.0.0 counter packets 3 bytes 252 comme
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// A table that takes the elements of a change is the one that it was made for.
+func TestTakeElements(t *testing.T) {
+	element := func(n uint32, comment string) Element { return Element{Key: Key(AppendUint(nil, n)), Comment: comment} }
+	set := func(name string, of ...Element) Set {
+		return Set{Name: name, Key: []Field{F(InReqid)}, Elements: of}
+	}
+	have := Table{Name: "t", Sets: []Set{set("a", element(1, ""), element(3, "x"), element(5, "")), set("b")}}
+	want := Table{Name: "t", Sets: []Set{set("a", element(2, "y"), element(3, "x"), element(6, "")), set("b", element(1, ""))}}
+	got := Table{Name: "t", Sets: []Set{set("a", slices.Clone(have.Sets[0].Elements)...), set("b")}}
+	got.TakeElements(Diff(have, want))
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Error(diff)
+	}
+	got.TakeElements(Change{Grow: []Op{AddElements{set("none"), []Element{element(1, "")}}}})
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("a set that is not there: %s", diff)
 	}
 }

@@ -207,8 +207,14 @@ func (t Table) Set(name string) (Set, bool) {
 	return Set{}, false
 }
 
-// definition returns the set without its elements.
-func (s Set) definition() Set {
+// Has reports whether the set holds an element with the keys of e.
+func (s Set) Has(e Element) bool {
+	_, found := slices.BinarySearchFunc(s.Elements, e, Element.Compare)
+	return found
+}
+
+// Definition returns the set without its elements.
+func (s Set) Definition() Set {
 	s.Elements = nil
 	return s
 }

@@ -19,8 +19,9 @@ import (
 
 // crowd measures how fast a daemon follows one tunnel that goes down or comes up while
 // all others are there. The time is from the kernel's first notification to the last
-// commit. nf_tables notifies of the commit; with legacy a change in the sizes of the
-// tables, read again and again, shows it. The floor is the work of any program: to read
+// commit, or with a table to the elements that guard and verify, or no longer verify.
+// nf_tables notifies of both; with legacy a change in the sizes of the tables, read again
+// and again, shows it. The floor is the work of any program: to read
 // the kernel and to restore the chains of such a tunnel.
 func (v variant) crowd(ctx context.Context) error {
 	args := v.args("crowd")
@@ -43,16 +44,21 @@ func (v variant) crowd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	elements, err := watchElements(watching)
+	if err != nil {
+		return err
+	}
 	for began := time.Now(); !v.reconciled(); time.Sleep(100 * time.Millisecond) {
 		if time.Since(began) > 5*time.Minute {
 			return fmt.Errorf("the daemon makes no rules: %s", &log)
 		}
 	}
 	// follow makes a change and returns how long the daemon took.
-	follow := func(lines []string) (time.Duration, error) {
+	follow := func(lines []string, round int, up bool) (time.Duration, error) {
 		time.Sleep(3 * time.Second) // it rests as long as its turn took, and tidies up
 		drain(changes)
 		drain(commits)
+		elements.drain()
 		before := log.count("applied: ")
 		done := make(chan error, 1)
 		go func() { done <- batch(v.settings, lines) }()
@@ -84,6 +90,11 @@ func (v variant) crowd(ctx context.Context) error {
 				return 0, fmt.Errorf("the daemon doesn't follow: %s", &log)
 			}
 		}
+		if v.engine != "" {
+			if last, err = elements.inForce(site(round).Addr(), up); err != nil {
+				return 0, fmt.Errorf("%w: %s", err, &log)
+			}
+		}
 		if last.Equal(began) {
 			return 0, fmt.Errorf("no commit was seen: %s", &log)
 		}
@@ -92,7 +103,7 @@ func (v variant) crowd(ctx context.Context) error {
 	var took [2][]time.Duration
 	for round := range v.rounds {
 		for i, lines := range [][]string{deletePolicies(round), addPolicies(round)} {
-			t, err := follow(lines)
+			t, err := follow(lines, round, i == 1)
 			if err != nil {
 				return err
 			}
@@ -120,7 +131,29 @@ func (v variant) crowd(ctx context.Context) error {
 		row(v.n, fmt.Sprintf("%s: daemon, one tunnel %s, event to rules, median", v.label(), what), middle(took[i]), against, middle(floors[i]), "1.5")
 		row(v.n, fmt.Sprintf("%s: daemon, one tunnel %s, event to rules, worst", v.label(), what), slices.Max(took[i]), against, middle(floors[i]), "")
 	}
+	if v.engine != "" {
+		if err := v.beside(took); err != nil {
+			return err
+		}
+	}
 	return v.clearAll()
+}
+
+// beside shows the times of one tunnel down and up beside those of the stock script.
+func (v variant) beside(took [2][]time.Duration) error {
+	up, down, err := v.stockTimes()
+	if err != nil {
+		return err
+	}
+	const few = 1000
+	for i, stock := range []time.Duration{down, up} {
+		what, reach := [2]string{"down", "up"}[i], "1"
+		if v.n > few {
+			reach = [2]string{"1/20", "1/2"}[i]
+		}
+		row(v.n, fmt.Sprintf("%s: daemon, one tunnel %s, event to rules, median", v.label(), what), middle(took[i]), "stock `_updown iptables`", stock, reach)
+	}
+	return nil
 }
 
 // snapshotAlone is the time to read the kernel.

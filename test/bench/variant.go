@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -239,7 +241,11 @@ func (v variant) linkPrograms() error {
 	if err := os.MkdirAll(filepath.Join(v.dir, "bin"), 0o755); err != nil {
 		return err
 	}
-	return os.Symlink("/usr/sbin/iptables-"+v.name, filepath.Join(v.dir, "bin", "iptables"))
+	err := os.Symlink("/usr/sbin/iptables-"+v.name, filepath.Join(v.dir, "bin", "iptables"))
+	if errors.Is(err, fs.ErrExist) {
+		return nil // an earlier part made it
+	}
+	return err
 }
 
 // clearAll empties the tables of this namespace.
@@ -261,30 +267,39 @@ func (v variant) clearAll() error {
 
 // stockBeside measures the stock script with as many tunnels up.
 func (v variant) stockBeside(up, down time.Duration) error {
-	if err := v.linkPrograms(); err != nil {
+	stockUp, stockDown, err := v.stockTimes()
+	if err != nil {
 		return err
+	}
+	row(v.n, v.name+": one tunnel down", down, "stock `_updown`", stockDown, "1/3 on nft")
+	row(v.n, v.name+": one tunnel up", up, "stock `_updown`", stockUp, "")
+	return nil
+}
+
+// stockTimes are those of the stock script for one tunnel with all others up.
+func (v variant) stockTimes() (up, down time.Duration, err error) {
+	if err := v.linkPrograms(); err != nil {
+		return 0, 0, err
 	}
 	if err := v.clearAll(); err != nil {
-		return err
+		return 0, 0, err
 	}
 	if err := v.stockRules(v.n - 1); err != nil {
-		return err
+		return 0, 0, err
 	}
 	var ups, downs []time.Duration
-	for range min(v.rounds, 3) {
+	for range v.rounds {
 		t, err := timed(func() error { return v.call("up-client", v.n-1) })
 		if err != nil {
-			return err
+			return 0, 0, err
 		}
 		ups = append(ups, t)
 		if t, err = timed(func() error { return v.call("down-client", v.n-1) }); err != nil {
-			return err
+			return 0, 0, err
 		}
 		downs = append(downs, t)
 	}
-	row(v.n, v.name+": one tunnel down", down, "stock `_updown`", middle(downs), "1/3 on nft")
-	row(v.n, v.name+": one tunnel up", up, "stock `_updown`", middle(ups), "")
-	return v.clearAll()
+	return middle(ups), middle(downs), v.clearAll()
 }
 
 // callStock has the stock script called for each of some tunnels, returns how long it

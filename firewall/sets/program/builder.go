@@ -52,4 +52,7 @@ type Options struct {
 	// BesideRules is true while the rules of the iptables engine stand too, for the time of a
 	// change of the engine: TAG is left on packets for them.
 	BesideRules bool
+	// Gates are those of a table in force. They are taken where they hold all remote
+	// prefixes, so that the rules of a few tunnels are among those of all.
+	Gates Gates
 }

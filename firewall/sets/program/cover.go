@@ -4,12 +4,45 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // maxGates is how many prefixes lead to the guards at most. A packet that no guard
 // is about meets that many rules, and none of the look-ups behind.
 const maxGates = 4
+
+// Gates are the prefixes of each family that lead to the guards.
+type Gates map[xfrm.Family][]netip.Prefix
+
+// GatesOf returns the gates in the table of facts.
+func GatesOf(f *firewall.Facts) Gates {
+	remotes := make(map[xfrm.Family][]pair)
+	for i := range f.Guards {
+		if g := &f.Guards[i]; !g.Exception {
+			remotes[g.Family()] = append(remotes[g.Family()], pair{remote: g.Remote.Masked()})
+		}
+	}
+	gates := make(Gates)
+	for family, pairs := range remotes {
+		gates[family] = cover(pairs)
+	}
+	return gates
+}
+
+// gates are those of the options if they hold all remote prefixes.
+func (b *builder) gates(f *family, remotes []pair) []netip.Prefix {
+	known := b.options.Gates[f.Family]
+	if len(remotes) == 0 {
+		return nil
+	}
+	for _, p := range remotes {
+		if !slices.ContainsFunc(known, func(g netip.Prefix) bool { return g.Bits() <= p.remote.Bits() && g.Contains(p.remote.Addr()) }) {
+			return cover(remotes)
+		}
+	}
+	return known
+}
 
 // cover returns at most maxGates prefixes that hold all remote prefixes. Neighbours
 // that have the fewest bits in common are parted, if those are fewer than an eighth

@@ -177,7 +177,7 @@ func (b *builder) guards(f *family, r *relations) {
 	if slices.ContainsFunc(peers, func(p pair) bool { return p.proto != 0 }) {
 		r.strippedPeers = b.relate(relation{name: "peere"}, f, strippedPeers)
 	}
-	r.gates = cover(remotes)
+	r.gates = b.gates(f, remotes)
 }
 
 // selectors turns a pair of selectors to a pair of a relation.

@@ -83,6 +83,8 @@ type daemon struct {
 	// nf_tables; the last is nil with the legacy variant, which notifies of nothing.
 	states, host, tables *source
 	filter               eventFilter
+	// lost is how often the kernel had dropped notifications when they were used last.
+	lost uint64
 
 	// warned and failed are the texts logged last, which are not repeated.
 	warned map[string]bool
@@ -168,6 +170,7 @@ func (d *daemon) load(ctx context.Context) error {
 	d.gateway, d.settings, d.warned, d.approved = g, g.Config().Daemon, nil, false
 	d.source.Gateway, d.source.Drift = g, d.drift
 	d.committing.Store(g)
+	d.filter.keepNotes(g.Engine().TableDecides())
 	return nil
 }
 
@@ -239,7 +242,7 @@ func (d *daemon) loop(ctx context.Context, hangup <-chan os.Signal) error {
 			d.reload(ctx)
 			d.reconcileOnce(ctx)
 		case <-d.states.C():
-			d.pace.Event(time.Now())
+			d.follow()
 		case <-d.host.C():
 			d.pace.Event(time.Now())
 		case <-d.presence.C():

@@ -18,10 +18,18 @@ type eventFilter struct {
 	// contain their changes, or not.
 	missed  []xfrm.Note
 	reading bool
+	// recent are all notifications since the reading, for the step ahead of the next one,
+	// if they are kept. lost tells that some are not among them.
+	recent     []xfrm.Note
+	keep, lost bool
 }
 
-// mostMissed bounds missed. With more notifications the kernel is read again.
-const mostMissed = 1 << 16
+// mostMissed bounds missed, with more of which the kernel is read again, and mostRecent
+// bounds recent.
+const (
+	mostMissed = 1 << 16
+	mostRecent = 1 << 13
+)
 
 // relevant judges one notification, for kernel.WatchFor.
 func (f *eventFilter) relevant(typ uint16, body []byte) bool {
@@ -34,7 +42,31 @@ func (f *eventFilter) relevant(typ uint16, body []byte) bool {
 	case f.index == nil:
 		return xfrm.Classify(typ, body).Look()
 	}
-	return f.index.Take(f.decoder.NoteOf(typ, body))
+	note := f.decoder.NoteOf(typ, body)
+	f.note(note)
+	return f.index.Take(note)
+}
+
+// note keeps a notification for the step ahead.
+func (f *eventFilter) note(n xfrm.Note) {
+	if f.lost = f.lost || f.keep && len(f.recent) >= mostRecent; f.keep && !f.lost {
+		f.recent = append(f.recent, n)
+	}
+}
+
+// take returns the notifications since it was called last, and false if some are missing.
+func (f *eventFilter) take() (notes []xfrm.Note, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	notes, f.recent = f.recent, nil
+	return notes, f.keep && !f.lost && f.index != nil
+}
+
+// keepNotes says whether notifications are kept for take.
+func (f *eventFilter) keepNotes(keep bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.keep, f.recent = keep, nil
 }
 
 // begin is called before the kernel is read.
@@ -42,6 +74,7 @@ func (f *eventFilter) begin() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.index, f.missed, f.reading = nil, f.missed[:0], true
+	f.recent, f.lost = nil, false
 }
 
 // end is called when rules that follow from the snapshot are in force. It reports whether
@@ -50,7 +83,9 @@ func (f *eventFilter) end(s xfrm.Snapshot) (look bool) {
 	index := xfrm.NewIndex(s)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.recent, f.lost = nil, false
 	for _, n := range f.missed {
+		f.note(n)
 		look = index.Take(n) || look
 	}
 	f.index, f.missed, f.reading = index, nil, false
@@ -62,4 +97,5 @@ func (f *eventFilter) fail() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.index, f.missed, f.reading = nil, nil, false
+	f.recent, f.lost = nil, true
 }

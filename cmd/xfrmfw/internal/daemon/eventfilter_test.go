@@ -43,3 +43,39 @@ func TestWhatComesWhileTheKernelIsReadIsJudgedAfterwards(t *testing.T) {
 		t.Error("after a failure something asks for no look")
 	}
 }
+
+// The step ahead gets all notifications since the reading, each once, or is told that some
+// are missing.
+func TestNotificationsForTheStepAhead(t *testing.T) {
+	var k eventFilter
+	take := func(want int, complete bool) {
+		t.Helper()
+		if notes, ok := k.take(); len(notes) != want || ok != complete {
+			t.Errorf("%d notifications, %t, want %d, %t", len(notes), ok, want, complete)
+		}
+	}
+	k.begin()
+	k.relevant(acquire, nil)
+	k.end(xfrm.Snapshot{})
+	take(0, false) // not kept
+	k.keepNotes(true)
+	k.relevant(acquire, nil)
+	take(1, true)
+	take(0, true)
+	k.begin()
+	k.relevant(acquire, nil)
+	k.relevant(acquire, nil)
+	take(0, false) // the kernel is being read
+	k.end(xfrm.Snapshot{})
+	take(2, true)
+	for range mostRecent + 1 {
+		k.relevant(acquire, nil)
+	}
+	take(mostRecent, false)
+	take(0, false)
+	k.begin()
+	k.end(xfrm.Snapshot{})
+	take(0, true)
+	k.fail()
+	take(0, false)
+}

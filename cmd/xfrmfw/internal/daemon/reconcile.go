@@ -43,14 +43,15 @@ func (d *daemon) reconcileOnce(ctx context.Context) {
 		return
 	}
 	d.logChange(nil)
-	if d.filter.end(out.Look.Snapshot) {
-		d.pace.Event(ended)
-	}
+	changed := d.filter.end(out.Look.Snapshot)
 	d.options.Gateway.Note("daemon", nil)
 	if d.refused != nil {
 		d.options.Gateway.Note("daemon", d.refused)
 	}
 	d.pace.Done(began, ended)
+	if changed {
+		d.follow()
+	}
 	wait := max(d.settings.Resync, 500*ended.Sub(began))
 	d.resyncAt = ended.Add(wait)
 	d.metrics.recorder.Waits(wait)

@@ -145,6 +145,9 @@ func (g *Gateway) Recount(ctx context.Context, change plan.Change) error {
 // look. It is called between Commit and Applied.
 func (g *Gateway) NewPairs(l Look) []kernel.Pair {
 	known := g.tracker.Tunnels()
+	if g.engine.TableDecides() {
+		known = tunnelsOf(l.Live.Table.Table)
+	}
 	var pairs []kernel.Pair
 	for _, in := range l.Result.InForce() {
 		if in.Source == guard.FromPolicy && !in.Exception && !known[in.Tunnel] && in.Local.Bits() > 0 {
@@ -152,6 +155,19 @@ func (g *Gateway) NewPairs(l Look) []kernel.Pair {
 		}
 	}
 	return pairs
+}
+
+// tunnelsOf returns the IDs of the tunnels with elements in a table.
+func tunnelsOf(t sets.Table) map[string]bool {
+	found := make(map[string]bool)
+	for i := range t.Sets {
+		for _, e := range t.Sets[i].Elements {
+			if e.Comment != "" {
+				found[program.TunnelOf(e.Comment)] = true
+			}
+		}
+	}
+	return found
 }
 
 // Remember brings the memory and the records of the updown hook up to date with a look,
@@ -170,10 +186,12 @@ func (g *Gateway) Remember(l Look) (warnings []string) {
 
 func (g *Gateway) saveMemory(l Look) (lines []string) {
 	if l.Config.Guard.Forget {
+		g.remembered = nil
 		return nil
 	}
 	held := l.Live.Memory
 	fresh := remembered(l)
+	g.remembered = fresh.Guards
 	lines = append(inWords(memoryExcess(fresh)), unsafeWarnings(fresh.Unsafe, l.Config.Guard.Pairs)...)
 	ways := guard.RememberLines(held.Lines, l.Result.Lines, l.Config.Guard, held.Now)
 	if !held.Changed(fresh.Guards, ways) {

@@ -18,12 +18,15 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/peers"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/firewall/nftables"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/firewall/sets/ahead"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
@@ -72,6 +75,14 @@ type Gateway struct {
 	compiledOnce bool
 	// lacks are the features that kernel and programs are known to lack, by family.
 	lacks map[xfrm.Family]rules.Features
+	// world and follower are the last look that is in force and the kernel's changes since,
+	// nil if there is none. made has what Ahead put in force.
+	world    *ahead.World
+	follower *xfrm.Follower
+	made     []sets.Change
+	madeFor  []kernel.Pair
+	// remembered are the pairs of the memory as it was saved last.
+	remembered []guard.Guard
 	// commits is true if changes are committed, so that a refusal tells the features that programs
 	// lack, which else is asked.
 	commits bool

@@ -164,10 +164,6 @@ func (g *Gateway) Forget() {
 	g.table.forget()
 }
 
-// Applied notes that the changes of a look were committed, so that the live rules stay
-// known. A change that can't be followed has them read again.
-func (g *Gateway) Applied(l Look) { _ = g.tracker.Applied(l.Change) }
-
 // ReadMemory reads the remembered guards, and returns warnings about them.
 func (g *Gateway) ReadMemory() (memory.Memory, []string) {
 	if g.config.Firewall.Guard.Forget || g.FromSnapshot() {

@@ -28,3 +28,6 @@ func Reload(dirs rundir.Dirs) error {
 
 // Reloading reports, once, whether Reload was called.
 func Reloading(dirs rundir.Dirs) bool { return dirs.Take("daemon", ".reload") == nil }
+
+// WillReload reports whether Reload was called and Reloading was not asked since.
+func WillReload(dirs rundir.Dirs) bool { return dirs.Has("daemon", ".reload") }

@@ -10,6 +10,12 @@ import "time"
 const (
 	quiet   = 2 * time.Millisecond
 	longest = 20 * time.Millisecond
+	// calm and longestCalm are the same for events that are in force already, in times of
+	// the last turn's length, and mostCalm and mostLongestCalm their bounds.
+	calm            = 4
+	longestCalm     = 20
+	mostCalm        = time.Second
+	mostLongestCalm = 5 * time.Second
 	// slowest bounds how long the events of a turn that was costly wait.
 	slowest = 5 * time.Second
 	// firstRetry doubles with each failure, up to the interval of Failed.
@@ -20,8 +26,11 @@ const (
 type Pace struct {
 	// first and last event since the turn that ended last began
 	first, last time.Time
-	// rest is when the next turn may begin.
+	// firstHandled and lastHandled are those of the events that are in force already.
+	firstHandled, lastHandled time.Time
+	// rest is when the next turn may begin, and took the length of the last one.
 	rest time.Time
+	took time.Duration
 	// retry is when a failed turn is tried again, after so many failures.
 	retry    time.Time
 	failures uint
@@ -35,13 +44,30 @@ func (p *Pace) Event(now time.Time) {
 	p.last = now
 }
 
+// Handled notes that something happened that is in force already: the turn that sees to
+// all of it waits until it is calm.
+func (p *Pace) Handled(now time.Time) {
+	if p.firstHandled.IsZero() {
+		p.firstHandled = now
+	}
+	p.lastHandled = now
+}
+
 // Due is when the next turn should begin; ok is false if nothing happened. It is
 // 2 ms after the last event, but no later than 20 ms after the first, and when
-// the last turn is as long ago as it took.
+// the last turn is as long ago as it took. After events that are in force already it is
+// when nothing has happened for 4 times as long as the last turn took, and no later than
+// 20 times that after the first, at most 1 s and 5 s.
 func (p *Pace) Due() (at time.Time, ok bool) {
+	if !p.firstHandled.IsZero() {
+		calm, longestCalm := min(calm*p.took, mostCalm), min(longestCalm*p.took, mostLongestCalm)
+		at, ok = earlier(p.lastHandled.Add(max(quiet, calm)), p.firstHandled.Add(max(longest, longestCalm))), true
+	}
 	if !p.first.IsZero() {
-		at, ok = earlier(p.last.Add(quiet), p.first.Add(longest)), true
-		at = later(at, p.rest)
+		soon := later(earlier(p.last.Add(quiet), p.first.Add(longest)), p.rest)
+		if !ok || soon.Before(at) {
+			at, ok = soon, true
+		}
 	}
 	if !p.retry.IsZero() {
 		// An event does not hasten a turn after a failure: a storm would have it fail
@@ -52,12 +78,16 @@ func (p *Pace) Due() (at time.Time, ok bool) {
 }
 
 // Begin notes that a turn begins: it sees all that happened until now.
-func (p *Pace) Begin() { p.first, p.last, p.retry = time.Time{}, time.Time{}, time.Time{} }
+func (p *Pace) Begin() {
+	p.first, p.last, p.retry = time.Time{}, time.Time{}, time.Time{}
+	p.firstHandled, p.lastHandled = time.Time{}, time.Time{}
+}
 
 // Done notes that the turn went well.
 func (p *Pace) Done(began, ended time.Time) {
 	p.failures = 0
-	p.rest = ended.Add(min(ended.Sub(began), slowest))
+	p.took = min(ended.Sub(began), slowest)
+	p.rest = ended.Add(p.took)
 }
 
 // Failed notes that the turn failed. It is tried again after 100 ms, and twice

@@ -68,3 +68,40 @@ func TestPace(t *testing.T) {
 	}
 	idle("all is well")
 }
+
+// Events that are in force already wait for a calm as long as the last turn tells.
+func TestPaceOfHandledEvents(t *testing.T) {
+	start := time.Unix(1000, 0)
+	at := func(d time.Duration) time.Time { return start.Add(d) }
+	for _, tt := range []struct {
+		name string
+		took time.Duration
+		do   func(p *Pace)
+		want time.Duration
+	}{
+		{"before any turn", 0, func(p *Pace) { p.Handled(at(0)) }, 2 * ms},
+		{"after a turn of 10 ms", 10 * ms, func(p *Pace) { p.Handled(at(0)) }, 40 * ms},
+		{"a second one", 10 * ms, func(p *Pace) { p.Handled(at(0)); p.Handled(at(30 * ms)) }, 70 * ms},
+		{"a storm that goes on", 10 * ms, func(p *Pace) {
+			for i := range time.Duration(1000) {
+				p.Handled(at(i * ms))
+			}
+		}, 200 * ms},
+		{"after a turn that took very long", time.Minute, func(p *Pace) { p.Handled(at(time.Hour)) }, time.Hour + time.Second},
+		{"one that is not in force", 10 * ms, func(p *Pace) { p.Handled(at(0)); p.Event(at(ms)) }, 3 * ms},
+		{"one that is not, and later one that is", 10 * ms, func(p *Pace) { p.Event(at(0)); p.Handled(at(ms)) }, 2 * ms},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var p Pace
+			p.Done(at(-tt.took-time.Hour), at(-time.Hour))
+			tt.do(&p)
+			if got, ok := p.Due(); !ok || !got.Equal(at(tt.want)) {
+				t.Errorf("due at %v (%v), want %v", got.Sub(start), ok, tt.want)
+			}
+			p.Begin()
+			if got, ok := p.Due(); ok {
+				t.Errorf("a turn has begun: due at %v", got.Sub(start))
+			}
+		})
+	}
+}

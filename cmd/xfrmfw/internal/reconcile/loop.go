@@ -96,6 +96,11 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 			}
 			out.newPairs = append(out.newPairs, g.NewPairs(look)...)
 		}
+		tables, pairs := g.TakeMade()
+		for _, table := range tables {
+			out.addTable(table)
+		}
+		out.newPairs = append(out.newPairs, pairs...)
 		out.warn(g.Remember(look))
 		if done, err := s.Done(ctx, look); done || err != nil {
 			return out, err

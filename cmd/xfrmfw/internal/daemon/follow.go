@@ -1,0 +1,41 @@
+package daemon
+
+import (
+	"time"
+
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/nudge"
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pending"
+)
+
+// follow sees to a change of states or policies: what the kernel's notifications tell is
+// put in force at once where it can be, and a look is due, which is soon where it can't.
+func (d *daemon) follow() {
+	if d.ahead() {
+		d.pace.Handled(time.Now())
+		return
+	}
+	d.pace.Event(time.Now())
+}
+
+// ahead puts in force what the notifications tell, and reports whether that is all of it.
+// Where the rules are not to be touched, or another command works on them, nothing is done.
+func (d *daemon) ahead() bool {
+	if lost := d.states.counts().Lost; lost != d.lost {
+		d.lost = lost
+		d.filter.fail()
+	}
+	if d.failed != "" {
+		return false
+	}
+	dirs := d.options.Gateway.Dirs
+	lock, err := dirs.TryLock("apply")
+	if err != nil {
+		return false
+	}
+	defer lock.Release()
+	if nudge.WillReload(dirs) || pending.Look(dirs).Pending {
+		return false
+	}
+	notes, ok := d.filter.take()
+	return ok && d.gateway.Ahead(notes)
+}

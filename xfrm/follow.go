@@ -1,0 +1,180 @@
+package xfrm
+
+import "slices"
+
+// A Follower keeps the states and policies of a snapshot current by the kernel's
+// notifications, for the reqids that these are about. Notifications are no more than
+// a hint of what the next snapshot has: some changes have none. A Follower is not for
+// concurrent use.
+type Follower struct {
+	snapshot Snapshot
+	// current are the records of the reqids that notifications were about.
+	current map[uint32]Snapshot
+	// reqids are those of the states that notifications were about, and policies those of
+	// the policies.
+	reqids   map[stateID]uint32
+	policies map[policyID]uint32
+	lost     bool
+}
+
+// policyID identifies a policy.
+type policyID struct {
+	index uint32
+	dir   Dir
+}
+
+func policyIDOf(p *Policy) policyID { return policyID{p.Index, p.Dir} }
+
+// NewFollower follows from a snapshot on. It keeps the snapshot and does not write to it.
+func NewFollower(s Snapshot) *Follower {
+	return &Follower{snapshot: s, current: make(map[uint32]Snapshot), reqids: make(map[stateID]uint32), policies: make(map[policyID]uint32)}
+}
+
+// Take follows notifications, which the snapshot may contain already. Before and after
+// are all records of the reqids that they are about, sorted and with the snapshot's host.
+// It returns false, from then on, if a notification tells of anything else, such as a
+// flush or a bypass policy, or was not understood: then a new snapshot is needed.
+func (f *Follower) Take(notes []Note) (before, after Snapshot, ok bool) {
+	reqids := f.concerned(notes)
+	if f.lost {
+		return Snapshot{}, Snapshot{}, false
+	}
+	f.find(reqids)
+	if f.lost {
+		return Snapshot{}, Snapshot{}, false
+	}
+	before = f.records(reqids)
+	for i := range notes {
+		f.apply(&notes[i])
+	}
+	return before, f.records(reqids), !f.lost
+}
+
+// concerned returns the reqids that notifications are about.
+func (f *Follower) concerned(notes []Note) map[uint32]bool {
+	var gone map[stateID]bool
+	for i := range notes {
+		switch n := &notes[i]; {
+		case n.lost:
+			f.lost = true
+		case n.ofState() && n.adds():
+			f.reqids[n.id] = n.state.Reqid
+		case n.ofState():
+			if _, known := f.reqids[n.id]; !known {
+				if gone == nil {
+					gone = make(map[stateID]bool)
+				}
+				gone[n.id] = true
+			}
+		}
+	}
+	if gone != nil {
+		for i := range f.snapshot.States {
+			if st := &f.snapshot.States[i]; gone[idOf(*st)] {
+				f.reqids[idOf(*st)] = st.Reqid
+			}
+		}
+	}
+	reqids := make(map[uint32]bool)
+	for i := range notes {
+		if reqid, ok := f.reqidOf(&notes[i]); ok {
+			reqids[reqid] = true
+		}
+	}
+	// Without a reqid policies and states are told apart by more.
+	f.lost = f.lost || reqids[0]
+	return reqids
+}
+
+// reqidOf returns the reqid that a notification is about, if it is about one. A state
+// that was never known serves nothing.
+func (f *Follower) reqidOf(n *Note) (reqid uint32, ok bool) {
+	switch {
+	case n.ofState():
+		reqid, ok = f.reqids[n.id]
+	case n.ofPolicy():
+		if n.policy.Socket() {
+			return 0, false
+		}
+		if reqid, ok = protects(&n.policy); !ok {
+			f.lost = true
+			return 0, false
+		}
+		// An update may give a policy to another tunnel.
+		former, known := f.policies[policyIDOf(&n.policy)]
+		f.lost = f.lost || known && former != reqid
+		f.policies[policyIDOf(&n.policy)] = reqid
+	case n.event == Acquire:
+	default:
+		f.lost = f.lost || n.event.Look()
+	}
+	return reqid, ok
+}
+
+// find takes the records of reqids that are not followed yet from the snapshot.
+func (f *Follower) find(reqids map[uint32]bool) {
+	fresh := make(map[uint32]*Snapshot)
+	for reqid := range reqids {
+		if _, ok := f.current[reqid]; !ok {
+			fresh[reqid] = new(Snapshot)
+		}
+	}
+	if len(fresh) == 0 {
+		return
+	}
+	for i := range f.snapshot.Policies {
+		p := &f.snapshot.Policies[i]
+		reqid, ok := protects(p)
+		if of := fresh[reqid]; ok && of != nil && !p.Socket() {
+			of.Policies = append(of.Policies, *p)
+		}
+		if now, known := f.policies[policyIDOf(p)]; known && (!ok || now != reqid) {
+			f.lost = true
+		}
+	}
+	for i := range f.snapshot.States {
+		st := &f.snapshot.States[i]
+		if of := fresh[st.Reqid]; of != nil {
+			// States told apart by their marks: a deletion does not name the mark.
+			f.lost = f.lost || slices.ContainsFunc(of.States, func(o State) bool { return idOf(o) == idOf(*st) })
+			of.States = append(of.States, *st)
+		}
+	}
+	for reqid, s := range fresh {
+		f.current[reqid] = *s
+	}
+}
+
+// records are those of reqids.
+func (f *Follower) records(reqids map[uint32]bool) Snapshot {
+	s := Snapshot{Schema: SchemaVersion, Host: f.snapshot.Host}
+	for reqid := range reqids {
+		s.Policies = append(s.Policies, f.current[reqid].Policies...)
+		s.States = append(s.States, f.current[reqid].States...)
+	}
+	sortPolicies(s.Policies)
+	sortStates(s.States)
+	return s
+}
+
+func (f *Follower) apply(n *Note) {
+	reqid, ok := f.reqidOf(n)
+	if !ok {
+		return
+	}
+	s := f.current[reqid]
+	switch {
+	case n.ofState():
+		s.States = slices.DeleteFunc(slices.Clone(s.States), func(o State) bool { return idOf(o) == n.id })
+		if n.adds() {
+			s.States = append(s.States, n.state)
+		}
+	default:
+		id := policyIDOf(&n.policy)
+		s.Policies = slices.DeleteFunc(slices.Clone(s.Policies), func(o Policy) bool { return policyIDOf(&o) == id })
+		if n.adds() {
+			s.Policies = append(s.Policies, n.policy)
+		}
+	}
+	f.current[reqid] = s
+}
