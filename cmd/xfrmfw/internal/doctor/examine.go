@@ -14,6 +14,8 @@ type check struct {
 // checks are all there are, in the order in which findings are shown.
 func checks() []check {
 	return []check{
+		{"capabilities", missingCapabilities},
+		{"modules", missingModules},
 		{"look", failures},
 		{"mark-clash", markClash},
 		{"rules", outOfSync},
@@ -27,8 +29,6 @@ func checks() []check {
 		{"raw", rawRules},
 		{"saved", saved},
 		{"mark-only", markOnly},
-		{"modules", missingModules},
-		{"capabilities", missingCapabilities},
 		{"denied", denied},
 		{"forwarding", forwarding},
 		{"disable-policy", disablePolicy},

@@ -29,7 +29,7 @@ func reason(name rules.Purpose, number string) string {
 	case rules.PurposeSpoof:
 		return "cleartext from a tunnel's remote to its local selector"
 	case rules.PurposeInject:
-		return "a stranger's packet that the gateway would encrypt: that interface does not lead to its source"
+		return "from a local to a remote selector, in by an interface that does not lead to its source: the gateway would encrypt it"
 	case rules.PurposeCrossed:
 		return "decrypted, with addresses outside the selectors of its tunnel"
 	case rules.PurposeUnknown:
@@ -45,9 +45,9 @@ func reason(name rules.Purpose, number string) string {
 	case rules.PurposeStranger:
 		return "a new flow of a stranger into a tunnel that takes any source"
 	case rules.PurposeRestricted:
-		return "in, out or remote of the tunnel does not allow it"
+		return "the in, out or remote of the tunnel in the configuration does not allow it"
 	case rules.PurposeLockdown:
-		return "from outside, and lockdown does not allow it"
+		return "in by a wan interface, and lockdown lists no such service"
 	case rules.PurposeAcceptIn:
 		return "it is verified"
 	case rules.PurposeAcceptOut:
@@ -55,7 +55,7 @@ func reason(name rules.Purpose, number string) string {
 	case rules.PurposeOpen:
 		return "IKE, ESP and AH are accepted"
 	case rules.PurposeService:
-		return "lockdown allows it"
+		return "lockdown lists this service"
 	}
 	return "no tunnel is concerned"
 }

@@ -141,7 +141,7 @@ func delimiter(d *json.Decoder, want json.Delim) error {
 		err = &json.SyntaxError{Offset: d.InputOffset()}
 	}
 	if err != nil {
-		return fmt.Errorf("no %s: %w", want, err)
+		return fmt.Errorf("want %s: %w", want, err)
 	}
 	return nil
 }

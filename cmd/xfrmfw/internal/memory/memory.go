@@ -115,7 +115,7 @@ func (s Store) Load() Memory {
 	case err != nil:
 		m.Warning = fmt.Sprintf("read memory: %v", err)
 	case disk.damage != nil:
-		m.Warning = fmt.Sprintf("the memory of guarded pairs is damaged (%v): of %s %d pairs are taken, and the next apply writes it anew",
+		m.Warning = fmt.Sprintf("the memory of guarded pairs is damaged (%v): %s, pairs read from it: %d; the next apply replaces it",
 			disk.damage, filepath.Join(s.disk.dir, s.disk.names[0]), len(disk.guards))
 	}
 	if err != nil || disk.damage != nil || copyErr == nil && !copied.saved {

@@ -38,6 +38,8 @@ type State struct {
 	Left time.Duration
 	// Alive is true if the process that puts them back lives.
 	Alive bool
+	// Unreadable is true if this user may not read the file.
+	Unreadable bool
 }
 
 // Look returns the change that waits, if one does.
@@ -45,6 +47,9 @@ func Look(dirs rundir.Dirs) State {
 	text, err := dirs.Read(Name, Suffix, MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return State{}
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return State{Pending: true, Unreadable: true}
 	}
 	s := State{Pending: true, Alive: dirs.Locked(Name)}
 	var change struct {
@@ -62,6 +67,8 @@ func (s State) String() string {
 	switch {
 	case !s.Pending:
 		return "no apply --confirm waits"
+	case s.Unreadable:
+		return "this user cannot read the run directory, so an apply --confirm that waits is not shown: run as root"
 	case s.Alive:
 		return fmt.Sprintf("apply --confirm waits: the former rules come back in %s unless xfrmfw confirm is run", left)
 	case s.Left > 0:

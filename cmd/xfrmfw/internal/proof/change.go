@@ -31,7 +31,7 @@ func Changes(f *firewall.Facts, devices []string, before, after Subject) string 
 		}
 	}
 	if b.Len() == 0 {
-		return "packets: none fares otherwise\n\n"
+		return "packets: no verdict changes\n\n"
 	}
 	return "packets\n" + b.String() + "\n"
 }
@@ -64,7 +64,7 @@ func writeChange(b *strings.Builder, c prove.Change, m firewall.Marks) {
 	fmt.Fprintf(b, "  %-17s  ", c.Turn)
 	switch {
 	case c.Path == prove.OnAny:
-		b.WriteString("errors, replies or packets with marks")
+		b.WriteString("only ICMP errors, replies or packets with marks")
 	case !c.Src.IsValid():
 		b.WriteString("all, " + string(c.Path))
 	default:

@@ -23,7 +23,7 @@ func (e *TestsError) Error() string {
 	for _, o := range e.Failed {
 		list = append(list, fmt.Sprintf("%q: expect %s, got %s", o.Test.Name, o.Test.Expect, o.Got))
 	}
-	return fmt.Sprintf("%d of %s fail, so nothing was changed: %s; see xfrmfw test", len(e.Failed), text.Count(e.Of, "test"), text.FirstOf(list))
+	return fmt.Sprintf("nothing was changed, because %s of %d failed: %s; see xfrmfw test", text.Count(len(e.Failed), "test"), e.Of, text.FirstOf(list))
 }
 
 // CheckTests returns a *TestsError if a test of the configuration fails. It reads the
