@@ -33,7 +33,7 @@ func TestParseDaemonMistakes(t *testing.T) {
 		"daemon:\n  resync: -60s\n":                   `f:2:11: resync is "-60s": write a time from 1s to 1h, such as 10s`,
 		"daemon:\n  resync: 2h\n":                     `f:2:11: resync is "2h": write a time from 1s to 1h, such as 10s`,
 		"daemon:\n  resync: often\n":                  `f:2:11: resync is "often": write a time from 1s to 1h, such as 10s`,
-		"daemon: {metrics: 0.0.0.0:9863}\n":           `f:1:19: metrics is "0.0.0.0:9863": 0.0.0.0 is no loopback address, and whoever reaches it could read who your peers are: listen on 127.0.0.1, [::1] or unix:/run/xfrmfw-metrics/metrics.sock, and let a proxy with a login face others`,
+		"daemon: {metrics: 0.0.0.0:9863}\n":           `f:1:19: metrics is "0.0.0.0:9863": 0.0.0.0 is not a loopback address, and metrics name your peers: listen on 127.0.0.1, [::1] or unix:/run/xfrmfw-metrics/metrics.sock, and let a proxy with a login serve others`,
 		"daemon: {metrics: localhost}\n":              `f:1:19: metrics is "localhost": write unix:/run/xfrmfw-metrics/metrics.sock, 127.0.0.1:9863 or [::1]:9863`,
 		"daemon:\n  metrics: [::1]:9863\n":            "", // a list, or no YAML at all: only that it is refused
 		"daemon: {metrics_tunnels: 100001}\n":         "f:1:27: metrics_tunnels is 100001: write at most 100000",

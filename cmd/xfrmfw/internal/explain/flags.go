@@ -71,7 +71,7 @@ func (f Flags) upper(q *Query, given func(string) bool) error {
 	case ported && !given("dport"):
 		return fmt.Errorf("--proto %s wants --dport", f.Proto)
 	case ported && (f.DPort == 0 || given("sport") && f.SPort == 0):
-		return fmt.Errorf("port 0 is none: want 1 to 65535")
+		return fmt.Errorf("port 0 is not valid: want 1 to 65535")
 	case !icmp && f.ICMPType != "":
 		return fmt.Errorf("--icmp-type goes with --proto icmp")
 	}

@@ -26,7 +26,7 @@ func chooseMarks(s xfrm.Snapshot, rules map[xfrm.Family]live.Tables, c firewall.
 	if c.AutoMarks {
 		free, ok := firewall.FreeMarks(firewall.UsedMarks(s, live.WrittenMarks(rules)))
 		if !ok {
-			return marks, &MarksError{errors.New("choose marks: no two bits of the fwmark are free: narrow the masks that others use, or name a pair by marks: {tag: ..., verified: ...}")}
+			return marks, &MarksError{errors.New("choose marks: no two bits of the fwmark are free: narrow the masks of other programs, or name a pair by marks: {tag: ..., verified: ...}")}
 		}
 		marks = free
 	}

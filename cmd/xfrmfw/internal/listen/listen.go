@@ -36,7 +36,7 @@ func Parse(text string) (Address, error) {
 	case at.Port() == 0:
 		return Address{}, errors.New("port 0 would be another one at each start: name one, such as 9863")
 	case !at.Addr().Unmap().IsLoopback():
-		return Address{}, fmt.Errorf("%s is no loopback address, and whoever reaches it could read who your peers are: listen on 127.0.0.1, [::1] or unix:/run/xfrmfw-metrics/metrics.sock, and let a proxy with a login face others", at.Addr())
+		return Address{}, fmt.Errorf("%s is not a loopback address, and metrics name your peers: listen on 127.0.0.1, [::1] or unix:/run/xfrmfw-metrics/metrics.sock, and let a proxy with a login serve others", at.Addr())
 	}
 	return Address{Network: "tcp", Path: netip.AddrPortFrom(at.Addr().Unmap(), at.Port()).String()}, nil
 }

@@ -27,7 +27,7 @@ func TestParse(t *testing.T) {
 // Each of these would be open to others, or differ from its look.
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
-	const loopback = "is no loopback address"
+	const loopback = "is not a loopback address"
 	for text, want := range map[string]string{
 		"0.0.0.0:9863":                      loopback,
 		"[::]:9863":                         loopback,

@@ -77,7 +77,7 @@ func parse(b []byte) text {
 	d := json.NewDecoder(bytes.NewReader(b))
 	t.damage = t.parse(d)
 	if _, err := d.Token(); t.damage == nil && err == nil {
-		t.damage = errors.New("more after its end")
+		t.damage = errors.New("text after its end")
 	}
 	return t
 }
@@ -118,7 +118,7 @@ func (t *text) parse(d *json.Decoder) error {
 		}
 	}
 	if t.clock != nil && (t.clock.Observed < 0 || t.clock.Uptime < 0) {
-		t.clock, damage = nil, errors.Join(damage, errors.New("its clock makes no sense"))
+		t.clock, damage = nil, errors.Join(damage, errors.New("its clock is not valid"))
 	}
 	if version != schema && damage == nil {
 		damage = fmt.Errorf("schema %d is not %d", version, schema)
@@ -251,7 +251,7 @@ func (r record) problem() string {
 	case r.Remote.Bits() == 0 && !r.Exception:
 		return "its remote is everything"
 	case !local, !remote, (!r.LocalPort.Any() || !r.RemotePort.Any()) && !ported(r.Proto):
-		return "its ports are none"
+		return "its ports are not valid"
 	case r.Dirs > 7, r.Peer.Zone() != "", r.Since < 0, r.Expires < 0:
 		return "its numbers make no sense"
 	case !isTunnel(r.Tunnel):

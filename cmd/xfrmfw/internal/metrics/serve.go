@@ -63,7 +63,7 @@ func listenIn(folder, name string) (net.Listener, error) {
 	}
 	defer d.Close()
 	if st, err := d.Stat(name); err == nil && st.Mode&unix.S_IFMT != unix.S_IFSOCK {
-		return nil, fmt.Errorf("%s is there and is no socket: remove it, or name another path", d.Path(name))
+		return nil, fmt.Errorf("%s exists and is not a socket: remove it, or name another path", d.Path(name))
 	}
 	beside := fmt.Sprintf("%s.%d", name, os.Getpid())
 	_ = d.RemoveIfAny(beside)

@@ -252,9 +252,9 @@ func TestListenRefuses(t *testing.T) {
 	l := loopback(t)
 	defer func() { _ = l.Close() }()
 	for address, want := range map[string]string{
-		"0.0.0.0:9863":      "is no loopback address",
-		"192.0.2.1:9863":    "is no loopback address",
-		"unix:" + file:      "is no socket",
+		"0.0.0.0:9863":      "is not a loopback address",
+		"192.0.2.1:9863":    "is not a loopback address",
+		"unix:" + file:      "is not a socket",
 		"unix:/nowhere/m":   "no such file",
 		l.Addr().String():   "address already in use",
 		"unix:metrics.sock": "absolute",

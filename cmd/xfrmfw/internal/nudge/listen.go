@@ -75,7 +75,7 @@ func (l *Listener) open() (err error) {
 	case err != nil:
 		return err
 	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
-		return errors.New("something that is no socket is in the way: remove it")
+		return errors.New("a file that is not a socket is in its place: remove it")
 	default:
 		// One that listens to others, but not to us, listens all the same.
 		conn, err := dial(d, l.name, time.Now().Add(patience))

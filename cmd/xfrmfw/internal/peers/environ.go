@@ -81,9 +81,9 @@ func FromEnviron(environ []string) (Event, error) {
 func problem(name, text string) error {
 	text = clean(text)
 	if text == "" {
-		return fmt.Errorf("read the environment: no %s: who the peer is stays unknown", name)
+		return fmt.Errorf("read the environment: no %s: the peer stays unknown", name)
 	}
-	return fmt.Errorf("read the environment: %s is %.60q: who the peer is stays unknown", name, text)
+	return fmt.Errorf("read the environment: %s is %.60q: the peer stays unknown", name, text)
 }
 
 // values are the variables that matter.

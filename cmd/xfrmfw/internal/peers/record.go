@@ -140,7 +140,7 @@ func decode(text []byte) (Record, error) {
 		return Record{}, err
 	}
 	if d.More() {
-		return Record{}, errors.New("more after its end")
+		return Record{}, errors.New("text after its end")
 	}
 	if err := r.valid(); err != nil {
 		return Record{}, err
@@ -151,7 +151,7 @@ func decode(text []byte) (Record, error) {
 func (r Record) valid() error {
 	for _, text := range []string{r.Connection, r.PeerID, r.User} {
 		if clean(text) != text {
-			return errors.New("a text that is not clean")
+			return errors.New("a text with characters that no record has")
 		}
 	}
 	switch {
@@ -159,19 +159,19 @@ func (r Record) valid() error {
 		return fmt.Errorf("daemon %.20q is not known", string(r.Daemon))
 	case !r.Local.IsValid(), !r.Remote.IsValid(), r.Local != r.Local.Masked(), r.Remote != r.Remote.Masked(),
 		r.Local.Addr().Is4() != r.Remote.Addr().Is4(), r.Local.Addr().Is4In6(), r.Remote.Addr().Is4In6():
-		return errors.New("its selectors are none")
+		return errors.New("its selectors are not valid")
 	case len(r.VirtualIPs) > maxVirtualIPs:
 		return errors.New("too many virtual addresses")
 	case r.LocalPort[0] > r.LocalPort[1], r.RemotePort[0] > r.RemotePort[1]:
-		return errors.New("its ports are none")
+		return errors.New("its ports are not valid")
 	case len(r.Boot) > 64, clean(r.Boot) != r.Boot:
-		return errors.New("its boot is none")
+		return errors.New("its boot ID is not valid")
 	case r.Outer.Zone() != "":
 		return errors.New("its outer address has a zone")
 	}
 	for _, a := range r.VirtualIPs {
 		if !a.IsValid() || a.Zone() != "" {
-			return errors.New("a virtual address is none")
+			return errors.New("a virtual address is not valid")
 		}
 	}
 	return nil

@@ -342,7 +342,7 @@ func (s *Store) load(d *rundir.Dir, name string) (cached, error) {
 		return cached{}, err
 	}
 	if name != r.name()+ending && name != r.formerName()+ending {
-		return cached{}, errors.New("its name is not its own")
+		return cached{}, errors.New("its name is not that of its content")
 	}
 	// A record of a version that took its time from the wall clock is the oldest.
 	if r.Time > int64(s.now()) {

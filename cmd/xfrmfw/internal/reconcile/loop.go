@@ -69,7 +69,7 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 			return out, err
 		}
 		if why := look.Result.Unenforceable; o.RequireEnforce && len(why) > 0 {
-			return out, fmt.Errorf("cross_check: enforce would drop what can't be tagged: %s: have the IKE daemon set the tag (set_mark_in), or write cross_check: observe", text.FirstOf(why))
+			return out, fmt.Errorf("cross_check: enforce would drop packets that cannot be tagged: %s: have the IKE daemon set the tag (set_mark_in), or write cross_check: observe", text.FirstOf(why))
 		}
 		if err := testsError(look); o.RequireTests && err != nil {
 			return out, err

@@ -218,7 +218,7 @@ func (d *Dir) Socket(name string) (*os.File, error) {
 	f := os.NewFile(uintptr(fd), d.Path(name))
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFSOCK {
-		err = d.problem("open", name, errors.New("it is no socket: remove it"))
+		err = d.problem("open", name, errors.New("it is not a socket: remove it"))
 	}
 	if err != nil {
 		_ = f.Close()
