@@ -120,27 +120,36 @@ func (g *Gateway) Look(ctx context.Context) (Look, error) {
 //
 // With many tunnels iptables-save takes longer than all else, so the first call compiles
 // meanwhile, without the live rules, to fill the caches. Nothing is taken from that
-// compilation: Plan reads the kernel again.
+// compilation: Plan reads the kernel again. Where the table has the verdicts there are few
+// rules of iptables, and nothing is compiled meanwhile.
 func (g *Gateway) ReadLive(ctx context.Context) (Live, error) {
 	var live Live
+	var tableErr error
 	g.findCompanion()
-	remembered := make(chan struct{})
+	meanwhile := make(chan struct{})
 	go func() {
-		defer close(remembered)
+		defer close(meanwhile)
 		live.Memory, live.Warnings = g.ReadMemory()
-		g.precompile(ctx, live)
+		if !g.engine.TableDecides() {
+			g.precompile(ctx, live)
+		}
 	}()
 	began := time.Now()
 	rules, err := g.Rules(ctx)
 	cost := time.Since(began)
-	<-remembered
+	if g.engine.TableDecides() && err == nil {
+		live.Table, tableErr = g.ReadTable()
+	}
+	<-meanwhile
 	if err != nil {
 		return Live{}, err
 	}
 	live.Rules, live.ReadAt, live.Cost = rules, began, cost
 	g.tracker.Observed(rules)
-	live.Table, err = g.ReadTable()
-	return live, err
+	if !g.engine.TableDecides() {
+		live.Table, tableErr = g.ReadTable()
+	}
+	return live, tableErr
 }
 
 // Known reports whether the live rules are known from the last reading and the commits

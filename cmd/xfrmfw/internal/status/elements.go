@@ -54,12 +54,18 @@ func (r Rules) withTable(t sets.Table, f *firewall.Facts, terse bool) Rules {
 // tableRows are the rows of a table: sets first, then chains, both by name.
 func tableRows(t sets.Table, f *firewall.Facts, terse bool) []tableRow {
 	untagged := untaggedPackets(t)
-	var rows []tableRow
+	elements := 0
+	for i := range t.Sets {
+		elements += len(t.Sets[i].Elements)
+	}
+	rows := make([]tableRow, 0, elements)
 	for i := range t.Sets {
 		s := &t.Sets[i]
 		purpose := setPurpose(s.Name)
+		claims := purpose == rules.PurposeVerified || strings.HasPrefix(s.Name, "bare")
+		family := familyOf(s)
 		for _, e := range s.Elements {
-			row := tableRow{program.TunnelOf(e.Comment), Rule{Family: familyOf(s), Table: rules.Table(t.Name), Chain: s.Name, Purpose: purpose, Packets: e.Count.Packets, Bytes: e.Count.Bytes}}
+			row := tableRow{program.TunnelOf(e.Comment), Rule{Family: family, Table: rules.Table(t.Name), Chain: s.Name, Purpose: purpose, Packets: e.Count.Packets, Bytes: e.Count.Bytes}}
 			row.rule.ID = elementID(s.Name, e)
 			switch {
 			case s.Name == "unknown":
@@ -75,7 +81,7 @@ func tableRows(t sets.Table, f *firewall.Facts, terse bool) []tableRow {
 				if claim != nil {
 					row.owner = claim.Tunnel
 				}
-			case isClaims(s.Name):
+			case claims:
 				// The element counts cases 1 to 3; those without TAG are counted by reqid besides.
 				reqid := reqidOf(e.Key)
 				without := min(untagged[reqid], row.rule.Packets)
@@ -118,12 +124,6 @@ func setPurpose(set string) rules.Purpose {
 		return rules.PurposeExempt
 	}
 	return p
-}
-
-// isClaims reports whether the elements of a set are claims.
-func isClaims(set string) bool {
-	p := setPurpose(set)
-	return p == rules.PurposeVerified || strings.HasPrefix(set, "bare")
 }
 
 // untaggedPackets are the packets without TAG by reqid.
