@@ -3,7 +3,6 @@ package gateway
 import (
 	"slices"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/ahead"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -19,10 +18,8 @@ func (g *Gateway) Applied(l Look) {
 	if !g.engine.TableDecides() || g.table == nil {
 		return
 	}
-	in := firewall.Input{
-		Set: l.Set, Host: l.Snapshot.Host, Config: l.Config,
-		Guards: slices.Concat(l.Config.Guard.Pairs, g.remembered),
-	}
+	in := l.input
+	in.Guards = slices.Concat(l.Config.Guard.Pairs, g.remembered)
 	g.world, g.follower = ahead.NewWorld(in, &l.Result.Facts), xfrm.NewFollower(l.Snapshot)
 }
 

@@ -66,6 +66,8 @@ type Look struct {
 	// Warnings are for the user, besides those of Result.
 	Warnings []string
 
+	// input is what Result and Table follow from.
+	input firewall.Input
 	// foreignMatters is true if rules of others can wipe VERIFIED.
 	foreignMatters bool
 }
@@ -279,6 +281,7 @@ func (g *Gateway) compile(s xfrm.Snapshot, have Live) (Look, error) {
 	if look.foreignMatters = !g.engine.TableDecides(); look.foreignMatters {
 		in.NATSources = natSources(have.Rules)
 	}
+	look.input = in
 	look.Result = g.compiler.Compile(in).Without(g.lacks, s.Host)
 	look.Table = g.engine.Table(&look.Result.Facts)
 	if w := g.withoutCompanion(have.Rules); w != "" {
