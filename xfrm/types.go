@@ -53,6 +53,12 @@ const (
 	SCTP   Proto = 132
 )
 
+// HasPorts reports whether packets of the protocol have ports that selectors name.
+func (p Proto) HasPorts() bool { return p == TCP || p == UDP || p == SCTP }
+
+// IsICMP reports whether the protocol is ICMP of either family.
+func (p Proto) IsICMP() bool { return p == ICMP || p == ICMPv6 }
+
 // String returns the name that iptables and ip-xfrm use, or the number.
 func (p Proto) String() string {
 	if name, ok := protoName(p); ok {

@@ -187,7 +187,7 @@ func servicesOf(s *space.Space, set space.Set) []firewall.Service {
 			return nil
 		}
 		proto := xfrm.Proto(p)
-		if proto != xfrm.TCP && proto != xfrm.UDP && proto != xfrm.SCTP {
+		if !proto.HasPorts() {
 			list = append(list, firewall.Service{Proto: proto})
 			continue
 		}

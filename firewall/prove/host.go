@@ -119,7 +119,7 @@ func (h *host) selected(s xfrm.Selector) space.Set {
 	if s.Proto != 0 {
 		c.Number(h.Proto, uint64(s.Proto))
 	}
-	if s.Proto == xfrm.ICMP || s.Proto == xfrm.ICMPv6 {
+	if s.Proto.IsICMP() {
 		c.Masked(h.ICMPType, s.SPort)
 		c.Masked(h.ICMPCode, s.DPort)
 	} else {

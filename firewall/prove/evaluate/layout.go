@@ -22,17 +22,35 @@ func Pair(before, after Layout, family xfrm.Family, f *firewall.Facts, names []s
 	names = slices.Clone(names)
 	var w [2]*Firewall
 	for i, l := range [2]Layout{before, after} {
-		w[i] = &Firewall{hooks: make(map[hookSight]*evaluator), tables: make(map[sight]*tableEvaluator), scope: space.All}
-		if l.Rules != nil {
-			w[i].rules = newRuleset(*l.Rules)
+		w[i] = l.prepare()
+		if w[i].rules != nil {
 			names = append(names, w[i].rules.devices()...)
 		}
-		if l.Rules == nil || len(l.Table.Chains) > 0 {
-			w[i].table = newTable(&l.Table)
+		if w[i].table != nil {
 			names = append(names, w[i].table.devices()...)
 		}
 	}
 	w[0].model = model{space.New(family, f, names, true)}
 	w[1].model = w[0].model
 	return w
+}
+
+// prepare returns the firewall of a layout, which has no space yet.
+func (l Layout) prepare() *Firewall {
+	w := &Firewall{hooks: make(map[hookSight]*evaluator), tables: make(map[sight]*tableEvaluator), scope: space.All}
+	if l.Rules != nil {
+		w.rules = newRuleset(*l.Rules)
+	}
+	if l.Rules == nil || len(l.Table.Chains) > 0 {
+		w.table = newTable(&l.Table)
+	}
+	return w
+}
+
+// Instead returns the firewall of another layout in the space of w. The layout must name
+// no interface that w's space lacks.
+func (w *Firewall) Instead(l Layout) *Firewall {
+	other := l.prepare()
+	other.model, other.cases = w.model, w.cases
+	return other
 }

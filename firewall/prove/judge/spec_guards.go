@@ -199,7 +199,7 @@ func (q *Packets) ownFlow() space.Set {
 func (q *Packets) aboutPair(g *firewall.GuardFacts) (began, answered space.Set) {
 	began, answered = q.LiesIn(q.OrigSrc, g.Remote), q.LiesIn(q.ReplySrc, g.Remote)
 	if !g.LocalPort.Any() || !g.RemotePort.Any() {
-		if g.Proto == xfrm.ICMP || g.Proto == xfrm.ICMPv6 {
+		if g.Proto.IsICMP() {
 			return space.None, space.None
 		}
 		ports := func(source, destination xfrm.PortMatch) space.Set {
@@ -301,7 +301,7 @@ func (q *Packets) leakOf(g *firewall.GuardFacts) space.Set {
 // localAny is a pair's local port where the local end says nothing. For ICMP it is the
 // type, which is no part of an end.
 func localAny(p xfrm.Pair) xfrm.PortMatch {
-	if p.Proto == xfrm.ICMP || p.Proto == xfrm.ICMPv6 {
+	if p.Proto.IsICMP() {
 		return p.LocalPort
 	}
 	return xfrm.PortMatch{}

@@ -186,7 +186,7 @@ func TestMutants(t *testing.T) {
 	judgedGateways(gateways, crowds, func(j *judged) {
 		kinds := make(map[xfrm.Family]map[rules.ChainKey][]string)
 		for family, rs := range j.sets {
-			kinds[family] = kindsOf(rs)
+			kinds[family] = fake.Kinds(rs)
 			for _, list := range kinds[family] {
 				for _, k := range list {
 					all[k] = true
@@ -207,7 +207,7 @@ func TestMutants(t *testing.T) {
 				}
 				at := fmt.Sprint(family, k)
 				if _, ok := mutants[at]; !ok {
-					mutants[at] = trace.NewEvaluator(without(j.sets[family], func(c rules.Chain, i int, _ rules.Rule) bool { return kinds[family][keyOf(c)][i] == k }))
+					mutants[at] = trace.NewEvaluator(fake.Without(j.sets[family], func(c rules.Chain, i int, _ rules.Rule) bool { return kinds[family][keyOf(c)][i] == k }))
 				}
 				other, _ := fake.Walk(mutants[at], &j.facts, p)
 				if other != got {
@@ -231,17 +231,6 @@ func TestMutants(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.Join(slices.Sorted(maps.Keys(missed)), "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// kindsOf is the kind of each rule, by chain.
-func kindsOf(rs rules.Ruleset) map[rules.ChainKey][]string {
-	kinds := make(map[rules.ChainKey][]string, len(rs.Chains))
-	for _, c := range rs.Chains {
-		for _, r := range c.Rules.All() {
-			kinds[keyOf(c)] = append(kinds[keyOf(c)], kind(c, rs.Family, r))
-		}
-	}
-	return kinds
 }
 
 func keyOf(c rules.Chain) rules.ChainKey { return rules.ChainKey{Table: c.Table, Name: c.Name} }

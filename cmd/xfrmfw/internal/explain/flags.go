@@ -64,7 +64,7 @@ func (f Flags) upper(q *Query, given func(string) bool) error {
 	if proto == xfrm.ICMP && q.Src.Is6() || proto == xfrm.ICMPv6 && q.Src.Is4() {
 		return fmt.Errorf("--proto %s does not go with --src %s", f.Proto, q.Src)
 	}
-	ported, icmp := Ported(proto), proto == xfrm.ICMP || proto == xfrm.ICMPv6
+	ported, icmp := proto.HasPorts(), proto.IsICMP()
 	switch {
 	case !ported && (given("dport") || given("sport")):
 		return fmt.Errorf("--proto %s has no ports: leave out --dport and --sport", f.Proto)

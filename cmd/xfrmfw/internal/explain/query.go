@@ -49,9 +49,6 @@ const (
 // clientPort stands for any port of a client.
 const clientPort = 49152
 
-// Ported reports whether a protocol has ports that rules can match.
-func Ported(p xfrm.Proto) bool { return p == xfrm.TCP || p == xfrm.UDP || p == xfrm.SCTP }
-
 // way is the path that a packet takes through the host.
 type way string
 
@@ -105,7 +102,7 @@ func (w World) place(q Query) (passage, error) {
 		ICMPType: q.ICMPType, ICMPCode: q.ICMPCode, Mark: q.Mark,
 		SrcLocal: local(host, q.Src), DstLocal: local(host, q.Dst),
 	}}
-	if Ported(q.Proto) && q.SPort == 0 {
+	if q.Proto.HasPorts() && q.SPort == 0 {
 		p.packet.SPort = clientPort
 		p.assume("source port %d", clientPort)
 	}

@@ -81,7 +81,7 @@ func writeChange(b *strings.Builder, c prove.Change, m firewall.Marks) {
 	if c.More {
 		b.WriteString(", and more")
 	}
-	fmt.Fprintf(b, "\n    such as  %s\n    see      %s\n", Describe(c.Packet), Explain(c.Packet, m))
+	fmt.Fprintf(b, "\n    such as  %s\n    see      %s\n", prove.Describe(c.Packet), Explain(c.Packet, m))
 }
 
 // service is a service in the words of the configuration.

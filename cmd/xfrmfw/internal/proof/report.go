@@ -128,7 +128,7 @@ func Make(f *firewall.Facts, devices []string, subjects []Subject, progress func
 			r.Holds = false
 			r.Findings = append(r.Findings, Finding{
 				Property: found.Property.Name, Rules: j.subject, Family: found.Family,
-				Packet: Describe(found.Packet), Explain: Explain(found.Packet, f.Marks),
+				Packet: prove.Describe(found.Packet), Explain: Explain(found.Packet, f.Marks),
 			})
 		}
 	}

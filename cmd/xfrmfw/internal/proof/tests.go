@@ -33,7 +33,7 @@ func WriteTests(w io.Writer, format string, outcomes []prove.Outcome, m firewall
 func detail(o prove.Outcome, m firewall.Marks) []string {
 	lines := []string{"expect: " + o.Test.Expect.String(), "got:    " + o.Got}
 	if o.Packet != nil {
-		lines = append(lines, "packet: "+Describe(*o.Packet), "see:    "+Explain(*o.Packet, m))
+		lines = append(lines, "packet: "+prove.Describe(*o.Packet), "see:    "+Explain(*o.Packet, m))
 	}
 	return lines
 }
