@@ -3,21 +3,16 @@ package prove
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/judge"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
-	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
-
-var ways = []firewall.Way{firewall.ToHost, firewall.Through, firewall.FromHost}
 
 // coarse is a verdict without the details that the sets leave out.
 func coarse(v firewall.Verdict) firewall.Verdict {
@@ -35,19 +30,18 @@ func coarse(v firewall.Verdict) firewall.Verdict {
 // Judge over sets gives each packet the verdict of Judge.
 func TestJudgeOverSetsIsJudge(t *testing.T) {
 	const packets = 300
-	for seed := range worlds(t, 3) {
-		g := randomGateway(seed)
-		maker := fake.NewPassages(rand.New(rand.NewPCG(seed, 9)), g.in, &g.facts)
+	for g := range randomGateways(t, 3) {
+		maker := fake.NewPassages(rand.New(rand.NewPCG(1, 9)), g.in, &g.facts)
 		lists := make(map[string][]judge.Judged)
 		spaces := make(map[xfrm.Family]*space.Space)
 		for family := range g.sets {
-			spaces[family] = space.New(family, &g.facts, g.devices(), false)
+			spaces[family] = space.New(family, &g.facts, fake.Links(g.in.Host), false)
 			for _, way := range ways {
 				lists[fmt.Sprint(family, way)] = judge.New(spaces[family], &g.facts, way).Verdicts(space.All)
 			}
 		}
 		for range packets {
-			p := one(maker.Next())
+			p := fake.WithOneSA(maker.Next())
 			family := xfrm.FamilyOf(p.Received.Src)
 			want := coarse(firewall.Judge(&g.facts, p))
 			n := 0
@@ -57,29 +51,24 @@ func TestJudgeOverSetsIsJudge(t *testing.T) {
 				}
 				n++
 				if got := coarse(j.Verdict); got != want {
-					t.Fatalf("seed %d: %s %v, Judge %s %v: %+v", seed, got.Action, got.Case, want.Action, want.Case, p)
+					t.Fatalf("%s: %s %v, Judge %s %v: %+v", g.name, got.Action, got.Case, want.Action, want.Case, p)
 				}
 			}
 			if n != 1 {
-				t.Fatalf("seed %d: %d verdicts: %+v", seed, n, p)
+				t.Fatalf("%s: %d verdicts: %+v", g.name, n, p)
 			}
 		}
 	}
 }
 
-// Judge and the compiled rules decide alike on all packets of random gateways.
+// Judge and the compiled rules decide alike on all packets of gateways.
 func TestRulesAreJudge(t *testing.T) {
-	for seed := range worlds(t, 3) {
-		g := randomGateway(seed)
-		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-			rs, ok := g.sets[family]
-			if !ok {
-				continue
-			}
-			w := evaluate.NewFirewall(rs, &g.facts, g.devices(), false)
+	for g := range gateways(t, 3) {
+		for _, family := range g.families {
+			w := g.firewall(family)
 			for _, way := range ways {
 				for _, d := range differences(w, &g.facts, way) {
-					t.Errorf("seed %d: %s", seed, d)
+					t.Errorf("%s: %s", g.name, d)
 				}
 			}
 		}
@@ -111,43 +100,17 @@ func differences(w *evaluate.Firewall, f *firewall.Facts, way firewall.Way) []st
 	return list
 }
 
-// faults are the packets that were once judged wrongly: those of IPv4, and with a
-// campaign of scripts/soak their mirrors in IPv6.
-func faults() []fake.Fault {
-	return slices.DeleteFunc(fake.Faults(), func(f fake.Fault) bool {
-		return os.Getenv("XFRMFW_WORLDS") == "" && xfrm.FamilyOf(f.Passage.Received.Src) != xfrm.IPv4
-	})
-}
-
-// Judge, Judge over sets and the compiled rules give the packets that were once judged
-// wrongly their verdict, and no others on their gateways differ.
-func TestFaultsForAllPackets(t *testing.T) {
-	asked := make(map[string]bool)
+// Judge over sets gives the packets that were once judged wrongly their verdict.
+func TestFaultsAreJudged(t *testing.T) {
 	for _, fault := range faults() {
-		facts := decide.Facts(fault.Input)
-		family := xfrm.FamilyOf(fault.Passage.Received.Src)
-		for _, rs := range compile.Rulesets(facts) {
-			if rs.Family != family {
-				continue
-			}
-			w := evaluate.NewFirewall(rs, &facts, linksOf(fault.Input.Host), false)
-			gateway := fmt.Sprint(fault.Input)
-			for _, way := range ways {
-				if asked[gateway] {
-					break
-				}
-				for _, d := range differences(w, &facts, way) {
-					t.Errorf("%s: %s", fault.Name, d)
-				}
-			}
-			asked[gateway] = true
-			if len(fault.Passage.Path) > 1 || len(fault.Passage.Ahead) > 1 {
-				continue
-			}
-			for _, j := range judge.New(w.Space, &facts, fault.Passage.Way).Verdicts(space.All) {
-				if got := coarse(j.Verdict); w.Has(j.Set, fault.Passage) && got != coarse(fault.Want) {
-					t.Errorf("%s: %s %v, want %s %v", fault.Name, got.Action, got.Case, fault.Want.Action, fault.Want.Case)
-				}
+		if len(fault.Passage.Path) > 1 || len(fault.Passage.Ahead) > 1 {
+			continue
+		}
+		g := newGateway(fault.Name, fault.Input)
+		s := space.New(xfrm.FamilyOf(fault.Passage.Received.Src), &g.facts, fake.Links(g.in.Host), false)
+		for _, j := range judge.New(s, &g.facts, fault.Passage.Way).Verdicts(space.All) {
+			if got := coarse(j.Verdict); s.Has(j.Set, fault.Passage) && got != coarse(fault.Want) {
+				t.Errorf("%s: %s %v, want %s %v", g.name, got.Action, got.Case, fault.Want.Action, fault.Want.Case)
 			}
 		}
 	}

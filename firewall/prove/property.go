@@ -1,6 +1,7 @@
 package prove
 
 import (
+	"iter"
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -55,9 +56,9 @@ func Properties() []Property {
 		},
 		{
 			Name: "tunnels", Says: "Each packet of a tunnel is verified behind mangle PREROUTING.",
-			Exempt: []string{"packets of SAs and policies whose mark covers the bits of xfrmfw: filter accepts them on their SA alone", "packets without TAG under cross_check: enforce"},
+			Exempt: []string{"packets of SAs and policies whose mark covers the bits of xfrmfw: filter accepts them on their SA alone", "packets without TAG under cross_check: enforce", "carriers of overlay devices that another device sends: they are dropped"},
 			ways:   through, broken: func(q *question) space.Set {
-				is := q.And(q.asked, q.Verified)
+				is := q.And(q.asked, q.Minus(q.Verified, q.StrayCarriers()))
 				if q.Enforce {
 					is = q.Minus(is, q.EvidenceOf(firewall.Case3))
 				}
@@ -81,6 +82,11 @@ func Properties() []Property {
 			"interfaces of guard: asymmetric", exemptLinks, exemptSPD),
 		dropped("inject-dnat", "No such packet passes into a tunnel by way of DNAT.", []firewall.Way{firewall.Through}, (*question).injectDNAT,
 			"interfaces of guard: asymmetric", exemptXfrm),
+		{
+			Name: "told", Says: "The sender of a packet that a leak's guard, out: or remote: stops is told: xfrmfw rejects it.",
+			Exempt: []string{"packets that a property above has dropped", "packets of this host's own that the kernel holds for their tunnel", "the first leak of a flow, which a table of nftables drops: it rejects the next ones"},
+			ways:   outward, broken: (*question).untold,
+		},
 		dropped("leak", "No packet from a tunnel's local to its remote selector leaves in clear, be the tunnel up, down or remembered; where the local end says nothing while the tunnel is down, none to its remote selector.", outward, (*question).leak,
 			exemptLinks, exemptOwn, exemptSPD, exemptLAN, exemptXfrm),
 		dropped("leak-nat", "No packet of a flow that was NATed before its tunnel came up leaves, because its rewritten source takes it out of the tunnel.", outward, (*question).leakNAT,
@@ -96,6 +102,11 @@ func Properties() []Property {
 		dropped("lockdown", "Under lockdown no packet comes in by a WAN interface that neither a tunnel nor a listed service lets in.", inward, func(q *question) space.Set {
 			return q.Minus(q.UnderLockdown(), q.Or(q.Services(), q.IPsecOfHost()))
 		}, "replies, ICMP errors, neighbour discovery and DHCP"),
+		{
+			Name: "unmarked", Says: "A packet carries no bit of xfrmfw where the kernel looks for an SA or a policy whose mark covers it: behind mangle INPUT and PREROUTING. It is accepted without.",
+			Exempt: []string{"packets that DNAT takes out of the tunnel's selectors", "a table of nftables"},
+			ways:   inward, broken: (*question).marked,
+		},
 		{
 			Name: "stranger", Says: "No rule of xfrmfw accepts a new flow that comes in where peers are, unverified, into a tunnel that takes any source.",
 			ways: []firewall.Way{firewall.Through}, broken: func(q *question) space.Set {
@@ -178,6 +189,47 @@ func (q *question) crossed() space.Set {
 	return q.Union(q.And(unverified, q.Union(q.Carriers(), q.OfKnownReqid(), q.OwnedByAnother())), q.StrayCarriers())
 }
 
+// untold are packets to be rejected that pass, or are dropped without a word.
+func (q *question) untold() space.Set {
+	leaks := q.RefusedLeaks()
+	restricted := q.Minus(q.RestrictedOut(), q.Or(q.RestrictedIn(), leaks))
+	if q.w.Alone() {
+		leaks = space.None
+	}
+	is := q.And(q.asked, q.Minus(q.Or(leaks, restricted), q.IPsecOfHost()))
+	for _, gone := range q.gone {
+		is = q.Minus(is, gone)
+	}
+	if is == space.None {
+		return space.None
+	}
+	return q.Minus(is, q.w.Run(q.Way, is).Rejected)
+}
+
+// marked are packets whose SA or policy is found by a mark that covers our bits, and
+// that carry one, or are not accepted although Judge lets them in.
+func (q *question) marked() space.Set {
+	if q.w.Alone() {
+		return space.None
+	}
+	result := q.w.Marked(q.Way, "INPUT", q.And(q.real, q.BareOuter()))
+	is := q.And(q.real, q.BareInner())
+	if is == space.None {
+		return result
+	}
+	fate := q.w.Run(q.Way, is)
+	result = q.Or(result, q.w.Marked(q.Way, "PREROUTING", is))
+	for _, j := range q.Verdicts(is) {
+		switch j.Action {
+		case firewall.Admit:
+			result = q.Or(result, q.Minus(j.Set, fate.Accepted))
+		case firewall.Leave:
+			result = q.Or(result, q.And(j.Set, q.Or(fate.Dropped, fate.Rejected)))
+		}
+	}
+	return result
+}
+
 func (q *question) spoofedError() space.Set { return q.SpoofedErrors() }
 func (q *question) inject() space.Set       { return q.Injected() }
 func (q *question) leak() space.Set         { return q.Or(q.Leaks(), q.RefusedLeaks()) }
@@ -250,22 +302,26 @@ type Finding struct {
 
 // Prove asks a firewall for all properties. After each it calls done, if that is not nil.
 func Prove(w *evaluate.Firewall, f *firewall.Facts, done func()) []Finding {
-	var list []Finding
-	properties := Properties()
-	for _, way := range every {
-		q := ask(w, f, way)
-		for _, p := range properties {
-			if slices.Contains(p.ways, way) {
-				if set := p.broken(q); set != space.None {
-					list = append(list, Finding{p, w.Family, w.Witness(way, set)})
+	return slices.Collect(findings(w, f, done))
+}
+
+func findings(w *evaluate.Firewall, f *firewall.Facts, done func()) iter.Seq[Finding] {
+	return func(yield func(Finding) bool) {
+		properties := Properties()
+		for _, way := range every {
+			q := ask(w, f, way)
+			for _, p := range properties {
+				if slices.Contains(p.ways, way) {
+					if set := p.broken(q); set != space.None && !yield(Finding{p, w.Family, w.Witness(way, set)}) {
+						return
+					}
 				}
-			}
-			if done != nil {
-				done()
+				if done != nil {
+					done()
+				}
 			}
 		}
 	}
-	return list
 }
 
 // Steps is how often Prove calls done.

@@ -2,22 +2,25 @@ package prove
 
 import (
 	"testing"
-
-	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
-	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// All properties hold for the rules of random gateways.
+// All properties hold for the rules of gateways.
 func TestPropertiesHold(t *testing.T) {
-	for seed := range worlds(t, 4) {
-		g := randomGateway(seed)
-		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-			rs, ok := g.sets[family]
-			if !ok {
-				continue
+	for g := range gateways(t, 4) {
+		for _, family := range g.families {
+			for _, f := range Prove(g.firewall(family), &g.facts, nil) {
+				t.Errorf("%s: %s (%s): %s", g.name, f.Property.Name, f.Property.Says, Describe(f.Packet))
 			}
-			for _, f := range Prove(evaluate.NewFirewall(rs, &g.facts, g.devices(), false), &g.facts, nil) {
-				t.Errorf("seed %d: %s (%s): %+v", seed, f.Property.Name, f.Property.Says, f.Packet)
+		}
+	}
+}
+
+// All properties hold for the tables of gateways.
+func TestPropertiesHoldOfTables(t *testing.T) {
+	for g := range gateways(t, 3) {
+		for _, family := range g.families {
+			for _, f := range Prove(g.table(family, false), &g.facts, nil) {
+				t.Errorf("%s: %s (%s): %s", g.name, f.Property.Name, f.Property.Says, Describe(f.Packet))
 			}
 		}
 	}

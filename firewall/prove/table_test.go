@@ -6,43 +6,25 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/judge"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
-	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
-	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Judge and the table of nftables drop the same packets, of all packets of random gateways
-// and of those with packets that were once judged wrongly.
+// Judge and the table of nftables drop the same packets, of all packets of gateways.
 func TestTableIsJudge(t *testing.T) {
-	asked := make(map[string]bool)
-	ask := func(name string, facts *firewall.Facts, links []string, families ...xfrm.Family) {
-		gateway := fmt.Sprintf("%+v", *facts)
-		if asked[gateway] {
-			return
-		}
-		asked[gateway] = true
-		for _, family := range families {
-			w := evaluate.NewTable(program.Table(facts, program.Options{}), family, facts, links, true)
+	for g := range gateways(t, 3) {
+		for _, family := range g.families {
+			w := g.table(family, true)
 			for _, way := range ways {
-				for _, d := range tableDifferences(w, facts, way) {
-					t.Errorf("%s: %s", name, d)
+				for _, d := range tableDifferences(w, &g.facts, way) {
+					t.Errorf("%s: %s", g.name, d)
 				}
 			}
 			if err := w.Odd(); err != nil {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s: %v", g.name, err)
 			}
 		}
-	}
-	for seed := range worlds(t, 3) {
-		g := randomGateway(seed)
-		ask(fmt.Sprintf("seed %d", seed), &g.facts, g.devices(), xfrm.IPv4, xfrm.IPv6)
-	}
-	for _, fault := range faults() {
-		facts := decide.Facts(fault.Input)
-		ask(fault.Name, &facts, linksOf(fault.Input.Host), xfrm.FamilyOf(fault.Passage.Received.Src))
 	}
 }
 
@@ -67,17 +49,4 @@ func tableDifferences(w *evaluate.Firewall, f *firewall.Facts, way firewall.Way)
 	}
 	slices.Sort(list)
 	return list
-}
-
-// All properties hold for the tables of random gateways.
-func TestPropertiesHoldOfTables(t *testing.T) {
-	for seed := range worlds(t, 3) {
-		g := randomGateway(seed)
-		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-			w := evaluate.NewTable(program.Table(&g.facts, program.Options{}), family, &g.facts, g.devices(), false)
-			for _, f := range Prove(w, &g.facts, nil) {
-				t.Errorf("seed %d: %s (%s): %+v", seed, f.Property.Name, f.Property.Says, f.Packet)
-			}
-		}
-	}
 }

@@ -305,3 +305,19 @@ func familyOfAddr(a netip.Addr) xfrm.Family {
 	}
 	return xfrm.IPv6
 }
+
+// WithOneSA is a packet with at most one SA on each path.
+func WithOneSA(p firewall.Passage) firewall.Passage {
+	p.Path, p.Ahead = p.Path[:min(1, len(p.Path))], p.Ahead[:min(1, len(p.Ahead))]
+	p.AheadSent = p.Ahead
+	return p
+}
+
+// Links are the names of a host's interfaces.
+func Links(host xfrm.Host) []string {
+	names := make([]string, len(host.Links))
+	for i, l := range host.Links {
+		names[i] = l.Name
+	}
+	return names
+}

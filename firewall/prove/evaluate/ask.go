@@ -80,6 +80,16 @@ func (w *Firewall) VerifiedOf(way firewall.Way, from space.Set) (verified, dropp
 	return w.Or(in[verifiedBit], in[verifiedBit|tagBit]), space.None
 }
 
+// Marked returns the packets of a set that carry one of our bits behind a hook of mangle.
+// It asks the rules of iptables.
+func (w *Firewall) Marked(way firewall.Way, hook string, from space.Set) space.Set {
+	if from == space.None {
+		return space.None
+	}
+	after := w.runRules(way, from).after[place{rules.Mangle, hook}]
+	return w.Union(after[1:]...)
+}
+
 // OpenToNAT returns the packets of a set that no rule exempts from the NAT of others.
 func (w *Firewall) OpenToNAT(way firewall.Way, is space.Set) space.Set {
 	if w.table != nil {

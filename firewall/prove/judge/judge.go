@@ -116,6 +116,34 @@ func (q *Packets) Plain() space.Set {
 	return q.Minus(q.Possible(), q.Union(sets...))
 }
 
+// BareInner are the packets out of the tunnels that must carry none of our bits, in
+// their selectors both before DNAT and behind it.
+func (q *Packets) BareInner() space.Set {
+	var sets []space.Set
+	for _, c := range q.claims {
+		if c.PolicyOnly {
+			sets = append(sets, q.And(q.cameOutOf(c.In), q.And(q.comesFrom(c.Pair, q.received), q.comesFrom(c.Pair, q.routed))))
+		}
+	}
+	return q.And(q.Decrypted, q.Union(sets...))
+}
+
+// BareOuter are the outer packets of SAs that must see none of our bits.
+func (q *Packets) BareOuter() space.Set {
+	if q.Way != firewall.ToHost {
+		return space.None
+	}
+	var sets []space.Set
+	for _, o := range q.Untagged {
+		set := q.And(q.And(q.single(q.Src, o.Peer), q.single(q.RoutedDst, o.Local)), q.Number(q.Proto, uint64(o.Proto)))
+		if o.Port != 0 {
+			set = q.And(set, q.Number(q.RoutedDPort, uint64(o.Port)))
+		}
+		sets = append(sets, set)
+	}
+	return q.Union(sets...)
+}
+
 // ToldByTable are packets on which a table of nftables and Judge differ, because the
 // table sees more, or because the parts of the packet contradict each other. Those of
 // flows with NAT are not among them.
@@ -175,13 +203,15 @@ func (q *Packets) beyondSelectors() space.Set {
 
 // incoherent are ICMP errors about flows without NAT of which the ends contradict each
 // other: conntrack knows the answering end as the one that the flow went to, and has the
-// error go to one of both.
+// error go to one of both. It rewrites the destination of none.
 func (q *Packets) incoherent() space.Set {
 	var bad []space.Set
 	seen := make(map[netip.Prefix]bool)
+	mapped := q.Or(q.Bit(q.SNAT), q.Bit(q.DNAT))
 	ask := func(in func(f space.Field) space.Set) {
-		went, answers, began := in(q.OrigDst), in(q.ReplySrc), in(q.OrigSrc)
-		bad = append(bad, q.Minus(went, answers), q.Minus(answers, went), q.Minus(in(q.Dst), q.Or(answers, began)))
+		went, answers, began, to, routed := in(q.OrigDst), in(q.ReplySrc), in(q.OrigSrc), in(q.Dst), in(q.RoutedDst)
+		bad = append(bad, q.Minus(went, answers), q.Minus(answers, went), q.Minus(to, q.Or(answers, began)),
+			q.Minus(q.Or(q.Minus(to, routed), q.Minus(routed, to)), mapped))
 	}
 	for _, g := range q.guards {
 		for _, p := range []netip.Prefix{g.Local, g.Remote} {

@@ -14,14 +14,10 @@ import (
 func TestPacketsAreVectors(t *testing.T) {
 	in := fake.Gateway(rand.New(rand.NewPCG(1, 4242)))
 	facts := decide.Facts(in)
-	var links []string
-	for _, l := range in.Host.Links {
-		links = append(links, l.Name)
-	}
 	maker := fake.NewPassages(rand.New(rand.NewPCG(1, 7)), in, &facts)
 	for range 300 {
 		p := maker.Next()
-		s := New(xfrm.FamilyOf(p.Received.Src), &facts, links, false)
+		s := New(xfrm.FamilyOf(p.Received.Src), &facts, fake.Links(in.Host), false)
 		v := s.vector(p)
 		if again := s.vector(s.packet(p.Way, v)); fmt.Sprint(again) != fmt.Sprint(v) {
 			t.Fatalf("%+v became %+v", p, s.packet(p.Way, v))

@@ -35,13 +35,14 @@ func Filter(chains *layout.Layout, before Before) {
 	out = append(out, restrictOut...)
 	if !l.MarkOnly {
 		accept := l.acceptIn()
-		l.acceptByPolicy(func(*firewall.Claim) bool { return true })
+		l.acceptByPolicy(func(*firewall.Claim) bool { return true }, rules.Target{Verb: rules.Accept})
 		in = append(in, accept...)
 		if l.PacketOffload {
 			fwd = append(fwd, rules.Rule{Mark: layout.Has(l.Marks.Verified), Target: rules.Target{Verb: rules.Accept}, Purpose: rules.PurposeAcceptIn})
 		}
 		fwd = append(fwd, accept...)
 	}
+	fwd = append(fwd, l.intoByPolicy()...)
 	fwd = append(fwd, before.Strangers...)
 	fwd = append(fwd, l.acceptOut()...)
 	out = append(out, l.acceptOut()...)
@@ -92,9 +93,14 @@ func (l *filter) open(by func(*rules.Rule, string), inbound bool) []rules.Rule {
 // acceptIn lets verified traffic in. It leads other packets out of an SA to the tree that
 // judges them again.
 func (l *filter) acceptIn() []rules.Rule {
-	return append(l.acceptVerified(), rules.Rule{
+	return append(l.acceptVerified(), l.byPolicy())
+}
+
+// byPolicy leads packets out of an SA to the tree of acceptByPolicy.
+func (l *filter) byPolicy() rules.Rule {
+	return rules.Rule{
 		Policy: rules.PolicyMatch{Dir: rules.PolicyIn}, Target: rules.Target{Verb: rules.Jump, Chain: layout.ChainBare}, Purpose: rules.PurposeDispatch,
-	})
+	}
 }
 
 // acceptVerified accepts by the policy match beside the mark, and by the mark alone on
@@ -115,18 +121,33 @@ func (l *filter) acceptVerified() []rules.Rule {
 	return list
 }
 
-// acceptByPolicy lays out the tree that accepts some claims on the policy match alone.
+// bare reports whether packets of a claim must carry none of our bits.
+func bare(c *firewall.Claim) bool { return c.PolicyOnly }
+
+// intoByPolicy lets packets out of tunnels that must carry none of our bits into tunnels,
+// where the mark alone tells others: without it they would pass for strangers.
+func (l *filter) intoByPolicy() []rules.Rule {
+	if !l.MarkOnly || !slices.ContainsFunc(l.FamilyClaims, bare) {
+		return nil
+	}
+	l.acceptByPolicy(bare, rules.Target{Verb: rules.Goto, Chain: layout.ChainInto})
+	l.Chain(rules.Filter, layout.ChainInto, l.acceptOut()...)
+	return []rules.Rule{l.byPolicy()}
+}
+
+// acceptByPolicy lays out the tree that accepts some claims on the policy match alone, or
+// does something else to them.
 // Their packets must carry none of our bits, or lost them to another program's rule,
 // written at any time. The tree is sound because the packets out of a known reqid that
 // were no tunnel's own were dropped before filter.
-func (l *filter) acceptByPolicy(takes func(*firewall.Claim) bool) {
+func (l *filter) acceptByPolicy(takes func(*firewall.Claim) bool, to rules.Target) {
 	var entries []tree.Entry
 	for _, c := range l.FamilyClaims {
 		if !takes(c) {
 			continue
 		}
 		r := layout.Selectors(c.Pair)
-		r.Policy, r.Target = layout.PolicyIn(c.In), rules.Target{Verb: rules.Accept}
+		r.Policy, r.Target = layout.PolicyIn(c.In), to
 		r.Purpose, r.Tunnel = rules.PurposeAcceptIn, c.Tunnel
 		entries = append(entries, layout.Entry(c.Pair.Remote, r))
 	}
@@ -174,9 +195,9 @@ func (l *filter) alone() {
 			fwd = append(fwd, verified)
 		}
 		accept := l.acceptVerified()
-		if slices.ContainsFunc(l.FamilyClaims, func(c *firewall.Claim) bool { return c.PolicyOnly }) {
+		if slices.ContainsFunc(l.FamilyClaims, bare) {
 			accept = l.acceptIn()
-			l.acceptByPolicy(func(c *firewall.Claim) bool { return c.PolicyOnly })
+			l.acceptByPolicy(bare, rules.Target{Verb: rules.Accept})
 		}
 		in, fwd = append(in, accept...), append(fwd, accept...)
 	}
@@ -188,6 +209,7 @@ func (l *filter) alone() {
 		device.Out, device.Purpose = d.Name, rules.PurposeAcceptOut
 		into = append(into, device)
 	}
+	fwd = append(fwd, l.intoByPolicy()...)
 	fwd, out = append(fwd, into...), append(out, into...)
 	l.Chain(rules.Filter, layout.ChainIn, in...)
 	l.Chain(rules.Filter, layout.ChainFwd, fwd...)

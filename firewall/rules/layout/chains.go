@@ -49,6 +49,7 @@ const (
 	ChainDown         = "XFRMFW-DOWN"
 	ChainRefuse       = "XFRMFW-REFUSE"
 	ChainBare         = "XFRMFW-BARE"
+	ChainInto         = "XFRMFW-INTO"
 	ChainRestrictIn   = "XFRMFW-RIN"
 	ChainRestrictOut  = "XFRMFW-ROUT"
 	ChainService      = "XFRMFW-SVC-"

@@ -24,14 +24,10 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 		table := Table(&f, Options{})
 		e := newEvaluator(table)
 		maker := fake.NewPassages(rand.New(rand.NewPCG(seed, 7)), in, &f)
-		var links []string
-		for _, l := range in.Host.Links {
-			links = append(links, l.Name)
-		}
 		walls := make(map[xfrm.Family]*evaluate.Firewall)
 		fates := make(map[xfrm.Family]map[firewall.Way]evaluate.Fate)
 		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-			walls[family] = evaluate.NewTable(table, family, &f, links, false)
+			walls[family] = evaluate.NewTable(table, family, &f, fake.Links(in.Host), false)
 			fates[family] = make(map[firewall.Way]evaluate.Fate)
 			for _, way := range []firewall.Way{firewall.ToHost, firewall.Through, firewall.FromHost} {
 				fates[family][way] = walls[family].Run(way, space.All)
@@ -41,9 +37,7 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 			}
 		}
 		for range packets {
-			p := maker.Next()
-			p.Path, p.Ahead = p.Path[:min(1, len(p.Path))], p.Ahead[:min(1, len(p.Ahead))]
-			p.AheadSent = p.Ahead
+			p := fake.WithOneSA(maker.Next())
 			w := walls[xfrm.FamilyOf(p.Received.Src)]
 			fate := fates[xfrm.FamilyOf(p.Received.Src)][p.Way]
 			want, verified, trail := e.walk(&f, p)
