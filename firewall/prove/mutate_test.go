@@ -30,7 +30,7 @@ func TestMutants(t *testing.T) {
 	}
 	kinds, missed := make(map[string]bool), make(map[string]absence)
 	mutants := 0
-	for g := range gateways(t, 1) {
+	for g := range gateways(t, 1, 1) {
 		for _, family := range g.families {
 			rs, w := g.sets[family], g.firewall(family)
 			of := fake.Kinds(rs)

@@ -84,7 +84,7 @@ func Properties() []Property {
 			"interfaces of guard: asymmetric", exemptXfrm),
 		{
 			Name: "told", Says: "The sender of a packet that a leak's guard, out: or remote: stops is told: xfrmfw rejects it.",
-			Exempt: []string{"packets that a property above has dropped", "packets of this host's own that the kernel holds for their tunnel", "the first leak of a flow, which a table of nftables drops: it rejects the next ones"},
+			Exempt: []string{"packets that a property above has dropped", "packets of this host's own that the kernel holds for their tunnel", "the first leak of a flow, which a table of nftables drops: it rejects the next ones", "flows with NAT that such a table drops before"},
 			ways:   outward, broken: (*question).untold,
 		},
 		dropped("leak", "No packet from a tunnel's local to its remote selector leaves in clear, be the tunnel up, down or remembered; where the local end says nothing while the tunnel is down, none to its remote selector.", outward, (*question).leak,
@@ -196,7 +196,7 @@ func (q *question) untold() space.Set {
 	if q.w.Alone() {
 		leaks = space.None
 	}
-	is := q.And(q.asked, q.Minus(q.Or(leaks, restricted), q.IPsecOfHost()))
+	is := q.And(q.asked, q.Minus(q.Or(leaks, restricted), q.Or(q.IPsecOfHost(), q.mapped())))
 	for _, gone := range q.gone {
 		is = q.Minus(is, gone)
 	}
