@@ -108,6 +108,32 @@ func Properties() []Property {
 			ways:   inward, broken: (*question).marked,
 		},
 		{
+			Name: "tagged", Says: "Each outer packet of IPsec for this host carries TAG behind mangle INPUT, so that its inner packet does.",
+			Exempt: []string{"outer packets whose SA must not see the bits of xfrmfw", "a table of nftables"},
+			ways:   []firewall.Way{firewall.ToHost}, broken: (*question).untagged,
+		},
+		{
+			Name: "wiped", Says: "A rule of others that clears the bits of xfrmfw behind mangle PREROUTING cuts no tunnel off, and lets no packet out of a tunnel pass that another property drops.",
+			Exempt: []string{"packets of verified: return", "packets that DNAT takes out of the tunnel's selectors, and ICMP errors by other routers", "a table of nftables"},
+			ways:   inward, broken: (*question).wiped,
+		},
+		{
+			Name: "forged", Says: "A rule of others that sets the bits of xfrmfw behind mangle PREROUTING lets no packet pass in clear that another property drops.",
+			Exempt: []string{"packets in by overlay devices, which their carriers' mark alone tells", "hosts with packet offload, which loses all but the mark", "a table of nftables"},
+			ways:   inward, broken: (*question).forged,
+		},
+		{
+			Name: "loopback", Says: "xfrmfw leaves packets on the loopback interface to the rest of the firewall.",
+			Exempt: []string{"this host's own IKE, ESP and AH, which it accepts", "a table of nftables"},
+			ways:   []firewall.Way{firewall.ToHost, firewall.FromHost}, broken: func(q *question) space.Set {
+				if q.w.Alone() {
+					return space.None
+				}
+				is := q.And(q.OnLoopback(), q.Plain())
+				return q.Minus(is, q.Or(q.w.Run(q.Way, is).Left, q.IPsecOfHost()))
+			},
+		},
+		{
 			Name: "stranger", Says: "No rule of xfrmfw accepts a new flow that comes in where peers are, unverified, into a tunnel that takes any source.",
 			ways: []firewall.Way{firewall.Through}, broken: func(q *question) space.Set {
 				is := q.And(q.real, q.NewFromStrangers())
@@ -212,13 +238,13 @@ func (q *question) marked() space.Set {
 	if q.w.Alone() {
 		return space.None
 	}
-	result := q.w.Marked(q.Way, "INPUT", q.And(q.real, q.BareOuter()))
+	result := q.Or(q.w.MarksBehind(q.Way, "INPUT", q.And(q.real, q.BareOuter())))
 	is := q.And(q.real, q.BareInner())
 	if is == space.None {
 		return result
 	}
 	fate := q.w.Run(q.Way, is)
-	result = q.Or(result, q.w.Marked(q.Way, "PREROUTING", is))
+	result = q.Or(result, q.Or(q.w.MarksBehind(q.Way, "PREROUTING", is)))
 	for _, j := range q.Verdicts(is) {
 		switch j.Action {
 		case firewall.Admit:
@@ -226,6 +252,46 @@ func (q *question) marked() space.Set {
 		case firewall.Leave:
 			result = q.Or(result, q.And(j.Set, q.Or(fate.Dropped, fate.Rejected)))
 		}
+	}
+	return result
+}
+
+// untagged are outer packets that pass mangle INPUT without TAG.
+func (q *question) untagged() space.Set {
+	if q.w.Alone() {
+		return space.None
+	}
+	is := q.Minus(q.And(q.asked, q.Outer()), q.BareOuter())
+	for _, gone := range q.gone {
+		is = q.Minus(is, gone)
+	}
+	tagged, _ := q.w.MarksBehind(q.Way, "INPUT", is)
+	return q.Minus(is, tagged)
+}
+
+// wiped are packets out of tunnels that meet another verdict once their mark is lost.
+func (q *question) wiped() space.Set {
+	if q.w.Alone() || q.MarkOnly {
+		return space.None
+	}
+	is := q.And(q.asked, q.InSelectors())
+	in := q.w.Run(q.Way, is).Accepted
+	cut := q.Minus(in, q.w.Tampered(q.Way, in, false, false).Accepted)
+	gone := q.And(q.Decrypted, q.Union(q.gone...))
+	f := q.w.Tampered(q.Way, gone, false, false)
+	return q.Union(cut, f.Accepted, f.Left)
+}
+
+// forged are packets in clear that pass with a mark that others set.
+func (q *question) forged() space.Set {
+	if q.w.Alone() || q.PacketOffload {
+		return space.None
+	}
+	gone := q.Minus(q.Union(q.gone...), q.Or(q.Decrypted, q.FromOverlays()))
+	result := space.None
+	for _, tag := range []bool{false, true} {
+		f := q.w.Tampered(q.Way, gone, tag, true)
+		result = q.Union(result, f.Accepted, f.Left)
 	}
 	return result
 }

@@ -80,14 +80,14 @@ func (w *Firewall) VerifiedOf(way firewall.Way, from space.Set) (verified, dropp
 	return w.Or(in[verifiedBit], in[verifiedBit|tagBit]), space.None
 }
 
-// Marked returns the packets of a set that carry one of our bits behind a hook of mangle.
-// It asks the rules of iptables.
-func (w *Firewall) Marked(way firewall.Way, hook string, from space.Set) space.Set {
+// MarksBehind returns the packets of a set that a hook of mangle lets pass with TAG, and
+// those with VERIFIED. It asks the rules of iptables.
+func (w *Firewall) MarksBehind(way firewall.Way, hook string, from space.Set) (tagged, verified space.Set) {
 	if from == space.None {
-		return space.None
+		return space.None, space.None
 	}
-	after := w.runRules(way, from).after[place{rules.Mangle, hook}]
-	return w.Union(after[1:]...)
+	after := w.runRules(way, from, keep).after[place{rules.Mangle, hook}]
+	return w.Or(after[tagBit], after[tagBit|verifiedBit]), w.Or(after[verifiedBit], after[tagBit|verifiedBit])
 }
 
 // OpenToNAT returns the packets of a set that no rule exempts from the NAT of others.

@@ -134,18 +134,46 @@ func (w *Firewall) Run(way firewall.Way, from space.Set) Fate {
 	if w.rules == nil {
 		f = w.runAlone(way, from)
 	} else {
-		f = w.runRules(way, from)
+		f = w.runRules(way, from, keep)
 		if w.table != nil {
 			w.runBeside(way, &f)
 		}
 	}
-	gone := w.Or(f.Dropped, f.Rejected)
-	f.Accepted = w.Minus(f.Accepted, gone)
-	f.Left = w.Minus(from, w.Or(gone, f.Accepted))
+	w.sort(&f, from)
 	return f
 }
 
-func (w *Firewall) runRules(way firewall.Way, from space.Set) Fate {
+// Tampered is Run by rules of iptables where another program's rule sets our bits of all
+// packets behind mangle PREROUTING.
+func (w *Firewall) Tampered(way firewall.Way, from space.Set, tag, verified bool) Fate {
+	to := 0
+	if tag {
+		to |= tagBit
+	}
+	if verified {
+		to |= verifiedBit
+	}
+	f := w.runRules(way, from, func(in stream) stream {
+		out := nothing
+		out[to] = w.Union(in[:]...)
+		return out
+	})
+	w.sort(&f, from)
+	return f
+}
+
+// sort leaves in Accepted the packets that nothing drops, and puts the rest into Left.
+func (w *Firewall) sort(f *Fate, from space.Set) {
+	gone := w.Or(f.Dropped, f.Rejected)
+	f.Accepted = w.Minus(f.Accepted, gone)
+	f.Left = w.Minus(from, w.Or(gone, f.Accepted))
+}
+
+func keep(in stream) stream { return in }
+
+// runRules sends packets through the rules. Behind mangle PREROUTING they have the marks
+// that others leave them.
+func (w *Firewall) runRules(way firewall.Way, from space.Set, others func(stream) stream) Fate {
 	f := newFate()
 	in := w.arriving(way, from)
 	for _, at := range routes[way] {
@@ -160,6 +188,7 @@ func (w *Firewall) runRules(way firewall.Way, from space.Set) Fate {
 		}
 		if at == prerouting {
 			f.verified = w.Or(in[verifiedBit], in[verifiedBit|tagBit])
+			in = others(in)
 		}
 	}
 	return f

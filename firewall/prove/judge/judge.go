@@ -119,13 +119,44 @@ func (q *Packets) Plain() space.Set {
 // BareInner are the packets out of the tunnels that must carry none of our bits, in
 // their selectors both before DNAT and behind it.
 func (q *Packets) BareInner() space.Set {
+	return q.inBothSelectors(func(c *firewall.Claim) bool { return c.PolicyOnly })
+}
+
+// InSelectors are the packets out of the other tunnels, in their selectors both before
+// DNAT and behind it.
+func (q *Packets) InSelectors() space.Set {
+	return q.And(q.Verified, q.inBothSelectors(func(c *firewall.Claim) bool { return !c.PolicyOnly }))
+}
+
+func (q *Packets) inBothSelectors(of func(*firewall.Claim) bool) space.Set {
 	var sets []space.Set
 	for _, c := range q.claims {
-		if c.PolicyOnly {
+		if of(c) {
 			sets = append(sets, q.And(q.cameOutOf(c.In), q.And(q.comesFrom(c.Pair, q.received), q.comesFrom(c.Pair, q.routed))))
 		}
 	}
 	return q.And(q.Decrypted, q.Union(sets...))
+}
+
+// FromOverlays are the packets in by a device that is accepted by the mark of its carriers.
+func (q *Packets) FromOverlays() space.Set {
+	var sets []space.Set
+	for i := range q.Overlays {
+		sets = append(sets, q.inAny(q.Overlays[i].Devices))
+	}
+	return q.Union(sets...)
+}
+
+// OnLoopback are the packets that never leave this host.
+func (q *Packets) OnLoopback() space.Set { return q.onHost }
+
+// Outer are the outer packets of IPsec for this host.
+func (q *Packets) Outer() space.Set {
+	if q.Way != firewall.ToHost {
+		return space.None
+	}
+	udp := q.Or(q.Number(q.RoutedDPort, firewall.NATT), q.encapPorts(q.RoutedDst, q.RoutedDPort))
+	return q.Union(q.Number(q.Proto, uint64(xfrm.ESP)), q.Number(q.Proto, uint64(xfrm.AH)), q.And(q.Number(q.Proto, uint64(xfrm.UDP)), udp))
 }
 
 // BareOuter are the outer packets of SAs that must see none of our bits.
