@@ -6,7 +6,7 @@ import (
 
 // All properties hold for the rules of gateways.
 func TestPropertiesHold(t *testing.T) {
-	for g := range gateways(t, 1, 3) {
+	for g := range gateways(t, 2, 2) {
 		for _, family := range g.families {
 			for _, f := range Prove(g.firewall(family), &g.facts, nil) {
 				t.Errorf("%s: %s (%s): %s", g.name, f.Property.Name, f.Property.Says, Describe(f.Packet))
