@@ -131,6 +131,7 @@ func ahead(in Input) []Finding {
 				f.Breaks = "tunnel traffic that it rewrites no longer fits its policy: the first packet of a flow leaves in clear, the rest is dropped as a leak"
 			case drops:
 				f.Breaks = "tunnel traffic that it drops never reaches the rule that would accept it"
+				f.Mend = append(f.Mend, "# where it is to refuse tunnel traffic too, as a ban of fail2ban: verified: return in xfrmfw.yaml keeps it in force")
 			}
 			found = append(found, f)
 		}
