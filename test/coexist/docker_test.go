@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -17,11 +18,11 @@ var (
 )
 
 // dockerd starts docker's daemons on a host where nothing else has prepared cgroups. Their mounts are their own. containerd
-// comes first, because dockerd gives one that it starts itself 15 s, and an emulated one takes longer.
+// comes first, because dockerd gives one that it starts itself 15 s, and an emulated one takes longer. It ends with dockerd.
 const dockerd = `mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /var/lib/docker
 mount -t tmpfs docker /var/lib/docker
-containerd --address /run/containerd.sock --root /var/lib/docker/containerd --state /run/containerd &
+setpriv --pdeathsig KILL containerd --address /run/containerd.sock --root /var/lib/docker/containerd --state /run/containerd >/run/containerd.log 2>&1 &
 until ctr --address /run/containerd.sock version; do sleep 1; done
 exec dockerd --containerd /run/containerd.sock --iptables=true --storage-driver vfs --exec-root /run/docker --pidfile /run/docker.pid --host unix:///run/docker.sock`
 
@@ -51,24 +52,28 @@ func TestDockerDaemon(t *testing.T) {
 	s := siteWith(t, lab.IPsec{SunNets: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24"), containers}})
 	s.Moon.IP(t, fmt.Sprintf("route replace %s via %s", containers, s.Sun.Outer(lab.IPv4)))
 	s.Sun.MustXfrmfw(t, "apply")
+	s.Sun.Sysctl(t, "net/ipv4/ip_forward=0") // docker closes FORWARD where it turns that on
 	s.startDocker(t)
 	t.Logf("versions: docker %s", strings.TrimSpace(s.sh(t, "docker version --format '{{.Server.Version}}'")))
 	s.sh(t, "mkdir -p /run/image/bin", "cp /usr/bin/busybox /run/image/bin/busybox", "tar -C /run/image -c . | docker import - busybox",
 		fmt.Sprintf("docker network create --subnet %s site", containers),
 		fmt.Sprintf("docker run --detach --name echo --network site --ip %s busybox /bin/busybox nc -ll -p %d -e /bin/busybox cat", container.Addr(), container.Port()))
-	rules := s.sh(t, "iptables-save")
-	for _, want := range []string{":FORWARD DROP", fmt.Sprintf("-A POSTROUTING -s %s ! -o br-", containers)} {
-		if !strings.Contains(rules, want) {
-			t.Fatalf("docker wrote no %q:\n%s", want, rules)
-		}
+	saved := s.sh(t, "iptables-save")
+	masquerade := regexp.MustCompile(fmt.Sprintf(`(?m)^-A (POSTROUTING -s %s ! -o br-\S+ -j MASQUERADE)$`, regexp.QuoteMeta(containers.String()))).FindStringSubmatch(saved)
+	if masquerade == nil || !strings.Contains(saved, ":FORWARD DROP") {
+		t.Fatalf("docker has not closed FORWARD, or does not masquerade:\n%s", saved)
 	}
 	// An interface and a network that came after the apply.
 	s.Sun.MustXfrmfw(t, "apply")
 	in := []way{{s.Alice, container}}
 	s.flows(t, "docker's daemon", append(s.ways(), in...)...)
 	s.fromContainer(t, "docker's daemon")
-	s.finds(t, "docker's daemon", "ahead")
+	s.finds(t, "docker's daemon")
 
+	// The order where docker makes the network after the last apply.
+	s.sh(t, "iptables -t nat -D "+masquerade[1], "iptables -t nat -I "+masquerade[1])
+	s.fromContainer(t, "its MASQUERADE comes first")
+	s.finds(t, "its MASQUERADE comes first")
 	s.sh(t, "nft delete table inet xfrmfw")
 	if got := s.ask(t); got == asked {
 		t.Error("without our table: docker's MASQUERADE cuts nothing, so that nothing is there to mend")
@@ -104,14 +109,14 @@ const asked = "through the tunnel"
 // ask returns the answer of alice to the container, empty if none came.
 func (s *site) ask(t *testing.T) string {
 	t.Helper()
-	return s.try(t, fmt.Sprintf("docker exec echo /bin/busybox sh -c 'echo %s | /bin/busybox timeout 8 /bin/busybox nc -w 6 %s %d' || :",
-		asked, s.alice.Addr(), s.alice.Port())).Stdout
+	return strings.TrimSpace(s.try(t, fmt.Sprintf("docker exec echo /bin/busybox sh -c 'echo %s | /bin/busybox timeout 8 /bin/busybox nc -w 6 %s %d' || :",
+		asked, s.alice.Addr(), s.alice.Port())).Stdout)
 }
 
 // fromContainer fails the test unless the container reaches alice.
 func (s *site) fromContainer(t *testing.T, when string) {
 	t.Helper()
-	if got := strings.TrimSpace(s.ask(t)); got != asked {
+	if got := s.ask(t); got != asked {
 		t.Errorf("%s: alice's answer to the container is %q\n%s", when, got, s.rules(t))
 	}
 	s.done.flows++
