@@ -145,7 +145,8 @@ func TestFail2ban(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, "/run/auth.log", "")
-	daemon := s.Sun.Start(t, nil, "fail2ban-server", "-f", "-s", "/run/fail2ban.sock", "-p", "/run/fail2ban.pid", "--logtarget", "STDOUT", "start")
+	// Without the option it gives up its own start after 30 s, and runs on without a jail.
+	daemon := s.Sun.Start(t, nil, "fail2ban-server", "-f", "--timeout", "600", "-s", "/run/fail2ban.sock", "-p", "/run/fail2ban.pid", "--logtarget", "STDOUT", "start")
 	lab.Eventually(t, 30*lab.Patience, func() error {
 		if !daemon.Running() {
 			t.Fatalf("fail2ban ended: %s", daemon.Output())
