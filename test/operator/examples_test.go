@@ -40,5 +40,6 @@ func TestExamples(t *testing.T) {
 	for _, words := range []string{"-I FORWARD -i lan0 -j ACCEPT", "-A XFRMFW-STRAY -j ACCEPT", "-D XFRMFW-TAG 1"} {
 		n.Sun.Iptables(t, lab.IPv4, append([]string{"-t", "mangle"}, strings.Fields(words)...)...)
 	}
+	compare("xfrmfw check")
 	compare("xfrmfw apply --dry-run --diff")
 }
