@@ -59,7 +59,7 @@ func AppendLine(b []byte, family xfrm.Family, table Table, chain string, r Rule)
 	return b
 }
 
-// rule returns the jump that stands first in the builtin chain.
+// Rule returns the jump that stands first in the built-in chain.
 func (h Hook) Rule() Rule {
 	return Rule{Target: Target{Verb: Jump, Chain: h.To}, Purpose: PurposeJump}
 }

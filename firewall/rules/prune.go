@@ -3,9 +3,8 @@ package rules
 import "slices"
 
 // Prune takes out of a rule set the rules without effect: jumps to chains
-// without rules, and chains that nothing leads to. So the builder need not ask
-// which of its parts a host has any use for. It changes no chain's rules in
-// place, as a memo may hold them too.
+// without rules, and chains that nothing leads to. So a layout may have parts that a host
+// does not use. It changes no chain's rules in place, because a cache may hold them too.
 func Prune(rs *Ruleset) {
 	p := pruner{rs: rs, index: make(map[ChainKey]int, len(rs.Chains)), seen: make([]bool, len(rs.Chains))}
 	for i, c := range rs.Chains {
@@ -60,7 +59,7 @@ func (p *pruner) visit(at ChainKey) {
 	})...)
 }
 
-// inert reports whether a chain has no rule but such as leave it.
+// inert reports whether all rules of a chain leave it.
 func (p *pruner) inert(at ChainKey) bool {
 	i, ok := p.index[at]
 	return ok && p.rs.Chains[i].Rules.Inert()

@@ -88,7 +88,7 @@ func (r List) Slice() []Rule {
 	return rules
 }
 
-// leads are the chains that the rules lead to, each once.
+// Leads returns the chains that the rules lead to, each once.
 func (r List) Leads() []string {
 	if r.list == nil {
 		return nil
@@ -96,10 +96,10 @@ func (r List) Leads() []string {
 	return r.list.leads
 }
 
-// inert reports whether no rule does more than leave the chain.
+// Inert reports whether no rule does more than leave the chain.
 func (r List) Inert() bool { return r.list == nil || r.list.inert }
 
-// equal compares two lists.
+// Equal compares two lists.
 func (r List) Equal(o List) bool {
 	if r.list == o.list {
 		return true
@@ -108,7 +108,7 @@ func (r List) Equal(o List) bool {
 		slices.Equal(r.list.shapes, o.list.shapes)
 }
 
-// same reports whether two lists are one in memory.
+// Same reports whether two lists are one in memory.
 func (r List) Same(o List) bool { return r.list == o.list }
 
 // packer puts rules into a list.

@@ -127,7 +127,7 @@ func NewSet(prefixes []netip.Prefix) *Set {
 	return s
 }
 
-// overlaps reports whether a prefix of the set lies within the masked prefix p, or
+// Overlaps reports whether a prefix of the set lies within the masked prefix p, or
 // holds it.
 func (s *Set) Overlaps(p netip.Prefix) bool {
 	at, _ := slices.BinarySearchFunc(s.sorted, p.Addr(), func(q netip.Prefix, a netip.Addr) int { return q.Addr().Compare(a) })

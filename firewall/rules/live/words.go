@@ -7,7 +7,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
-// readWords finds the target and our comment in r.Raw. It reports false if a
+// ReadWords finds the target and our comment in r.Raw. It reports false if a
 // quote is left open at its end.
 func (r *Rule) ReadWords() bool {
 	s := r.Raw

@@ -53,7 +53,7 @@ const (
 	ByReplySource
 )
 
-// field is the part of a rule that has the address.
+// Field is the part of a rule that has the address.
 func (d Direction) Field(r *rules.Rule) *netip.Prefix {
 	switch d {
 	case ByDestination:
