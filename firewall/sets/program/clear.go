@@ -10,11 +10,11 @@ import (
 )
 
 // clearPackets lays out the rules for packets in clear between the ends of a
-// guarded pair. Everything that is spared is asked only once a guard has matched.
+// guarded pair. Exemptions are tested only after a guard has matched.
 func (b *builder) clearPackets(f *family, r *relations) {
 	s := f.suffix
 	b.hits(f, r)
-	// Before DNAT nothing tells whether a packet is for this host, so an exception of
+	// Before DNAT it is not known whether a packet is for this host, so an exception of
 	// either direction holds.
 	for _, place := range []struct {
 		name, comment string
@@ -40,8 +40,8 @@ func (b *builder) clearPackets(f *family, r *relations) {
 // direction says which exceptions hold at a place.
 type direction struct {
 	of func(exceptions) []*relation
-	// early is true in pre, where packets have not the marks yet that other programs
-	// give them: there an exception holds whatever its mark.
+	// early is true in pre, where packets do not have the marks of other programs yet:
+	// there an exception holds whatever its mark.
 	early bool
 }
 
@@ -71,8 +71,8 @@ func excepted(k rank, f *family, v view, d direction) []sets.Rule {
 	return rules
 }
 
-// judge asks for the guards of a packet in their order, and leads to the chain of a
-// hit. Guards over connected networks have a chain of their own.
+// judge looks a packet up in the guards, in their order, and leads to the chain of a hit.
+// Guards over connected networks have a chain of their own.
 func (b *builder) judge(f *family, r *relations, v view, comment, hit string, d direction, more ...sets.Term) []sets.Rule {
 	var rules []sets.Rule
 	for _, k := range r.ranks {
@@ -86,7 +86,7 @@ func (b *builder) judge(f *family, r *relations, v view, comment, hit string, d 
 	return rules
 }
 
-// inject asks for the guards of packets towards a tunnel that came in by an interface
+// inject looks up the guards of packets towards a tunnel that came in by an interface
 // behind which their source does not live.
 func (b *builder) inject(f *family, r *relations) []sets.Rule {
 	var rules []sets.Rule
@@ -102,7 +102,7 @@ func (b *builder) inject(f *family, r *relations) []sets.Rule {
 	return rules
 }
 
-// quoted asks for the guards of the flow that an ICMP error in clear is about.
+// quoted looks up the guards of the flow that an ICMP error in clear is about.
 func (b *builder) quoted(f *family, r *relations) []sets.Rule {
 	local := num(sets.FibDstType, sets.Local)
 	ports := []uint64{firewall.IKE, firewall.NATT}
@@ -137,7 +137,7 @@ func (b *builder) judgeQuoted(f *family, r *relations, v view) []sets.Rule {
 	return rules
 }
 
-// leaving asks for the guards of a packet that leaves in clear.
+// leaving looks up the guards of a packet that leaves in clear.
 func (b *builder) leaving(f *family, r *relations) []sets.Rule {
 	rules := []sets.Rule{
 		rule("case 8c", oneOf(f.errorType, f.errors...), jump("icmp_leak"+f.suffix)),
@@ -151,7 +151,7 @@ func (b *builder) leaving(f *family, r *relations) []sets.Rule {
 	return rules
 }
 
-// nated asks for the guards by the source that a flow had before NAT.
+// nated looks up the guards by the source that a flow had before NAT.
 func (b *builder) nated(f *family, r *relations) []sets.Rule {
 	var rules []sets.Rule
 	for _, way := range []struct {
@@ -165,7 +165,7 @@ func (b *builder) nated(f *family, r *relations) []sets.Rule {
 	return rules
 }
 
-// errors asks for the guards of the packet that an ICMP error quotes. An error about
+// errors looks up the guards of the packet that an ICMP error quotes. An error about
 // no flow goes to no guarded network at all.
 func (b *builder) errors(f *family, r *relations) []sets.Rule {
 	var rules []sets.Rule

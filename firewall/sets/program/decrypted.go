@@ -7,7 +7,7 @@ import (
 // decryptedPackets lays out pre's rules for packets that came out of an SA: it
 // drops them unless a tunnel of their reqid has them in its selectors. VERIFIED is
 // set later, behind other programs' rules: no bit of ours is on a packet while it
-// is routed, so that no routing rule minds it.
+// is routed, so that no routing rule matches it.
 func (b *builder) decryptedPackets(f *family, r *relations) {
 	s := f.suffix
 	if f == &ipv4 {
@@ -165,8 +165,8 @@ func (b *builder) strayCarriers(f *family) []sets.Rule {
 	return append(rules, b.strayOpenCarriers(f)...)
 }
 
-// strayOpenCarriers drop verified carriers of devices that take any, of which no
-// overlay knows.
+// strayOpenCarriers drop verified carriers of devices that take any carrier, if they
+// belong to no overlay.
 func (b *builder) strayOpenCarriers(f *family) []sets.Rule {
 	open := b.openCarriers(f)
 	if len(open) == 0 {
@@ -191,7 +191,7 @@ func (b *builder) strayOpenCarriers(f *family) []sets.Rule {
 	return rules
 }
 
-// ipcomp tells the carriers of small packets beside IPComp (case 1c).
+// ipcomp finds the carriers of small packets beside IPComp (case 1c).
 func (b *builder) ipcomp(f *family, r *relations, then sets.Term) []sets.Rule {
 	var rules []sets.Rule
 	for _, l := range r.ipcomp.lookups(f, f.from()) {

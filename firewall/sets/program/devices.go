@@ -54,8 +54,7 @@ const maxDepth = 4
 
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// tellsSources reports whether each overlay of a device tells the sources of its
-// packets.
+// tellsSources reports whether the sources of each overlay of a device are known.
 func (b *builder) tellsSources(device string) bool {
 	return !slices.ContainsFunc(b.f.Overlays, func(o firewall.Overlay) bool { return o.Sources == nil && slices.Contains(o.Devices, device) })
 }

@@ -234,7 +234,7 @@ func (b *builder) mapped() {
 	b.chain("mapped", "case 6b: what DNAT leads into a tunnel", append(rules, rule("case 6b", leadTo("drop_inject")))...)
 }
 
-// refusals tell the senders of flows that leaked behind all NAT a moment ago.
+// refusals reject flows that leaked behind all NAT a moment ago, so that their senders get an ICMP error.
 func (b *builder) refusals(families []*family) []sets.Rule {
 	var rules []sets.Rule
 	for _, f := range families {
