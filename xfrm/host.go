@@ -22,7 +22,7 @@ type Host struct {
 	Rules []RoutingRule `json:"rules,omitempty"`
 	// Resolvers are the name servers that the host asks.
 	Resolvers []netip.Addr `json:"resolvers,omitempty"`
-	// NoIPv6 tells that the kernel runs without IPv6.
+	// NoIPv6 is true if the kernel runs without IPv6.
 	NoIPv6 bool `json:"no_ipv6,omitzero"`
 }
 

@@ -8,13 +8,12 @@ import (
 	"slices"
 )
 
-// nameTunnels gives every tunnel its ID: "t" and ten hexadecimal digits of a
-// hash over its selectors, one that no peer can aim at another's. Reqid and outer addresses are left out, so that
-// the name survives a rekey, a restart of the IKE daemon and a peer that moves.
-// Only where two tunnels protect the very same do their addresses and reqid
-// count too. It reports whether there are no such tunnels, so that no name depends
-// on another tunnel.
-func nameTunnels(tunnels []Tunnel) (plain bool) {
+// nameTunnels gives every tunnel its ID: "t" and ten hexadecimal digits of a hash over
+// its selectors, which a peer cannot make equal to another's. Reqid and outer addresses
+// are left out, so that the ID survives a rekey, a restart of the IKE daemon and a peer
+// that moves. They count only where two tunnels have the same selectors. It reports
+// whether no two have, so that no ID depends on another tunnel.
+func nameTunnels(tunnels []Tunnel) (uniqueIDs bool) {
 	seen := make(map[string]int, len(tunnels))
 	for i := range tunnels {
 		tunnels[i].ID = tunnels[i].hash(false)

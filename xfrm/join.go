@@ -69,8 +69,8 @@ type joiner struct {
 	unserved map[uint32][]Ignored
 	sockets  int
 	larval   int
-	// plain tells that no tunnel's name depends on another tunnel.
-	plain bool
+	// uniqueIDs is true if no tunnel's ID depends on another tunnel.
+	uniqueIDs bool
 }
 
 // chain is the tunnels of one reqid.
@@ -333,7 +333,7 @@ func (j *joiner) finish() {
 		})
 		t.learnEndpoints()
 	}
-	j.plain = nameTunnels(j.tunnels)
+	j.uniqueIDs = nameTunnels(j.tunnels)
 	slices.SortFunc(j.tunnels, compareTunnels)
 	slices.SortStableFunc(j.exceptions, func(a, b Exception) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Pair.Dirs, b.Pair.Dirs), a.Pair.Compare(b.Pair))

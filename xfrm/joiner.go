@@ -31,9 +31,9 @@ type Joiner struct {
 	// used are the states through which something has passed, by their place in the
 	// snapshot.
 	used []usedState
-	// plain tells that no tunnel's name depends on another tunnel.
-	plain bool
-	known bool
+	// uniqueIDs is true if no tunnel's ID depends on another tunnel.
+	uniqueIDs bool
+	known     bool
 }
 
 // reqidGroup is the policies and states of one reqid.
@@ -86,7 +86,7 @@ func (j *Joiner) Tunnels(s Snapshot) Set {
 func (j *Joiner) whole(s Snapshot) Set {
 	all := join(s)
 	j.set = Set{Tunnels: all.tunnels, Exceptions: all.exceptions, Ignored: all.allIgnored()}
-	j.unserved, j.ignored, j.plain = all.unserved, all.ignored, all.plain
+	j.unserved, j.ignored, j.uniqueIDs = all.unserved, all.ignored, all.uniqueIDs
 	j.addresses = s.Host.Addresses
 	j.commit()
 	return j.set

@@ -22,11 +22,11 @@ func (j *Joiner) changed() int {
 // rejoin joins the records of the groups that have changed. It reports false if names
 // of tunnels may depend on those of others.
 func (j *Joiner) rejoin(s Snapshot) bool {
-	if !j.plain {
+	if !j.uniqueIDs {
 		return false
 	}
 	anew := join(j.part(s))
-	if !anew.plain {
+	if !anew.uniqueIDs {
 		return false
 	}
 	names := make(map[string]bool, len(anew.tunnels))

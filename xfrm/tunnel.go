@@ -15,8 +15,8 @@ type Tunnel struct {
 	Reqid uint32
 	// Proto is the transform that gives the protection, ESP or AH.
 	Proto Proto
-	// Mode is the outermost encapsulation. Comp tells that IPComp comes first:
-	// the ESP state itself is then in transport mode.
+	// Mode is the outermost encapsulation. Comp is true if IPComp comes first: the ESP
+	// state itself is then in transport mode.
 	Mode Mode
 	Comp bool
 	// Local and Remote are the outer addresses, invalid where the policies
@@ -24,7 +24,7 @@ type Tunnel struct {
 	Local, Remote netip.Addr
 	// IfID is that of the inbound policies; 0 is none.
 	IfID uint32
-	// Optional tells that every policy lets the traffic pass without a state.
+	// Optional is true if every policy lets the traffic pass without a state.
 	Optional bool
 	// Pairs are sorted and distinct.
 	Pairs []Pair

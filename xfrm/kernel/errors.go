@@ -8,11 +8,11 @@ import (
 )
 
 var (
-	// ErrPermission tells that the kernel refused to show its states: even
+	// ErrPermission means that the kernel refused to show its states: even
 	// reading them needs CAP_NET_ADMIN in the user namespace that owns the
 	// network namespace.
 	ErrPermission = errors.New("not permitted: run as root or with CAP_NET_ADMIN; where root lacks it, a container, the sandbox of a service, SELinux or AppArmor denies it: see \"xfrmfw doctor\"")
-	// ErrNoXFRM tells that the kernel has no XFRM netlink interface, or has not
+	// ErrNoXFRM means that the kernel has no XFRM netlink interface, or has not
 	// loaded it.
 	ErrNoXFRM = errors.New("the kernel has no XFRM netlink interface: try modprobe xfrm_user")
 )
@@ -23,7 +23,7 @@ var (
 	errInterrupted = errors.New("the kernel's list changed while it was read")
 )
 
-// errTruncated tells that a datagram did not fit in the buffer.
+// errTruncated means that a datagram did not fit in the buffer.
 type errTruncated struct{ need int }
 
 func (e errTruncated) Error() string {

@@ -89,7 +89,7 @@ type parser struct {
 	// text is the rest that is not parsed yet. Unless last is set, more of it follows.
 	text string
 	last bool
-	// short tells that the line at hand goes on in text that is not there yet.
+	// short is true if the present line goes on in text that is not read yet.
 	short bool
 	// lines counts those that were parsed.
 	lines  int

@@ -27,7 +27,7 @@ type Packet struct {
 	Ct        Conntrack
 	// SrcLocal and DstLocal tell whether the addresses are this host's.
 	SrcLocal, DstLocal bool
-	// Misrouted tells that its source is not reached by the interface In.
+	// Misrouted is true if no route by the interface In leads to its source.
 	FailsRPFilter bool
 }
 

@@ -19,7 +19,7 @@ type eventFilter struct {
 	missed  []xfrm.Note
 	reading bool
 	// recent are all notifications since the reading, for the step ahead of the next one,
-	// if they are kept. lost tells that some are not among them.
+	// if they are kept. lost is true if some are missing.
 	recent     []xfrm.Note
 	keep, lost bool
 }
