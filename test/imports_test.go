@@ -19,7 +19,7 @@ xfrm/kernel: xfrm github.com/vishvananda/netlink golang.org/x/sys
 xfrm/sample: xfrm
 firewall: firewall/device firewall/guard firewall/internal/prefix firewall/limit xfrm
 firewall/decide: firewall firewall/device firewall/guard firewall/internal/prefix firewall/limit xfrm
-firewall/device: xfrm
+firewall/device: firewall/internal/prefix xfrm
 firewall/guard: firewall/device firewall/internal/prefix xfrm
 firewall/limit: firewall/device firewall/internal/prefix xfrm
 firewall/internal/fake: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/trace xfrm

@@ -65,8 +65,8 @@ func (d *decider) overlaySources() {
 func (d *decider) into(t *xfrm.Tunnel) []firewall.Into {
 	var all []firewall.Into
 	for _, into := range d.facts.Devices {
-		i := slices.IndexFunc(d.Host.Links, isNamed(into.Name))
-		own, others := d.devicePairs(t, d.Host.Links[i])
+		l, _ := d.links.Link(into.Name)
+		own, others := d.devicePairs(t, l)
 		switch {
 		case len(own) == 0 && into.Tunnel != t.ID && !d.unwraps(t, into.Name):
 		case len(own) == 0 || len(others) == 0:
@@ -88,27 +88,39 @@ func (d *decider) into(t *xfrm.Tunnel) []firewall.Into {
 
 // unwraps reports whether a device unwraps packets that a tunnel protects.
 func (d *decider) unwraps(t *xfrm.Tunnel, name string) bool {
-	return slices.ContainsFunc(d.facts.Overlays, func(o firewall.Overlay) bool {
-		return o.Tunnel == t.ID && slices.ContainsFunc(o.OwnLinks(d.Host), isNamed(name))
-	})
+	if d.unwrapping == nil {
+		d.unwrapping = make(map[deviceOf]bool)
+		for i := range d.facts.Overlays {
+			o := &d.facts.Overlays[i]
+			for _, l := range d.links.OwnLinks(&o.Overlay) {
+				d.unwrapping[deviceOf{l.Name, o.Tunnel}] = true
+			}
+		}
+	}
+	return d.unwrapping[deviceOf{name, t.ID}]
 }
 
 // devicePairs returns the pairs with outbound policies that an xfrm interface or a VTI
 // selects: a tunnel's own, and those of others.
 func (d *decider) devicePairs(t *xfrm.Tunnel, l xfrm.Link) (own, others []xfrm.Pair) {
-	if l.Kind != "xfrm" && !device.IsVTI(l) {
-		return nil, nil
-	}
-	for i := range d.Set.Tunnels {
-		o := &d.Set.Tunnels[i]
-		for _, p := range o.Pairs {
-			switch {
-			case !p.Has(xfrm.Out) || !slices.ContainsFunc(device.LinksOf(p, d.Host), func(x xfrm.Link) bool { return x.Index == l.Index }):
-			case o.ID == t.ID:
-				own = append(own, p)
-			default:
-				others = append(others, p)
+	if d.pairsInto == nil {
+		d.pairsInto = make(map[int32][]tunnelPair)
+		for i := range d.Set.Tunnels {
+			for _, p := range d.Set.Tunnels[i].Pairs {
+				if !p.Has(xfrm.Out) {
+					continue
+				}
+				for _, l := range d.links.LinksOf(p) {
+					d.pairsInto[l.Index] = append(d.pairsInto[l.Index], tunnelPair{d.Set.Tunnels[i].ID, p})
+				}
 			}
+		}
+	}
+	for _, p := range d.pairsInto[l.Index] {
+		if p.tunnel == t.ID {
+			own = append(own, p.pair)
+		} else {
+			others = append(others, p.pair)
 		}
 	}
 	return own, others
@@ -117,10 +129,6 @@ func (d *decider) devicePairs(t *xfrm.Tunnel, l xfrm.Link) (own, others []xfrm.P
 // findsBefore reports whether the kernel finds a pair's policy before another's.
 func findsBefore(a, b xfrm.Pair) bool {
 	return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(b.Remote.Bits(), a.Remote.Bits())) < 0
-}
-
-func isNamed(name string) func(xfrm.Link) bool {
-	return func(l xfrm.Link) bool { return l.Name == name }
 }
 
 // exceptions names the bypass policies that no rule can honour.

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -25,7 +24,7 @@ func (d *decider) claims(t *xfrm.Tunnel, r *firewall.TunnelReport) {
 			d.ignore(t, p, reason)
 			continue
 		}
-		if reason := guard.Unguarded(t, p, d.Host); reason != "" {
+		if reason := guard.Unguarded(t, p, d.links); reason != "" {
 			d.ignore(t, p, reason)
 		}
 		if reason := d.indistinct(t, p); reason != "" {
@@ -46,7 +45,7 @@ func (d *decider) claims(t *xfrm.Tunnel, r *firewall.TunnelReport) {
 			p.Remote = remote
 			c := firewall.Claim{
 				Tunnel: t.ID, Pair: p, In: d.inbound(t, p.Family()), Out: d.outbound(t, p.Family()),
-				PolicyOnly: markTakesOurBits(p.Mark, d.Host, d.Config.Marks), Untaggable: untaggable, Live: len(t.SAs) > 0,
+				PolicyOnly: markTakesOurBits(p.Mark, d.links, d.Config.Marks), Untaggable: untaggable, Live: len(t.SAs) > 0,
 			}
 			if p.Proto == 0 || p.Proto == xfrm.TCP {
 				c.MSS = d.segmentSize(t, tc.MSS, p.Family())
@@ -163,11 +162,11 @@ func once[T comparable](list []T) []T {
 // device without routes leaves the selectors as they are.
 func (d *decider) claimable(t *xfrm.Tunnel, p xfrm.Pair, limits []netip.Prefix) []netip.Prefix {
 	remotes := prefix.Intersect(p.Remote, limits)
-	links := device.LinksOf(p, d.Host)
+	links := d.links.LinksOf(p)
 	if len(links) == 0 || !isWideSelector(p.Remote) {
 		return remotes
 	}
-	routed := device.RoutedInto(links, d.Host, p.Family())
+	routed := d.links.RoutedInto(links, p.Family())
 	if len(routed) == 0 {
 		return remotes
 	}

@@ -29,6 +29,7 @@ func Facts(in firewall.Input) firewall.Facts {
 			Lockdown: in.Config.Lockdown, Asymmetric: in.Config.Guard.Asymmetric,
 			NoIPv6: in.Host.NoIPv6, Warnings: warnings,
 		},
+		links:      device.NewIndex(in.Host),
 		interfaces: device.Interfaces(in.Set, in.Host),
 		shared:     sharedReqids(in.Set),
 		uncertain:  make(map[uint32]bool),

@@ -4,13 +4,17 @@ import (
 	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // decider holds an input and the facts found so far.
 type decider struct {
 	firewall.Input
 	facts firewall.Facts
+	// links is the index of the host's devices.
+	links *device.Index
 	// interfaces maps xfrm interfaces to the index of their tunnel.
 	interfaces map[string]int
 	// shared are the reqids that several tunnels have.
@@ -36,12 +40,25 @@ type decider struct {
 	// were routed into the devices of tunnels, by the ID of the tunnel.
 	lines     *prefix.Index
 	movedFrom map[string][]netip.Prefix
+	// pairsInto are the pairs with outbound policies that a device selects, by its index,
+	// and unwrapping are the overlays' devices, each with its tunnel.
+	pairsInto  map[int32][]tunnelPair
+	unwrapping map[deviceOf]bool
 	// carried are the names of the overlays' devices.
 	carried map[string]bool
 }
 
 // claimRange is the claims from one place up to another.
 type claimRange struct{ from, to int }
+
+// deviceOf is a device and a tunnel that protects its packets, by its ID.
+type deviceOf struct{ device, tunnel string }
+
+// tunnelPair is a pair and the ID of its tunnel.
+type tunnelPair struct {
+	tunnel string
+	pair   xfrm.Pair
+}
 
 // isTunnelDevice reports whether a device carries only tunnel traffic.
 func (d *decider) isTunnelDevice(name string) bool {

@@ -9,7 +9,7 @@ import (
 )
 
 // witness is the evidence that an inbound SA's packets can have in PREROUTING.
-func witness(sa *xfrm.SA, host xfrm.Host, marks firewall.Marks) firewall.Witness {
+func witness(sa *xfrm.SA, host xfrm.Host, links *device.Index, marks firewall.Marks) firewall.Witness {
 	if !sa.Inbound {
 		return firewall.Witness{Evidence: firewall.NoEvidence, Reason: "outbound: what leaves is matched by the policy it goes into"}
 	}
@@ -21,7 +21,7 @@ func witness(sa *xfrm.SA, host xfrm.Host, marks firewall.Marks) firewall.Witness
 		return firewall.Witness{Evidence: firewall.TagAndPolicy, Reason: "the state's own output mark sets the tag"}
 	case sa.SetMark.Mask&marks.Tag != 0:
 		return only("the state's output mark %s overwrites the tag", sa.SetMark)
-	case markTakesOurBits(sa.Mark, host, marks):
+	case markTakesOurBits(sa.Mark, links, marks):
 		return only("the state is found by mark %s, which covers our bits, so its packets are not tagged", sa.Mark)
 	case sa.Offload.Ifindex != 0:
 		return only("the state is offloaded to the network card")
@@ -36,17 +36,8 @@ func witness(sa *xfrm.SA, host xfrm.Host, marks firewall.Marks) firewall.Witness
 // markTakesOurBits reports whether a packet that carries our bits is no longer found
 // by a lookup mark of an SA or a policy, because its mask covers them. The SAs of a
 // VTI are looked up by the device's key instead of the packet's mark.
-func markTakesOurBits(m xfrm.Mark, host xfrm.Host, marks firewall.Marks) bool {
-	return m.Mask&marks.Both() != 0 && !vtiKey(host, m.Value)
-}
-
-func vtiKey(host xfrm.Host, mark uint32) bool {
-	for _, l := range host.Links {
-		if device.IsVTI(l) && (l.IKey == mark || l.OKey == mark) {
-			return true
-		}
-	}
-	return false
+func markTakesOurBits(m xfrm.Mark, links *device.Index, marks firewall.Marks) bool {
+	return m.Mask&marks.Both() != 0 && !links.HasKey(m.Value)
 }
 
 // untaggable reports whether a tunnel's packets are expected without TAG. A tunnel

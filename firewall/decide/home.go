@@ -84,8 +84,8 @@ func (d *decider) homes() []firewall.Network {
 func (d *decider) inside() []firewall.Network {
 	var inside []firewall.Network
 	for _, h := range slices.Backward(d.facts.Homes) { // the widest first
-		l := slices.IndexFunc(d.Host.Links, isNamed(h.Device))
-		if l < 0 || d.leadsOutside(d.Host.Links[l]) {
+		l, ok := d.links.Link(h.Device)
+		if !ok || d.leadsOutside(l) {
 			continue
 		}
 		if !slices.ContainsFunc(inside, func(n firewall.Network) bool { return n.Device == h.Device && n.Prefix.Contains(h.Prefix.Addr()) }) {

@@ -22,8 +22,8 @@ func (d *decider) noteLine(n firewall.Network) {
 // isLine reports whether an interface may be a second line to a tunnel's network: one that
 // is there, carries no tunnel, and by which no stranger comes in.
 func (d *decider) isLine(name string) bool {
-	i := slices.IndexFunc(d.Host.Links, isNamed(name))
-	return i >= 0 && name != "lo" && !d.isTunnelDevice(name) && !d.leadsOutside(d.Host.Links[i])
+	l, ok := d.links.Link(name)
+	return ok && name != "lo" && !d.isTunnelDevice(name) && !d.leadsOutside(l)
 }
 
 // linesIn returns the remembered lines to networks that overlap a remote selector.

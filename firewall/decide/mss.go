@@ -12,7 +12,7 @@ import (
 // for none.
 func (d *decider) segmentSize(t *xfrm.Tunnel, m firewall.MSS, inner xfrm.Family) uint16 {
 	if m.Auto {
-		return segmentSize(t, d.Host, inner)
+		return segmentSize(t, d.links, inner)
 	}
 	return m.Size
 }
@@ -20,12 +20,12 @@ func (d *decider) segmentSize(t *xfrm.Tunnel, m firewall.MSS, inner xfrm.Family)
 // segmentSize computes the largest TCP segment that passes through a tunnel
 // without being fragmented, from its outbound state: RFC 4303 for the sizes of
 // ESP, the cipher's own RFC for IV and block. 0 is not known.
-func segmentSize(t *xfrm.Tunnel, host xfrm.Host, inner xfrm.Family) uint16 {
+func segmentSize(t *xfrm.Tunnel, links *device.Index, inner xfrm.Family) uint16 {
 	for _, sa := range t.SAs {
 		if sa.Inbound || sa.Proto != xfrm.ESP {
 			continue
 		}
-		room := uplinkMTU(t, host)
+		room := uplinkMTU(t, links)
 		if sa.Family == xfrm.IPv6 {
 			room -= 40
 		} else {
@@ -58,13 +58,11 @@ func header(f xfrm.Family) int {
 }
 
 // uplinkMTU is the smallest MTU of the interfaces towards the peer.
-func uplinkMTU(t *xfrm.Tunnel, host xfrm.Host) int {
+func uplinkMTU(t *xfrm.Tunnel, links *device.Index) int {
 	mtu := 1500
-	for i, name := range device.Uplinks(*t, host, nil) {
-		for _, l := range host.Links {
-			if l.Name == name && l.MTU > 0 && (i == 0 || l.MTU < mtu) {
-				mtu = l.MTU
-			}
+	for i, name := range links.Uplinks(t.Remote, nil) {
+		if l, ok := links.Link(name); ok && l.MTU > 0 && (i == 0 || l.MTU < mtu) {
+			mtu = l.MTU
 		}
 	}
 	return mtu

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -44,11 +45,11 @@ func TestSegmentSize(t *testing.T) {
 			sa.Encap = xfrm.Encap{Type: 2, SPort: 4500, DPort: 4500}
 		}
 		tunnel := xfrm.Tunnel{Mode: tc.mode, Remote: peer, SAs: []xfrm.SA{sa}}
-		if got := segmentSize(&tunnel, host, tc.inner); got != tc.want {
+		if got := segmentSize(&tunnel, device.NewIndex(host), tc.inner); got != tc.want {
 			t.Errorf("%s: %d, want %d", tc.name, got, tc.want)
 		}
 	}
-	if got := segmentSize(&xfrm.Tunnel{}, uplinkHost(), xfrm.IPv4); got != 0 {
+	if got := segmentSize(&xfrm.Tunnel{}, device.NewIndex(uplinkHost()), xfrm.IPv4); got != 0 {
 		t.Errorf("a tunnel that is down: %d", got)
 	}
 }

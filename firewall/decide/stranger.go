@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -23,7 +22,7 @@ func (d *decider) devices() {
 	}
 	for _, o := range d.facts.Overlays {
 		if _, ok := d.interfaces[o.Devices[0]]; !ok {
-			for _, l := range o.OwnLinks(d.Host) {
+			for _, l := range d.links.OwnLinks(&o.Overlay) {
 				add(l.Name, d.tunnelOf(o.Tunnel), false)
 			}
 		}
@@ -48,7 +47,7 @@ func (d *decider) tunnelOf(id string) *xfrm.Tunnel {
 func (d *decider) strangers() {
 	add := func(t *xfrm.Tunnel, s firewall.Stranger) {
 		s.Tunnel = t.ID
-		for _, name := range device.Uplinks(*t, d.Host, d.Config.WAN) {
+		for _, name := range d.links.Uplinks(t.Remote, d.Config.WAN) {
 			s.In = name
 			d.facts.Strangers = append(d.facts.Strangers, s)
 		}
@@ -57,7 +56,7 @@ func (d *decider) strangers() {
 		add(&d.Set.Tunnels[d.interfaces[name]], firewall.Stranger{Out: name})
 	}
 	for _, o := range d.facts.Overlays {
-		for _, l := range o.OwnLinks(d.Host) {
+		for _, l := range d.links.OwnLinks(&o.Overlay) {
 			add(d.tunnelOf(o.Tunnel), firewall.Stranger{Out: l.Name})
 		}
 	}

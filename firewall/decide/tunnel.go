@@ -23,7 +23,7 @@ func (d *decider) tunnel(t *xfrm.Tunnel) {
 		}
 		d.down[t.ID] = true
 	}
-	untagged := slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return markTakesOurBits(p.Mark, d.Host, d.Config.Marks) })
+	untagged := slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return markTakesOurBits(p.Mark, d.links, d.Config.Marks) })
 	for i := range t.SAs {
 		sa := &t.SAs[i]
 		d.facts.PacketOffload = d.facts.PacketOffload || sa.Offload.Packet()
@@ -33,7 +33,7 @@ func (d *decider) tunnel(t *xfrm.Tunnel) {
 		if hasOwnEncapPort(sa) {
 			d.facts.EncapPorts = append(d.facts.EncapPorts, encapPort(sa))
 		}
-		if untagged || markTakesOurBits(sa.Mark, d.Host, d.Config.Marks) {
+		if untagged || markTakesOurBits(sa.Mark, d.links, d.Config.Marks) {
 			d.facts.Untagged = append(d.facts.Untagged, outerFlow(sa, t.ID))
 		}
 	}
@@ -62,14 +62,14 @@ func (d *decider) report(t *xfrm.Tunnel) firewall.TunnelReport {
 	r.SAs = slices.Grow(r.SAs, len(t.SAs))
 	for i := range t.SAs {
 		sa := &t.SAs[i]
-		w := witness(sa, d.Host, d.Config.Marks)
+		w := witness(sa, d.Host, d.links, d.Config.Marks)
 		r.SAs = append(r.SAs, w)
 		if sa.Inbound && (r.Evidence == firewall.NoEvidence || w.Evidence == firewall.PolicyOnly && r.Evidence == firewall.TagAndPolicy) {
 			r.Witness = w
 		}
 	}
 	for _, p := range t.Pairs {
-		if r.Evidence == firewall.TagAndPolicy && markTakesOurBits(p.Mark, d.Host, d.Config.Marks) {
+		if r.Evidence == firewall.TagAndPolicy && markTakesOurBits(p.Mark, d.links, d.Config.Marks) {
 			r.Witness = firewall.Witness{Evidence: firewall.PolicyOnly, Reason: fmt.Sprintf("its policies are found by mark %s, which covers our bits", p.Mark)}
 		}
 	}

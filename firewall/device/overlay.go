@@ -35,11 +35,11 @@ type Overlay struct {
 // Overlays finds the devices on which decapsulated tunnel traffic appears.
 func Overlays(set xfrm.Set, host xfrm.Host) []Overlay {
 	var found []Overlay
-	pairs := carriersOf(set)
+	pairs, marked := carriersOf(set), markedTunnels(set)
 	for _, l := range host.Links {
 		switch l.Kind {
 		case "vti", "vti6":
-			for _, i := range vtiTunnels(set, l) {
+			for _, i := range marked.of(set, l) {
 				found = append(found, Overlay{Tunnel: set.Tunnels[i].ID, Devices: above(host, l), VTI: true})
 			}
 		default:
@@ -236,12 +236,37 @@ func carries(p *xfrm.Pair, host xfrm.Host, l xfrm.Link, proto xfrm.Proto, port u
 	return p.Local.Addr(), p.Local.IsSingleIP() && host.Owns(p.Local.Addr())
 }
 
-// vtiTunnels finds the tunnels with policies that a VTI's key selects. A VTI without a
-// remote address may have several, and so may VTIs with one key: there the remote address
-// of the device tells.
-func vtiTunnels(set xfrm.Set, l xfrm.Link) []int {
-	var all, own []int
+// marked are the places of the tunnels with policies that marks select, by the mark where
+// it is a whole one.
+type marked struct {
+	whole map[uint32][]int
+	other []int
+}
+
+func markedTunnels(set xfrm.Set) marked {
+	m := marked{whole: make(map[uint32][]int)}
 	for i := range set.Tunnels {
+		for _, p := range set.Tunnels[i].Pairs {
+			switch p.Mark.Mask {
+			case 0:
+			case 1<<32 - 1:
+				m.whole[p.Mark.Value] = append(m.whole[p.Mark.Value], i)
+			default:
+				m.other = append(m.other, i)
+			}
+		}
+	}
+	return m
+}
+
+// of finds the tunnels with policies that a VTI's key selects. A VTI without a remote
+// address may have several, and so may VTIs with one key: there the remote address of the
+// device tells.
+func (m marked) of(set xfrm.Set, l xfrm.Link) []int {
+	places := slices.Concat(m.whole[l.IKey], m.whole[l.OKey], m.other)
+	slices.Sort(places)
+	var all, own []int
+	for _, i := range slices.Compact(places) {
 		t := &set.Tunnels[i]
 		if !slices.ContainsFunc(t.Pairs, func(p xfrm.Pair) bool { return hasKey(p, l) }) {
 			continue
@@ -277,25 +302,6 @@ func above(host xfrm.Host, l xfrm.Link) []string {
 		}
 	}
 	return names
-}
-
-// OwnLinks returns the overlay's device and the VLANs that carry its packets alone. A
-// bridge or VRF above it has other ports.
-func (o *Overlay) OwnLinks(host xfrm.Host) []xfrm.Link {
-	var all []xfrm.Link
-	for _, l := range host.Links {
-		if l.Name == o.Devices[0] {
-			all = append(all, l)
-		}
-	}
-	for i := 0; i < len(all); i++ {
-		for _, vlan := range host.Links {
-			if vlan.Kind == "vlan" && vlan.Parent == all[i].Index && !slices.Contains(all, vlan) {
-				all = append(all, vlan)
-			}
-		}
-	}
-	return all
 }
 
 // Interfaces returns the xfrm interfaces with the if_id of some pair, and the tunnel's

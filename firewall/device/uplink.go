@@ -1,31 +1,46 @@
 package device
 
 import (
+	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Uplinks names the interfaces by which a tunnel's peer is reached, where
 // strangers come in too: the configured ones, or those of the best route to the
-// peer, and those of the default routes: a host with two Uplinks has strangers
+// peer, and those of the default routes: a host with two uplinks has strangers
 // behind both.
-func Uplinks(t xfrm.Tunnel, host xfrm.Host, wan []string) []string {
+func (x *Index) Uplinks(peer netip.Addr, wan []string) []string {
 	if len(wan) > 0 {
 		return wan
 	}
-	best := 0
-	for _, r := range host.Routes {
-		if xfrm.Specified(t.Remote) && r.Dst.Contains(t.Remote) {
-			best = max(best, r.Dst.Bits())
+	if x.ways == nil {
+		x.ways = prefix.NewIndex(len(x.host.Routes), func(i int) netip.Prefix { return x.host.Routes[i].Dst })
+		for i := range x.host.Routes {
+			if r := &x.host.Routes[i]; r.Dst.Bits() == 0 {
+				x.defaults = append(x.defaults, i)
+			}
 		}
 	}
-	var names []string
-	for _, r := range host.Routes {
-		if r.Dst.Bits() != 0 && (r.Dst.Bits() != best || !r.Dst.Contains(t.Remote)) {
-			continue
+	places := slices.Clone(x.defaults)
+	if xfrm.Specified(peer) {
+		best := 0
+		var ways []int
+		for _, i := range x.ways.Overlapping(prefix.Single(peer)) {
+			switch bits := x.host.Routes[i].Dst.Bits(); {
+			case bits > best:
+				best, ways = bits, []int{i}
+			case bits == best && best > 0:
+				ways = append(ways, i)
+			}
 		}
-		if l, ok := host.Link(r.Link); ok && l.Name != "lo" && l.Kind != "xfrm" && l.Kind != "vti" && l.Kind != "vti6" {
+		places = append(places, ways...)
+	}
+	var names []string
+	for _, i := range places {
+		if l, ok := x.host.Link(x.host.Routes[i].Link); ok && l.Name != "lo" && l.Kind != "xfrm" && !IsVTI(l) {
 			names = append(names, l.Name)
 		}
 	}

@@ -106,15 +106,10 @@ func (m *memorizer) look() {
 		}
 		return prefix.Single(routes[i].Via)
 	})
-	m.uplinksOf = make(map[netip.Addr][]string)
+	m.links = device.NewIndex(m.host)
 }
 
 // uplinks are the interfaces by which a tunnel's peer is reached.
 func (m *memorizer) uplinks(t *xfrm.Tunnel) []string {
-	names, ok := m.uplinksOf[t.Remote]
-	if !ok {
-		names = device.Uplinks(*t, m.host, nil)
-		m.uplinksOf[t.Remote] = names
-	}
-	return slices.Clip(names)
+	return slices.Clip(m.links.Uplinks(t.Remote, nil))
 }

@@ -13,11 +13,11 @@ import (
 // of the kernel's policy database: of two that cover a packet, the first decides.
 func Live(set xfrm.Set, host xfrm.Host) []Guard {
 	guards := make([]Guard, 0, len(set.Tunnels)+len(set.Exceptions))
-	ages := agesOf(set)
+	ages, links := agesOf(set), device.NewIndex(host)
 	for i := range set.Tunnels {
 		t := &set.Tunnels[i]
 		for _, p := range t.Pairs {
-			if !expressible(p) || Unguarded(t, p, host) != "" {
+			if !expressible(p) || Unguarded(t, p, links) != "" {
 				continue
 			}
 			if optional, ok := optionalGuard(t, p); ok {
@@ -38,12 +38,12 @@ func Live(set xfrm.Set, host xfrm.Host) []Guard {
 			if p.IfID == 0 && p.Mark.Mask == 0 {
 				guards = append(guards, g)
 			} else {
-				guards = append(guards, deviceGuards(g, p, host)...)
+				guards = append(guards, deviceGuards(g, p, links)...)
 			}
 			ages.note(guards[from:], p.Index)
 		}
 	}
-	guards = append(guards, overlayGuards(set, host)...)
+	guards = append(guards, overlayGuards(set, host, links)...)
 	for _, e := range set.Exceptions {
 		p := e.Pair
 		// The guards drop the packets of a block policy as the kernel does. An exception
@@ -75,9 +75,9 @@ func optionalGuard(t *xfrm.Tunnel, p xfrm.Pair) (Guard, bool) {
 }
 
 // Unguarded returns the reason why a pair of a policy has no guard, or nothing.
-func Unguarded(t *xfrm.Tunnel, p xfrm.Pair, host xfrm.Host) string {
+func Unguarded(t *xfrm.Tunnel, p xfrm.Pair, links *device.Index) string {
 	switch {
-	case p.Mark.Mask != 0 && p.IfID == 0 && len(device.LinksOf(p, host)) == 0:
+	case p.Mark.Mask != 0 && p.IfID == 0 && len(links.LinksOf(p)) == 0:
 		return "the mark " + p.Mark.String() + " chooses its packets, so nothing tells them in clear from others: the kernel alone holds them, while the policy stands"
 	case t.Opportunistic():
 		return "opportunistic: hosts without IPsec are answered in clear, so the kernel alone holds its packets, while the policy stands"
@@ -100,10 +100,9 @@ func Unhonoured(p xfrm.Pair) string {
 // deviceGuards returns the guards of a pair that belongs to a device: of the prefixes
 // that are routed there. The selectors say nothing then, and the peer may have chosen
 // them.
-func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
-	links := device.LinksOf(p, host)
+func deviceGuards(g Guard, p xfrm.Pair, links *device.Index) []Guard {
 	var guards []Guard
-	for _, dst := range device.RoutedInto(links, host, p.Family()) {
+	for _, dst := range links.RoutedInto(links.LinksOf(p), p.Family()) {
 		if dst.Bits() == 0 || NeverJudged(dst.Addr()) {
 			continue
 		}
@@ -118,7 +117,7 @@ func deviceGuards(g Guard, p xfrm.Pair, host xfrm.Host) []Guard {
 // overlayGuards returns the guards of networks routed into overlay devices that a tunnel
 // protects, from any source. No policy stands for them, so any exception of a policy
 // decides first, and the kernel holds none of their packets.
-func overlayGuards(set xfrm.Set, host xfrm.Host) []Guard {
+func overlayGuards(set xfrm.Set, host xfrm.Host, links *device.Index) []Guard {
 	var guards []Guard
 	places := make(map[string]int, len(set.Tunnels))
 	for i := range set.Tunnels {
@@ -130,7 +129,7 @@ func overlayGuards(set xfrm.Set, host xfrm.Host) []Guard {
 			continue
 		}
 		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-			for _, dst := range device.RoutedInto(o.OwnLinks(host), host, family) {
+			for _, dst := range links.RoutedInto(links.OwnLinks(&o), family) {
 				if dst.Bits() < 8 || NeverJudged(dst.Addr()) || guarded[dst] {
 					continue
 				}

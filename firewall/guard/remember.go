@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -120,11 +121,10 @@ type memorizer struct {
 	// held has the pairs of the memory, and new ones that it has room for.
 	held    map[guardKey]heldPair
 	tunnels map[string]*xfrm.Tunnel
-	// The indexes of the host: its addresses and the networks that they connect, and its
-	// routes by destination and by router.
+	// The indexes of the host: its addresses and the networks that they connect, its
+	// routes by destination and by router, and its devices.
 	addresses, networks, routes, routers *prefix.Index
-	// uplinksOf caches the interfaces towards a peer.
-	uplinksOf map[netip.Addr][]string
+	links                                *device.Index
 	// peers are the tunnels' outer addresses, sorted.
 	peers []netip.Addr
 	// names are the connections of tunnels, by their ID, and counts the pairs of each
