@@ -25,6 +25,9 @@ type Config struct {
 	// Behind are networks behind this gateway that the default route leads to. They turn
 	// case 6b on for the local selectors that they lie in.
 	Behind []netip.Prefix
+	// IKEPorts are local UDP ports of IKE and of ESP in UDP besides 500 and 4500. They are
+	// open while no state stands, too.
+	IKEPorts []uint16
 	// Lockdown, if not nil, blocks all other packets in by the WAN interfaces. It needs
 	// WAN.
 	Lockdown *Lockdown

@@ -62,6 +62,8 @@ func Facts(in firewall.Input) firewall.Facts {
 		d.restriction(&in.Set.Tunnels[i])
 	}
 	d.strangers()
+	d.unnamedPorts()
+	d.facts.EncapPorts = append(d.facts.EncapPorts, configuredPorts(d.Config.IKEPorts, d.Host)...)
 	slices.SortFunc(d.facts.EncapPorts, netip.AddrPort.Compare)
 	d.facts.EncapPorts = slices.Compact(d.facts.EncapPorts)
 	slices.SortFunc(d.facts.Untagged, compareOuterFlows)

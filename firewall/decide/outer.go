@@ -2,9 +2,14 @@ package decide
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -18,6 +23,36 @@ func hasOwnEncapPort(sa *xfrm.SA) bool {
 }
 
 func encapPort(sa *xfrm.SA) netip.AddrPort { return netip.AddrPortFrom(sa.Dst, sa.Encap.DPort) }
+
+// configuredPorts are the configuration's ports of IKE at the addresses by which a peer may
+// reach this host.
+func configuredPorts(ports []uint16, host xfrm.Host) []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, a := range host.Addresses {
+		if guard.NeverJudged(a.Prefix.Addr()) {
+			continue
+		}
+		for _, port := range ports {
+			all = append(all, netip.AddrPortFrom(a.Prefix.Addr(), port))
+		}
+	}
+	return all
+}
+
+// unnamedPorts warns of ports that lockdown keeps closed until a tunnel is up.
+func (d *decider) unnamedPorts() {
+	var ports []string
+	for _, at := range d.facts.EncapPorts {
+		if name := strconv.Itoa(int(at.Port())); at.Port() != firewall.IKE && !slices.Contains(d.Config.IKEPorts, at.Port()) && !slices.Contains(ports, name) {
+			ports = append(ports, name)
+		}
+	}
+	if slices.Sort(ports); d.facts.Lockdown != nil && len(ports) > 0 {
+		list := strings.Join(ports, ", ")
+		d.facts.Warnings = append(d.facts.Warnings, fmt.Sprintf(
+			"ESP in UDP comes in by UDP port %s, which lockdown closes while no state stands: write ike_ports: [%s]", list, list))
+	}
+}
 
 // outerFlow is the outer packets of an inbound SA.
 func outerFlow(sa *xfrm.SA, tunnel string) firewall.OuterFlow {

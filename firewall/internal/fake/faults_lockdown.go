@@ -57,5 +57,22 @@ func lockdownFaults() []Fault {
 	all = append(all, bare.fault("lockdown and verified: return: out of its SA, from elsewhere",
 		outOf(1, xfrm.TunnelMode, moonWAN, toHost("eth0", "10.9.0.10", "10.2.0.1")), firewall.Discard, firewall.Case7))
 	bare.config.MarkOnly = true
+	ports := under(newFaultHost())
+	ports.connect(connection{reqid: 1, peer: moonWAN, local: "10.2.0.0/24", remote: "0.0.0.0/0", mode: xfrm.TunnelMode, down: true})
+	first, answer := toHost("eth0", moonWAN, "192.0.2.2"), fromHost("eth0", "192.0.2.2", moonWAN)
+	for _, p := range []*firewall.Passage{&first, &answer} {
+		p.Proto, p.Flow.Proto = xfrm.UDP, xfrm.UDP
+	}
+	first.Received.DPort, answer.Received.SPort = 14500, 14500
+	first.AfterDNAT, first.Sent, answer.AfterDNAT, answer.Sent = first.Received, first.Received, answer.Received, answer.Received
+	elsewhere := first
+	elsewhere.Received.DPort = 14501
+	elsewhere.AfterDNAT, elsewhere.Sent = elsewhere.Received, elsewhere.Received
+	all = append(all, ports.fault("lockdown: a port of IKE's that is not named", first, firewall.Discard, firewall.NoCase))
+	ports.config.IKEPorts = []uint16{14500}
+	all = append(all,
+		ports.fault("lockdown: a named port of IKE's, the first packet", first, firewall.Admit, firewall.NoCase),
+		ports.fault("lockdown: a named port of IKE's, the answer", answer, firewall.Admit, firewall.NoCase),
+		ports.fault("lockdown: another port than the named one", elsewhere, firewall.Discard, firewall.NoCase))
 	return append(all, bare.fault("lockdown and verified: return: in clear", toHost("eth0", "198.51.100.9", "192.0.2.2"), firewall.Discard, firewall.NoCase))
 }

@@ -196,6 +196,9 @@ func (q *Packets) ToldByTable() space.Set {
 	}
 	for _, at := range q.EncapPorts { // an address of this host
 		sets = append(sets, q.Minus(q.single(q.Src, at.Addr()), q.Bit(q.SrcLocal)), q.Minus(q.single(q.Dst, at.Addr()), q.Bit(q.DstLocal)))
+		if q.Way == firewall.Through { // which no packet to this host goes
+			sets = append(sets, q.single(q.RoutedDst, at.Addr()))
+		}
 	}
 	for _, g := range q.guards { // an error about no flow, to a peer in a connected network
 		if len(g.Exempt) > 0 {

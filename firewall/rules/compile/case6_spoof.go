@@ -114,7 +114,9 @@ func (l *cases) ownErrors() []rules.Rule {
 	about := []rules.CtMatch{{Proto: xfrm.ESP}, {Proto: xfrm.AH}}
 	ports := []uint16{firewall.IKE, firewall.NATT}
 	for _, at := range l.FamilyEncapPorts() {
-		ports = append(ports, at.Port())
+		if !slices.Contains(ports, at.Port()) {
+			ports = append(ports, at.Port())
+		}
 	}
 	for _, port := range ports {
 		about = append(about, rules.CtMatch{Proto: xfrm.UDP, OrigSPorts: firewall.Port(port)}, rules.CtMatch{Proto: xfrm.UDP, OrigDPorts: firewall.Port(port)})

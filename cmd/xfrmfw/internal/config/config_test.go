@@ -86,7 +86,9 @@ func TestParseMistakes(t *testing.T) {
 		want string
 	}{
 		{"unknown key", "wan: [eth0]\nverifed: accept\n", `2:1: unknown key "verifed": did you mean verified?`},
-		{"unknown key, far", "zone: 1\n", `1:1: unknown key "zone": use one of accept, behind, cross_check, daemon, engine, guard, lockdown, log, marks, tests, tunnels, verified, wan`},
+		{"port of IKE", "ike_ports: [0, 500, 70000, x]\n", "1:13: port 0: ports go from 1 to 65535\n1:16: port 500 is IKE's in any case: leave it out\n1:21: port 70000: ports go from 1 to 65535\n1:28: a port of ike_ports must be a whole number, not text: write it without quotes, such as 14500"},
+		{"port of IKE twice", "ike_ports: [14500, 14500]\n", "1:20: port 14500 stands twice: keep one"},
+		{"unknown key, far", "zone: 1\n", `1:1: unknown key "zone": use one of accept, behind, cross_check, daemon, engine, guard, ike_ports, lockdown, log, marks, tests, tunnels, verified, wan`},
 		{"duplicate key", "wan: [eth0]\nmarks: auto\nwan: [eth1]\n", "3:1: wan is given twice, first on line 1: keep one"},
 		{"guard off", "guard: {remember: 30}\n", "1:19: remember must be text, not a number: put it in quotes"},
 		{"guard age", "guard: {remember: 30m}\n", "1:19: remember is \"30m\": write off, or days or hours such as 30d or 12h"},
@@ -119,7 +121,7 @@ func TestParseMistakes(t *testing.T) {
 		{"long line", "# " + strings.Repeat("- ", 10000), "1:16385: the line is longer than 16384 bytes: break it"},
 		{"alias", "wan: &w [eth0]\n", "1:6: wan must be a list, not an anchor or alias, which are not supported: write wan: [eth0]"},
 		{"tag", "verified: !!str accept\n", "1:11: verified is a YAML tag, which are not supported: write the value itself"},
-		{"merge", "<<: {wan: [eth0]}\n", "1:1: a key must be a plain word: one of accept, behind, cross_check, daemon, engine, guard, lockdown, log, marks, tests, tunnels, verified, wan"},
+		{"merge", "<<: {wan: [eth0]}\n", "1:1: a key must be a plain word: one of accept, behind, cross_check, daemon, engine, guard, ike_ports, lockdown, log, marks, tests, tunnels, verified, wan"},
 
 		{"wan is text", "wan: eth0\n", "1:6: wan must be a list, not text: write wan: [eth0]"},
 		{"wan is empty", "wan: []\n", "1:6: wan is an empty list: name something, or leave wan out"},
@@ -175,7 +177,7 @@ func TestParseMistakes(t *testing.T) {
 		{"wider first", "tunnels:\n- match: {peer: 10.0.0.0/8}\n- match: {peer: 10.1.0.0/16, reqid: 1}\n", `3:3: no tunnel gets here: the entry on line 2 matches all that this one does: put the narrower one first`},
 
 		{"several", "wan: eth0\nverified: maybe\nfoo: 1\n", "1:6: wan must be a list, not text: write wan: [eth0]\n" +
-			"2:11: verified is \"maybe\": write accept or return\n3:1: unknown key \"foo\": use one of accept, behind, cross_check, daemon, engine, guard, lockdown, log, marks, tests, tunnels, verified, wan"},
+			"2:11: verified is \"maybe\": write accept or return\n3:1: unknown key \"foo\": use one of accept, behind, cross_check, daemon, engine, guard, ike_ports, lockdown, log, marks, tests, tunnels, verified, wan"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

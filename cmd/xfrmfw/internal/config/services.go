@@ -86,6 +86,29 @@ func service(text string) (firewall.Service, string) {
 	return s, ""
 }
 
+// maxIKEPorts bounds the rules, because each address of the host has one for each port.
+const maxIKEPorts = 8
+
+// ikePorts reads the ports of IKE besides 500 and 4500.
+func (p *parser) ikePorts(node ast.Node) {
+	p.list(node, "ike_ports", "ike_ports: [10500, 14500]", func(n ast.Node) {
+		port, ok := p.number(n, "a port of ike_ports", "14500")
+		switch {
+		case !ok:
+		case port < 1 || port > 65535:
+			p.fail(place(n), "port %d: ports go from 1 to 65535", port)
+		case port == firewall.IKE || port == firewall.NATT:
+			p.fail(place(n), "port %d is IKE's in any case: leave it out", port)
+		case slices.Contains(p.config.IKEPorts, uint16(port)):
+			p.fail(place(n), "port %d stands twice: keep one", port)
+		case len(p.config.IKEPorts) == maxIKEPorts:
+			p.fail(place(n), "port %d is one too many: there is room for %d", port, maxIKEPorts)
+		default:
+			p.config.IKEPorts = append(p.config.IKEPorts, uint16(port))
+		}
+	})
+}
+
 // mss reads auto, off or a segment size.
 func (p *parser) mss(node ast.Node) firewall.MSS {
 	if _, ok := node.(*ast.IntegerNode); !ok {

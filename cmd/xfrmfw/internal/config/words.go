@@ -18,17 +18,18 @@ import (
 // topWords are the words of the file.
 func (p *parser) topWords() words {
 	return words{
-		"wan":      p.wan,
-		"behind":   func(n ast.Node) { p.config.Behind = p.prefixes(n, "behind") },
-		"verified": p.verified,
-		"marks":    p.marks,
-		"tunnels":  p.tunnels,
-		"guard":    p.guard,
-		"log":      p.log,
-		"lockdown": p.lockdown,
-		"daemon":   p.daemon,
-		"tests":    p.tests,
-		"engine":   func(n ast.Node) { p.engine = engine.Name(p.choice(n, "engine", engine.Names()...)) },
+		"wan":       p.wan,
+		"behind":    func(n ast.Node) { p.config.Behind = p.prefixes(n, "behind") },
+		"ike_ports": p.ikePorts,
+		"verified":  p.verified,
+		"marks":     p.marks,
+		"tunnels":   p.tunnels,
+		"guard":     p.guard,
+		"log":       p.log,
+		"lockdown":  p.lockdown,
+		"daemon":    p.daemon,
+		"tests":     p.tests,
+		"engine":    func(n ast.Node) { p.engine = engine.Name(p.choice(n, "engine", engine.Names()...)) },
 		"accept": func(n ast.Node) {
 			p.accept = engine.Accept(p.choice(n, "accept", string(engine.AcceptAuto), string(engine.AcceptIPTables), string(engine.AcceptNone)))
 		},
