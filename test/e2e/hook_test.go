@@ -187,7 +187,7 @@ func TestStrongSwan(t *testing.T) {
 	for _, g := range n.Gateways() {
 		g.MustXfrmfw(t, "apply") // IKE has to come in
 	}
-	ike := n.StartIKE(t, lab.IPsec{}, script(t, "updown")+" "+lab.Binary(t))
+	ike := n.StartIKE(t, lab.IPsec{}, script(t, "updown")+" "+lab.HookCommand(t))
 	n.Alice.MustNotPing(t, n.Bob.Inner(f), 1)
 	wire := n.Wire(t)
 	ike.Initiate(t)

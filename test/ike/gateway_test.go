@@ -13,7 +13,7 @@ import (
 )
 
 // updown is the hook as a configuration of charon names it.
-func updown(t *testing.T) string { return script(t, "updown") + " " + lab.Binary(t) }
+func updown(t *testing.T) string { return script(t, "updown") + " " + lab.HookCommand(t) }
 
 // script is the path of a file that is shipped, as the tests' own folder is where they run.
 func script(t *testing.T, name string) string {

@@ -79,6 +79,12 @@ func Binary(t testing.TB) string {
 // Engine is the engine that the program under test uses: XFRMFW_ENGINE, or its default.
 func Engine() string { return cmp.Or(os.Getenv("XFRMFW_ENGINE"), "iptables") }
 
+// HookCommand is the program under test as the words of an updown script's line, with the engine of the lab.
+func HookCommand(t testing.TB) string {
+	t.Helper()
+	return strings.Join(append([]string{Binary(t)}, withEngine(nil)...), " ")
+}
+
 // withEngine has the program under test use the engine of the lab, as engine: in its configuration would.
 func withEngine(args []string) []string {
 	if os.Getenv("XFRMFW_ENGINE") == "" {
