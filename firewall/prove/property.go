@@ -124,12 +124,12 @@ func Properties() []Property {
 		},
 		{
 			Name: "loopback", Says: "xfrmfw leaves packets on the loopback interface to the rest of the firewall.",
-			Exempt: []string{"this host's own IKE, ESP and AH, which it accepts", "a table of nftables"},
+			Exempt: []string{"this host's own IKE, ESP and AH, which it accepts", "packets with an SA or a bit of xfrmfw", "a table of nftables"},
 			ways:   []firewall.Way{firewall.ToHost, firewall.FromHost}, broken: func(q *question) space.Set {
 				if q.w.Alone() {
 					return space.None
 				}
-				is := q.And(q.OnLoopback(), q.Plain())
+				is := q.Minus(q.OnLoopback(), q.Union(q.Decrypted, q.Encrypted(), q.Bit(q.Tagged), q.Bit(q.Space.Verified)))
 				return q.Minus(is, q.Or(q.w.Run(q.Way, is).Left, q.IPsecOfHost()))
 			},
 		},
