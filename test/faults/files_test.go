@@ -37,8 +37,17 @@ type site struct {
 	daemon *exec.Cmd
 	ended  chan struct{}
 	log    *lines
-	// The counts of the campaign.
+	counts
+}
+
+// counts are of the commands that ran, and of their forbidden effects.
+type counts struct {
 	commands, lost, touched, hung, crashed int
+}
+
+// since returns what was counted after former counts.
+func (c counts) since(former counts) counts {
+	return counts{c.commands - former.commands, c.lost - former.lost, c.touched - former.touched, c.hung - former.hung, c.crashed - former.crashed}
 }
 
 // daemons are the ways in which the daemon of a site runs.
@@ -240,9 +249,13 @@ func (s *site) endWorkers() {
 	}
 }
 
-// report prints the counts.
-func (s *site) report(what string) {
-	s.t.Logf("files: %s, daemon %s: %d commands: %d guards lost, %d foreign files touched, %d commands hung, %d crashed", what, s.who, s.commands, s.lost, s.touched, s.hung, s.crashed)
+// report prints all counts.
+func (s *site) report(what string) { s.reportSince(what, counts{}) }
+
+// reportSince prints what was counted after former counts.
+func (s *site) reportSince(what string, former counts) {
+	c := s.since(former)
+	s.t.Logf("files: %s, daemon %s: %d commands: %d guards lost, %d foreign files touched, %d commands hung, %d crashed", what, s.who, c.commands, c.lost, c.touched, c.hung, c.crashed)
 }
 
 // With anything in the place of a file of the run and the state directory, no command
@@ -255,15 +268,20 @@ func TestFilesInTheWay(t *testing.T) {
 	for _, who := range sites {
 		t.Run(who, func(t *testing.T) {
 			s := newSite(t, who)
+			// Each file has a line of its own, so that a campaign that is cut short has counts.
 			for _, file := range s.files() {
+				former := s.counts
 				for kind, put := range s.kinds() {
 					s.inTheWay(file, kind, put)
 				}
+				s.reportSince("in the place of "+strings.ReplaceAll(file, s.ns, "NS"), former)
 			}
+			former := s.counts
 			for name, hurt := range s.hurtDirs() {
 				s.hurtDir(name, hurt)
 			}
-			s.report("in the place of a file")
+			s.reportSince("with a directory hurt", former)
+			s.report("in the place of a file, and a directory hurt")
 		})
 	}
 }
