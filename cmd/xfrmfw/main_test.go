@@ -181,6 +181,7 @@ func watched(ts *testscript.TestScript, _ bool, args []string) {
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: ts.MkAbs("notify.sock"), Net: "unixgram"})
 	ts.Check(err)
 	defer func() { _, _ = conn.Close(), os.Remove(ts.MkAbs("notify.sock")) }()
+	ts.Check(os.Chmod(ts.MkAbs("notify.sock"), 0o666)) // as systemd's
 	cmd := exec.Command(args[2], args[3:]...)
 	cmd.Dir = ts.Getenv("WORK")
 	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"), "NOTIFY_SOCKET="+ts.MkAbs("notify.sock"), fmt.Sprintf("WATCHDOG_USEC=%d", limit.Microseconds()))

@@ -13,7 +13,7 @@ var (
 	// table again and tries again.
 	ErrStale = errors.New("the kernel's tables changed since they were read: read them again")
 	// ErrPermission means that the process may not read or change tables.
-	ErrPermission = errors.New("not permitted: run as root or with CAP_NET_ADMIN")
+	ErrPermission = errors.New("not permitted: run as root or with CAP_NET_ADMIN; where root lacks it, a container, the sandbox of a service, SELinux or AppArmor denies it: see \"xfrmfw doctor\"")
 	// ErrOwned means that the table belongs to the socket of another process.
 	ErrOwned = errors.New("the table belongs to another process, such as a running xfrmfw daemon")
 	// ErrNoTables means that the kernel has no nf_tables.

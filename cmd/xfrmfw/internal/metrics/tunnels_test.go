@@ -97,7 +97,7 @@ func TestMetrics(t *testing.T) {
 			Tunnels:     []status.Tunnel{office(), {ID: "t0000000002", Name: "peers-word", Connection: "peers-word", State: status.Down, Evidence: "none"}},
 			SharedRules: []status.Rule{rule("d", status.DropSpoof, 5*n), rule("e", status.NotedStrayTag, 6*n)},
 			Guards:      []status.Guard{{Source: "live"}, {Source: "memory"}, {Source: "live"}},
-			Ignored:     []xfrm.Ignored{{}}, Differences: []string{"a", "b"}, Warnings: []string{"peers-word"},
+			Ignored:     []xfrm.Ignored{{}}, Differences: []string{"a", "b"}, Warnings: []string{"peers-word"}, Pending: true,
 		}}, nil
 	}, 10).at(c)
 	run(t, of)
@@ -114,6 +114,7 @@ func TestMetrics(t *testing.T) {
 		"xfrmfw_ignored_objects":         " 1",
 		"xfrmfw_rules_out_of_sync":       " 2",
 		"xfrmfw_warnings":                " 1",
+		"xfrmfw_confirm_pending":         " 1",
 		"xfrmfw_noted_packets_total":     "case=stray_tag 42; case=unknown 0",
 		"xfrmfw_read_timestamp_seconds":  " 1.80000006e+09",
 		"xfrmfw_reads_total":             " 2",
