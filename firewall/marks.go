@@ -48,23 +48,43 @@ func FreeMarks(used uint32) (Marks, bool) {
 	return Marks{Tag: low, Verified: high}, true
 }
 
+// MarkClashError says that a routing rule matches packets because they carry a bit of ours:
+// these would be routed by it.
+type MarkClashError struct {
+	Rule  xfrm.RoutingRule
+	Marks Marks
+	// Free is a pair of bits that is free; zero where there is none.
+	Free Marks
+}
+
+// Error names the rule and the remedy.
+func (e *MarkClashError) Error() string { return e.Clash() + ": " + e.Remedy() }
+
+// Clash names the rule and the bits.
+func (e *MarkClashError) Clash() string {
+	return fmt.Sprintf("the routing rule \"ip rule\" %d with fwmark %s matches the bits of xfrmfw, %#x", e.Rule.Priority, e.Rule.Mark, e.Marks.Both())
+}
+
+// Remedy is the words of the configuration that end the clash.
+func (e *MarkClashError) Remedy() string {
+	if e.Free == (Marks{}) {
+		return "no two bits are free: narrow the rule's mask"
+	}
+	return fmt.Sprintf("set marks: {tag: %#x, verified: %#x}, or marks: auto", e.Free.Tag, e.Free.Verified)
+}
+
 // CheckMarks refuses a pair of bits if a routing rule matches packets because they carry
-// one of them: these would be routed by it. The error names the rule, and a pair
-// that is free. Written are the bits that rules of others write.
+// one of them, with the first such rule and a pair that is free; nil where none does.
+// Written are the bits that rules of others write.
 //
 // A rule without a mask compares all 32 bits. It clashes only if its value has one of the
 // two bits: see UnmaskedRules for the others.
-func CheckMarks(s xfrm.Snapshot, written uint32, marks Marks) error {
+func CheckMarks(s xfrm.Snapshot, written uint32, marks Marks) *MarkClashError {
 	for _, r := range s.Host.Rules {
-		if r.Mark.Value&r.Mark.Mask&marks.Both() == 0 {
-			continue
+		if r.Mark.Value&r.Mark.Mask&marks.Both() != 0 {
+			free, _ := FreeMarks(UsedMarks(s, written))
+			return &MarkClashError{Rule: r, Marks: marks, Free: free}
 		}
-		instead := "no two bits are free: narrow the rule's mask"
-		if free, ok := FreeMarks(UsedMarks(s, written)); ok {
-			instead = fmt.Sprintf("set marks: {tag: %#x, verified: %#x}, or marks: auto", free.Tag, free.Verified)
-		}
-		return fmt.Errorf("the routing rule \"ip rule\" %d with fwmark %s matches the bits of xfrmfw, %#x: %s",
-			r.Priority, r.Mark, marks.Both(), instead)
 	}
 	return nil
 }

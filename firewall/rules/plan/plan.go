@@ -113,13 +113,20 @@ type UnreadableError struct {
 }
 
 // Error names the table and the remedy.
-func (e *UnreadableError) Error() string {
+func (e *UnreadableError) Error() string { return e.Seen() + ": " + e.Remedy() }
+
+// Seen names the table and its rules.
+func (e *UnreadableError) Seen() string {
+	return fmt.Sprintf("%s table %s holds rules of nftables, or of a newer iptables, that this iptables can't read", e.Family, e.Table)
+}
+
+// Remedy is the command that lists the table, and the way to mend it.
+func (e *UnreadableError) Remedy() string {
 	word := "ip"
 	if e.Family == xfrm.IPv6 {
 		word = "ip6"
 	}
-	return fmt.Sprintf("%s table %s holds rules of nftables, or of a newer iptables, that this iptables can't read: see \"nft list table %s %s\", move foreign ones to a table of their own, and let the newest iptables write all others (a container may bring an older one)",
-		e.Family, e.Table, word, e.Table)
+	return fmt.Sprintf("see \"nft list table %s %s\", move foreign ones to a table of their own, and let the newest iptables write all others (a container may bring an older one)", word, e.Table)
 }
 
 // plan compares the wanted rules with the live ones. Back says that it is the way

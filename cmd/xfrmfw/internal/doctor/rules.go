@@ -35,13 +35,10 @@ func failures(in Input) []Finding {
 func markClash(in Input) []Finding {
 	marks := in.Config.Marks
 	var found []Finding
-	if err := firewall.CheckMarks(in.Snapshot, live.WrittenMarks(in.Live), marks); err != nil {
-		seen, mend, _ := strings.Cut(err.Error(), " matches the bits of xfrmfw")
-		_, mend, _ = strings.Cut(mend, ": ")
+	if clash := firewall.CheckMarks(in.Snapshot, live.WrittenMarks(in.Live), marks); clash != nil {
 		found = append(found, Finding{
-			Severity: Error, Seen: fmt.Sprintf("%s matches the bits of xfrmfw, %#x", seen, marks.Both()),
+			Severity: Error, Seen: clash.Clash(), Mend: []string{clash.Remedy()},
 			Breaks: "tunnel traffic would be routed by it; apply refuses to write anything",
-			Mend:   []string{mend},
 		})
 	}
 	for _, r := range firewall.UnmaskedRules(in.Snapshot.Host.Rules, marks) {
@@ -175,9 +172,8 @@ func unreadable(in Input) []Finding {
 	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
 		for _, t := range in.Live[family].Unreadable {
 			err := &plan.UnreadableError{Family: family, Table: t}
-			seen, mend, _ := strings.Cut(err.Error(), ": ")
 			found = append(found, Finding{
-				Severity: Error, Seen: seen, Mend: []string{mend},
+				Severity: Error, Seen: err.Seen(), Mend: []string{err.Remedy()},
 				Breaks: "xfrmfw cannot see its rules in that table, and writes none",
 			})
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/memory"
@@ -18,11 +19,14 @@ type Forgettable struct {
 	prefix netip.Prefix // invalid for a tunnel
 }
 
-// ParseForgettable reads a tunnel ID, a prefix or an address. The error is of a prefix
-// with bits behind it.
+// ParseForgettable reads a tunnel ID, a prefix or an address. The error is of a word with
+// a slash that is no prefix, and of a prefix with bits behind it.
 func ParseForgettable(word string) (Forgettable, error) {
 	prefix, err := netip.ParsePrefix(word)
 	if err != nil {
+		if strings.Contains(word, "/") {
+			return Forgettable{}, fmt.Errorf("%q is no prefix: write one such as 10.1.0.0/24", word)
+		}
 		if a, err := netip.ParseAddr(word); err == nil {
 			prefix = netip.PrefixFrom(a, a.BitLen())
 		}
