@@ -53,10 +53,18 @@ func (f *Follower) Take(notes []Note) (before, after Snapshot, ok bool) {
 // concerned returns the reqids that notifications are about.
 func (f *Follower) concerned(notes []Note) map[uint32]bool {
 	var gone map[stateID]bool
+	var named map[policyID]bool
 	for i := range notes {
 		switch n := &notes[i]; {
 		case n.lost:
 			f.lost = true
+		case n.ofPolicy():
+			if _, known := f.policies[policyIDOf(&n.policy)]; !known {
+				if named == nil {
+					named = make(map[policyID]bool)
+				}
+				named[policyIDOf(&n.policy)] = true
+			}
 		case n.ofState() && n.adds():
 			f.reqids[n.id] = n.state.Reqid
 		case n.ofState():
@@ -73,6 +81,17 @@ func (f *Follower) concerned(notes []Note) map[uint32]bool {
 			if st := &f.snapshot.States[i]; gone[idOf(*st)] {
 				f.reqids[idOf(*st)] = st.Reqid
 			}
+		}
+	}
+	if named != nil {
+		for i := range f.snapshot.Policies {
+			p := &f.snapshot.Policies[i]
+			if !named[policyIDOf(p)] || p.Socket() {
+				continue
+			}
+			reqid, ok := protects(p)
+			f.policies[policyIDOf(p)] = reqid
+			f.lost = f.lost || !ok
 		}
 	}
 	reqids := make(map[uint32]bool)
@@ -127,9 +146,6 @@ func (f *Follower) find(reqids map[uint32]bool) {
 		reqid, ok := protects(p)
 		if of := fresh[reqid]; ok && of != nil && !p.Socket() {
 			of.Policies = append(of.Policies, *p)
-		}
-		if now, known := f.policies[policyIDOf(p)]; known && (!ok || now != reqid) {
-			f.lost = true
 		}
 	}
 	for i := range f.snapshot.States {

@@ -113,3 +113,14 @@ func TestFollowerIsLost(t *testing.T) {
 		})
 	}
 }
+
+// A policy that leaves a tunnel for one that is followed already changes both.
+func TestFollowerSeesBothTunnelsOfAPolicy(t *testing.T) {
+	f := NewFollower(Snapshot{Policies: []Policy{followedPolicy(1, 8, In)}})
+	if _, _, ok := f.Take([]Note{{event: PolicyAdded, policy: followedPolicy(2, 16, In)}}); !ok {
+		t.Fatal("lost by a policy of its own")
+	}
+	if before, after, ok := f.Take([]Note{{event: PolicyUpdated, policy: followedPolicy(2, 8, In)}}); ok {
+		t.Errorf("the former tunnel is left out: before %+v, after %+v", before, after)
+	}
+}

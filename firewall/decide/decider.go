@@ -40,6 +40,9 @@ type decider struct {
 	// were routed into the devices of tunnels, by the ID of the tunnel.
 	lines     *prefix.Index
 	movedFrom map[string][]netip.Prefix
+	// sites is an index of the remote selectors of sites' networks, which are of siteTunnels.
+	sites       *prefix.Index
+	siteTunnels []tunnelPair
 	// pairsInto are the pairs with outbound policies that a device selects, by its index,
 	// and unwrapping are the overlays' devices, each with its tunnel.
 	pairsInto  map[int32][]tunnelPair

@@ -95,7 +95,7 @@ func (d *decider) exempt(g *guard.Guard) []firewall.Network {
 	// route may come and go faster than rules follow it, so one that was seen before counts.
 	for _, i := range d.routesIn(g.Remote) {
 		r := &d.Host.Routes[i]
-		if r.Dst.Bits() == 0 {
+		if isInternet(r.Dst) {
 			continue
 		}
 		l, ok := d.Host.Link(r.Link)
@@ -109,7 +109,7 @@ func (d *decider) exempt(g *guard.Guard) []firewall.Network {
 		for _, name := range device.WithMasters(d.Host, l) {
 			if n := (firewall.Network{Prefix: r.Dst, Device: name}); !slices.Contains(networks, n) {
 				networks = append(networks, n)
-				d.noteLine(n)
+				d.noteLine(g, n)
 			}
 		}
 	}
@@ -164,7 +164,8 @@ func (d *decider) routesIn(p netip.Prefix) []int {
 }
 
 // leadsOutside reports whether strangers may come in by an interface: an uplink, an
-// interface by which a peer is reached, and any one if no uplink is known.
+// interface by which a peer is reached, also one whose tunnel is gone, and any one if no
+// uplink is known.
 func (d *decider) leadsOutside(l xfrm.Link) bool {
 	uplinks := d.uplinks()
 	if len(uplinks) == 0 || slices.Contains(uplinks, l.Name) {
@@ -174,6 +175,17 @@ func (d *decider) leadsOutside(l xfrm.Link) bool {
 		d.peerLinks = make(map[int32]bool)
 		for i := range d.Set.Tunnels {
 			if r, ok := d.Host.Route(d.Set.Tunnels[i].Remote); ok {
+				d.peerLinks[r.Link] = true
+			}
+		}
+		asked := make(map[netip.Addr]bool)
+		for i := range d.Guards {
+			peer := d.Guards[i].Peer
+			if asked[peer] {
+				continue
+			}
+			asked[peer] = true
+			if r, ok := d.Host.Route(peer); ok {
 				d.peerLinks[r.Link] = true
 			}
 		}

@@ -10,9 +10,13 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// noteLine adds a network to which a guard gave way on an interface. An uplink is no line.
-func (d *decider) noteLine(n firewall.Network) {
+// noteLine adds the part of a network that a guard is about and to which it gave way on an
+// interface. An uplink is no line.
+func (d *decider) noteLine(g *guard.Guard, n firewall.Network) {
 	line := guard.Line{Network: n.Prefix.Masked(), Device: n.Device}
+	if g.Remote.Bits() > n.Prefix.Bits() {
+		line.Network = g.Remote.Masked()
+	}
 	at, known := slices.BinarySearchFunc(d.facts.Lines, line, guard.Line.Compare)
 	if !known && d.isLine(n.Device) {
 		d.facts.Lines = slices.Insert(d.facts.Lines, at, line)
@@ -45,7 +49,8 @@ func (d *decider) linesIn(remote netip.Prefix) []firewall.Network {
 
 // routedBefore returns the networks that were routed into the device of a tunnel. A
 // routing protocol moves a network to another line and back faster than rules follow it,
-// and the peer goes on sending from there.
+// and the peer goes on sending from there. A network that leads to another tunnel now has
+// become that one's.
 func (d *decider) routedBefore(t *xfrm.Tunnel) []netip.Prefix {
 	if d.movedFrom == nil {
 		d.movedFrom = make(map[string][]netip.Prefix)
@@ -55,5 +60,37 @@ func (d *decider) routedBefore(t *xfrm.Tunnel) []netip.Prefix {
 			}
 		}
 	}
-	return d.movedFrom[t.ID]
+	var networks []netip.Prefix
+	for _, n := range d.movedFrom[t.ID] {
+		if !d.leadsToAnother(t, n) {
+			networks = append(networks, n)
+		}
+	}
+	return networks
+}
+
+// leadsToAnother reports whether a part of a network is routed into a device that is not a
+// tunnel's, or selected by a pair of another tunnel.
+func (d *decider) leadsToAnother(t *xfrm.Tunnel, network netip.Prefix) bool {
+	for _, i := range d.routesIn(network) {
+		r := &d.Host.Routes[i]
+		l, ok := d.Host.Link(r.Link)
+		if !ok || r.Dst.Bits() == 0 || !d.isTunnelDevice(l.Name) {
+			continue
+		}
+		if own, _ := d.devicePairs(t, l); len(own) == 0 && !d.unwraps(t, l.Name) {
+			return true
+		}
+	}
+	if d.sites == nil {
+		for i := range d.Set.Tunnels {
+			for _, p := range d.Set.Tunnels[i].Pairs {
+				if !isWideSelector(p.Remote) {
+					d.siteTunnels = append(d.siteTunnels, tunnelPair{d.Set.Tunnels[i].ID, p})
+				}
+			}
+		}
+		d.sites = prefix.NewIndex(len(d.siteTunnels), func(i int) netip.Prefix { return d.siteTunnels[i].pair.Remote })
+	}
+	return slices.ContainsFunc(d.sites.Overlapping(network), func(i int) bool { return d.siteTunnels[i].tunnel != t.ID })
 }

@@ -57,7 +57,8 @@ func routeFaults() []Fault {
 		keys.fault("VTI with two keys: the LAN to the internet", through("eth1", "eth0", "10.2.0.10", "198.51.100.9"), firewall.Leave, firewall.Case9),
 		keys.fault("VTI with two keys: the internet to the host", toHost("eth0", "198.51.100.9", "192.0.2.2"), firewall.Leave, firewall.Case9))
 	all = append(all, backupFaults()...)
-	return append(all, movingFaults()...)
+	all = append(all, movingFaults()...)
+	return append(all, goneFaults()...)
 }
 
 // backupFaults are packets of a network that a leased line and a tunnel lead to: packets

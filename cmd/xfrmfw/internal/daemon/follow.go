@@ -20,10 +20,6 @@ func (d *daemon) follow() {
 // ahead puts in force what the notifications tell, and reports whether that is all of it.
 // Where the rules are not to be touched, or another command works on them, nothing is done.
 func (d *daemon) ahead() bool {
-	if lost := d.states.counts().Lost; lost != d.lost {
-		d.lost = lost
-		d.filter.fail()
-	}
 	if d.failed != "" {
 		return false
 	}
@@ -37,5 +33,11 @@ func (d *daemon) ahead() bool {
 		return false
 	}
 	notes, ok := d.filter.take()
+	// Counted after taking, because a loss leaves a gap before the notes that follow it.
+	if lost := d.states.counts().Lost; lost != d.lost {
+		d.lost = lost
+		d.filter.fail()
+		return false
+	}
 	return ok && d.gateway.Ahead(notes)
 }

@@ -192,9 +192,11 @@ func (g *Gateway) Fork() (*Gateway, error) {
 }
 
 // Inherit takes over the caches of a gateway that is replaced, as far as they hold
-// with any configuration, and its knowledge of the memory.
+// with any configuration, its knowledge of the memory, and the changes that Ahead has put in
+// force.
 func (g *Gateway) Inherit(from *Gateway) {
 	g.reader, g.memory, g.table = from.reader, from.memory, from.table
+	g.made, g.madeFor = from.made, from.madeFor
 }
 
 // WillCommit says that the changes of this gateway's looks are committed.

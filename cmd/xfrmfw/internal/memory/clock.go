@@ -36,17 +36,21 @@ func (c clock) at(boot string, uptime int64) clock {
 }
 
 // begin sets the clock for guards of a memory without one, with times taken
-// from a wall clock. That clock may have been wrong then or may be now: no guard has
-// less than a day left.
+// from a wall clock. That clock may have been wrong then or may be now.
 func begin(guards []guard.Guard, wall int64, boot string, uptime int64) clock {
 	now := wall
 	for _, g := range guards {
 		now = max(now, g.Since)
 	}
+	return clock{Observed: now, Boot: boot, Uptime: uptime}.notPast(guards)
+}
+
+// notPast returns the clock, set back to where no guard has less than a day left.
+func (c clock) notPast(guards []guard.Guard) clock {
 	for _, g := range guards {
-		now = min(now, max(g.Expires-longest, 0))
+		c.Observed = min(c.Observed, max(g.Expires-longest, 0))
 	}
-	return clock{Observed: now, Boot: boot, Uptime: uptime}
+	return c
 }
 
 // uptime is the kernel's monotonic clock in seconds, and the name of the boot that it

@@ -3,6 +3,8 @@ package memory
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,7 +40,9 @@ type file struct {
 	// Connections are the names of the remembered tunnels, by their IDs.
 	Connections map[string]string `json:"connections,omitempty"`
 	Lines       []lineRecord      `json:"lines,omitempty"`
-	Guards      []record          `json:"guards,omitzero"`
+	// Of is the digest of the memory.json that the second file was written with.
+	Of     string   `json:"of,omitempty"`
+	Guards []record `json:"guards,omitzero"`
 }
 
 // record is one guard in the file.
@@ -65,6 +69,10 @@ type text struct {
 	connections map[string]string
 	lines       []guard.Line
 	saved       bool
+	of          string
+	// apart is true if the first file is of another writing than the second: an older version
+	// or a backup has replaced it, with times of another clock.
+	apart bool
 	// damage is why some of it is not understood, or nil, and damaged names the files.
 	damage  error
 	damaged []string
@@ -104,6 +112,8 @@ func (t *text) parse(d *json.Decoder) error {
 			err = t.parseConnections(d)
 		case "lines":
 			err = t.parseLines(d)
+		case "of":
+			err = skip(d, &t.of)
 		case "guards":
 			err = t.parseGuards(d)
 		default:
@@ -225,8 +235,16 @@ func newFile(guards []guard.Guard, lines []guard.Line, c *clock) file {
 }
 
 // split returns the parts of the file for the state directory: memory.json, and the second file.
-func (f file) split() (guards, rest file) {
-	return file{Schema: f.Schema, Guards: f.Guards}, file{Schema: f.Schema, Clock: f.Clock, Connections: f.Connections, Lines: f.Lines}
+func (f file) split() (guards, rest file, err error) {
+	guards = file{Schema: f.Schema, Guards: f.Guards}
+	b, err := guards.encode()
+	return guards, file{Schema: f.Schema, Clock: f.Clock, Connections: f.Connections, Lines: f.Lines, Of: digest(b)}, err
+}
+
+// digest identifies the text of a file.
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // encode returns the text of a file.

@@ -142,6 +142,9 @@ func (s Store) Load() Memory {
 	if now == (clock{}) {
 		now = begin(m.Guards, s.wall().Unix(), boot, up)
 	}
+	if disk.apart {
+		now, m.stale = now.notPast(m.Guards), true
+	}
 	m.Now = now.Observed
 	s.known.set(m.Guards, m.Lines)
 	return m
@@ -154,8 +157,10 @@ func (s Store) Save(guards []guard.Guard, lines []guard.Line, now int64) error {
 	s.known.set(guards, lines)
 	boot, up := s.uptime()
 	f := newFile(guards, lines, &clock{Observed: now, Boot: boot, Uptime: up})
-	list, rest := f.split()
-	failed := s.disk.write((*rundir.Dir).Replace, list, rest)
+	list, rest, failed := f.split()
+	if failed == nil {
+		failed = s.disk.write((*rundir.Dir).Replace, list, rest)
+	}
 	if errors.Is(failed, fs.ErrPermission) {
 		failed = fmt.Errorf("%w: %s", failed, rundir.Remedy("--state-dir"))
 	}
@@ -219,6 +224,9 @@ func (p place) parse(contents [][]byte) text {
 	if len(contents) > 1 {
 		rest := parse(contents[1])
 		t.clock, t.connections, t.lines = rest.clock, rest.connections, rest.lines
+		if t.apart = rest.clock != nil && rest.of != digest(contents[0]); t.apart {
+			t.lines = nil
+		}
 		if rest.damage != nil {
 			t.damage = cmp.Or(t.damage, fmt.Errorf("%s: %w", p.names[1], rest.damage))
 			t.damaged = append(t.damaged[:len(t.damaged):len(t.damaged)], p.names[1])

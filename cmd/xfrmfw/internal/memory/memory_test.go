@@ -238,7 +238,7 @@ func TestOtherVersionsRead(t *testing.T) {
 	h.pass(time.Hour)
 	m := h.store().Load()
 	equal(t, "as an older version left it", guards[1:3], m.Guards)
-	if m.Warning != "" || m.Now != 15+3600 {
+	if m.Warning != "" || m.Now != 0 || !m.Changed(m.Guards, nil) { // its times are of the wall clock: no guard ends within a day
 		t.Errorf("warning %q, now %d", m.Warning, m.Now)
 	}
 	// The host had the older version alone, and not this one before.
@@ -248,6 +248,43 @@ func TestOtherVersionsRead(t *testing.T) {
 	m = h.store().Load()
 	if len(m.Guards) != 2 || m.Warning != "" || !m.Changed(m.Guards, nil) {
 		t.Errorf("without a second file: %+v", m)
+	}
+}
+
+// TestTimesOfAnotherClock: an older version, on a host whose wall clock was behind, or a
+// backup has replaced the guards: they last a day at least by the clock of the second file.
+func TestTimesOfAnotherClock(t *testing.T) {
+	const month = 30 * 24 * 3600
+	for name, behind := range map[string]int64{"not replaced": 0, "a wall clock three years behind": 3 * 365 * 24 * 3600} {
+		h := newHost(t)
+		guards := some()[1:2]
+		now := h.store().Load().Now
+		guards[0].Since, guards[0].Expires = now, now+month
+		line := guard.Line{Network: guards[0].Remote, Device: "leased0", Expires: now + month}
+		if err := h.store().Save(guards, []guard.Line{line}, now); err != nil {
+			t.Fatal(err)
+		}
+		if behind > 0 {
+			guards[0].Since, guards[0].Expires = now-behind, now-behind+month
+			list, _, err := newFile(guards, nil, nil).split()
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := list.encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.write(t, string(b))
+		}
+		h.reboot(t, time.Minute)
+		m := h.store().Load()
+		if left := m.Guards[0].Expires - m.Now; left < longest || behind == 0 && left < month-3600 {
+			t.Errorf("%s: %d s are left", name, left)
+		}
+		// A line opens, so that of another clock is not believed.
+		if want := map[bool]int{true: 1}[behind == 0]; len(m.Lines) != want {
+			t.Errorf("%s: lines %v", name, m.Lines)
+		}
 	}
 }
 
