@@ -213,33 +213,20 @@ func TestTwiceTheSitesTakeTwiceTheWork(t *testing.T) {
 	}
 }
 
-// Gateways with thousands of pairs take seconds of the processors, and no more than a part
-// of what they take where each pair meets each other one.
+// A tunnel of thousands of pairs takes a second or two of the processors: a minute and more
+// where each pair meets each other one.
 func TestThousandsOfPairsTakeSeconds(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		n    int
-		site func(i int) sample.Site
-		most time.Duration
-	}{
-		{"pairs with one remote", 8000, func(i int) sample.Site {
-			return oneSite(i, fmt.Sprintf("10.%d.%d.0/28", 100+i/250, i%250), "10.1.0.0/16")
-		}, 20 * time.Second},
-		{"pairs of one tunnel", 4000, func(i int) sample.Site { return oneSite(0, numbered(i), "10.1.0.0/16") }, 10 * time.Second},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			snapshot := shaped(tt.n, nil, tt.site)
-			began := processorTime()
-			took, count, err := oneShot(snapshot)
-			whole := processorTime() - began
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Logf("%d pairs, %d rules: %v, %v", tt.n, count, whole, took)
-			if whole > tt.most {
-				t.Errorf("%v of the processors, want %v at most", whole, tt.most)
-			}
-		})
+	const n, most = 8000, 15 * time.Second
+	snapshot := shaped(n, nil, func(i int) sample.Site { return oneSite(0, numbered(i), "10.1.0.0/16") })
+	began := processorTime()
+	took, count, err := oneShot(snapshot)
+	whole := processorTime() - began
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d pairs, %d rules: %v, %v", n, count, whole, took)
+	if whole > most {
+		t.Errorf("%v of the processors, want %v at most", whole, most)
 	}
 }
 
