@@ -98,7 +98,8 @@ func inSync(t *testing.T, h *lab.Host) {
 // outOfSync fails the test unless check finds differences.
 func outOfSync(t *testing.T, h *lab.Host) {
 	t.Helper()
-	if r := h.Xfrmfw(t, "check"); r.Code != 3 || !strings.HasSuffix(r.Stdout, "with: xfrmfw apply\n") {
+	r := h.Xfrmfw(t, "check")
+	if answer, _, _ := strings.Cut(r.Stdout, "\n"); r.Code != 3 || !strings.HasSuffix(answer, "with: xfrmfw apply") {
 		t.Fatalf("%s: check: exit status %d, want 3\n%s%s", h.Name, r.Code, r.Stdout, r.Stderr)
 	}
 }
