@@ -49,12 +49,7 @@ func Filter(chains *layout.Layout, before Before) {
 	if toLockdown := l.lockdown(); toLockdown != nil {
 		in, fwd = append(in, toLockdown...), append(fwd, toLockdown...)
 	}
-	l.Chain(rules.Filter, layout.ChainIn, in...)
-	l.Chain(rules.Filter, layout.ChainFwd, fwd...)
-	l.Chain(rules.Filter, layout.ChainOut, out...)
-	l.Hook(rules.Filter, "INPUT", layout.ChainIn)
-	l.Hook(rules.Filter, "FORWARD", layout.ChainFwd)
-	l.Hook(rules.Filter, "OUTPUT", layout.ChainOut)
+	l.chains(in, fwd, out)
 }
 
 // open lets IKE, ESP and AH in or out, tunnel up or not: the first road warrior must
@@ -211,6 +206,11 @@ func (l *filter) alone() {
 	}
 	fwd = append(fwd, l.intoByPolicy()...)
 	fwd, out = append(fwd, into...), append(out, into...)
+	l.chains(in, fwd, out)
+}
+
+// chains lays out the chains of the three hooks and the jumps to them.
+func (l *filter) chains(in, fwd, out []rules.Rule) {
 	l.Chain(rules.Filter, layout.ChainIn, in...)
 	l.Chain(rules.Filter, layout.ChainFwd, fwd...)
 	l.Chain(rules.Filter, layout.ChainOut, out...)

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/json"
 	"maps"
 	"regexp"
 	"slices"
@@ -16,14 +15,7 @@ import (
 // TestManualWords is that xfrmfw.yaml(5) has each word of the schema and no other one, each with its default and with an
 // example. Words of a mapping or of a list are in the section of their list: "- `src`, `dst`: …" or "`{local: PREFIX}`".
 func TestManualWords(t *testing.T) {
-	text, err := Schema()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var schema map[string]any
-	if err := json.Unmarshal(text, &schema); err != nil {
-		t.Fatal(err)
-	}
+	schema := schemaOf(t)
 	want := map[string]bool{}
 	schemaWords(schema, "", want)
 	for _, heading := range []string{"daemon", "guard", "tunnels"} { // their words have sections of their own

@@ -16,17 +16,23 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/manual"
 )
 
-// The schema takes the shipped example and all configurations of the documents, and none
-// of those that it can tell to be wrong. Its keys are the parser's.
-func TestSchema(t *testing.T) {
+// schemaOf is the schema as it is printed.
+func schemaOf(t *testing.T) (schema map[string]any) {
+	t.Helper()
 	text, err := Schema()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var schema map[string]any
 	if err := json.Unmarshal(text, &schema); err != nil {
 		t.Fatal(err)
 	}
+	return schema
+}
+
+// The schema takes the shipped example and all configurations of the documents, and none
+// of those that it can tell to be wrong. Its keys are the parser's.
+func TestSchema(t *testing.T) {
+	schema := schemaOf(t)
 	example, err := os.ReadFile("../../../../scripts/dist/xfrmfw.yaml")
 	if err != nil {
 		t.Fatal(err)
