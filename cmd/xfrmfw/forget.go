@@ -33,7 +33,7 @@ func forgetCommand(o *options) *cobra.Command {
 			}
 			ctx, stop := interrupt.Context(cmd.Context())
 			defer stop()
-			pairs, warning, err := reconcile.Forget(ctx, g, selected)
+			forgotten, warning, err := reconcile.Forget(ctx, g, selected)
 			if warning != "" {
 				warn(cmd.ErrOrStderr(), []string{warning})
 			}
@@ -42,7 +42,11 @@ func forgetCommand(o *options) *cobra.Command {
 			}
 			stdout := cmd.OutOrStdout()
 			if !asJSON {
-				if _, err := fmt.Fprintf(stdout, "forgotten: %s\n", text.Count(pairs, "pair")); err != nil {
+				count := text.Count(forgotten.Pairs, "pair")
+				if forgotten.Lines > 0 {
+					count += ", " + text.Count(forgotten.Lines, "line")
+				}
+				if _, err := fmt.Fprintf(stdout, "forgotten: %s\n", count); err != nil {
 					return err
 				}
 			}
@@ -51,7 +55,7 @@ func forgetCommand(o *options) *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return text.WriteJSON(stdout, reconcile.NewForgetReport(pairs, out))
+				return text.WriteJSON(stdout, reconcile.NewForgetReport(forgotten, out))
 			}
 			warn(cmd.ErrOrStderr(), out.AllWarnings())
 			_, err = fmt.Fprintln(stdout, out)

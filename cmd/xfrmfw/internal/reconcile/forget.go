@@ -12,8 +12,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 )
 
-// Forgettable selects remembered pairs: those of a tunnel, or those with a remote network that
-// lies in a prefix.
+// Forgettable selects what is remembered: the pairs of a tunnel, or the pairs and lines of the
+// networks within a prefix.
 type Forgettable struct {
 	word   string
 	prefix netip.Prefix // invalid for a tunnel
@@ -37,34 +37,37 @@ func ParseForgettable(word string) (Forgettable, error) {
 	return Forgettable{word, prefix}, nil
 }
 
-func (f Forgettable) selects(g guard.Guard) bool {
-	p := f.prefix
-	return g.Tunnel == f.word || p.IsValid() && p.Bits() <= g.Remote.Bits() && p.Overlaps(g.Remote)
+func (f Forgettable) selects(g guard.Guard) bool { return g.Tunnel == f.word || f.covers(g.Remote) }
+
+// covers reports whether a network lies in the prefix.
+func (f Forgettable) covers(network netip.Prefix) bool {
+	return f.prefix.IsValid() && f.prefix.Bits() <= network.Bits() && f.prefix.Overlaps(network)
 }
 
-// Forget takes pairs out of the memory, and returns their number and a warning of reading
-// the memory. The rules are as before, until an apply. It takes the lock.
-func Forget(ctx context.Context, g *gateway.Gateway, f Forgettable) (pairs int, warning string, err error) {
+// Forgotten is how much was taken out of the memory.
+type Forgotten struct{ Pairs, Lines int }
+
+// Forget takes pairs out of the memory, and the lines to their networks or within the
+// prefix. The warning is of reading the memory. The rules are as before, until an apply.
+// It takes the lock.
+func Forget(ctx context.Context, g *gateway.Gateway, f Forgettable) (forgotten Forgotten, warning string, err error) {
 	unlock, err := g.Dirs().Lock(ctx, "apply")
 	if err != nil {
-		return 0, "", err
+		return forgotten, "", err
 	}
 	defer unlock()
 	store, err := memory.In(g.Dirs())
 	if err != nil {
-		return 0, "", err
+		return forgotten, "", err
 	}
 	held := store.Load()
-	kept := slices.DeleteFunc(slices.Clone(held.Guards), f.selects)
-	if pairs = len(held.Guards) - len(kept); pairs == 0 {
-		return 0, held.Warning, fmt.Errorf("nothing is remembered of %q: xfrmfw status lists what is guarded, and from where", f.word)
-	}
-	return pairs, held.Warning, store.Save(kept, linesOf(held.Lines, kept), held.Now)
-}
-
-// linesOf returns the lines to networks of the pairs that are left.
-func linesOf(lines []guard.Line, kept []guard.Guard) []guard.Line {
-	return slices.DeleteFunc(slices.Clone(lines), func(l guard.Line) bool {
-		return !slices.ContainsFunc(kept, func(g guard.Guard) bool { return g.Remote.Overlaps(l.Network) })
+	guards := slices.DeleteFunc(slices.Clone(held.Guards), f.selects)
+	lines := slices.DeleteFunc(slices.Clone(held.Lines), func(l guard.Line) bool {
+		return f.covers(l.Network) || !slices.ContainsFunc(guards, func(g guard.Guard) bool { return g.Remote.Overlaps(l.Network) })
 	})
+	forgotten = Forgotten{len(held.Guards) - len(guards), len(held.Lines) - len(lines)}
+	if forgotten.Pairs == 0 && !slices.ContainsFunc(held.Lines, func(l guard.Line) bool { return f.covers(l.Network) }) {
+		return Forgotten{}, held.Warning, fmt.Errorf("nothing is remembered of %q: xfrmfw status lists what is guarded, and from where", f.word)
+	}
+	return forgotten, held.Warning, store.Save(guards, lines, held.Now)
 }

@@ -64,14 +64,15 @@ func (o Outcome) Report() ApplyReport {
 // ForgetReport is the outcome of forget in the shape of its JSON form.
 type ForgetReport struct {
 	Schema int `json:"schema"`
-	// Forgotten is the number of pairs.
-	Forgotten int         `json:"forgotten"`
-	Apply     ApplyReport `json:"apply"`
+	// Forgotten is the number of pairs, ForgottenLines that of routes beside a tunnel.
+	Forgotten      int         `json:"forgotten"`
+	ForgottenLines int         `json:"forgotten_lines"`
+	Apply          ApplyReport `json:"apply"`
 }
 
-// NewForgetReport reports on forgotten pairs and the apply that followed.
-func NewForgetReport(pairs int, out Outcome) ForgetReport {
-	return ForgetReport{Schema: schema, Forgotten: pairs, Apply: out.Report()}
+// NewForgetReport reports on what is forgotten and the apply that followed.
+func NewForgetReport(f Forgotten, out Outcome) ForgetReport {
+	return ForgetReport{Schema: schema, Forgotten: f.Pairs, ForgottenLines: f.Lines, Apply: out.Report()}
 }
 
 // ClearReport is the outcome of clear in the shape of its JSON form.

@@ -44,6 +44,8 @@ type Input struct {
 	Daemon   Daemon
 	// MemoryAhead is how many seconds the wall clock is ahead of the memory's own.
 	MemoryAhead int64
+	// Lines are the remembered ones that have not expired.
+	Lines []guard.Line
 	// Pending is true if rules of apply --confirm wait for their confirmation.
 	Pending bool
 	// Peers are the hook's records by tunnel ID.
@@ -71,6 +73,7 @@ func Build(in Input) Report {
 		Daemon:      in.Daemon,
 		Tunnels:     make([]Tunnel, len(in.Set.Tunnels)),
 		Guards:      guardsOf(in.Result.InForce(), in.MemoryAhead),
+		Lines:       linesOf(in.Lines, in.MemoryAhead),
 		Pending:     in.Pending,
 		Ignored:     list(in.Set.Ignored, in.Result.Ignored),
 		Differences: list(in.Differences),
@@ -238,6 +241,14 @@ func guardsOf(all []guard.Guard, ahead int64) []Guard {
 			seen[shown] = true
 			out = append(out, shown)
 		}
+	}
+	return out
+}
+
+func linesOf(lines []guard.Line, ahead int64) []Line {
+	out := make([]Line, len(lines))
+	for i, l := range lines {
+		out[i] = Line{Network: l.Network.String(), Interface: l.Device, Expires: moment(l.Expires + ahead)}
 	}
 	return out
 }

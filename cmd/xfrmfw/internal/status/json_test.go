@@ -82,6 +82,11 @@ type documented struct {
 		Since   string `json:"since"`
 		Expires string `json:"expires"`
 	} `json:"guards"`
+	Lines []struct {
+		Network   string `json:"network"`
+		Interface string `json:"interface"`
+		Expires   string `json:"expires"`
+	} `json:"lines"`
 	Ignored []struct {
 		Object string `json:"object"`
 		Reason string `json:"reason"`

@@ -32,6 +32,9 @@ type Report struct {
 	// SharedRules serve no tunnel alone, or one that is gone.
 	SharedRules []Rule  `json:"shared_rules"`
 	Guards      []Guard `json:"guards"`
+	// Lines are the remembered routes beside a tunnel: guards let their networks pass
+	// there.
+	Lines []Line `json:"lines"`
 	// Ignored lists the objects for which no rule is made, and why.
 	Ignored []xfrm.Ignored `json:"ignored"`
 	Drops   Drops          `json:"drops"`
@@ -187,6 +190,14 @@ type Guard struct {
 	Source string `json:"source"`
 	// Since and Expires are in RFC 3339, empty for not known and never.
 	Since   string `json:"since"`
+	Expires string `json:"expires"`
+}
+
+// Line is a network that an interface beside the tunnel had a route to.
+type Line struct {
+	Network   string `json:"network"`
+	Interface string `json:"interface"`
+	// Expires is in RFC 3339.
 	Expires string `json:"expires"`
 }
 

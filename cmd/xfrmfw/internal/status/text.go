@@ -202,6 +202,7 @@ func (p *page) sums() {
 		p.wrap("counted  ", fmt.Sprintf("packets with stray marks %s, of unknown SAs %s", count(p.Counts.StrayTag), count(p.Counts.Unknown)))
 	}
 	p.guards()
+	p.lines()
 }
 
 // lists writes differences, shared rules, ignored objects and warnings.
@@ -257,6 +258,19 @@ func (p *page) guards() {
 	}
 	p.line(fmt.Sprintf("guarded  %s: %d live, %d remembered, %d configured", text.Count(len(p.Guards), "pair"),
 		by[string(guard.FromPolicy)], by[string(guard.FromMemory)], by[string(guard.FromConfig)]))
+	p.items(texts)
+}
+
+// lines writes the networks that guards let pass beside their tunnel.
+func (p *page) lines() {
+	if len(p.Lines) == 0 {
+		return
+	}
+	texts := make([]string, len(p.Lines))
+	for i, l := range p.Lines {
+		texts[i] = fmt.Sprintf("%s by %s, until %s", l.Network, l.Interface, l.Expires)
+	}
+	p.line(fmt.Sprintf("lines    %s beside a tunnel: guards let the network pass there", text.Count(len(texts), "route")))
 	p.items(texts)
 }
 

@@ -42,7 +42,7 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 	in := status.Input{
 		Snapshot: look.Snapshot, Set: look.Set, Marks: look.Config.Marks, Result: look.Result, Warnings: look.Warnings, Peers: shown(look.Peers),
 		Engine: string(look.Engine), Table: look.Table, Terse: terse,
-		MemoryAhead: live.Memory.Ahead(time.Now()),
+		MemoryAhead: live.Memory.Ahead(time.Now()), Lines: live.Memory.Standing(),
 	}
 	if g.FromSnapshot() {
 		return status.Build(in), nil
