@@ -11,16 +11,15 @@ import (
 // nameTunnels gives every tunnel its ID: "t" and ten hexadecimal digits of a hash over
 // its selectors, which a peer cannot make equal to another's. Reqid and outer addresses
 // are left out, so that the ID survives a rekey, a restart of the IKE daemon and a peer
-// that moves. They count only where two tunnels have the same selectors. It reports
-// whether no two have, so that no ID depends on another tunnel.
-func nameTunnels(tunnels []Tunnel) (uniqueIDs bool) {
+// that moves. They count only where two tunnels have the same selectors.
+func nameTunnels(tunnels []Tunnel) {
 	seen := make(map[string]int, len(tunnels))
 	for i := range tunnels {
 		tunnels[i].ID = tunnels[i].hash(false)
 		seen[tunnels[i].ID]++
 	}
 	if len(seen) == len(tunnels) {
-		return true
+		return
 	}
 	for i := range tunnels {
 		if seen[tunnels[i].ID] > 1 {
@@ -42,7 +41,6 @@ func nameTunnels(tunnels []Tunnel) (uniqueIDs bool) {
 			tunnels[i].ID += "-" + hex.EncodeToString([]byte{byte(n >> 8), byte(n)})
 		}
 	}
-	return false
 }
 
 func (t Tunnel) hash(outer bool) string {

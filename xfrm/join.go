@@ -15,14 +15,7 @@ import (
 // The kernel itself ties a template to a state by the reqid
 // (xfrm_tmpl_resolve), so it is the join's key here too. Where it is 0, as with
 // manual keying, if_id and mark tell tunnels apart as well.
-//
-// A caller that joins again and again keeps a Joiner.
 func Tunnels(s Snapshot) Set {
-	j := join(s)
-	return Set{Tunnels: j.tunnels, Exceptions: j.exceptions, Ignored: j.allIgnored()}
-}
-
-func join(s Snapshot) *joiner {
 	// A tunnel has three policies as a rule.
 	n := len(s.Policies)/3 + 1
 	j := joiner{
@@ -36,7 +29,7 @@ func join(s Snapshot) *joiner {
 		j.state(&s.States[i])
 	}
 	j.finish()
-	return &j
+	return Set{Tunnels: j.tunnels, Exceptions: j.exceptions, Ignored: j.allIgnored()}
 }
 
 // tunnelKey is the common part of the policies of one tunnel.
@@ -69,8 +62,6 @@ type joiner struct {
 	unserved map[uint32][]Ignored
 	sockets  int
 	larval   int
-	// uniqueIDs is true if no tunnel's ID depends on another tunnel.
-	uniqueIDs bool
 }
 
 // chain is the tunnels of one reqid.
@@ -333,7 +324,7 @@ func (j *joiner) finish() {
 		})
 		t.learnEndpoints()
 	}
-	j.uniqueIDs = nameTunnels(j.tunnels)
+	nameTunnels(j.tunnels)
 	slices.SortFunc(j.tunnels, compareTunnels)
 	slices.SortStableFunc(j.exceptions, func(a, b Exception) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Pair.Dirs, b.Pair.Dirs), a.Pair.Compare(b.Pair))

@@ -45,3 +45,16 @@ func (p Policy) Bypass() bool { return p.Action == Allow && len(p.Templates) == 
 
 // Socket reports whether the policy belongs to a single socket.
 func (p Policy) Socket() bool { return p.Dir >= SocketIn }
+
+// protects returns the reqid of a policy's tunnel, if it makes one.
+func protects(p *Policy) (reqid uint32, ok bool) {
+	if p.Action != Allow || p.Type != Main || p.Selector.Src.Addr().Is4In6() || p.Selector.Dst.Addr().Is4In6() {
+		return 0, false
+	}
+	for i := range p.Templates {
+		if t := &p.Templates[i]; t.Proto == ESP || t.Proto == AH {
+			return t.Reqid, true
+		}
+	}
+	return 0, false
+}

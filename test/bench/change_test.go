@@ -37,7 +37,7 @@ func changes(b *testing.B, turns ...xfrm.Snapshot) {
 		s := turns[n%len(turns)]
 		n++
 		start := time.Now()
-		set := t.joiner.Tunnels(s)
+		set := xfrm.Tunnels(s)
 		joined := time.Now()
 		result := t.compiler.Compile(inputOf(s, set))
 		compiled := time.Now()

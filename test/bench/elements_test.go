@@ -15,8 +15,7 @@ import (
 func BenchmarkOneChangedByElements(b *testing.B) {
 	const n = 10_000
 	all, fewer := snapshot(n, false), snapshot(n-1, false)
-	var joiner xfrm.Joiner
-	in := inputOf(all, joiner.Tunnels(all))
+	in := inputOf(all, xfrm.Tunnels(all))
 	facts := decide.Facts(in)
 	before := decide.Facts(input(fewer))
 	have, want := program.Table(&before, program.Options{}), program.Table(&facts, program.Options{})
@@ -24,7 +23,7 @@ func BenchmarkOneChangedByElements(b *testing.B) {
 		name string
 		run  func()
 	}{
-		{"join", func() { joiner.Tunnels(all) }},
+		{"join", func() { xfrm.Tunnels(all) }},
 		{"decide", func() { decide.Facts(in) }},
 		{"table", func() { program.Table(&facts, program.Options{}) }},
 		{"validate", func() { _ = want.Validate() }},

@@ -104,14 +104,13 @@ func snapshots(ctx context.Context, s settings) error {
 
 // thinker is the state of a daemon between two looks.
 type thinker struct {
-	joiner   xfrm.Joiner
 	compiler compile.Compiler
 	tracker  plan.Tracker
 }
 
 // think plans the changes for a snapshot, and notes them as applied.
 func (t *thinker) think(s xfrm.Snapshot) error {
-	change, err := t.tracker.Plan(t.compiler.Compile(inputOf(s, t.joiner.Tunnels(s))).Rulesets)
+	change, err := t.tracker.Plan(t.compiler.Compile(inputOf(s, xfrm.Tunnels(s))).Rulesets)
 	if err == nil && !change.Empty() {
 		err = t.tracker.Applied(change)
 	}

@@ -158,7 +158,6 @@ func (v variant) oneTunnel(ctx context.Context) error {
 
 // oneTunnelOf is oneTunnel with sites numbered in one way.
 func (v variant) oneTunnelOf(ctx context.Context, numbers numbering) (goesUp, goesDown time.Duration, err error) {
-	var joiner xfrm.Joiner
 	var compiler compile.Compiler
 	var tracker plan.Tracker
 	var reader kernel.Reader
@@ -169,7 +168,7 @@ func (v variant) oneTunnelOf(ctx context.Context, numbers numbering) (goesUp, go
 			return 0, 0, err
 		}
 		read := time.Since(start)
-		change, err := tracker.Plan(compiler.Compile(inputOf(s, joiner.Tunnels(s))).Rulesets)
+		change, err := tracker.Plan(compiler.Compile(inputOf(s, xfrm.Tunnels(s))).Rulesets)
 		if err != nil {
 			return 0, 0, err
 		}

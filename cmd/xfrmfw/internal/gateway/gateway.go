@@ -67,7 +67,6 @@ type Gateway struct {
 
 	// The caches.
 	reader   kernel.Reader
-	joiner   xfrm.Joiner
 	compiler compile.Compiler
 	tracker  plan.Tracker
 	tested   tested

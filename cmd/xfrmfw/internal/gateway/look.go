@@ -268,7 +268,7 @@ func (g *Gateway) Read(ctx context.Context, live Live) (Look, error) {
 
 func (g *Gateway) compile(s xfrm.Snapshot, have Live) (Look, error) {
 	g.compiledOnce = true
-	look := Look{Engine: g.engine.Name(), Accepts: g.programs != nil, Live: have, Snapshot: s, Set: g.joiner.Tunnels(s), Config: g.config.Firewall, Warnings: slices.Concat(g.Notices(), have.Warnings)}
+	look := Look{Engine: g.engine.Name(), Accepts: g.programs != nil, Live: have, Snapshot: s, Set: xfrm.Tunnels(s), Config: g.config.Firewall, Warnings: slices.Concat(g.Notices(), have.Warnings)}
 	marks, marksErr := chooseMarks(s, have.Rules, look.Config)
 	look.Config.Marks = marks
 	var warnings []string
