@@ -58,10 +58,10 @@ type MarkClashError struct {
 }
 
 // Error names the rule and the remedy.
-func (e *MarkClashError) Error() string { return e.Clash() + ": " + e.Remedy() }
+func (e *MarkClashError) Error() string { return e.Seen() + ": " + e.Remedy() }
 
-// Clash names the rule and the bits.
-func (e *MarkClashError) Clash() string {
+// Seen names the rule and the bits.
+func (e *MarkClashError) Seen() string {
 	return fmt.Sprintf("the routing rule \"ip rule\" %d with fwmark %s matches the bits of xfrmfw, %#x", e.Rule.Priority, e.Rule.Mark, e.Marks.Both())
 }
 

@@ -37,7 +37,7 @@ func markClash(in Input) []Finding {
 	var found []Finding
 	if clash := firewall.CheckMarks(in.Snapshot, live.WrittenMarks(in.Live), marks); clash != nil {
 		found = append(found, Finding{
-			Severity: Error, Seen: clash.Clash(), Mend: []string{clash.Remedy()},
+			Severity: Error, Seen: clash.Seen(), Mend: []string{clash.Remedy()},
 			Breaks: "tunnel traffic would be routed by it; apply refuses to write anything",
 		})
 	}
