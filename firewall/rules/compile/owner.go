@@ -12,7 +12,8 @@ import (
 )
 
 // owner lays out the sources of live tunnels, the most specific first (cases 1 and 1b): an
-// address belongs to the tunnel with the narrowest selector that has it. Each prefix ends with the rule for packets of every other tunnel.
+// address belongs to the tunnel with the narrowest selector that has it. Each prefix ends
+// with the rule for packets of every other tunnel.
 func (l *cases) owner() {
 	var owners []*firewall.Claim
 	for _, c := range l.FamilyClaims {
