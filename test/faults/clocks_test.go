@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,24 +89,33 @@ func withClock(t *testing.T) (program string) {
 	return program
 }
 
+// shifts are by how many seconds a clock is ahead in 1970, before it, shortly before 2038
+// and 40 days off.
+func shifts() []int64 {
+	now := time.Now().Unix()
+	return []int64{-now, -now - 5, 1<<31 - now - 3, 40 * 24 * 3600, -40 * 24 * 3600}
+}
+
+// setClock sets the wall clock of withClock's program, by seconds ahead.
+func (s *site) setClock(seconds int64) {
+	s.t.Helper()
+	s.must(os.WriteFile(shiftFile, []byte(strconv.FormatInt(seconds, 10)), 0o644))
+}
+
 // A wall clock that jumps to 1970, to 2038 and 40 days ahead, and back, costs no guard,
 // neither one that was remembered before nor one that is new then.
 func TestClocks(t *testing.T) {
 	before := binary
 	binary = withClock(t)
 	defer func() { binary = before }()
-	now := time.Now().Unix()
-	shifts := []int64{-now, -now - 5, 1<<31 - now - 3, 40 * 24 * 3600, -40 * 24 * 3600}
-	sites := daemons
+	shifts, sites := shifts(), daemons
 	if rounds(t) == 1 {
 		sites, shifts = sites[:1], shifts[2:3]
 	}
 	for _, who := range sites {
 		t.Run(who, func(t *testing.T) {
 			s := newSite(t, who)
-			set := func(seconds int64) {
-				s.must(os.WriteFile(shiftFile, []byte(strconv.FormatInt(seconds, 10)), 0o644))
-			}
+			set := s.setClock
 			defer set(0)
 			known := []int{1}
 			for i, seconds := range shifts {
@@ -148,6 +158,65 @@ func TestClocks(t *testing.T) {
 				check("after a boot")
 			}
 			s.report("clocks at 1970, 2038 and 40 days off")
+		})
+	}
+}
+
+// A daemon notifies systemd's watchdog in time while the wall clock is set to and fro.
+func TestClockUnderTheWatchdog(t *testing.T) {
+	if rounds(t) == 1 {
+		t.Skipf("left to scripts/soak: %s", t.Name()) // a minute
+	}
+	before := binary
+	binary = withClock(t)
+	defer func() { binary = before }()
+	const limit = 3 * time.Second
+	for _, who := range daemons[1:] {
+		t.Run(who, func(t *testing.T) {
+			s := newSite(t, "absent")
+			s.who = who
+			for _, dir := range []string{"run", "state"} {
+				s.must(filepath.WalkDir(s.path(dir), func(path string, _ fs.DirEntry, err error) error {
+					s.own(path)
+					return err
+				}))
+			}
+			socket := s.path("notify.sock")
+			conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+			s.must(err)
+			defer conn.Close()
+			s.must(os.Chmod(socket, 0o666)) // as systemd's
+			s.environ = []string{"NOTIFY_SOCKET=" + socket, fmt.Sprintf("WATCHDOG_USEC=%d", limit.Microseconds())}
+			s.options = []string{"--watchdog-limit", limit.String()}
+			defer s.setClock(0)
+			s.start()
+			// notified reports whether a notification that holds a text comes in time.
+			notified := func(text string, wait time.Duration) bool {
+				message := make([]byte, 4096)
+				for deadline := time.Now().Add(wait); ; {
+					s.must(conn.SetReadDeadline(deadline))
+					n, err := conn.Read(message)
+					if err != nil || strings.Contains(string(message[:n]), text) {
+						return err == nil
+					}
+				}
+			}
+			if !notified("READY=1", hung) {
+				t.Fatal("the daemon does not get ready")
+			}
+			beats := 0
+			for range max(1, rounds(t)/100) {
+				for _, seconds := range append(shifts(), 0) {
+					s.setClock(seconds)
+					for began := time.Now(); time.Since(began) < limit+time.Second; beats++ {
+						if !notified("WATCHDOG=1", limit) {
+							t.Fatalf("no notification for %v with a clock ahead by %d s", limit, seconds)
+						}
+					}
+				}
+			}
+			s.stop(syscall.SIGTERM)
+			t.Logf("files: a clock set under the watchdog, daemon %s: %d notifications, none late", who, beats)
 		})
 	}
 }

@@ -35,8 +35,10 @@ type site struct {
 	ns     string
 	rnd    *rand.Rand
 	daemon *exec.Cmd
-	ended  chan struct{}
-	log    *lines
+	// environ and options are more of the daemon's.
+	environ, options []string
+	ended            chan struct{}
+	log              *lines
 	counts
 }
 
@@ -132,11 +134,13 @@ func (s *site) start() {
 	if s.who == "absent" {
 		return
 	}
-	s.daemon = exec.Command(binary, s.args("daemon")...)
+	args := append(s.args("daemon"), s.options...)
+	s.daemon = exec.Command(binary, args...)
 	if s.who == "unprivileged" {
 		caps := "+net_admin,+net_raw"
-		s.daemon = exec.Command("setpriv", append([]string{"--reuid", strconv.Itoa(user), "--regid", strconv.Itoa(user), "--clear-groups", "--inh-caps=" + caps, "--ambient-caps=" + caps, binary}, s.args("daemon")...)...)
+		s.daemon = exec.Command("setpriv", append([]string{"--reuid", strconv.Itoa(user), "--regid", strconv.Itoa(user), "--clear-groups", "--inh-caps=" + caps, "--ambient-caps=" + caps, binary}, args...)...)
 	}
+	s.daemon.Env = append(os.Environ(), s.environ...)
 	s.daemon.Stderr = s.log
 	s.must(s.daemon.Start())
 	s.ended = make(chan struct{})
