@@ -6,6 +6,9 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // batch runs commands of ip.
@@ -87,4 +90,58 @@ func TestLimits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While an apply reads conntrack, others have the lock: a large table delays no hook.
+func TestLockIsFreeWhileConntrackIsRead(t *testing.T) {
+	if rounds(t) == 1 {
+		t.Skipf("left to scripts/soak: %s", t.Name()) // 200,000 flows
+	}
+	s := newSite(t, "absent")
+	const flows = 200_000
+	var text strings.Builder
+	for i := range flows { // masqueraded, to elsewhere
+		fmt.Fprintf(&text, "-I -s 10.%d.%d.%d -d 198.51.%d.7 -r 198.51.%[4]d.7 -q 192.0.2.2 -p udp --sport %[5]d --dport 53 --reply-port-src 53 --reply-port-dst %[5]d --timeout 1000 --src-nat 192.0.2.2\n",
+			9+i/62500, i/250%250, i%250+1, i/60000, 1024+i%60000)
+	}
+	load := exec.Command("conntrack", "--load-file", "-")
+	load.Stdin = strings.NewReader(text.String())
+	if out, err := load.CombinedOutput(); err != nil {
+		t.Fatalf("fill conntrack: %v: %.200s", err, out)
+	}
+	defer func() { _ = exec.Command("conntrack", "-F").Run() }()
+	lock, err := os.OpenFile(s.path("run/apply-"+s.ns+".lock"), os.O_RDWR, 0)
+	s.must(err)
+	defer lock.Close()
+	free := func() bool {
+		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+			return false
+		}
+		s.must(unix.Flock(int(lock.Fd()), unix.LOCK_UN))
+		return true
+	}
+	s.policies(true, 3)
+	cmd := exec.Command(binary, s.args("apply")...)
+	s.must(cmd.Start())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = cmd.Wait() }()
+	until := func(want bool) {
+		for free() != want {
+			select {
+			case <-ended:
+				t.Fatalf("the apply has ended, and its lock was never seen as free: %v", !want)
+			default:
+			}
+		}
+	}
+	until(false)
+	until(true)
+	select {
+	case <-ended:
+		t.Error("the lock is free only when the apply has ended")
+	case <-time.After(20 * time.Millisecond):
+	}
+	began := time.Now()
+	<-ended
+	t.Logf("files: lock free %v before an apply with %d flows in conntrack ended", time.Since(began).Round(time.Millisecond), flows)
 }
