@@ -53,6 +53,13 @@ type Facts struct {
 	// VRFs are the host's, sorted by name. Packets that leave by one pass the hooks again
 	// as they leave by its port.
 	VRFs []string
+	// Bridges are the host's, sorted by name, and MACs the link-layer addresses of all its
+	// interfaces where it has bridges. With br_netfilter a frame that a bridge passes on
+	// to another address passes the hooks, though this host neither receives nor routes it:
+	// no guard of what comes in judges it. The nftables engine alone can tell it, because
+	// iptables knows no destination address of the link layer.
+	Bridges []string
+	MACs    []xfrm.MAC
 	// Guards are in force, in the order in which they decide.
 	Guards []GuardFacts
 	// Lines are the networks of routes to which guards give way, each with its interface,

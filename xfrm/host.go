@@ -40,6 +40,7 @@ type Link struct {
 	Parent int32 `json:"parent,omitzero"`
 	Up     bool  `json:"up,omitzero"`
 	MTU    int   `json:"mtu,omitzero"`
+	MAC    MAC   `json:"mac,omitzero"`
 	// IfID is an xfrm interface's.
 	IfID uint32 `json:"if_id,omitzero"`
 	// Local and Remote are a tunnel device's outer addresses; invalid for none.

@@ -45,7 +45,7 @@ func fullSnapshot() xfrm.Snapshot {
 		Policies: []xfrm.Policy{policy, sixth},
 		Host: xfrm.Host{
 			Links: []xfrm.Link{
-				{Index: 1, Name: "lo", Up: true, MTU: 65536},
+				{Index: 1, Name: "lo", Up: true, MTU: 65536, MAC: xfrm.MAC{2, 5: 1}},
 				{
 					Index: 4, Name: "gre1", Kind: "gre", Master: 1, Parent: 1, IfID: 1, IKey: 1, OKey: 2, Port: 4789,
 					Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("2001:db8::1"),

@@ -116,10 +116,14 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Condition: func(name string) (bool, error) {
-			if name != "users" {
-				return false, fmt.Errorf("condition %q is not known", name)
+			switch name {
+			case "users":
+				return os.Chown(t.TempDir(), 65534, 65533) == nil, nil
+			case "br_netfilter":
+				_, err := os.Stat("/proc/sys/net/bridge")
+				return err == nil, nil
 			}
-			return os.Chown(t.TempDir(), 65534, 65533) == nil, nil
+			return false, fmt.Errorf("condition %q is not known", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until, "syslog": syslogTo, "watched": watched},
 	})

@@ -18,6 +18,7 @@ import (
 
 // Facts finds all facts about a host. It is pure: equal inputs give equal facts.
 func Facts(in firewall.Input) firewall.Facts {
+	all := in.Host
 	host, warnings := device.WithoutUnnameable(in.Host)
 	var reached []limit.Excess
 	in.Set, in.Host, reached = limit.Apply(in.Set, host)
@@ -46,6 +47,9 @@ func Facts(in firewall.Input) firewall.Facts {
 	d.openDevices()
 	d.exceptions()
 	d.facts.VRFs = device.VRFs(in.Host)
+	if d.facts.Bridges = device.Bridges(in.Host); len(d.facts.Bridges) > 0 {
+		d.facts.MACs = device.MACs(all)
+	}
 	d.facts.Connected = connectedNetworks(in.Host, d.isTunnelDevice)
 	d.devices()
 	for i := range in.Set.Tunnels {

@@ -125,6 +125,9 @@ func link(l netlink.Link) xfrm.Link {
 		Up:     a.Flags&net.FlagUp != 0,
 		MTU:    a.MTU,
 	}
+	if len(a.HardwareAddr) == len(x.MAC) {
+		x.MAC = xfrm.MAC(a.HardwareAddr)
+	}
 	// An index in another network namespace means nothing here. IFLA_LINK of a veth names
 	// its peer, not a link below.
 	if a.NetNsID < 0 && x.Kind != "veth" {

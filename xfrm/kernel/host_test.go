@@ -113,7 +113,7 @@ func TestReadLinks(t *testing.T) {
 			defer ip(t, "link del x0")
 			ip(t, "link set x0 mtu 1300 up")
 			got := named(read(t).Host.Links, "x0")
-			want := xfrm.Link{Index: got.Index, Name: "x0", Up: true, MTU: 1300}
+			want := xfrm.Link{Index: got.Index, Name: "x0", Up: true, MTU: 1300, MAC: got.MAC}
 			tt.want(&want)
 			if got != want {
 				t.Errorf("got  %+v\nwant %+v", got, want)

@@ -111,11 +111,11 @@ func (b *builder) quoted(f *family, r *relations) []sets.Rule {
 			ports = append(ports, n)
 		}
 	}
-	rules := []sets.Rule{
+	rules := append(b.passedOn(),
 		rule("own ESP and AH", local, oneOf(sets.CtProto, uint64(xfrm.ESP), uint64(xfrm.AH)), back),
 		rule("own IKE", local, num(sets.CtProto, uint64(xfrm.UDP)), oneOf(sets.CtOrigSrcPort, ports...), back),
 		rule("own IKE", local, num(sets.CtProto, uint64(xfrm.UDP)), oneOf(sets.CtOrigDstPort, ports...), back),
-	}
+	)
 	for _, v := range []view{f.began(), f.answered()} {
 		rules = append(rules, b.judgeQuoted(f, r, v)...)
 	}
@@ -211,10 +211,10 @@ func (b *builder) hits(f *family, r *relations) {
 	peer := func(v view, hit string) []sets.Rule {
 		return each("the tunnel's own peer", r.peers.lookups(f, v), leadTo(hit+s))
 	}
-	b.chain("hit_spoof"+s, "case 6: what is spared", append(slices.Clone(arriving), rule("case 6", leadTo("drop_spoof")))...)
+	b.chain("hit_spoof"+s, "case 6: what is spared", slices.Concat(b.passedOn(), arriving, []sets.Rule{rule("case 6", leadTo("drop_spoof"))})...)
 	b.chain("hit_spoof_lan"+s, "case 6, beside connected networks",
 		append(peer(f.from(), "hit_spoof"), lan(sets.InName, f.src), rule("", leadTo("hit_spoof"+s)))...)
-	spared := b.never(f)
+	spared := append(b.passedOn(), b.never(f)...)
 	if f == &ipv6 {
 		spared = append(spared, neighbours(num(sets.FibDstType, sets.Local)))
 	}

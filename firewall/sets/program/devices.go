@@ -76,3 +76,24 @@ func (b *builder) sources(f *family) {
 	s.Elements = networkElements(all)
 	b.set(s, sets.InName, f.src)
 }
+
+// ownMACs adds the link-layer addresses of this host, of which passedOn is the reverse.
+func (b *builder) ownMACs() {
+	s := sets.Set{Name: "own_mac", Comment: "link-layer addresses of this host"}
+	for _, m := range b.f.MACs {
+		s.Elements = append(s.Elements, sets.Element{Key: sets.KeyOf(sets.Ether(m))})
+	}
+	b.set(s, sets.EtherDst)
+}
+
+// passedOn spares frames that a bridge passes on to others. This host does not route them,
+// but where DNAT leads them to it (br_nf_pre_routing_finish).
+func (b *builder) passedOn() []sets.Rule {
+	if len(b.f.Bridges) == 0 {
+		return nil
+	}
+	return []sets.Rule{rule("a bridge passes it on", named(sets.InName, b.f.Bridges),
+		sets.In{Fields: field(sets.EtherDst), Not: true, Set: "own_mac"},
+		sets.NoBit(sets.CtStatus, sets.DNATed),
+		sets.Match{Field: sets.F(sets.FibDstType), Op: sets.Neq, Value: sets.Number(sets.F(sets.FibDstType).Type(), sets.Local)}, back)}
+}

@@ -92,6 +92,9 @@ func (b *builder) shared() {
 	if b.f.Enforce {
 		b.set(untaggable, sets.InReqid)
 	}
+	if len(b.f.Bridges) > 0 {
+		b.ownMACs()
+	}
 	b.set(sets.Set{Name: "untagged", Comment: "cases 2 and 3: packets without TAG", Dynamic: true, Counter: true, Size: 65535}, sets.InReqid)
 	b.set(sets.Set{Name: "unknown", Comment: "case 7b: reqids of no tunnel", Dynamic: true, Counter: true, Size: 1024}, sets.InReqid)
 }
