@@ -38,3 +38,19 @@ func TestOneDownAmongMany(t *testing.T) {
 		}
 	}
 }
+
+// Among many pairs of tunnels that are gone, a packet of this host's own finds its pair in
+// the leaf of a split tree, and one to a network between them is sent.
+func TestManyDown(t *testing.T) {
+	var sites []sample.Site
+	for i := range 200 { // no two are neighbours, which one rule would match
+		sites = append(sites, peer(i+1, fmt.Sprintf("203.0.113.%d", i), [2]string{sunLAN, fmt.Sprintf("172.%d.%d.0/24", 16+i/100, 2*(i%100))}))
+	}
+	w := compileInput(t, snapshotOf(sunHost()), firewall.Input{Guards: remember(nil, snapshotOf(sunHost(), sites...), 1000)})
+	for to, want := range map[string]bool{"172.16.0.9": true, "172.16.78.9": true, "172.17.198.9": true, "172.17.77.9": false} {
+		p := trace.Packet{Src: addr("10.2.0.1"), Dst: addr(to), Out: "eth0", SrcLocal: true}
+		if got := w.leave(p, "OUTPUT"); got.met(rules.PurposeReject) != want {
+			t.Errorf("to %s: refused %v, want %v", to, !want, want)
+		}
+	}
+}
