@@ -159,12 +159,12 @@ func (q *question) isOwnFlow() bool {
 	default:
 		return false
 	}
-	own := func(port uint16) bool {
-		return port == IKE || port == NATT || slices.ContainsFunc(q.EncapPorts, func(at netip.AddrPort) bool {
-			return at.Port() == port && xfrm.FamilyOf(at.Addr()) == q.family
-		})
+	// A port of the configuration's may be another service's elsewhere, so it tells by this
+	// host's end of the flow alone.
+	own := func(a netip.Addr, port uint16) bool {
+		return port == IKE || port == NATT || slices.Contains(q.EncapPorts, netip.AddrPortFrom(a, port))
 	}
-	return own(f.OrigSPort) || own(f.OrigDPort)
+	return own(f.OrigSrc, f.OrigSPort) || own(f.OrigDst, f.OrigDPort)
 }
 
 // flowPorts returns the tests of a flow's ports against a guard's pair: of flows that the

@@ -1,6 +1,8 @@
 package fake
 
 import (
+	"net/netip"
+
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -74,5 +76,16 @@ func lockdownFaults() []Fault {
 		ports.fault("lockdown: a named port of IKE's, the first packet", first, firewall.Admit, firewall.NoCase),
 		ports.fault("lockdown: a named port of IKE's, the answer", answer, firewall.Admit, firewall.NoCase),
 		ports.fault("lockdown: another port than the named one", elsewhere, firewall.Discard, firewall.NoCase))
+	named := newFaultHost()
+	named.connect(connection{reqid: 1, peer: moonWAN, local: "10.2.0.0/24", remote: moonLAN, mode: xfrm.TunnelMode})
+	named.config.IKEPorts = []uint16{53}
+	query := about("10.1.0.53", "10.2.0.1", xfrm.UDP, 53)
+	query.Received.Src = netip.MustParseAddr("198.51.100.9") // of a router on the way
+	query.AfterDNAT, query.Sent = query.Received, query.Received
+	ike := query
+	ike.Flow.OrigSPort, ike.Flow.OrigDPort = 53, 1024
+	all = append(all,
+		named.fault("a port of IKE's that the far site has for another service: error about a flow to it", query, firewall.Discard, firewall.Case6),
+		named.fault("a port of IKE's: error about a flow from it", ike, firewall.Leave, firewall.Case9))
 	return append(all, bare.fault("lockdown and verified: return: in clear", toHost("eth0", "198.51.100.9", "192.0.2.2"), firewall.Discard, firewall.NoCase))
 }

@@ -181,16 +181,10 @@ func (q *Packets) SpoofedErrors() space.Set {
 
 // ownFlow are packets about this host's own IKE or ESP.
 func (q *Packets) ownFlow() space.Set {
-	own := func(port space.Field) space.Set {
-		sets := []space.Set{q.Number(port, firewall.IKE), q.Number(port, firewall.NATT)}
-		for _, at := range q.EncapPorts {
-			if xfrm.FamilyOf(at.Addr()) == q.Family {
-				sets = append(sets, q.Number(port, uint64(at.Port())))
-			}
-		}
-		return q.Union(sets...)
+	own := func(address, port space.Field) space.Set {
+		return q.Union(q.Number(port, firewall.IKE), q.Number(port, firewall.NATT), q.encapPorts(address, port))
 	}
-	udp := q.And(q.Number(q.FlowProto, uint64(xfrm.UDP)), q.Or(own(q.OrigSPort), own(q.OrigDPort)))
+	udp := q.And(q.Number(q.FlowProto, uint64(xfrm.UDP)), q.Or(own(q.OrigSrc, q.OrigSPort), own(q.OrigDst, q.OrigDPort)))
 	return q.Union(q.Number(q.FlowProto, uint64(xfrm.ESP)), q.Number(q.FlowProto, uint64(xfrm.AH)), udp)
 }
 

@@ -112,14 +112,14 @@ func (l *cases) spoofedErrors() {
 // covers the peer would claim: they tell the path MTU of the tunnel itself.
 func (l *cases) ownErrors() []rules.Rule {
 	about := []rules.CtMatch{{Proto: xfrm.ESP}, {Proto: xfrm.AH}}
-	ports := []uint16{firewall.IKE, firewall.NATT}
-	for _, at := range l.FamilyEncapPorts() {
-		if !slices.Contains(ports, at.Port()) {
-			ports = append(ports, at.Port())
-		}
+	own := func(at netip.Prefix, port firewall.Ports) {
+		about = append(about, rules.CtMatch{Proto: xfrm.UDP, OrigSrc: at, OrigSPorts: port}, rules.CtMatch{Proto: xfrm.UDP, OrigDst: at, OrigDPorts: port})
 	}
-	for _, port := range ports {
-		about = append(about, rules.CtMatch{Proto: xfrm.UDP, OrigSPorts: firewall.Port(port)}, rules.CtMatch{Proto: xfrm.UDP, OrigDPorts: firewall.Port(port)})
+	for _, port := range []uint16{firewall.IKE, firewall.NATT} {
+		own(netip.Prefix{}, firewall.Port(port))
+	}
+	for _, at := range l.FamilyEncapPorts() {
+		own(prefix.Single(at.Addr()), firewall.Port(at.Port()))
 	}
 	var list []rules.Rule
 	for _, ct := range about {

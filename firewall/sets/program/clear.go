@@ -105,17 +105,13 @@ func (b *builder) inject(f *family, r *relations) []sets.Rule {
 // quoted looks up the guards of the flow that an ICMP error in clear is about.
 func (b *builder) quoted(f *family, r *relations) []sets.Rule {
 	local := num(sets.FibDstType, sets.Local)
-	ports := []uint64{firewall.IKE, firewall.NATT}
-	for _, at := range b.f.EncapPorts {
-		if n := uint64(at.Port()); f.has(at.Addr()) && !slices.Contains(ports, n) {
-			ports = append(ports, n)
-		}
+	rules := append(b.passedOn(), rule("own ESP and AH", local, oneOf(sets.CtProto, uint64(xfrm.ESP), uint64(xfrm.AH)), back))
+	for _, end := range [][2]sets.FieldKind{{f.origSrc, sets.CtOrigSrcPort}, {f.origDst, sets.CtOrigDstPort}} {
+		udp := num(sets.CtProto, uint64(xfrm.UDP))
+		rules = append(rules,
+			rule("own IKE", local, udp, oneOf(end[1], firewall.IKE, firewall.NATT), back),
+			rule("own ESP in UDP", local, udp, sets.In{Fields: []sets.Field{sets.F(end[0]), sets.F(end[1])}, Set: "encap" + f.suffix}, back))
 	}
-	rules := append(b.passedOn(),
-		rule("own ESP and AH", local, oneOf(sets.CtProto, uint64(xfrm.ESP), uint64(xfrm.AH)), back),
-		rule("own IKE", local, num(sets.CtProto, uint64(xfrm.UDP)), oneOf(sets.CtOrigSrcPort, ports...), back),
-		rule("own IKE", local, num(sets.CtProto, uint64(xfrm.UDP)), oneOf(sets.CtOrigDstPort, ports...), back),
-	)
 	for _, v := range []view{f.began(), f.answered()} {
 		rules = append(rules, b.judgeQuoted(f, r, v)...)
 	}
