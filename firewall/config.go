@@ -52,6 +52,9 @@ type TunnelConfig struct {
 	Match Match
 	// Name is shown in place of the tunnel's ID.
 	Name string
+	// Site names what tunnels lead to in common: what is routed into the device of one may
+	// come out of each of them. Empty is a site of the tunnel's own.
+	Site string
 	// Remote caps the peer's claims: only sources within these prefixes
 	// are verified, however wide the negotiated selectors. Nil is no cap.
 	Remote []netip.Prefix

@@ -61,7 +61,8 @@ func (d *decider) overlaySources() {
 }
 
 // into returns the ways into a tunnel by devices. Where several tunnels share one, the
-// destination tells, in the order in which the kernel finds their policies.
+// destination tells: on an xfrm interface or a VTI in the order in which the kernel finds
+// their policies, on another overlay by the configuration's remote:.
 func (d *decider) into(t *xfrm.Tunnel) []firewall.Into {
 	var all []firewall.Into
 	for _, into := range d.facts.Devices {
@@ -69,6 +70,8 @@ func (d *decider) into(t *xfrm.Tunnel) []firewall.Into {
 		own, others := d.devicePairs(t, l)
 		switch {
 		case len(own) == 0 && into.Tunnel != t.ID && !d.unwraps(t, into.Name):
+		case len(own) == 0 && len(others) == 0 && len(d.sharers(into.Name)) > 1:
+			all = append(all, d.intoShared(t, into.Name)...)
 		case len(own) == 0 || len(others) == 0:
 			all = append(all, firewall.Into{Device: into.Name})
 		default:
@@ -84,20 +87,6 @@ func (d *decider) into(t *xfrm.Tunnel) []firewall.Into {
 		}
 	}
 	return all
-}
-
-// unwraps reports whether a device unwraps packets that a tunnel protects.
-func (d *decider) unwraps(t *xfrm.Tunnel, name string) bool {
-	if d.unwrapping == nil {
-		d.unwrapping = make(map[deviceOf]bool)
-		for i := range d.facts.Overlays {
-			o := &d.facts.Overlays[i]
-			for _, l := range d.links.OwnLinks(&o.Overlay) {
-				d.unwrapping[deviceOf{l.Name, o.Tunnel}] = true
-			}
-		}
-	}
-	return d.unwrapping[deviceOf{name, t.ID}]
 }
 
 // devicePairs returns the pairs with outbound policies that an xfrm interface or a VTI

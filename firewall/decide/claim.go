@@ -142,6 +142,7 @@ func (d *decider) restriction(t *xfrm.Tunnel) {
 	r.Sources, r.Destinations = once(r.Sources), once(r.Destinations)
 	r.Overlays = slices.DeleteFunc(slices.Clone(d.facts.Overlays), func(o firewall.Overlay) bool { return o.Tunnel != t.ID })
 	r.Into = d.into(t)
+	d.untold(t, tc)
 	d.facts.Restrictions = append(d.facts.Restrictions, r)
 }
 
@@ -158,8 +159,9 @@ func once[T comparable](list []T) []T {
 
 // claimable returns the parts of a pair's remote selector that its tunnel's packets may
 // come from: within the cap, and where a pair for everything belongs to a device within
-// the prefixes that are routed into it, or were, because its selectors say nothing then. A
-// device without routes leaves the selectors as they are.
+// the prefixes that are routed into it, or were, or into another device of its site,
+// because its selectors say nothing then. A device without routes leaves the selectors as
+// they are.
 func (d *decider) claimable(t *xfrm.Tunnel, p xfrm.Pair, limits []netip.Prefix) []netip.Prefix {
 	remotes := prefix.Intersect(p.Remote, limits)
 	links := d.links.LinksOf(p)
@@ -170,9 +172,10 @@ func (d *decider) claimable(t *xfrm.Tunnel, p xfrm.Pair, limits []netip.Prefix) 
 	if len(routed) == 0 {
 		return remotes
 	}
+	routed = slices.Concat(routed, d.routedToSite(t, p.Family()), d.routedBefore(t))
 	var parts []netip.Prefix
 	for _, remote := range remotes {
-		for _, part := range prefix.Intersect(remote, slices.Concat(routed, d.routedBefore(t))) {
+		for _, part := range prefix.Intersect(remote, routed) {
 			if !slices.Contains(parts, part) {
 				parts = append(parts, part)
 			}

@@ -40,22 +40,21 @@ type decider struct {
 	// were routed into the devices of tunnels, by the ID of the tunnel.
 	lines     *prefix.Index
 	movedFrom map[string][]netip.Prefix
+	// ofSite are the devices of tunnels by their configured site.
+	ofSite map[string][]xfrm.Link
 	// sites is an index of the remote selectors of sites' networks, which are of siteTunnels.
 	sites       *prefix.Index
 	siteTunnels []tunnelPair
 	// pairsInto are the pairs with outbound policies that a device selects, by its index,
-	// and unwrapping are the overlays' devices, each with its tunnel.
-	pairsInto  map[int32][]tunnelPair
-	unwrapping map[deviceOf]bool
+	// and sharing are the tunnels of overlays' devices.
+	pairsInto map[int32][]tunnelPair
+	sharing   map[string][]string
 	// carried are the names of the overlays' devices.
 	carried map[string]bool
 }
 
 // claimRange is the claims from one place up to another.
 type claimRange struct{ from, to int }
-
-// deviceOf is a device and a tunnel that protects its packets, by its ID.
-type deviceOf struct{ device, tunnel string }
 
 // tunnelPair is a pair and the ID of its tunnel.
 type tunnelPair struct {

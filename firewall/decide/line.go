@@ -69,6 +69,25 @@ func (d *decider) routedBefore(t *xfrm.Tunnel) []netip.Prefix {
 	return networks
 }
 
+// routedToSite returns the prefixes that are routed into devices of other tunnels to a
+// tunnel's site. The two ends of a site choose between its tunnels each for itself, so
+// packets come out of one while the route leads into another.
+func (d *decider) routedToSite(t *xfrm.Tunnel, family xfrm.Family) []netip.Prefix {
+	if d.ofSite == nil {
+		d.ofSite = make(map[string][]xfrm.Link)
+		for i := range d.Set.Tunnels {
+			o := &d.Set.Tunnels[i]
+			if tc, _ := d.config(o); tc.Site != "" {
+				for _, p := range o.Pairs {
+					d.ofSite[tc.Site] = append(d.ofSite[tc.Site], d.links.LinksOf(p)...)
+				}
+			}
+		}
+	}
+	tc, _ := d.config(t)
+	return d.links.RoutedInto(d.ofSite[tc.Site], family)
+}
+
 // leadsToAnother reports whether a part of a network is routed into a device that is not a
 // tunnel's, or selected by a pair of another tunnel.
 func (d *decider) leadsToAnother(t *xfrm.Tunnel, network netip.Prefix) bool {

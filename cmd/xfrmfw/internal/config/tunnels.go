@@ -51,9 +51,10 @@ func (p *parser) match(node ast.Node, m *firewall.Match) {
 // maxName bounds a tunnel's name, so that tables stay readable.
 const maxName = 32
 
-// name reads a tunnel's name, which metrics and log prefixes carry as it is.
-func (p *parser) name(node ast.Node) string {
-	text, ok := p.scalar(node, "name")
+// name reads a tunnel's name or its site's. Metrics and log prefixes carry names as they
+// are.
+func (p *parser) name(node ast.Node, key string) string {
+	text, ok := p.scalar(node, key)
 	if !ok {
 		return ""
 	}
@@ -61,7 +62,7 @@ func (p *parser) name(node ast.Node) string {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("_.-", r))
 	}
 	if text == "" || len(text) > maxName || strings.ContainsFunc(text, unfit) {
-		p.fail(place(node), "name %s: write 1 to %d of the characters A-Z a-z 0-9 _ . -", quote(text), maxName)
+		p.fail(place(node), "%s %s: write 1 to %d of the characters A-Z a-z 0-9 _ . -", key, quote(text), maxName)
 	}
 	return text
 }

@@ -44,7 +44,8 @@ func (p *parser) topWords() words {
 func (p *parser) tunnelWords(t *firewall.TunnelConfig) words {
 	return words{
 		"match":  func(n ast.Node) { p.match(n, &t.Match) },
-		"name":   func(n ast.Node) { t.Name = p.name(n) },
+		"name":   func(n ast.Node) { t.Name = p.name(n, "name") },
+		"site":   func(n ast.Node) { t.Site = p.name(n, "site") },
 		"remote": func(n ast.Node) { t.Remote = p.caps(n) },
 		"nat":    func(n ast.Node) { t.KeepNAT = p.choice(n, "nat", "exempt", "keep") == "keep" },
 		"in":     func(n ast.Node) { t.In = p.services(n, "in") },
