@@ -165,49 +165,21 @@ func movingFaults() []Fault {
 // siteFaults are packets of a site that two tunnels lead to: the route leads into the one,
 // and the site sends by the other, too.
 func siteFaults() []Fault {
-	var all []Fault
-	for _, kind := range []string{"xfrm", "vti"} {
-		g := newFaultHost()
-		for i, peer := range []string{moonWAN, rainWAN} {
-			l := xfrm.Link{Name: []string{"tun1", "tun2"}[i], Kind: kind}
-			c := connection{reqid: uint32(i + 1), peer: peer, local: "0.0.0.0/0", remote: "0.0.0.0/0", mode: xfrm.TunnelMode}
-			if kind == "xfrm" {
-				l.IfID, c.ifID = 7+uint32(i), 7+uint32(i)
-			} else {
-				l.Local, l.Remote, l.IKey, l.OKey = netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr(peer), 42+uint32(i), 42+uint32(i)
-				c.mark = xfrm.Mark{Value: l.IKey, Mask: 0xffffffff}
-			}
-			g.link(l, []string{"172.23.0.0/30", "172.23.0.4/30"}[i])
-			g.connect(c)
-		}
-		g.s.Host.Routes = append(g.s.Host.Routes, xfrm.Route{Dst: netip.MustParsePrefix(moonLAN), Link: g.index("tun1")})
-		out := func(reqid uint32, src string) firewall.Passage {
-			p := through([]string{1: "tun1", 2: "tun2"}[reqid], "eth1", src, "10.2.0.10")
-			if kind == "xfrm" {
-				return outOf(reqid, xfrm.TunnelMode, []string{1: moonWAN, 2: rainWAN}[reqid], p)
-			}
-			p.Tagged = true
-			return p
-		}
-		crossed, accepted := firewall.Verdict{Action: firewall.Discard, Case: firewall.Case7}, firewall.Verdict{Action: firewall.Admit, Case: firewall.Case1}
-		elsewhere := crossed
-		if kind == "vti" {
-			crossed, accepted = firewall.Verdict{Action: firewall.Discard, Case: firewall.Case6}, firewall.Verdict{Action: firewall.Admit, Case: firewall.Case4}
-			elsewhere = firewall.Verdict{Action: firewall.Leave, Case: firewall.Case5}
-		}
-		name := "two tunnels (" + kind + "): "
-		all = append(all, g.fault(name+"out of the one without the route", out(2, "10.1.0.10"), crossed.Action, crossed.Case))
-		name = "two tunnels to one site (" + kind + "): "
-		for reqid := range uint32(2) {
-			g.config.Tunnels = append(g.config.Tunnels, firewall.TunnelConfig{Match: firewall.Match{Reqid: reqid + 1}, Site: "branch"})
-		}
-		all = append(all,
-			g.fault(name+"out of the one with the route", out(1, "10.1.0.10"), accepted.Action, accepted.Case),
-			g.fault(name+"out of the one without the route", out(2, "10.1.0.10"), accepted.Action, accepted.Case),
-			g.fault(name+"from another site", out(2, "10.4.0.10"), elsewhere.Action, elsewhere.Case),
-			g.fault(name+"in clear", through("eth0", "eth1", "10.1.0.10", "10.2.0.10"), firewall.Discard, firewall.Case6))
-		g.config.Tunnels[1].Site = "elsewhere"
-		all = append(all, g.fault("two tunnels to two sites ("+kind+"): out of the one without the route", out(2, "10.1.0.10"), crossed.Action, crossed.Case))
+	g := newFaultHost()
+	for i, peer := range []string{moonWAN, rainWAN} {
+		id := uint32(i + 1)
+		g.link(xfrm.Link{Name: []string{"tun1", "tun2"}[i], Kind: "xfrm", IfID: id}, []string{moonLAN, "172.23.0.4/30"}[i])
+		g.connect(connection{reqid: id, peer: peer, local: "0.0.0.0/0", remote: "0.0.0.0/0", mode: xfrm.TunnelMode, ifID: id})
+		g.config.Tunnels = append(g.config.Tunnels, firewall.TunnelConfig{Match: firewall.Match{Reqid: id}, Site: "branch"})
 	}
-	return all
+	route := outOf(1, xfrm.TunnelMode, moonWAN, through("tun1", "eth1", "10.1.0.10", "10.2.0.10"))
+	other := outOf(2, xfrm.TunnelMode, rainWAN, through("tun2", "eth1", "10.1.0.10", "10.2.0.10"))
+	all := []Fault{
+		g.fault("two tunnels to one site: out of the one with the route", route, firewall.Admit, firewall.Case1),
+		g.fault("two tunnels to one site: out of the other", other, firewall.Admit, firewall.Case1),
+		g.fault("two tunnels to one site: from another site", outOf(2, xfrm.TunnelMode, rainWAN, through("tun2", "eth1", "10.4.0.10", "10.2.0.10")), firewall.Discard, firewall.Case7),
+		g.fault("two tunnels to one site: in clear", through("eth0", "eth1", "10.1.0.10", "10.2.0.10"), firewall.Discard, firewall.Case6),
+	}
+	g.config.Tunnels[1].Site = "elsewhere"
+	return append(all, g.fault("two tunnels to two sites: out of the one without the route", other, firewall.Discard, firewall.Case7))
 }

@@ -53,9 +53,7 @@ func (b *builder) home(families []*family) {
 					networks = append(networks, firewall.Network{Prefix: p.Masked()})
 				}
 			}
-			for _, n := range outermost(networks) {
-				s.Elements = append(s.Elements, sets.Element{Key: sets.KeyOf(sets.Addr(n.Prefix.Addr())), Last: sets.KeyOf(sets.Addr(sets.LastAddr(n.Prefix)))})
-			}
+			s.Elements = ranges(networks)
 			b.set(s, f.src)
 		}
 	}
@@ -74,17 +72,43 @@ func (b *builder) fromNowhere(f *family, source sets.FieldKind, before ...sets.T
 
 // strangers drops a stranger's packets into a tunnel. Their flow comes in by an uplink,
 // from none of the networks behind this host, and NAT maps it into the tunnel's selector.
-// Published services stay. There is no such rule if the networks of the host can't be
-// told from the uplink's.
+// Published services stay. Where no selector is wider than what lives behind this host,
+// hosts behind the uplink may be the LAN's, so the packet has to be mapped into a network
+// of another interface.
 func (b *builder) strangers(families []*family) []sets.Rule {
-	if len(b.f.Uplinks) == 0 || len(b.f.PartlyBehind) == 0 {
+	if len(b.f.Uplinks) == 0 {
 		return nil
 	}
 	var rules []sets.Rule
 	for _, f := range families {
-		rules = append(rules, rule("case 6b: a stranger, behind NAT", named(sets.InName, b.f.Uplinks), encrypted, original,
-			sets.AnyBit(sets.CtStatus, sets.SNATed), sets.NoBit(sets.CtStatus, sets.DNATed), b.unverified(),
-			sets.In{Fields: field(f.origSrc), Not: true, Set: "home" + f.suffix}, leadTo("drop_inject")))
+		terms := []sets.Term{named(sets.InName, b.f.Uplinks), encrypted, original,
+			sets.AnyBit(sets.CtStatus, sets.SNATed), sets.NoBit(sets.CtStatus, sets.DNATed), b.unverified()}
+		if len(b.f.PartlyBehind) == 0 {
+			b.set(sets.Set{Name: "inner" + f.suffix, Comment: "networks behind interfaces where no stranger is", Interval: true, Elements: b.innerNetworks(f)}, f.src)
+			terms = append(terms, sets.In{Fields: field(f.src), Set: "inner" + f.suffix})
+		}
+		rules = append(rules, rule("case 6b: a stranger, behind NAT", append(terms,
+			sets.In{Fields: field(f.origSrc), Not: true, Set: "home" + f.suffix}, leadTo("drop_inject"))...))
 	}
 	return rules
+}
+
+// innerNetworks are the networks behind interfaces where no stranger is, whichever they are.
+func (b *builder) innerNetworks(f *family) []sets.Element {
+	var networks []firewall.Network
+	for _, n := range b.f.Inside {
+		if f.has(n.Prefix.Addr()) {
+			networks = append(networks, firewall.Network{Prefix: n.Prefix.Masked()})
+		}
+	}
+	return ranges(networks)
+}
+
+// ranges are the elements of networks in a set of intervals.
+func ranges(networks []firewall.Network) []sets.Element {
+	var elements []sets.Element
+	for _, n := range outermost(networks) {
+		elements = append(elements, sets.Element{Key: sets.KeyOf(sets.Addr(n.Prefix.Addr())), Last: sets.KeyOf(sets.Addr(sets.LastAddr(n.Prefix)))})
+	}
+	return elements
 }

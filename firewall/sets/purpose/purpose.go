@@ -60,7 +60,7 @@ func setPurposes() map[string]rules.Purpose {
 		"g": rules.PurposeSpoofGuard, "ge": rules.PurposeSpoofGuard, "gl": rules.PurposeSpoofGuard, "peer": rules.PurposeSpoofGuard, "peere": rules.PurposeSpoofGuard,
 		"d": rules.PurposeLeakGuard, "dl": rules.PurposeLeakGuard, "rem": rules.PurposeLeakGuard, "refused": rules.PurposeReject,
 		"pi": rules.PurposePierce, "pf": rules.PurposePierce, "po": rules.PurposePierce, "lan": rules.PurposeLAN, "inside": rules.PurposeLAN,
-		"home": rules.PurposeExempt, "partly": rules.PurposeInjectGuard,
+		"home": rules.PurposeExempt, "partly": rules.PurposeInjectGuard, "inner": rules.PurposeInjectGuard,
 		// Configuration.
 		"restrict_in": rules.PurposeRestricted, "restrict_out": rules.PurposeRestricted,
 		"keep": rules.PurposeNATKeep, "mss": rules.PurposeMSS,
