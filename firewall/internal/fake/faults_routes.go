@@ -178,7 +178,6 @@ func siteFaults() []Fault {
 		g.fault("two tunnels to one site: out of the one with the route", route, firewall.Admit, firewall.Case1),
 		g.fault("two tunnels to one site: out of the other", other, firewall.Admit, firewall.Case1),
 		g.fault("two tunnels to one site: from another site", outOf(2, xfrm.TunnelMode, rainWAN, through("tun2", "eth1", "10.4.0.10", "10.2.0.10")), firewall.Discard, firewall.Case7),
-		g.fault("two tunnels to one site: in clear", through("eth0", "eth1", "10.1.0.10", "10.2.0.10"), firewall.Discard, firewall.Case6),
 	}
 	g.config.Tunnels[1].Site = "elsewhere"
 	return append(all, g.fault("two tunnels to two sites: out of the one without the route", other, firewall.Discard, firewall.Case7))
