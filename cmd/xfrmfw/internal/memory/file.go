@@ -83,14 +83,23 @@ type text struct {
 func parse(b []byte) text {
 	var t text
 	d := json.NewDecoder(bytes.NewReader(b))
-	t.damage = t.parse(d)
+	t.damage = t.parse(d, true)
 	if _, err := d.Token(); t.damage == nil && err == nil {
 		t.damage = errors.New("text after its end")
 	}
 	return t
 }
 
-func (t *text) parse(d *json.Decoder) error {
+// parseHead reads a file up to its guards.
+func parseHead(b []byte) text {
+	var t text
+	if t.damage = t.parse(json.NewDecoder(bytes.NewReader(b)), false); t.damage != nil {
+		t.saved = false // all of it is needed
+	}
+	return t
+}
+
+func (t *text) parse(d *json.Decoder, whole bool) error {
 	if err := delimiter(d, '{'); err != nil {
 		return err
 	}
@@ -115,6 +124,9 @@ func (t *text) parse(d *json.Decoder) error {
 		case "of":
 			err = skip(d, &t.of)
 		case "guards":
+			if !whole {
+				return cmp.Or(damage, t.valid(version))
+			}
 			err = t.parseGuards(d)
 		default:
 			err = skip(d, new(json.RawMessage))
@@ -127,13 +139,20 @@ func (t *text) parse(d *json.Decoder) error {
 			return err
 		}
 	}
-	if t.clock != nil && (t.clock.Observed < 0 || t.clock.Uptime < 0) {
-		t.clock, damage = nil, errors.Join(damage, errors.New("its clock is not valid"))
-	}
-	if version != schema && damage == nil {
-		damage = fmt.Errorf("schema %d is not %d", version, schema)
-	}
+	damage = cmp.Or(damage, t.valid(version)) // both are evaluated: an invalid clock goes in any case
 	return errors.Join(damage, delimiter(d, '}'))
+}
+
+// valid checks what was read besides the guards, of a schema.
+func (t *text) valid(version int) error {
+	if t.clock != nil && (t.clock.Observed < 0 || t.clock.Uptime < 0) {
+		t.clock = nil
+		return errors.New("its clock is not valid")
+	}
+	if version != schema {
+		return fmt.Errorf("schema %d is not %d", version, schema)
+	}
+	return nil
 }
 
 // skip reads a value, and goes on behind it if it is of another type.

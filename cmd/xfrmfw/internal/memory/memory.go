@@ -108,7 +108,7 @@ func (m Memory) Ahead(wall time.Time) int64 { return wall.Unix() - m.Now }
 func (s Store) Load() Memory {
 	boot, up := s.uptime()
 	disk, err := s.disk.read()
-	copied, copyErr := s.run.read()
+	head, copyErr := s.run.head()
 	m := Memory{Guards: disk.guards, Lines: disk.lines}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -118,7 +118,8 @@ func (s Store) Load() Memory {
 		m.Warning = fmt.Sprintf("the memory of guarded pairs is damaged (%v): %s, pairs read from it: %d; the next apply replaces it",
 			disk.damage, filepath.Join(s.disk.dir, s.disk.names[0]), len(disk.guards))
 	}
-	if err != nil || disk.damage != nil || copyErr == nil && !copied.saved {
+	if err != nil || disk.damage != nil || copyErr == nil && !head.saved {
+		copied, _ := s.run.read()
 		guards, lines := s.known.get()
 		m.Guards = guard.MergeMemory(guard.MergeMemory(disk.guards, copied.guards), guards)
 		m.Lines = slices.Concat(disk.lines, copied.lines, lines)
@@ -128,7 +129,7 @@ func (s Store) Load() Memory {
 		m.stale = true // after a boot, so that the copy is there when the disk fails
 	}
 	var now clock
-	for _, c := range []*clock{disk.clock, copied.clock} {
+	for _, c := range []*clock{disk.clock, head.clock} {
 		if c == nil {
 			continue
 		}
@@ -210,6 +211,21 @@ func (p place) read() (text, error) {
 		t.damage = second
 	}
 	return t, nil
+}
+
+// head returns the meaning of the one file of a place up to its guards, which take the
+// longest and are needed where another place has none.
+func (p place) head() (text, error) {
+	d, err := rundir.Open(p.dir)
+	if err != nil {
+		return text{}, err
+	}
+	defer d.Close()
+	b, _, err := d.Read(p.names[0], maxSize)
+	if err != nil {
+		return text{}, err
+	}
+	return parseHead(b), nil
 }
 
 // parse returns the meaning of the files' contents.
