@@ -93,7 +93,7 @@ func (b *builder) relatedChain(f *family, r *relations) {
 // carriers binds packets that carry an overlay device's to the tunnel that protects
 // them: the inner packets are accepted on the device's name.
 func (b *builder) carriers(f *family) []sets.Rule {
-	carrier, carried := relation{name: "carrier", withSA: true, counter: true, opens: true}, relation{name: "carried"}
+	carrier, carried := relation{name: "carrier", comment: "case 4: carriers of overlays", withSA: true, counter: true, opens: true}, relation{name: "carried", comment: "case 7: carriers of overlays, out of any SA"}
 	var mine, all []pair
 	for i := range b.f.Overlays {
 		o := &b.f.Overlays[i]
@@ -208,5 +208,5 @@ func (b *builder) carriersBesideIPComp(f *family) *relation {
 			pairs = append(pairs, pair{reqid: c.In.Reqid, remote: single(c.Remote), local: single(c.Local), comment: c.Tunnel})
 		}
 	}
-	return b.relate(relation{name: "ipcomp", withSA: true, opens: true}, f, pairs)
+	return b.relate(relation{name: "ipcomp", comment: "case 1c: small packets beside IPComp", withSA: true, opens: true}, f, pairs)
 }

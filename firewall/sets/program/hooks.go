@@ -193,7 +193,7 @@ func (b *builder) tagging(families []*family) []sets.Rule {
 			}
 			pairs = append(pairs, p)
 		}
-		spare := b.relate(relation{name: "spared", opens: true}, f, pairs)
+		spare := b.relate(relation{name: "spared", comment: "outer packets without TAG", opens: true}, f, pairs)
 		spared = append(spared, each("no bit may be on the packet", spare.lookups(f, f.from()), b.clearBits(b.f.Marks.Both()), back)...)
 	}
 	b.chain("tag_", "outer packets", append(spared, rule("TAG", sets.Counter{}, b.setBits(b.tag())))...)

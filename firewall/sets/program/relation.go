@@ -48,8 +48,9 @@ func (p ports) all() ports {
 // has its own pair of prefix lengths, or its own kind of ranges.
 type relation struct {
 	name    string
-	withSA  bool // the key begins with the reqid of an inbound SA
-	outward bool // the key begins with the reqid of an outbound SA
+	comment string // of each set, before the parts of its key
+	withSA  bool   // the key begins with the reqid of an inbound SA
+	outward bool   // the key begins with the reqid of an outbound SA
 	counter bool
 	opens   bool
 	sets    []relationSet
@@ -186,7 +187,7 @@ func (p pair) overlaps(o pair) bool {
 // addSet adds one set with its elements to the table.
 func (b *builder) addSet(r relation, f *family, s relationSet, pairs []pair) {
 	set := sets.Set{
-		Name: s.name, Interval: s.shape.ranges, Counter: r.counter, Opens: r.opens,
+		Name: s.name, Comment: s.about(r), Interval: s.shape.ranges, Counter: r.counter, Opens: r.opens,
 		Key: s.fields(r, f, view{remote: f.src, local: f.dst, proto: sets.L4Proto, remotePort: sets.SrcPort, locPort: sets.DstPort}),
 	}
 	for i := range set.Key {
@@ -201,6 +202,25 @@ func (b *builder) addSet(r relation, f *family, s relationSet, pairs []pair) {
 	slices.SortFunc(set.Elements, sets.Element.Compare)
 	set.Elements = slices.CompactFunc(set.Elements, func(x, y sets.Element) bool { return x.Compare(y) == 0 })
 	b.table.Sets = append(b.table.Sets, set)
+}
+
+// about is the comment of the set. It names the parts of the keys of a hash set, of which
+// typeof shows neither reqid nor prefix lengths. The kernel takes 256 bytes for both.
+func (s relationSet) about(r relation) string {
+	if s.shape.ranges {
+		return r.comment
+	}
+	var parts []string
+	if r.withSA || r.outward {
+		parts = append(parts, "reqid")
+	}
+	if !s.shape.noRemote {
+		parts = append(parts, fmt.Sprintf("remote/%d", s.remoteBits))
+	}
+	if !s.shape.noLocal {
+		parts = append(parts, fmt.Sprintf("local/%d", s.localBits))
+	}
+	return r.comment + ": " + strings.Join(parts, " . ")
 }
 
 // fields are the fields that a rule looks up in the set, as the ends of a pair are

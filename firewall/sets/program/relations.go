@@ -72,8 +72,8 @@ func (b *builder) relations(f *family) *relations {
 			claims = append(claims, p)
 		}
 	}
-	r.claims = b.relate(relation{name: "c", withSA: true, counter: true, opens: true}, f, claims)
-	r.bare = b.relate(relation{name: "bare", withSA: true, counter: true, opens: true}, f, bare)
+	r.claims = b.relate(relation{name: "c", comment: "cases 1 to 3: what comes out of a tunnel", withSA: true, counter: true, opens: true}, f, claims)
+	r.bare = b.relate(relation{name: "bare", comment: "case 2: what comes out of a tunnel without a bit", withSA: true, counter: true, opens: true}, f, bare)
 	r.ipcomp = b.carriersBesideIPComp(f)
 	b.guards(f, r)
 	var keep []pair
@@ -82,7 +82,7 @@ func (b *builder) relations(f *family) *relations {
 			keep = append(keep, pair{reqid: k.Out.Reqid, outer: k.Out.Dst, remote: k.Remote, local: k.Local, comment: k.Tunnel})
 		}
 	}
-	r.keep = b.relate(relation{name: "keep", outward: true, opens: true}, f, keep)
+	r.keep = b.relate(relation{name: "keep", comment: "nat: keep", outward: true, opens: true}, f, keep)
 	b.lan(f)
 	b.sources(f)
 	b.set(sets.Set{Name: "refused" + f.suffix, Comment: "case 8: what left in clear, for 10 s", Dynamic: true, Size: 4096, Timeout: refusedFor}, f.origSrc, f.dst)
@@ -154,7 +154,7 @@ func (b *builder) guards(f *family, r *relations) {
 		}
 	}
 	make := func(name string, k int, pairs []pair) *relation {
-		return b.relate(relation{name: fmt.Sprintf("%s%d_", name, k), opens: name[0] == 'p'}, f, pairs)
+		return b.relate(relation{name: fmt.Sprintf("%s%d_", name, k), comment: guardComment(name), opens: name[0] == 'p'}, f, pairs)
 	}
 	for k, l := range all {
 		var marked []markedExceptions
@@ -171,13 +171,30 @@ func (b *builder) guards(f *family, r *relations) {
 			down: make("d", k, l.down), downBeside: make("dl", k, l.downBeside),
 		})
 	}
-	r.remotes = b.relate(relation{name: "rem"}, f, remotes)
-	r.peers = b.relate(relation{name: "peer"}, f, peers)
+	r.remotes = b.relate(relation{name: "rem", comment: "case 8c: guarded, for ICMP errors about no flow"}, f, remotes)
+	r.peers = b.relate(relation{name: "peer", comment: "a tunnel's own peer, within its remote"}, f, peers)
 	r.strippedPeers = r.peers
 	if slices.ContainsFunc(peers, func(p pair) bool { return p.proto != 0 }) {
-		r.strippedPeers = b.relate(relation{name: "peere"}, f, strippedPeers)
+		r.strippedPeers = b.relate(relation{name: "peere", comment: "a tunnel's own peer, within its remote, for ICMP errors"}, f, strippedPeers)
 	}
 	r.gates = b.gates(f, remotes)
+}
+
+// guardComment is the comment of the sets of a kind of guards or exceptions.
+func guardComment(kind string) string {
+	switch kind {
+	case "g":
+		return "cases 6 and 8: guarded pairs"
+	case "gl":
+		return "cases 6 and 8: guarded pairs over connected networks"
+	case "ge":
+		return "case 8c: guarded pairs of one protocol, for ICMP errors"
+	case "d":
+		return "case 8d: guarded from any source"
+	case "dl":
+		return "case 8d: guarded from any source, over connected networks"
+	}
+	return map[string]string{"pi": "exceptions, to this host", "pf": "exceptions, forwarded", "po": "exceptions, outbound"}[kind[:2]]
 }
 
 // selectors turns a pair of selectors to a pair of a relation.
