@@ -18,7 +18,7 @@ func forgetCommand(o *options) *cobra.Command {
 		Use: "forget TUNNEL|PREFIX",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usageError("forget wants one tunnel ID or prefix; xfrmfw status lists what is guarded")
+				return usageError("forget wants one tunnel ID or prefix; xfrmfw status lists the guarded pairs")
 			}
 			return nil
 		},

@@ -1,5 +1,16 @@
 // Command xfrmfw keeps rules of iptables or nftables that recognise traffic out of
 // IPsec tunnels. Its commands are in xfrmfw(8), in the folder man.
+//
+// A command has a file of its name here, with its flags, one call and the printing. The work
+// is in the packages of internal:
+//
+//	config, memory, peers, approved  read and keep what a look at the host needs besides the kernel
+//	gateway   one look: what is wanted, what is live, and the plan between them (engine lays it out)
+//	reconcile looks and commits until nothing differs: apply, clear, forget, and for daemon and hook
+//	confirm   an apply that has to be confirmed
+//	status, explain, doctor, proof   answers; those with a folder gather read the host in it alone
+//
+// No command decides on a packet: package firewall/decide finds the facts.
 package main
 
 import (
@@ -27,7 +38,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	err := cmd.ExecuteContext(ctx)
+	called, err := cmd.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
@@ -41,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			_, _ = fmt.Fprintln(stderr, "xfrmfw: "+strings.TrimSuffix(line, "\n"))
 		}
 		if code == exitUsage && !*started {
-			_, _ = fmt.Fprintln(stderr, "xfrmfw: see xfrmfw --help")
+			_, _ = fmt.Fprintf(stderr, "xfrmfw: see %s --help\n", called.CommandPath())
 		}
 	}
 	return code

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cpuguy83/go-md2man/v2/md2man"
 	"github.com/spf13/pflag"
@@ -44,6 +45,9 @@ func TestManPages(t *testing.T) {
 		if strings.Contains(p.Body, "\n|") {
 			t.Errorf("%s(%s) has a table: the renderer tears its cells apart, so write a list", p.Name, p.Section)
 		}
+		if line := tooWide(p.Body); line != "" {
+			t.Errorf("%s(%s) has prose of more than 80 columns, and help prints it as it stands: %s", p.Name, p.Section, line)
+		}
 		page := render(p, date)
 		plain := bytes.ReplaceAll(page, []byte(`\-`), []byte("-"))
 		for _, want := range []string{".TH ", ".SH NAME\n" + p.Name + " - " + p.Title + "\n"} {
@@ -55,6 +59,21 @@ func TestManPages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// tooWide returns the first line of prose that a terminal of 80 columns would break, empty if there is none.
+func tooWide(body string) string {
+	fenced := false
+	for line := range strings.Lines(body) {
+		line = strings.TrimSuffix(line, "\n")
+		switch {
+		case strings.HasPrefix(line, "```"):
+			fenced = !fenced
+		case !fenced && !strings.HasPrefix(line, "    ") && utf8.RuneCountInString(line) > 80:
+			return line
+		}
+	}
+	return ""
 }
 
 var (

@@ -74,7 +74,7 @@ func watchable(interval time.Duration, file string, names []string, details bool
 	case interval < 200*time.Millisecond || interval > time.Hour:
 		return usageError("--watch wants an interval from 200ms to 1h")
 	case file != "":
-		return usageError("--watch shows what changes: a snapshot does not")
+		return usageError("--watch shows changes: a snapshot has none")
 	case details:
 		return usageError("--watch shows a line for each tunnel: leave out --all and --verbose")
 	}

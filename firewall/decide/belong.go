@@ -28,7 +28,7 @@ func (d *decider) openDevices() {
 			d.facts.OpenDevices = append(d.facts.OpenDevices, open)
 		case len(d.Set.Tunnels) > 0:
 			d.facts.Ignored = append(d.facts.Ignored, xfrm.Ignored{
-				Object: "device " + l.Name, Reason: "it takes packets from any peer, and no tunnel between two hosts carries them, so what comes out of it is not verified",
+				Object: "device " + l.Name, Reason: "it takes packets from any peer, and no tunnel between two hosts carries them, so packets out of it are not verified",
 			})
 		}
 	}

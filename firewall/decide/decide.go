@@ -3,6 +3,12 @@
 // networks that they depend on (guard_facts.go, home.go, uplink.go), overlays and their
 // sources (belong.go), the configuration's part (match.go, caps.go, mss.go), and the report
 // on each tunnel (tunnel.go).
+//
+// By cases: 1 to 3 rest on the claims, 4 on overlays, 5 on the marks; 6, 6b and 8 to 8d rest on
+// the guards, with remembered routes beside a tunnel in line.go; 7 rests on the known reqids
+// (tunnel.go), 8e on stranger.go. The ports of IKE and ESP are in outer.go.
+//
+// The package reads nothing and makes no rule: the engines lay its facts out.
 package decide
 
 import (

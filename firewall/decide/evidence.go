@@ -11,7 +11,7 @@ import (
 // witness is the evidence that an inbound SA's packets can have in PREROUTING.
 func witness(sa *xfrm.SA, host xfrm.Host, links *device.Index, marks firewall.Marks) firewall.Witness {
 	if !sa.Inbound {
-		return firewall.Witness{Evidence: firewall.NoEvidence, Reason: "outbound: what leaves is matched by the policy it goes into"}
+		return firewall.Witness{Evidence: firewall.NoEvidence, Reason: "outbound: leaving packets are matched by their policy"}
 	}
 	only := func(format string, args ...any) firewall.Witness {
 		return firewall.Witness{Evidence: firewall.PolicyOnly, Reason: fmt.Sprintf(format, args...)}

@@ -71,7 +71,7 @@ func (d *decider) unknownPeers() {
 		}
 		if unknown++; unknown <= named {
 			d.facts.Warnings = append(d.facts.Warnings, fmt.Sprintf(
-				"tunnel %s: the updown hook did not say who its peer is, and %d entries of tunnels: may be meant for it: it gets what all of them allow; let its connection call the hook, or put an entry before them that matches it by peer, remote or reqid",
+				"tunnel %s: the updown hook has not named its peer, and %d entries of tunnels: may be meant for it: it gets the services that all of them allow; let its connection call the hook, or put an entry before them that matches it by peer, remote or reqid",
 				t.ID, n))
 		}
 	}

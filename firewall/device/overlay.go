@@ -1,6 +1,9 @@
 // Package device finds the interfaces of this host that belong to tunnels: xfrm
 // interfaces, VTIs, and overlay devices with carrier packets that a tunnel protects. It
 // also finds the uplinks by which peers are reached.
+//
+// It decides on no packet: package decide makes facts of the devices. It reads nothing
+// either, because links and routes are values of an xfrm.Host.
 package device
 
 import (

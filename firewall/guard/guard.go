@@ -2,6 +2,11 @@
 // tunnel. They are from live policies, from policies that stood before, and from the
 // configuration. The package has the order in which they decide, and selects those that
 // outlive their policies.
+//
+// live.go has the guards of policies, order.go and age.go their order, remember.go the memory
+// with its bounds (quota.go) and the pairs that it must leave out (harm.go), line.go the routes
+// beside a tunnel. The package makes no rule and keeps no file: package decide turns guards into
+// facts, and cmd/xfrmfw/internal/memory stores them.
 package guard
 
 import (

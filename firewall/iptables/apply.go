@@ -49,7 +49,7 @@ func (e *ApplyError) Error() string {
 		}
 		s += fmt.Sprintf("; new rules stand in %s, former ones elsewhere: run \"xfrmfw apply\" again", join(e.Done))
 	default:
-		s += "; what stands now could not be read: look at \"xfrmfw check\""
+		s += "; the live rules could not be read: look at \"xfrmfw check\""
 	}
 	if e.Rollback != nil {
 		s += ": " + e.Rollback.Error()

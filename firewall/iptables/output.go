@@ -59,7 +59,7 @@ func (o *output) end() error {
 	err := <-o.done
 	_ = o.read.Close()
 	if err != nil {
-		return fmt.Errorf("read what it printed: %w", err)
+		return fmt.Errorf("read its output: %w", err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,32 @@ func withoutBuild(t *testing.T, block string) string {
 		t.Fatalf("the documents have another way to build:\n%s", block)
 	}
 	return strings.Join(kept, "")
+}
+
+// recipe puts the configuration of README.md's recipe in force, with the interface that leads to the WAN here. The peer then
+// reaches the services that it lists and no others, and the WAN only SSH. The configuration is taken away in the end.
+func (g *gateway) recipe(t *testing.T, closed []way, alice netip.AddrPort) {
+	t.Helper()
+	_, rest, found := strings.Cut(manual.Text(t), "\n## A recipe\n")
+	_, rest, _ = strings.Cut(rest, "```yaml\n")
+	text, _, _ := strings.Cut(rest, "```")
+	if text = strings.Replace(text, "wan: [eth0]", "wan: [wan0]", 1); !found || !strings.Contains(text, "wan0") {
+		t.Fatalf("README.md has another recipe:\n%s", text)
+	}
+	g.write(t, "/etc/xfrmfw/xfrmfw.yaml", text)
+	g.sh(t, "xfrmfw apply\nxfrmfw status")
+	f := lab.IPv4
+	ssh := g.Sun.ServeTCP(t, netip.AddrPortFrom(g.Sun.Outer(f), 22))
+	flows(t, "the recipe", way{from: g.Alice, to: serve(t, g.Bob, 22)}, way{from: g.Alice, to: serve(t, g.Bob, 443)},
+		way{from: g.Bob, to: alice}, way{from: g.Mallory, to: ssh})
+	shut(t, "the recipe", append(closed[:1:1], way{from: g.Mallory, to: g.Sun.ServeTCP(t, netip.AddrPortFrom(g.Sun.Outer(f), 7100))})...)
+	if r := g.report(t); len(r.Tunnels) != 1 || r.Tunnels[0].Name != "office" || len(r.Warnings) > 0 {
+		t.Errorf("the recipe: status shows %+v", r)
+	}
+	g.healthy(t, "the recipe")
+	g.blocks++
+	g.write(t, "/etc/xfrmfw/xfrmfw.yaml", "")
+	g.Run(t, "xfrmfw", "apply")
 }
 
 // TestQuickStart goes from a bare gateway, on which strongSwan runs and nothing protects the tunnel, to enforced rules and
@@ -106,6 +133,7 @@ func TestQuickStart(t *testing.T) {
 	g.inSync(t)
 	flows(t, "strongSwan came back", ways...)
 	g.healthy(t, "at the end")
+	g.recipe(t, ways, alice)
 
 	g.follow(t, "## Take it back")
 	same(t, "taken back", g.rules(t), bare)

@@ -61,9 +61,10 @@ func (s *stream) missing() []string {
 }
 
 // TestUpgrade puts an older package (XFRMFW_OLD_PACKAGES) in the newer's place and back,
-// XFRMFW_UPGRADES times, on a machine that lets in only packets that xfrmfw accepts. With
-// a tunnel up and a hundred packets a second each way none may be lost. With the tunnel
-// down, when only the memory of the other version knows it, no forged one may arrive.
+// XFRMFW_UPGRADES times, on a machine with the iptables of XFRMFW_VARIANT that lets in only
+// packets that xfrmfw accepts. With a tunnel up and a hundred packets a second each way none
+// may be lost. With the tunnel down, when only the memory of the other version knows it, no
+// forged one may arrive.
 func TestUpgrade(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	older := os.Getenv("XFRMFW_OLD_PACKAGES")
@@ -82,6 +83,10 @@ func TestUpgrade(t *testing.T) {
 	s := newSite(t)
 	s.Sun.IP(t, "link set lan0 up", "link set wan0 up", fmt.Sprintf("route replace %s via %s", s.Moon.InnerNet(lab.IPv4), s.Moon.Outer(lab.IPv4)))
 	m.boot(t, s.Sun)
+	legacy := os.Getenv("XFRMFW_VARIANT") == "legacy"
+	if legacy {
+		variant(t, m, "legacy")
+	}
 	// The site lets in the attacker's forged packets, so that xfrmfw alone is in their
 	// way, and nothing else.
 	for _, args := range [][]string{
@@ -96,6 +101,9 @@ func TestUpgrade(t *testing.T) {
 		return nil
 	})
 	m.Run(t, "dpkg", "-i", packages[0])
+	if legacy {
+		dropIn(t, m, "legacy.conf") // a copy, which stays over an upgrade
+	}
 	s.Up(t, lab.IPsec{})
 	m.Run(t, "systemctl", "enable", "--now", "xfrmfw.service")
 	settled(t, m)

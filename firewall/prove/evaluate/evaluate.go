@@ -1,6 +1,7 @@
 // Package evaluate runs sets of packets through all that an engine laid out, as package
 // trace runs one packet through rules of iptables: a chain is evaluated once for all
-// packets, and its effect is known from then on.
+// packets, and its effect is known from then on. A match or statement without a model is an
+// error. The package compares with no verdict: package prove does.
 package evaluate
 
 import (

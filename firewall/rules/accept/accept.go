@@ -1,6 +1,10 @@
 // Package accept lays out the tables filter and nat: the accepts of tunnel traffic and of
 // IPsec itself, the restrictions of tunnels, lockdown, and the exemption from NAT. Rulesets
 // has the part of it that stands beside the table of the nftables engine.
+//
+// accept.go has the accepts of cases 1 to 4 and those into tunnels, restrict.go the rules of in,
+// out and remote, lockdown.go lockdown, nat.go the exemption. No case is decided here: package
+// compile has classified the packets in mangle.
 package accept
 
 import (

@@ -76,7 +76,7 @@ func TestIdentityDecides(t *testing.T) {
 			t.Errorf("%s: open is %v, want %v", test.name, open, test.open)
 		}
 		unknown := test.peer.Connection == "" || test.peer.Identity == ""
-		warned := slices.ContainsFunc(w.result.Warnings, func(text string) bool { return strings.Contains(text, "did not say who its peer is") })
+		warned := slices.ContainsFunc(w.result.Warnings, func(text string) bool { return strings.Contains(text, "has not named its peer") })
 		if held := unknown && len(open) < 3 && !strings.Contains(test.name, "an entry before"); warned != held {
 			t.Errorf("%s: warnings are %q", test.name, w.result.Warnings)
 		}

@@ -1,4 +1,5 @@
-// Package degrade makes rule sets for programs that lack extensions.
+// Package degrade makes rule sets for programs that lack extensions. It runs no program:
+// package iptables has tried which extensions the host has.
 package degrade
 
 import (

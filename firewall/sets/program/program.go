@@ -14,6 +14,19 @@
 //
 // The table accepts nothing, because an accept ends only its own base chain: it
 // drops, and it marks packets that the host's own rules may accept.
+//
+// The cases of xfrmfw(7) by files:
+//
+//	decrypted.go   1 to 3, 7 and 7b: packets out of an SA
+//	devices.go     4: sources on overlay devices; hooks.go has the rules of their packets, and 5
+//	clear.go       6, 6b, 8 to 8d: packets in clear, with the exceptions
+//	stranger.go    8e, and strangers of 6b
+//	restrict.go, lockdown.go, mss.go   words of the configuration
+//	relation.go, relations.go          the sets of pairs that these look up
+//
+// Companion (companion.go) is the part that stands beside the iptables engine. The package
+// decides nothing and speaks to no kernel: package decide has decided, and package nftables
+// commits the table.
 package program
 
 import (

@@ -1,5 +1,9 @@
 // Package daemon keeps the live rules current: it reads the kernel's states and policies
 // again as they change, and now and then without a change, and serves the metrics.
+//
+// A notification wakes it (source.go), eventfilter.go drops those that change nothing, package
+// pace says when it looks, and reconcile.go commits. With the nftables engine follow.go puts
+// elements of the concerned tunnels in force before that look. No file here decides on rules.
 package daemon
 
 import (
@@ -199,7 +203,7 @@ func (d *daemon) subscribe(ctx context.Context) error {
 	own := func(c kernel.Committer) bool { return d.committing.Load().Committed(c) }
 	d.tables = newSource("nf_tables", func() (*kernel.Watcher, error) { return kernel.WatchTables(own) })
 	if err := d.tables.start(ctx, d.log); err != nil {
-		d.log.warn("%v: what others do to the rules is seen every %s only", err, d.settings.Audit)
+		d.log.warn("%v: changes of others to the rules are seen every %s only", err, d.settings.Audit)
 		d.tables = nil
 	}
 	return nil

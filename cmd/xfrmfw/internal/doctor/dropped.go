@@ -26,7 +26,7 @@ type dropMeaning struct {
 func (in Input) dropMeanings() []dropMeaning {
 	return []dropMeaning{
 		{rules.PurposeSpoof, rules.PurposeSpoofGuard, "packets in clear from a tunnel's remote network (case 6)",
-			"the peer lets its traffic out in clear, another way leads to that network now, or somebody forges its addresses",
+			"the peer lets its traffic out in clear, another way leads to that network now, or an attacker forges its addresses",
 			"xfrmfw forget REMOTE    # if the tunnel was given up; else: " + in.initiate()},
 		{rules.PurposeInject, rules.PurposeInjectGuard, "packets with addresses of a local network that came in by another interface (case 6b)",
 			"the LAN has a second way to this host, or a stranger uses its addresses",

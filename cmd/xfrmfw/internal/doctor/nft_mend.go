@@ -51,7 +51,7 @@ func mendFirewalld(t foreign.Table, c foreign.Chain, lines []string, hit []probe
 			continue
 		}
 		src, dst := p.remote, p.local
-		if strings.HasPrefix(p.what, "what goes into") {
+		if p.into {
 			src, dst = p.local, p.remote
 		}
 		family := "ipv4"
@@ -93,8 +93,9 @@ func mendFoomuuri(c foreign.Chain, lines []string) []string {
 // let it pass too.
 type probe struct {
 	packet foreign.Packet
-	// its name in a sentence.
+	// what is its name in a sentence. into is true if the packet goes into a tunnel.
 	what string
+	into bool
 	// line is in nftables' words, for the packet on its hook.
 	line string
 	// pair is the one that the packet belongs to, invalid for IKE and ESP.

@@ -221,7 +221,7 @@ func rawRules(in Input) []Finding {
 						found = append(found, Finding{
 							Severity: Warning, Seen: line,
 							Breaks: "packets that it meets have no flow, so no replies and no related errors: for tunnel traffic, path MTU discovery and in:/out: fail",
-							Mend:   []string{fmt.Sprintf("# let that rule spare the tunnels' networks and what is in them: %s", in.networks(family))},
+							Mend:   []string{fmt.Sprintf("# let that rule spare the tunnels' networks: %s", in.networks(family))},
 						})
 					case r.Target == "DROP" && dropsIPsec(r.Raw):
 						f := Finding{Severity: Error, Seen: line, Breaks: "IKE or ESP is dropped before any rule of xfrmfw sees it"}

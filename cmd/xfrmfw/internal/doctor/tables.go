@@ -111,7 +111,7 @@ func (in Input) inner(c foreign.Chain, i int, t xfrm.Tunnel, pair xfrm.Pair) []p
 	hasDevice := i < len(in.Result.Tunnels) && len(in.Result.Tunnels[i].Devices) > 0
 
 	from := probe{
-		what: "what comes out of tunnel " + name, line: fmt.Sprintf("meta mark & %#x == %#x accept", in.verified(), in.verified()),
+		what: "packets out of tunnel " + name, line: fmt.Sprintf("meta mark & %#x == %#x accept", in.verified(), in.verified()),
 		local: pair.Local, remote: pair.Remote,
 		packet: foreign.Packet{
 			Src: remote, Dst: local, Six: local.Is6(), In: device, Out: lan, FromIPsec: !hasDevice,
@@ -119,7 +119,7 @@ func (in Input) inner(c foreign.Chain, i int, t xfrm.Tunnel, pair xfrm.Pair) []p
 		},
 	}
 	into := probe{
-		what: "what goes into tunnel " + name, line: "rt ipsec exists accept",
+		into: true, what: "packets into tunnel " + name, line: "rt ipsec exists accept",
 		local: pair.Local, remote: pair.Remote,
 		packet: foreign.Packet{
 			Src: local, Dst: remote, Six: local.Is6(), In: lan, Out: device, ToIPsec: !hasDevice,

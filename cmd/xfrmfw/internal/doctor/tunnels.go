@@ -249,7 +249,7 @@ func compilerWarnings(in Input) []Finding {
 		}
 		found = append(found, Finding{
 			Severity: Warning, Seen: w, Breaks: "a rule is missing, or covers more or fewer packets than intended",
-			Mend: []string{"# mend what it names, then: xfrmfw apply"},
+			Mend: []string{"# mend the named object, then: xfrmfw apply"},
 		})
 	}
 	return found

@@ -88,7 +88,7 @@ func (in Input) otherDrops(family xfrm.Family, save live.Tables) []Finding {
 		}
 		found = append(found, Finding{
 			Severity: Error, Seen: fmt.Sprintf("%s filter %s of iptables-%s: %s", family, name, in.Other.Variant, seen),
-			Breaks: fmt.Sprintf("it can drop what xfrmfw accepts in iptables-%s: an accept there does not bind it", in.Variant),
+			Breaks: fmt.Sprintf("it can drop packets that xfrmfw accepts in iptables-%s: an accept there does not bind it", in.Variant),
 			Mend:   lines,
 		})
 	}

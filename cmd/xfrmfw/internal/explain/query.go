@@ -135,7 +135,7 @@ func (w World) direct(p *passage, q Query) error {
 	if pk.In == "" && pk.SrcLocal && !q.HasReqid {
 		p.way = fromHost
 		if q.Tag {
-			return errors.New("--tag is for what comes in: name the interface with --in")
+			return errors.New("--tag is for packets that come in: name the interface with --in")
 		}
 		switch {
 		case pk.Out != "":

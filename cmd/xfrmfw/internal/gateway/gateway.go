@@ -2,7 +2,7 @@
 // configuration, the kernel's states and policies, the live rules, the memory and the
 // records of the updown hook, and returns them as a Look. A Gateway holds no
 // result: only its configuration, its programs, and caches that make the next Look
-// cheaper.
+// cheaper. It commits a Look when package reconcile says so.
 package gateway
 
 import (

@@ -43,7 +43,7 @@ func severalWarnings(found peers.Found, set xfrm.Set) []string {
 			names[i] = fmt.Sprintf("%q", p.Identity)
 		}
 		warnings = append(warnings, fmt.Sprintf(
-			"tunnel %s is of several peers by what the updown hook said (%s): the kernel can't tell their traffic apart, so none of them is taken for its peer; give each a reqid and selectors of its own",
+			"tunnel %s is of several peers by the words of the updown hook (%s): the kernel can't tell their traffic apart, so none of them is taken for its peer; give each a reqid and selectors of its own",
 			set.Tunnels[i].ID, text.FirstOf(names)))
 	}
 	if left > 0 {

@@ -97,7 +97,7 @@ func (g *Gateway) withoutCompanion(have map[xfrm.Family]live.Tables) string {
 	if g.table == nil || g.engine.TableDecides() || g.table.lacks == nil || !live.RewritesSources(have) {
 		return ""
 	}
-	return fmt.Sprintf("%v: what NAT of other programs maps into a tunnel's local selector is not guarded while the tunnel is down", g.table.lacks)
+	return fmt.Sprintf("%v: packets that NAT of other programs maps into a tunnel's local selector are not guarded while the tunnel is down", g.table.lacks)
 }
 
 // ReadTable reads our table. A kernel without nf_tables has none, which is an error only

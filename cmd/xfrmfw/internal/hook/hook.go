@@ -1,6 +1,6 @@
 // Package hook does the work of the updown hook: it records the peer, and nudges the
 // daemon or has a background process apply. Nothing from the hook's environment becomes
-// part of a rule.
+// part of a rule. It never fails a tunnel: errors go to syslog.
 package hook
 
 import (

@@ -28,15 +28,15 @@ func newDescs() descs {
 	}
 	return descs{
 		up:     desc("xfrmfw_tunnel_up", "1 if the tunnel has states in both directions.", "tunnel", "name"),
-		info:   desc("xfrmfw_tunnel_info", "Always 1; tells what can confirm that a packet came out of the tunnel.", "tunnel", "name", "evidence"),
+		info:   desc("xfrmfw_tunnel_info", "Always 1; tells the evidence that a packet came out of the tunnel.", "tunnel", "name", "evidence"),
 		states: desc("xfrmfw_tunnel_sas", "States (SAs) of the tunnel.", "tunnel", "name", "direction"),
 		statePackets: desc("xfrmfw_tunnel_sa_packets_total", "Packets that the kernel counted in the tunnel's states.",
 			"tunnel", "name", "direction"),
 		stateBytes: desc("xfrmfw_tunnel_sa_bytes_total", "Bytes that the kernel counted in the tunnel's states.",
 			"tunnel", "name", "direction"),
-		packets: desc("xfrmfw_tunnel_received_packets_total", "Packets out of the tunnel, by what the rules know them by.",
+		packets: desc("xfrmfw_tunnel_received_packets_total", "Packets out of the tunnel, by evidence.",
 			"tunnel", "name", "evidence"),
-		bytes: desc("xfrmfw_tunnel_received_bytes_total", "Bytes out of the tunnel, by what the rules know them by.",
+		bytes: desc("xfrmfw_tunnel_received_bytes_total", "Bytes out of the tunnel, by evidence.",
 			"tunnel", "name", "evidence"),
 		named:        desc("xfrmfw_named_tunnel_up", "1 if a tunnel of that name in the configuration is up, 0 also if there is none.", "name"),
 		tunnels:      desc("xfrmfw_tunnels", "All tunnels, by their state.", "state"),
@@ -51,7 +51,7 @@ func newDescs() descs {
 		at:           desc("xfrmfw_read_timestamp_seconds", "When the tunnels, rules and counters served here were read; 0 is never."),
 		took:         desc("xfrmfw_read_duration_seconds", "How long it took to read them the last time."),
 		tries:        desc("xfrmfw_reads_total", "Times that they were read, failures included."),
-		failures:     desc("xfrmfw_read_failures_total", "Times that they could not be read: what is served is then older."),
+		failures:     desc("xfrmfw_read_failures_total", "Failed readings of tunnels and counters: the figures are then older."),
 	}
 }
 

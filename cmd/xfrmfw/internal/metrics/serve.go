@@ -138,7 +138,7 @@ func Serve(ctx context.Context, l net.Listener, version string, r *Recorder, t *
 // handler serves everything under one path.
 func handler(version string, r *Recorder, t *Tunnels) (http.Handler, error) {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "xfrmfw_build_info", Help: "Always 1; tells what runs.",
+		Name: "xfrmfw_build_info", Help: "Always 1; tells the version.",
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
 	})
 	build.Set(1)

@@ -67,7 +67,7 @@ func Forget(ctx context.Context, g *gateway.Gateway, f Forgettable) (forgotten F
 	})
 	forgotten = Forgotten{len(held.Guards) - len(guards), len(held.Lines) - len(lines)}
 	if forgotten.Pairs == 0 && !slices.ContainsFunc(held.Lines, func(l guard.Line) bool { return f.covers(l.Network) }) {
-		return Forgotten{}, held.Warning, fmt.Errorf("nothing is remembered of %q: xfrmfw status lists what is guarded, and from where", f.word)
+		return Forgotten{}, held.Warning, fmt.Errorf("nothing is remembered of %q: xfrmfw status lists the guarded pairs", f.word)
 	}
 	return forgotten, held.Warning, store.Save(guards, lines, held.Now)
 }
