@@ -135,6 +135,18 @@ func TestQuickStart(t *testing.T) {
 	g.healthy(t, "at the end")
 	g.recipe(t, ways, alice)
 
+	// The iptables of each release under the capability alone: from 1.8.12 on it runs under none that a file gives.
+	dropIn(t, g.machine, "unprivileged.conf")
+	g.Run(t, "systemctl", "restart", "xfrmfw-boot.service", "xfrmfw.service")
+	if user := strings.TrimSpace(g.Run(t, "ps", "-o", "user=", "-p", g.show(t, "xfrmfw.service", "MainPID"))); user != "xfrmfw" {
+		t.Errorf("the daemon runs as %s", user)
+	}
+	g.Run(t, "iptables", "-t", "mangle", "-F", "XFRMFW-TAG")
+	g.inSync(t) // it repairs that
+	flows(t, "as a user of its own", ways...)
+	dropOut(t, g.machine)
+	g.Run(t, "systemctl", "restart", "xfrmfw-boot.service", "xfrmfw.service")
+
 	g.follow(t, "## Take it back")
 	same(t, "taken back", g.rules(t), bare)
 	g.checkout(t)
