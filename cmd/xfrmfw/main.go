@@ -52,6 +52,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			_, _ = fmt.Fprintln(stderr, "xfrmfw: "+strings.TrimSuffix(line, "\n"))
 		}
 		if code == exitUsage && !*started {
+			if called.Name() == "help" {
+				called = called.Root()
+			}
 			_, _ = fmt.Fprintf(stderr, "xfrmfw: see %s --help\n", called.CommandPath())
 		}
 	}

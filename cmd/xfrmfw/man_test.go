@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/man"
+	"github.com/xfrmfw/xfrmfw/test/manual"
 )
 
 func manPages(t *testing.T) []man.Page {
@@ -114,6 +115,46 @@ func TestManPagesOfCommands(t *testing.T) {
 	}
 	for name := range pages {
 		t.Errorf("%s(8) is of no command", name)
+	}
+}
+
+// inDocument matches the program's commands in a document: in blocks of commands and of output, and in prose.
+var inDocument = regexp.MustCompile("(?m)(?:^(?:    |# )(?:.*(?:&&|\\|\\|) )?|`)(xfrmfw [a-z][^`\n]*)")
+
+// TestCommandsInDocuments is that each command of xfrmfw in README.md and the manual is one, with its options. Tests in the
+// lab run the most of them.
+func TestCommandsInDocuments(t *testing.T) {
+	commands := 0
+	for _, d := range manual.Documents(t) {
+		for _, found := range inDocument.FindAllStringSubmatch(d.Text, -1) {
+			line := found[1]
+			for _, end := range []string{" #", " >", " |", " &&", ";"} {
+				line, _, _ = strings.Cut(line, end)
+			}
+			commands++
+			root, _ := newRoot()
+			root.InitDefaultHelpCmd()
+			root.InitDefaultCompletionCmd()
+			cmd, rest, err := root.Find(strings.Fields(line)[1:])
+			if prose := strings.HasPrefix(found[0], "`"); err == nil && prose {
+				for _, word := range rest { // an option may stand without its value, or with a word for any value
+					name, ok := strings.CutPrefix(word, "--")
+					if name, _, _ = strings.Cut(name, "="); ok && cmd.Flag(name) == nil {
+						err = fmt.Errorf("it has no option --%s", name)
+					}
+				}
+			} else if err == nil {
+				if err = cmd.ParseFlags(rest); err == nil {
+					err = cmd.ValidateArgs(cmd.Flags().Args())
+				}
+			}
+			if err != nil {
+				t.Errorf("%s: %s: %v", d.Name, line, err)
+			}
+		}
+	}
+	if commands < 100 {
+		t.Errorf("only %d commands found", commands)
 	}
 }
 

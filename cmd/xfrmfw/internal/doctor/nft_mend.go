@@ -20,6 +20,13 @@ func (in Input) mendNFT(t foreign.Table, c foreign.Chain, lines []string, hit []
 		return append(mend, lines...)
 	case "foomuuri":
 		return mendFoomuuri(c, lines)
+	case "docker-bridges":
+		if c.Hook == "forward" && !slices.ContainsFunc(hit, func(p probe) bool { return p.into }) {
+			return []string{
+				fmt.Sprintf(`# Docker 29, in /etc/docker/daemon.json: "bridge-accept-fwmark": "%#x/%#[1]x"`, in.verified()),
+				"systemctl restart docker    # it writes its table anew at each start",
+			}
+		}
 	}
 	var mend []string
 	for _, l := range slices.Backward(lines) {

@@ -274,7 +274,7 @@ func TestSlips(t *testing.T) {
 		{query("10.1.0.9", "fd00::1", nil), "two families"},
 		{query("10.1.0.9", "10.2.0.5", func(q *Query) { q.In = "eth9" }), "--in eth9: there is no such interface; there are lo, wan0, lan0, ipsec0"},
 		{query("10.1.0.9", "10.2.0.1", func(q *Query) { q.In, q.Out = "wan0", "lan0" }), "for this host itself"},
-		{query("10.2.0.1", "10.1.0.9", func(q *Query) { q.Tag = true }), "--tag is for what comes in"},
+		{query("10.2.0.1", "10.1.0.9", func(q *Query) { q.Tag = true }), "--tag is for packets that come in"},
 		{query("10.2.0.9", "203.0.113.9", nil), "no route leads to 203.0.113.9: name the interface with --out"},
 		{query("203.0.113.9", "10.2.0.9", nil), "no route leads back to 203.0.113.9: name the interface with --in"},
 		{query("::ffff:10.1.0.9", "::ffff:10.2.0.5", nil), "IPv4-mapped"},
