@@ -41,7 +41,7 @@ func TestOneDownAmongMany(t *testing.T) {
 
 // Among many pairs of tunnels that are gone, a packet of this host's own finds its pair in
 // the leaf of a split tree, and one to a network between them is sent.
-func TestManyDown(t *testing.T) {
+func TestDownInSplitTree(t *testing.T) {
 	var sites []sample.Site
 	for i := range 200 { // no two are neighbours, which one rule would match
 		sites = append(sites, peer(i+1, fmt.Sprintf("203.0.113.%d", i), [2]string{sunLAN, fmt.Sprintf("172.%d.%d.0/24", 16+i/100, 2*(i%100))}))
