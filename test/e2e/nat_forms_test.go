@@ -82,8 +82,7 @@ func TestForgedBeforeDNAT(t *testing.T) {
 
 // TestMappedIntoSelector: source NAT maps packets into a local selector: by the own variant of iptables, the other one, or
 // a table of nftables. With the tunnel down the mapped packets leave in clear without xfrmfw and not at all with it; a trap
-// still gets its packet, so that the tunnel comes up. With the tunnel up a stranger's packet that is mapped into the LAN is
-// encrypted for him without xfrmfw, and dropped with it; the LAN's pass.
+// still gets its packet, so that the tunnel comes up.
 func TestMappedIntoSelector(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	if lab.UML() {
@@ -139,7 +138,20 @@ func TestMappedIntoSelector(t *testing.T) {
 			n.Sun.MustXfrmfw(t, "clear")
 		})
 	}
+}
 
+// TestStrangerMappedIntoLAN: with the tunnel up source NAT without a source of its own maps a stranger's packet into the LAN.
+// It is encrypted for him without xfrmfw, and dropped with it. The LAN's pass.
+func TestStrangerMappedIntoLAN(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
+	if lab.UML() {
+		t.Skip("lab: user-mode Linux has no nf_tables, and iptables no hook behind SNAT")
+	}
+	const f = lab.IPv4
+	n := lab.NewNetwork(t)
+	wan, remote := n.Sun.Outer(f), n.Alice.InnerNet(f)
+	alice := n.Alice.ListenUDP(t, netip.AddrPortFrom(n.Alice.Inner(f), 7000))
+	port := uint16(7100)
 	stranger := addr("198.51.100.66")
 	n.Mallory.IP(t, fmt.Sprintf("addr add %s/32 dev lo", stranger), fmt.Sprintf("route replace %s via %s", remote, wan))
 	n.Sun.IP(t, fmt.Sprintf("route add default via %s", n.Mallory.Outer(f)))
@@ -148,7 +160,6 @@ func TestMappedIntoSelector(t *testing.T) {
 	from := func(h *lab.Host, src netip.Addr, payload string) int {
 		port++
 		h.SendUDP(t, netip.AddrPortFrom(src, port), alice.Addr, payload, perAttack)
-		h.SendUDP(t, netip.AddrPortFrom(src, port), alice.Addr, payload+" last", 1)
 		return alice.Count(payload)
 	}
 	lab.Eventually(t, lab.Patience, func() error {
@@ -160,7 +171,7 @@ func TestMappedIntoSelector(t *testing.T) {
 	n.Sun.MustXfrmfw(t, "apply")
 	before := drops(t, n.Sun)
 	from(n.Mallory, stranger, "a stranger")
-	dropped(t, n.Sun, before, "inject", perAttack+1)
+	dropped(t, n.Sun, before, "inject", perAttack)
 	lab.Eventually(t, lab.Patience, func() error {
 		if from(n.Bob, n.Bob.Inner(f), "the LAN") == 0 {
 			return fmt.Errorf("nothing of bob's arrived")
