@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -122,6 +123,9 @@ func TestScripts(t *testing.T) {
 			case "br_netfilter":
 				_, err := os.Stat("/proc/sys/net/bridge")
 				return err == nil, nil
+			case "nft": // the variant of the host's iptables
+				out, err := exec.Command("iptables", "--version").Output()
+				return bytes.Contains(out, []byte("nf_tables")), err
 			}
 			return false, fmt.Errorf("condition %q is not known", name)
 		},

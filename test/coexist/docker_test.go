@@ -50,7 +50,9 @@ func TestDockerDaemon(t *testing.T) {
 	need(t, "/usr/sbin/dockerd")
 	need(t, "/usr/bin/busybox")
 	s := siteWith(t, lab.IPsec{SunNets: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24"), containers}})
-	s.Moon.IP(t, fmt.Sprintf("route replace %s via %s", containers, s.Sun.Outer(lab.IPv4)))
+	for _, h := range []*lab.Host{s.Moon, s.Mallory} {
+		h.IP(t, fmt.Sprintf("route replace %s via %s", containers, s.Sun.Outer(lab.IPv4)))
+	}
 	s.Sun.MustXfrmfw(t, "apply")
 	s.Sun.Sysctl(t, "net/ipv4/ip_forward=0") // docker closes FORWARD where it turns that on
 	s.startDocker(t)
