@@ -16,6 +16,8 @@ import (
 const smallHost = `echo $$ >/pid
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
+mkdir /dev
+mknod /dev/null c 1 3
 procd_open_instance() { :; }
 procd_set_param() { [ "$1" != command ] || { shift; "$@" & }; }
 procd_close_instance() { :; }
