@@ -69,8 +69,11 @@ func flowtables(in Input) []Finding {
 // bridged frames pass the rules of a router where br_netfilter calls these
 // (br_nf_pre_routing, br_nf_forward_ip). Packets between the addresses of a guarded pair
 // that a bridge only passes on are then dropped as cleartext that should have come out of
-// the tunnel.
+// the tunnel, by the iptables engine.
 func bridged(in Input) []Finding {
+	if in.tableDecides() { // it spares them
+		return nil
+	}
 	var found []Finding
 	for _, v := range []struct {
 		family  xfrm.Family
