@@ -217,7 +217,7 @@ func (b *builder) hits(f *family, r *relations) {
 	spared = append(spared, rule("case 6b: the source lives elsewhere", sets.Missing(sets.FibSrcInput), leadTo("drop_inject")))
 	b.chain("hit_inject"+s, "case 6b: what is spared", append(spared, b.fromNowhere(f, f.src)...)...)
 	leak := append(slices.Clone(departing),
-		rule("the sender is told", original, sets.Update{Fields: []sets.Field{sets.F(f.origSrc), sets.F(f.dst)}, Set: "refused" + s}),
+		rule("the sender is told", original, sets.Update{Fields: refusedFlow(f.origSrc, f.dst), Set: "refused" + s}),
 		rule("case 8", leadTo("drop_leak")))
 	b.chain("hit_leak"+s, "case 8: what is spared", leak...)
 	b.chain("hit_leak_lan"+s, "case 8, beside connected networks",

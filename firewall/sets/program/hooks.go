@@ -234,13 +234,20 @@ func (b *builder) mapped() {
 	b.chain("mapped", "case 6b: what DNAT leads into a tunnel", append(rules, rule("case 6b", leadTo("drop_inject")))...)
 }
 
-// refusals reject flows that leaked behind all NAT a moment ago, so that their senders get an ICMP error.
+// refusals reject flows that leaked behind all NAT a moment ago, so that their senders get an ICMP error. Other flows
+// between the same addresses may be spared, such as IKE with a peer whose tunnel is down.
 func (b *builder) refusals(families []*family) []sets.Rule {
 	var rules []sets.Rule
 	for _, f := range families {
-		rules = append(rules, rule("case 8", leaves, sets.In{Fields: []sets.Field{sets.F(f.src), sets.F(f.dst)}, Set: "refused" + f.suffix}, leadTo("drop_refuse")))
+		rules = append(rules, rule("case 8", leaves, sets.In{Fields: refusedFlow(f.src, f.dst), Set: "refused" + f.suffix}, leadTo("drop_refuse")))
 	}
 	return rules
+}
+
+// refusedFlow tells a flow from others between its addresses. The place of the source port has the type of a message of
+// ICMP, and behind it is a checksum.
+func refusedFlow(src, dst sets.FieldKind) []sets.Field {
+	return []sets.Field{sets.F(src), sets.F(dst), sets.F(sets.L4Proto), sets.F(sets.SrcPort)}
 }
 
 // admit sets VERIFIED on packets that may go into a tunnel, for the rule that accepts them.

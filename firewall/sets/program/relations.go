@@ -85,7 +85,8 @@ func (b *builder) relations(f *family) *relations {
 	r.keep = b.relate(relation{name: "keep", comment: "nat: keep", outward: true, opens: true}, f, keep)
 	b.lan(f)
 	b.sources(f)
-	b.set(sets.Set{Name: "refused" + f.suffix, Comment: "case 8: what left in clear, for 10 s", Dynamic: true, Size: 4096, Timeout: refusedFor}, f.origSrc, f.dst)
+	refused := sets.Set{Name: "refused" + f.suffix, Comment: "case 8: flows that left in clear, for 10 s", Dynamic: true, Size: 4096, Timeout: refusedFor}
+	b.set(refused, f.origSrc, f.dst, sets.L4Proto, sets.SrcPort)
 	return r
 }
 
