@@ -98,7 +98,7 @@ func (h *host) encrypted(way firewall.Way, from space.Set) (with, held space.Set
 		default:
 			sa, up := h.through(&h.set.Tunnels[at])
 			if up || h.set.Tunnels[at].Optional {
-				with = h.Or(with, h.And(finds, sa))
+				with = h.Or(with, h.And(h.outward(finds, &h.set.Tunnels[at]), sa))
 			} else {
 				held = h.Or(held, finds)
 			}
@@ -143,6 +143,23 @@ func (h *host) through(t *xfrm.Tunnel) (space.Set, bool) {
 		}
 	}
 	return h.Bit(h.Ahead.Present).Not(), false
+}
+
+// outward are packets into a tunnel, with the interface that leads to its peer: filter and
+// mangle see the route of the outer packet (xfrm_bundle_create).
+func (h *host) outward(packets space.Set, t *xfrm.Tunnel) space.Set {
+	for _, sa := range t.SAs {
+		if sa.Inbound {
+			continue
+		}
+		r, ok := h.snapshot.Host.Route(sa.Dst)
+		if l, known := h.snapshot.Host.Link(r.Link); ok && known && sa.Mode == xfrm.TunnelMode {
+			packets = h.Without(packets, func(bit int) bool { return slices.Contains(h.Out, bit) })
+			return h.And(packets, h.Device(h.Out, l.Name))
+		}
+		break
+	}
+	return packets
 }
 
 // cameOutOf are the packets that came out of the SA of a reqid. They have no other.

@@ -1,6 +1,8 @@
 package lab
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"encoding/binary"
 	"net/netip"
 	"testing"
@@ -194,4 +196,46 @@ func checksum(data []byte, sum uint32) uint16 {
 		sum = sum&0xffff + sum>>16
 	}
 	return ^uint16(sum)
+}
+
+// ICMPPacket is a message of ICMP or ICMPv6, with 12 bytes behind the checksum.
+func ICMPPacket(src, dst netip.Addr, kind, code byte) Packet {
+	icmp := make([]byte, 16)
+	icmp[0], icmp[1] = kind, code
+	if src.Is4() {
+		binary.BigEndian.PutUint16(icmp[2:], checksum(icmp, 0))
+		return IPPacket(src, dst, protoICMP, icmp)
+	}
+	binary.BigEndian.PutUint16(icmp[2:], transportChecksum(src, dst, protoICMPv6, icmp))
+	return IPPacket(src, dst, protoICMPv6, icmp)
+}
+
+// SealedPacket is an ESP packet of an SA in tunnel mode, as its peer sends it (RFC 4303, RFC 4106). The SA has the lab's
+// cipher, without encapsulation in UDP.
+func SealedPacket(s SA, sequence uint32, inner Packet) (Packet, error) {
+	key := Key(s.SPI)
+	block, err := aes.NewCipher(key[:16])
+	if err != nil {
+		return nil, err
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, err
+	}
+	header := make([]byte, 16)
+	binary.BigEndian.PutUint32(header[0:], s.SPI)
+	binary.BigEndian.PutUint32(header[4:], sequence)
+	binary.BigEndian.PutUint64(header[8:], uint64(sequence)) // the initialization vector
+	plain := append(Packet{}, inner...)
+	pad := byte(-(len(inner) + 2) & 3)
+	for i := range pad {
+		plain = append(plain, i+1)
+	}
+	next := byte(4)
+	if inner[0]>>4 == 6 {
+		next = 41
+	}
+	plain = append(plain, pad, next)
+	sealed := gcm.Seal(header, append(append([]byte{}, key[16:]...), header[8:]...), plain, header[:8])
+	return IPPacket(s.Src, s.Dst, protoESP, sealed), nil
 }
