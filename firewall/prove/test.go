@@ -8,6 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/prove/expect"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -22,19 +23,20 @@ type Outcome struct {
 	Got    string
 }
 
-// RunTests asks rule sets for the verdicts on the packets of tests.
-func RunTests(tests []expect.Test, f *firewall.Facts, sets []rules.Ruleset, snapshot xfrm.Snapshot, set xfrm.Set) []Outcome {
+// RunTests asks rule sets for the verdicts on the packets of tests. A table of nftables that
+// decides in their place, if there is one, must drop the same packets and no others.
+func RunTests(tests []expect.Test, f *firewall.Facts, wanted []rules.Ruleset, table sets.Table, snapshot xfrm.Snapshot, set xfrm.Set) []Outcome {
 	var names []string
 	for _, l := range snapshot.Host.Links {
 		names = append(names, l.Name)
 	}
-	walls := make(map[xfrm.Family]*evaluate.Firewall)
+	walls, tables := make(map[xfrm.Family]*evaluate.Firewall), make(map[xfrm.Family]*evaluate.Firewall)
 	outcomes := make([]Outcome, len(tests))
 	for i, t := range tests {
 		o := &outcomes[i]
 		o.Test, o.Held = t, true
 		found := false
-		for _, rs := range sets {
+		for _, rs := range wanted {
 			if !about(&t, rs.Family) {
 				continue
 			}
@@ -42,6 +44,9 @@ func RunTests(tests []expect.Test, f *firewall.Facts, sets []rules.Ruleset, snap
 			if !ok {
 				w = evaluate.NewWithoutNAT(rs, f, names)
 				walls[rs.Family] = w
+				if len(table.Chains) > 0 {
+					tables[rs.Family] = w.Instead(evaluate.Layout{Table: table})
+				}
 			}
 			for _, way := range waysOf(&t) {
 				h := host{w.Space, snapshot, set}
@@ -50,7 +55,11 @@ func RunTests(tests []expect.Test, f *firewall.Facts, sets []rules.Ruleset, snap
 					continue
 				}
 				found = true
-				if p, got, differs := wrong(w, &h, way, t.Expect, packets); differs && o.Held {
+				p, got, differs := wrong(w, &h, way, t.Expect, packets)
+				if decides := tables[rs.Family]; !differs && decides != nil {
+					p, got, differs = wrongByTable(decides, &h, way, t.Expect, packets)
+				}
+				if differs && o.Held {
 					o.Held, o.Packet, o.Got = false, &p, got
 				}
 			}
@@ -176,15 +185,34 @@ func (h *host) interfaces(t expect.Test) space.Set {
 	return h.And(set, home)
 }
 
+// going divides the packets of a test by the policies: those that the kernel holds or drops
+// are held.
+func (h *host) going(way firewall.Way, packets space.Set) (going, held space.Set) {
+	if way == firewall.ToHost {
+		return h.Minus(packets, h.Bit(h.Ahead.Present)), space.None
+	}
+	return h.encrypted(way, packets)
+}
+
+// wrongByTable returns a packet of a set that a table drops although it is expected to pass,
+// or lets pass although it is to be dropped.
+func wrongByTable(w *evaluate.Firewall, h *host, way firewall.Way, want expect.Verdict, packets space.Set) (firewall.Passage, string, bool) {
+	packets, _ = h.going(way, packets)
+	f := w.Among(packets).Run(way, packets)
+	bad, got := w.And(packets, w.Or(f.Dropped, f.Rejected)), "drop by the table of nftables"
+	if want.Action == "drop" || want.Action == "reject" {
+		bad, got = w.Minus(packets, w.Or(f.Dropped, f.Rejected)), "pass by the table of nftables"
+	}
+	if bad == space.None {
+		return firewall.Passage{}, "", false
+	}
+	return w.Witness(way, bad), got, true
+}
+
 // wrong returns a packet of a set that has another verdict than expected, and that
 // verdict.
 func wrong(w *evaluate.Firewall, h *host, way firewall.Way, want expect.Verdict, packets space.Set) (firewall.Passage, string, bool) {
-	held := space.None
-	if way != firewall.ToHost {
-		packets, held = h.encrypted(way, packets)
-	} else {
-		packets = w.Minus(packets, w.Bit(w.Ahead.Present))
-	}
+	packets, held := h.going(way, packets)
 	few := w.Among(w.Or(packets, held))
 	f := few.Run(way, w.Or(packets, held))
 	// The kernel drops packets that it holds, if no rule does before.

@@ -8,6 +8,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/prove"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
+	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -19,8 +20,8 @@ type tested struct {
 	outcomes []prove.Outcome
 }
 
-// ProvableRules are the wanted rules in the form of iptables. The table of nftables
-// decides by the same facts.
+// ProvableRules are the wanted rules in the form of iptables. They tell the cases of packets,
+// also where a table of nftables decides by the same facts.
 func (l Look) ProvableRules() []rules.Ruleset {
 	if l.Engine == engine.IPTables {
 		return l.Result.Rulesets
@@ -41,7 +42,11 @@ func (g *Gateway) test(l *Look) {
 		reflect.DeepEqual(before.host, now.host) && reflect.DeepEqual(before.policies, now.policies) {
 		now.outcomes = before.outcomes
 	} else {
-		now.outcomes = prove.RunTests(g.config.Tests, &l.Result.Facts, l.ProvableRules(), l.Snapshot, l.Set)
+		var table sets.Table
+		if l.Engine == engine.NFTables {
+			table = l.Table
+		}
+		now.outcomes = prove.RunTests(g.config.Tests, &l.Result.Facts, l.ProvableRules(), table, l.Snapshot, l.Set)
 	}
 	g.tested = now
 	l.Tests = now.outcomes
