@@ -49,13 +49,17 @@ func proveCommand(o *options) *cobra.Command {
 	return cmd
 }
 
-// subjects are the wanted rules and, where some stand that differ, those too.
+// subjects are the wanted rules and, where some stand that differ, those too. Rules that
+// stand as wanted are asked once, as live ones if rules of others stand around them.
 func subjects(look gateway.Look, fromSnapshot bool) []proof.Subject {
-	list, live := []proof.Subject{wantedSubject(look)}, liveSubject(look)
-	if fromSnapshot || look.InSync() || !live.Stands() {
-		return list
+	wanted, live := wantedSubject(look), liveSubject(look)
+	switch {
+	case fromSnapshot, !live.Stands(), look.InSync() && len(live.Others) == 0:
+		return []proof.Subject{wanted}
+	case look.InSync():
+		return []proof.Subject{live}
 	}
-	return append(list, live)
+	return []proof.Subject{wanted, live}
 }
 
 func wantedSubject(look gateway.Look) proof.Subject {
@@ -66,10 +70,15 @@ func wantedSubject(look gateway.Look) proof.Subject {
 	return s
 }
 
-// liveSubject is the rules in force of either engine: the table alone where it decides.
-// Rules that other programs changed are left out.
+// liveSubject is the rules in force of either engine, the table alone where it decides, and
+// the rules of iptables of other programs. Rules that these changed are theirs.
 func liveSubject(look gateway.Look) proof.Subject {
-	s := proof.Subject{Name: "live", Table: look.Live.Table.Table}
+	s := proof.Subject{Name: "live", Table: look.Live.Table.Table, Others: make(map[xfrm.Family][]live.Other)}
+	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
+		if others := live.Others(family, look.Live.Rules[family]); len(others) > 0 {
+			s.Others[family] = others
+		}
+	}
 	if _, decides := s.Table.Chain(program.Decides); decides {
 		return s
 	}

@@ -88,7 +88,7 @@ func distinct(kinds map[rules.ChainKey][]string) map[string]bool {
 // broken is the first property that fails. Where all hold it may ask for equality with
 // Judge.
 func broken(w *evaluate.Firewall, f *firewall.Facts, equality bool) absence {
-	for found := range findings(w, f, nil) {
+	for found := range findings(w, f, nil, nil) {
 		return absence{found.Property.Name, Describe(found.Packet)}
 	}
 	if equality {

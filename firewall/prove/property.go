@@ -9,6 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/prove/judge"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -50,6 +51,7 @@ func Properties() []Property {
 				if q.w.Alone() { // a table marks packets into a tunnel as well
 					is = q.Minus(is, q.Minus(q.LetOut(), q.NewFromStrangers()))
 				}
+				q.kept = is
 				verified, _ := q.w.VerifiedOf(q.Way, is)
 				return verified
 			},
@@ -166,10 +168,14 @@ type question struct {
 	real, asked space.Set
 	// gone are the packets that are to be dropped, by property.
 	gone []space.Set
+	// others are the rules of other programs, and kept the packets that none of them may do
+	// to as the property asked last forbids.
+	others []live.Other
+	kept   space.Set
 }
 
-func ask(w *evaluate.Firewall, f *firewall.Facts, way firewall.Way) *question {
-	q := &question{w: w, Packets: judge.New(w.Space, f, way)}
+func ask(w *evaluate.Firewall, f *firewall.Facts, way firewall.Way, others []live.Other) *question {
+	q := &question{w: w, Packets: judge.New(w.Space, f, way), others: others, kept: space.None}
 	q.real, q.asked = q.Possible(), q.Plain()
 	if w.Alone() {
 		told := q.Or(q.ToldByTable(), q.Contradictory())
@@ -182,7 +188,7 @@ func ask(w *evaluate.Firewall, f *firewall.Facts, way firewall.Way) *question {
 func dropped(name, says string, ways []firewall.Way, which func(*question) space.Set, exempt ...string) Property {
 	return Property{Name: name, Says: says, Exempt: exempt, ways: ways, broken: func(q *question) space.Set {
 		is := q.And(q.asked, which(q))
-		q.gone = append(q.gone, is)
+		q.gone, q.kept = append(q.gone, is), is
 		if is = q.Minus(is, q.w.Surely(q.Way, rules.Drop, rules.Reject)); is == space.None {
 			return space.None
 		}
@@ -329,23 +335,6 @@ func (q *question) mapped() space.Set {
 	return q.And(may, q.Union(q.Bit(q.SNAT), q.Bit(q.DNAT), q.ToldByTable()))
 }
 
-// rewritten are packets into tunnels that no rule exempts from the NAT of others.
-func (q *question) rewritten() space.Set {
-	var keep []space.Set
-	for i := range q.NATKeep {
-		k := &q.NATKeep[i]
-		if xfrm.FamilyOf(k.Remote.Addr()) == q.Family {
-			keep = append(keep, q.And(q.GoesInto(k.Out), q.And(q.LiesIn(q.Src, k.Local), q.LiesIn(q.RoutedDst, k.Remote))))
-		}
-	}
-	for _, d := range q.Devices {
-		if d.KeepNAT {
-			keep = append(keep, q.GoesOutBy(d.Name))
-		}
-	}
-	return q.w.OpenToNAT(q.Way, q.Minus(q.And(q.real, q.LetOut()), q.Union(keep...)))
-}
-
 // surplus are packets that are dropped, and that no property before names.
 func (q *question) surplus() space.Set {
 	is := q.Minus(q.And(q.asked, q.w.MayEnd(q.Way)), q.Or(q.BetweenRemotes(), q.mapped()))
@@ -364,21 +353,30 @@ type Finding struct {
 	Property Property
 	Family   xfrm.Family
 	Packet   firewall.Passage
+	// By are the rules of other programs by which the packet gets past those of xfrmfw.
+	By []string
 }
 
-// Prove asks a firewall for all properties. After each it calls done, if that is not nil.
-func Prove(w *evaluate.Firewall, f *firewall.Facts, done func()) []Finding {
-	return slices.Collect(findings(w, f, done))
+// Prove asks a firewall for all properties. Others are the rules of other programs that
+// stand around its rules. Those properties that say what is dropped, verified or rewritten
+// must hold whatever these do. After each property it calls done, if that is not nil.
+func Prove(w *evaluate.Firewall, f *firewall.Facts, others []live.Other, done func()) []Finding {
+	return slices.Collect(findings(w, f, others, done))
 }
 
-func findings(w *evaluate.Firewall, f *firewall.Facts, done func()) iter.Seq[Finding] {
+func findings(w *evaluate.Firewall, f *firewall.Facts, others []live.Other, done func()) iter.Seq[Finding] {
 	return func(yield func(Finding) bool) {
 		properties := Properties()
 		for _, way := range every {
-			q := ask(w, f, way)
+			q := ask(w, f, way, others)
 			for _, p := range properties {
 				if slices.Contains(p.ways, way) {
-					if set := p.broken(q); set != space.None && !yield(Finding{p, w.Family, w.Witness(way, set)}) {
+					q.kept = space.None
+					set, by := p.broken(q), []string(nil)
+					if set == space.None {
+						set, by = q.undone(p.Name)
+					}
+					if set != space.None && !yield(Finding{p, w.Family, w.Witness(way, set), by}) {
 						return
 					}
 				}

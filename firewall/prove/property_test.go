@@ -8,7 +8,7 @@ import (
 func TestPropertiesHold(t *testing.T) {
 	for g := range gateways(t, 2, 2) {
 		for _, family := range g.families {
-			for _, f := range Prove(g.firewall(family), &g.facts, nil) {
+			for _, f := range Prove(g.firewall(family), &g.facts, nil, nil) {
 				t.Errorf("%s: %s (%s): %s", g.name, f.Property.Name, f.Property.Says, Describe(f.Packet))
 			}
 		}
@@ -19,7 +19,7 @@ func TestPropertiesHold(t *testing.T) {
 func TestPropertiesHoldOfTables(t *testing.T) {
 	for g := range gateways(t, 5, 1) {
 		for _, family := range g.families {
-			for _, f := range Prove(g.table(family, false), &g.facts, nil) {
+			for _, f := range Prove(g.table(family, false), &g.facts, nil, nil) {
 				t.Errorf("%s: %s (%s): %s", g.name, f.Property.Name, f.Property.Says, Describe(f.Packet))
 			}
 		}

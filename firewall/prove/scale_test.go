@@ -43,7 +43,7 @@ func cost(t *testing.B, n int) {
 		began := time.Now()
 		w := evaluate.NewFirewall(rs, &facts, nil, false)
 		last, done := began, 0
-		for _, f := range Prove(w, &facts, func() {
+		for _, f := range Prove(w, &facts, nil, func() {
 			if cost := time.Since(last); cost > time.Second {
 				t.Logf("  step %d (%s): %s, %d nodes", done, Properties()[done%len(Properties())].Name, cost.Round(10*time.Millisecond), w.Len())
 			}

@@ -98,6 +98,10 @@ type tableEffect struct {
 	dropped, refused, bound space.Set
 }
 
+func newTableEffect() *tableEffect {
+	return &tableEffect{back: nothing, accepted: nothing, dropped: space.None, refused: space.None, bound: space.None}
+}
+
 // tableEvaluator knows the effects of chains on packets as one hook sees them.
 type tableEvaluator struct {
 	model
@@ -121,7 +125,7 @@ func (e *tableEvaluator) chain(name string, mark int) *tableEffect {
 	if known, ok := e.known[key]; ok {
 		return known
 	}
-	p := &tableEffect{back: nothing, accepted: nothing, dropped: space.None, refused: space.None, bound: space.None}
+	p := newTableEffect()
 	e.known[key] = p
 	c, ok := e.table.chains[name]
 	if !ok {
@@ -261,7 +265,7 @@ func (e *tableEvaluator) dispatch(p *tableEffect, t sets.Dispatch, in stream) st
 // base sends packets through a base chain, adds its effect, and returns the packets that
 // go on.
 func (e *tableEvaluator) base(to *tableEffect, chain string, in stream) stream {
-	of := &tableEffect{back: nothing, accepted: nothing, dropped: space.None, refused: space.None, bound: space.None}
+	of := newTableEffect()
 	on := e.join(e.enter(of, chain, in), of.accepted)
 	to.dropped, to.refused = e.Or(to.dropped, of.dropped), e.Or(to.refused, of.refused)
 	to.bound = e.Or(to.bound, of.bound)
@@ -295,7 +299,7 @@ func (w *Firewall) tableAt(way firewall.Way, hook sets.Hook) *tableEvaluator {
 // runTable sends packets through the base chains of some hooks. It returns the packets
 // behind each hook.
 func (w *Firewall) runTable(way firewall.Way, hooks []sets.Hook, in stream) (*tableEffect, map[sets.Hook]stream) {
-	to := &tableEffect{dropped: space.None, refused: space.None, bound: space.None}
+	to := newTableEffect()
 	after := make(map[sets.Hook]stream)
 	for _, hook := range hooks {
 		e := w.tableAt(way, hook)

@@ -14,6 +14,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/prove"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -30,6 +31,8 @@ type Subject struct {
 	Rules []rules.Ruleset
 	// Table stands beside rules, and may be empty then.
 	Table sets.Table
+	// Others are the rules of other programs that stand around them.
+	Others map[xfrm.Family][]live.Other
 }
 
 // Stands reports whether packets meet the subject at all.
@@ -40,8 +43,17 @@ func (s Subject) Stands() bool {
 // jobs are the proofs of a subject, one a family.
 func (s Subject) jobs(f *firewall.Facts, devices []string) []job {
 	var jobs []job
+	for _, others := range s.Others {
+		for _, o := range others {
+			for _, name := range []string{o.Matches.In, o.Matches.Out} {
+				if name != "" {
+					devices = append(slices.Clip(devices), name)
+				}
+			}
+		}
+	}
 	for _, rs := range s.Rules {
-		jobs = append(jobs, job{subject: s.Name, family: rs.Family, make: func() *evaluate.Firewall { return evaluate.NewBeside(rs, s.Table, f, devices) }})
+		jobs = append(jobs, job{subject: s.Name, family: rs.Family, others: s.Others[rs.Family], make: func() *evaluate.Firewall { return evaluate.NewBeside(rs, s.Table, f, devices) }})
 	}
 	if s.Rules != nil {
 		return jobs
@@ -51,7 +63,7 @@ func (s Subject) jobs(f *firewall.Facts, devices []string) []job {
 		families = families[:1]
 	}
 	for _, family := range families {
-		jobs = append(jobs, job{subject: s.Name, family: family, make: func() *evaluate.Firewall { return evaluate.NewTable(s.Table, family, f, devices, false) }})
+		jobs = append(jobs, job{subject: s.Name, family: family, others: s.Others[family], make: func() *evaluate.Firewall { return evaluate.NewTable(s.Table, family, f, devices, false) }})
 	}
 	return jobs
 }
@@ -82,6 +94,8 @@ type Finding struct {
 	// Rules are "wanted" or "live".
 	Rules  string      `json:"rules"`
 	Family xfrm.Family `json:"family"`
+	// By are the rules of other programs by which the packet gets past those of xfrmfw.
+	By []string `json:"by"`
 	// Packet says all of it; Explain is the command that explains it, as far as its words
 	// go.
 	Packet  string `json:"packet"`
@@ -112,7 +126,7 @@ func Make(f *firewall.Facts, devices []string, subjects []Subject, progress func
 	for i := range jobs {
 		group.Go(func() {
 			w := jobs[i].make()
-			jobs[i].found = prove.Prove(w, f, step)
+			jobs[i].found = prove.Prove(w, f, jobs[i].others, step)
 			jobs[i].odd = w.Odd()
 		})
 	}
@@ -127,7 +141,7 @@ func Make(f *firewall.Facts, devices []string, subjects []Subject, progress func
 			broken[found.Property.Name] = true
 			r.Holds = false
 			r.Findings = append(r.Findings, Finding{
-				Property: found.Property.Name, Rules: j.subject, Family: found.Family,
+				Property: found.Property.Name, Rules: j.subject, Family: found.Family, By: append([]string{}, found.By...),
 				Packet: prove.Describe(found.Packet), Explain: Explain(found.Packet, f.Marks),
 			})
 		}
@@ -144,6 +158,7 @@ func Make(f *firewall.Facts, devices []string, subjects []Subject, progress func
 type job struct {
 	subject string
 	family  xfrm.Family
+	others  []live.Other
 	make    func() *evaluate.Firewall
 	found   []prove.Finding
 	odd     error
@@ -181,7 +196,11 @@ func (r Report) WriteText(w io.Writer, verbose bool) error {
 		}
 		for _, f := range r.Findings {
 			if f.Property == p.Name {
-				fmt.Fprintf(&b, "  packet   %s, by the %s rules\n  see      %s\n", f.Packet, f.Rules, f.Explain)
+				fmt.Fprintf(&b, "  packet   %s, by the %s rules\n", f.Packet, f.Rules)
+				for _, rule := range f.By {
+					fmt.Fprintf(&b, "  through  %s of another program (%s)\n", rule, f.Family)
+				}
+				fmt.Fprintf(&b, "  see      %s\n", f.Explain)
 			}
 		}
 	}

@@ -1,0 +1,149 @@
+package live
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// Other is a rule of another program on a packet's way, and the most that it may do. The
+// rules that lead to it are not asked, so it may meet more packets here than in the kernel.
+type Other struct {
+	Table rules.Table
+	// Hook is the builtin chain from which the rule is reached, Before is true if packets
+	// meet it before the rules of xfrmfw there.
+	Hook   string
+	Before bool
+	// Matches has the matches of the rule where Read is true. Otherwise it may match any
+	// packet.
+	Matches rules.Rule
+	Read    bool
+	// Ends is true if the rest of the hook may not see the packets that it matches, Writes
+	// are the bits of the mark that it may change, and Rewrites is true if it may rewrite
+	// sources.
+	Ends     bool
+	Writes   uint32
+	Rewrites bool
+	// Text is the rule with its table and chain, as iptables takes it.
+	Text string
+}
+
+// Others returns the rules of other programs that may do more than drop packets: in the
+// builtin chains, in the chains that these lead to, and in the chains of xfrmfw.
+func Others(family xfrm.Family, have Tables) []Other {
+	var list []Other
+	for _, t := range have.Tables {
+		for _, c := range t.Chains {
+			if c.Policy == "-" {
+				continue
+			}
+			last := -1
+			for i, r := range c.Rules {
+				if r.Jump() {
+					last = i
+				}
+			}
+			o := others{table: t, hook: c.Name, seen: make(map[string]bool)}
+			for i, r := range c.Rules {
+				o.before = i < last
+				if r.Jump() {
+					clear(o.seen)
+					continue
+				}
+				o.rule(c.Name, r, true)
+			}
+			list = append(list, o.list...)
+		}
+		for _, c := range t.Chains {
+			if c.Ours() {
+				list = append(list, added(family, t, c)...)
+			}
+		}
+	}
+	return list
+}
+
+// others collects the rules that a builtin chain leads to.
+type others struct {
+	table  Table
+	hook   string
+	before bool
+	seen   map[string]bool
+	list   []Other
+}
+
+func (o *others) rule(chain string, r Rule, builtin bool) {
+	if to, ok := o.table.Chain(r.Target); ok && to.Policy == "-" {
+		if !o.seen[to.Name] && !to.Ours() {
+			o.seen[to.Name] = true
+			for _, r := range to.Rules {
+				o.rule(to.Name, r, false)
+			}
+		}
+		return
+	}
+	if other, ok := effect(o.table.Name, chain, r, builtin); ok {
+		other.Hook, other.Before = o.hook, o.before
+		o.list = append(o.list, other)
+	}
+}
+
+// added are the rules in a chain of xfrmfw that are not as xfrmfw wrote them. Each hook of the
+// table may lead there.
+func added(family xfrm.Family, t Table, c Chain) []Other {
+	var list []Other
+	for _, r := range c.Rules {
+		if rule, ok := readRule(r.Raw); ok {
+			rule.Purpose, rule.Tunnel = r.Purpose, r.Tunnel
+			if rules.ID(family, t.Name, c.Name, rule) == r.ID {
+				continue
+			}
+		}
+		other, ok := effect(t.Name, c.Name, r, true)
+		if !ok {
+			continue
+		}
+		for _, builtin := range t.Chains {
+			if builtin.Policy != "-" {
+				other.Hook, other.Before = builtin.Name, true
+				list = append(list, other)
+			}
+		}
+	}
+	return list
+}
+
+// harmless are targets that neither end a packet's way nor change its mark or addresses.
+var harmless = []string{
+	"", "LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "TCPMSS", "TCPOPTSTRIP", "CLASSIFY", "DSCP", "TOS", "ECN", "TTL", "HL", "CHECKSUM", "CT", "NOTRACK",
+	"SECMARK", "CONNSECMARK", "RATEEST", "IDLETIMER", "LED", "TEE",
+}
+
+// effect is the most that a rule may do, and false if it only drops packets or does nothing
+// to them. Destinations that it rewrites are among the packets that a proof is about.
+func effect(table rules.Table, chain string, r Rule, builtin bool) (Other, bool) {
+	o := Other{Table: table, Text: fmt.Sprintf("-t %s -A %s %s", table, chain, r.Raw)}
+	o.Matches, o.Read = readRule(r.Raw)
+	o.Read = o.Read && !strings.ContainsAny(o.Matches.In+o.Matches.Out, "+") // eth+ is many interfaces
+	switch r.Target {
+	case "DROP", "REJECT", "DNAT", "REDIRECT":
+		return o, false
+	case "RETURN":
+		o.Ends = builtin
+	case "ACCEPT", "QUEUE", "NFQUEUE", "SYNPROXY":
+		o.Ends = true
+	case "SNAT", "MASQUERADE", "NETMAP":
+		o.Rewrites = true
+	case "MARK", "CONNMARK", "SET":
+		_, o.Writes, _ = written(r)
+	default:
+		if slices.Contains(harmless, r.Target) {
+			return o, false
+		}
+		o.Ends, o.Writes, o.Rewrites = true, ^uint32(0), true
+	}
+	return o, o.Ends || o.Writes != 0 || o.Rewrites
+}

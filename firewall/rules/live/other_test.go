@@ -1,0 +1,60 @@
+package live
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+)
+
+// The rules of others are told by their place and by the most that they may do.
+func TestOthers(t *testing.T) {
+	have, err := Parse([]byte(`*mangle
+:PREROUTING ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:THEIRS - [0:0]
+:XFRMFW-FWD - [0:0]
+-A PREROUTING -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff
+-A PREROUTING -j LOG
+-A FORWARD -s 10.1.0.0/24 -j ACCEPT
+-A FORWARD -i eth+ -j DROP
+-A FORWARD -i eth+ -j RETURN
+-A FORWARD -m comment --comment "xfrmfw:abcdefghi_-9/jump" -j XFRMFW-FWD
+-A FORWARD -m time --timestart 08:00 -j THEIRS
+-A FORWARD -j FANCY
+-A THEIRS -j RETURN
+-A THEIRS -j MARK --set-xmark 0x20000000/0x20000000
+-A XFRMFW-FWD -s 10.9.0.0/16 -j ACCEPT
+COMMIT
+*nat
+:POSTROUTING ACCEPT [0:0]
+-A POSTROUTING -o eth0 -j MASQUERADE
+COMMIT
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, o := range Others(xfrm.IPv4, have) {
+		got = append(got, fmt.Sprintf("%s: before %t, read %t, ends %t, writes %#x, rewrites %t: %s", o.Hook, o.Before, o.Read, o.Ends, o.Writes, o.Rewrites, o.Text))
+	}
+	want := []string{
+		"PREROUTING: before false, read false, ends false, writes 0xff, rewrites false: -t mangle -A PREROUTING -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff",
+		"FORWARD: before true, read true, ends true, writes 0x0, rewrites false: -t mangle -A FORWARD -s 10.1.0.0/24 -j ACCEPT",
+		"FORWARD: before true, read false, ends true, writes 0x0, rewrites false: -t mangle -A FORWARD -i eth+ -j RETURN",
+		"FORWARD: before false, read true, ends false, writes 0x20000000, rewrites false: -t mangle -A THEIRS -j MARK --set-xmark 0x20000000/0x20000000",
+		"FORWARD: before false, read true, ends true, writes 0xffffffff, rewrites true: -t mangle -A FORWARD -j FANCY",
+		"PREROUTING: before true, read true, ends true, writes 0x0, rewrites false: -t mangle -A XFRMFW-FWD -s 10.9.0.0/16 -j ACCEPT",
+		"FORWARD: before true, read true, ends true, writes 0x0, rewrites false: -t mangle -A XFRMFW-FWD -s 10.9.0.0/16 -j ACCEPT",
+		"POSTROUTING: before false, read true, ends false, writes 0x0, rewrites true: -t nat -A POSTROUTING -o eth0 -j MASQUERADE",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("wanted -, got +:\n%s", diff)
+	}
+	if list := Others(xfrm.IPv4, Tables{}); !slices.Equal(list, nil) {
+		t.Errorf("no tables: %v", list)
+	}
+}
