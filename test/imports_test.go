@@ -70,7 +70,7 @@ cmd/xfrmfw/internal/nudge: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/pace:
 cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/reconcile: firewall firewall/guard firewall/rules cmd/xfrmfw/internal/memory firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/text xfrm/kernel firewall/sets cmd/xfrmfw/internal/engine firewall/prove
-cmd/xfrmfw/internal/proof: firewall firewall/prove firewall/prove/evaluate firewall/rules firewall/rules/live firewall/sets xfrm golang.org/x/sys
+cmd/xfrmfw/internal/proof: cmd/xfrmfw/internal/text firewall firewall/prove firewall/prove/evaluate firewall/rules firewall/rules/live firewall/sets xfrm golang.org/x/sys
 cmd/xfrmfw/internal/rundir: golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys
 cmd/xfrmfw/internal/status: firewall firewall/sets/purpose firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/text firewall/rules/compile cmd/xfrmfw/internal/engine firewall/sets firewall/sets/program

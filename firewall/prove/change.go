@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -41,11 +42,12 @@ type Change struct {
 	Family xfrm.Family
 	Ways   []firewall.Way
 	Path   Path
-	// Src and Dst hold the packets, and Services their protocols and ports, of which there
+	// Src and Dst hold the packets, but for those in SrcBut and DstBut, and Services their protocols and ports, of which there
 	// are none where nearly all have some. All are empty in a Change about other packets than
 	// plain new ones: errors, replies, and those with marks.
-	Src, Dst netip.Prefix
-	Services []firewall.Service
+	Src, Dst       netip.Prefix
+	SrcBut, DstBut []netip.Prefix
+	Services       []firewall.Service
 	// More is true if there are more such changes than are told.
 	More bool
 	// Packet is one of them.
@@ -118,13 +120,13 @@ func changesOf(w *evaluate.Firewall, way firewall.Way, turn Turn, set space.Set)
 			continue
 		}
 		n := 0
-		regions(w.Space, plain, func(src, dst netip.Prefix, of space.Set) bool {
+		regions(w.Space, plain, func(src, dst network, of space.Set) bool {
 			if n++; n > mostOf {
 				list[len(list)-1].More = true
 				return false
 			}
 			c := change(of)
-			c.Path, c.Src, c.Dst, c.Services = path, src, dst, servicesOf(w.Space, of)
+			c.Path, c.Src, c.Dst, c.SrcBut, c.DstBut, c.Services = path, src.Prefix, dst.Prefix, src.but, dst.but, servicesOf(w.Space, of)
 			list = append(list, c)
 			return true
 		})
@@ -156,20 +158,80 @@ func plainOn(s *space.Space, way firewall.Way, path Path) space.Set {
 	return set
 }
 
-// regions calls yield with prefixes that hold a set's packets, and those packets.
-func regions(s *space.Space, set space.Set, yield func(src, dst netip.Prefix, of space.Set) bool) {
+// network is the addresses of a prefix but for those of others.
+type network struct {
+	netip.Prefix
+	but []netip.Prefix
+}
+
+// regions calls yield with networks that hold a set's packets, and those packets.
+func regions(s *space.Space, set space.Set, yield func(src, dst network, of space.Set) bool) {
 	ends := s.Without(set, func(bit int) bool { return !slices.Contains(s.Src, bit) && !slices.Contains(s.Dst, bit) })
-	s.Prefixes(ends, s.Src, func(src []byte, srcBits int, rest space.Set) bool {
-		return s.Prefixes(rest, s.Dst, func(dst []byte, dstBits int, _ space.Set) bool {
-			from, to := prefixOf(src, srcBits), prefixOf(dst, dstBits)
-			return yield(from, to, s.And(set, s.And(s.LiesIn(s.Src, from), s.LiesIn(s.Dst, to))))
-		})
-	})
+	rests, sources := parts(s, ends, s.Src)
+	for i, rest := range rests {
+		_, destinations := parts(s, rest, s.Dst)
+		from, to := singles(sources[i]), singles(destinations[0])
+		// Sources with the same destinations are told together, if the rest of the packet is the
+		// same between all of them.
+		here := s.And(s.LiesInAny(s.Src, sources[i]), s.LiesInAny(s.Dst, destinations[0]))
+		of := s.And(set, here)
+		if of == s.And(here, s.Without(of, func(bit int) bool { return slices.Contains(s.Src, bit) || slices.Contains(s.Dst, bit) })) {
+			from, to = networks(s, s.Src, sources[i]), networks(s, s.Dst, destinations[0])
+		}
+		for _, src := range from {
+			for _, dst := range to {
+				if !yield(src, dst, s.And(set, s.And(lies(s, s.Src, src), lies(s, s.Dst, dst)))) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// singles are prefixes as networks.
+func singles(list []netip.Prefix) []network {
+	each := make([]network, len(list))
+	for i, p := range list {
+		each[i].Prefix = p
+	}
+	return each
 }
 
 func prefixOf(b []byte, bits int) netip.Prefix {
 	a, _ := netip.AddrFromSlice(b)
 	return netip.PrefixFrom(a, bits)
+}
+
+// parts divides a set by the prefixes of a field: what is below them, and the prefixes with
+// that, in order.
+func parts(s *space.Space, set space.Set, f space.Field) (below []space.Set, prefixes [][]netip.Prefix) {
+	s.Prefixes(set, f, func(value []byte, bits int, rest space.Set) bool {
+		i := slices.Index(below, rest)
+		if i < 0 {
+			i = len(below)
+			below, prefixes = append(below, rest), append(prefixes, nil)
+		}
+		prefixes[i] = append(prefixes[i], prefixOf(value, bits))
+		return true
+	})
+	return below, prefixes
+}
+
+// lies are the packets with an address of a network in a field.
+func lies(s *space.Space, f space.Field, n network) space.Set {
+	return s.Minus(s.LiesIn(f, n.Prefix), s.LiesInAny(f, n.but))
+}
+
+// networks are a list of prefixes, which ascend, as it is shorter: each, or the prefix around
+// all of them but for the others in it.
+func networks(s *space.Space, f space.Field, list []netip.Prefix) []network {
+	first, last := list[0], list[len(list)-1]
+	around, _ := first.Addr().Prefix(min(first.Bits(), last.Bits(), prefix.CommonBits(first.Addr(), last.Addr())))
+	_, others := parts(s, s.Minus(s.LiesIn(f, around), s.LiesInAny(f, list)), f)
+	if but := slices.Concat(others...); len(but) < len(list) {
+		return []network{{around, but}}
+	}
+	return singles(list)
 }
 
 // servicesOf are the protocols and ports of packets, none where nearly all protocols are
@@ -216,7 +278,7 @@ func merged(list []Change) []Change {
 	var out []Change
 	for _, c := range list {
 		i := slices.IndexFunc(out, func(o Change) bool {
-			return o.Turn == c.Turn && o.Path == c.Path && o.Src == c.Src && o.Dst == c.Dst && slices.Equal(o.Services, c.Services)
+			return o.Turn == c.Turn && o.Path == c.Path && o.Src == c.Src && o.Dst == c.Dst && slices.Equal(o.SrcBut, c.SrcBut) && slices.Equal(o.DstBut, c.DstBut) && slices.Equal(o.Services, c.Services)
 		})
 		if i < 0 {
 			out = append(out, c)

@@ -2,8 +2,10 @@ package proof
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/prove"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
@@ -68,7 +70,7 @@ func writeChange(b *strings.Builder, c prove.Change, m firewall.Marks) {
 	case !c.Src.IsValid():
 		b.WriteString("all, " + string(c.Path))
 	default:
-		fmt.Fprintf(b, "%s -> %s", c.Src, c.Dst)
+		fmt.Fprintf(b, "%s -> %s", network(c.Src, c.SrcBut), network(c.Dst, c.DstBut))
 		for i, s := range c.Services {
 			b.WriteString([]string{" ", ", "}[min(i, 1)] + service(s))
 		}
@@ -82,6 +84,18 @@ func writeChange(b *strings.Builder, c prove.Change, m firewall.Marks) {
 		b.WriteString(", and more")
 	}
 	fmt.Fprintf(b, "\n    such as  %s\n    see      %s\n", prove.Describe(c.Packet), Explain(c.Packet, m))
+}
+
+// network is a prefix but for others, of which the first are told.
+func network(p netip.Prefix, but []netip.Prefix) string {
+	if len(but) == 0 {
+		return p.String()
+	}
+	list := make([]string, len(but))
+	for i, b := range but {
+		list[i] = b.String()
+	}
+	return fmt.Sprintf("%s but for %s", p, text.FirstOf(list))
 }
 
 // service is a service in the words of the configuration.
