@@ -342,10 +342,10 @@ func (j *joiner) allIgnored() []Ignored {
 		ignored = append(ignored, states...)
 	}
 	if j.sockets > 0 {
-		ignored = append(ignored, Ignored{fmt.Sprintf("%d socket policies", j.sockets), "they exempt an IKE daemon's own sockets"})
+		ignored = append(ignored, Ignored{fmt.Sprintf("%d socket policies", j.sockets), reasonSockets})
 	}
 	if j.larval > 0 {
-		ignored = append(ignored, Ignored{fmt.Sprintf("%d larval states", j.larval), "no keys yet: the IKE daemon is still negotiating"})
+		ignored = append(ignored, Ignored{fmt.Sprintf("%d larval states", j.larval), reasonLarval})
 	}
 	ignored = append(ignored, j.snapshot.Skipped...)
 	slices.SortFunc(ignored, func(a, b Ignored) int {

@@ -22,3 +22,13 @@ type Ignored struct {
 	Object string `json:"object"`
 	Reason string `json:"reason"`
 }
+
+// The reasons of objects that each gateway with an IKE daemon has.
+const (
+	reasonSockets = "they exempt an IKE daemon's own sockets"
+	reasonLarval  = "no keys yet: the IKE daemon is still negotiating"
+)
+
+// Usual reports whether a gateway that works has such objects: the policies of an IKE
+// daemon's own sockets, and states that it still negotiates.
+func (i Ignored) Usual() bool { return i.Reason == reasonSockets || i.Reason == reasonLarval }

@@ -207,7 +207,7 @@ func ignored(in Input) []Finding {
 			})
 			continue
 		}
-		if !strings.HasPrefix(o.Object, stateObject) && !strings.HasSuffix(o.Object, "socket policies") && !strings.HasSuffix(o.Object, "larval states") {
+		if !strings.HasPrefix(o.Object, stateObject) && !o.Usual() {
 			lines = append(lines, o.Object+": "+o.Reason)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // TextOptions say how much the text form shows.
@@ -109,7 +111,7 @@ func (p *page) head() {
 		}
 		answer = append(answer, dropped)
 	}
-	if n := len(p.Ignored); n > 0 {
+	if n := len(p.unusual()); n > 0 {
 		answer = append(answer, fmt.Sprintf("%d ignored", n))
 	}
 	if n := len(p.Warnings); n > 0 {
@@ -205,6 +207,12 @@ func (p *page) sums() {
 	p.lines()
 }
 
+// unusual returns the ignored objects but for those that each gateway with an IKE daemon
+// has.
+func (p *page) unusual() []xfrm.Ignored {
+	return slices.DeleteFunc(slices.Clone(p.Ignored), xfrm.Ignored.Usual)
+}
+
 // lists writes differences, shared rules, ignored objects and warnings.
 func (p *page) lists() {
 	if len(p.Differences) > 0 && !p.unloaded && (p.stands == "" || p.options.Verbose) {
@@ -219,11 +227,15 @@ func (p *page) lists() {
 			p.rule(r, "")
 		}
 	}
-	if len(p.Ignored) > 0 {
+	ignored := p.unusual()
+	if p.options.Verbose {
+		ignored = p.Ignored
+	}
+	if len(ignored) > 0 {
 		p.line("")
 		p.line("ignored")
-		texts := make([]string, len(p.Ignored))
-		for i, o := range p.Ignored {
+		texts := make([]string, len(ignored))
+		for i, o := range ignored {
 			texts[i] = o.Object + ": " + o.Reason
 		}
 		p.items(texts)

@@ -106,6 +106,7 @@ func small(t testing.TB) Input {
 			Pairs: [][2]string{{"fd00:2:aaaa:bbbb::/64", "fd00:1:cccc:dddd:1111:2222:3333:4444/128"}}, Proto: xfrm.TCP, Port: 443,
 		}, 0, 61),
 	)
+	s.Policies = append(s.Policies, xfrm.Policy{Dir: xfrm.SocketIn, Selector: xfrm.Selector{Family: xfrm.IPv4}}) // an IKE daemon's
 	s.Skipped = []xfrm.Ignored{{Object: "state message of 12 bytes", Reason: "shorter than its header"}}
 	p := netip.MustParsePrefix
 	service := []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(443)}}
