@@ -77,7 +77,7 @@ cmd/xfrmfw/internal/status: firewall firewall/sets/purpose firewall/guard firewa
 cmd/xfrmfw/internal/status/gather: firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/doctor/gather cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status cmd/xfrmfw/internal/pending firewall/rules/live firewall/sets/program xfrm
 cmd/xfrmfw/internal/text:
 cmd/xfrmfw/internal/watch: golang.org/x/sys cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/screen cmd/xfrmfw/internal/status
-cmd/xfrmfw/internal/worker: cmd/xfrmfw/internal/gateway
+cmd/xfrmfw/internal/worker: cmd/xfrmfw/internal/gateway golang.org/x/sys
 cmd/xfrmfw/man:
 test:
 test/bench: xfrm xfrm/kernel firewall firewall/decide firewall/nftables firewall/sets firewall/sets/program firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace github.com/vishvananda/netlink golang.org/x/sys firewall/rules/accept firewall/rules/compile

@@ -128,7 +128,9 @@ func reconcileOnce(ctx context.Context, g *gateway.Gateway, by string, interacti
 }
 
 // begin holds the configuration back, writes the file, and starts the waiting process,
-// which inherits the lock: as long as it lives, no other process has it.
+// which inherits the lock: as long as it lives, no other process has it. No rule changes
+// before that process is ready, because a signal that comes earlier ends it without a
+// rollback.
 func (c change) begin(g *gateway.Gateway, o gateway.Options) error {
 	lock, err := o.TryLock(pending.Name)
 	for range 50 { // the process of a change that was just confirmed may be about to end
@@ -156,7 +158,7 @@ func (c change) begin(g *gateway.Gateway, o gateway.Options) error {
 	if err != nil {
 		return fmt.Errorf("keep the former rules: %w", err)
 	}
-	if err := worker.Start("confirm", o, lock.File()); err != nil {
+	if err := worker.StartReady("confirm", o, lock.File()); err != nil {
 		_ = o.Take(pending.Name, pending.Suffix)
 		return err
 	}
@@ -221,6 +223,7 @@ func Keep(ctx context.Context, o gateway.Options) error {
 func Await(ctx context.Context, o gateway.Options) error {
 	signal.Ignore(unix.SIGHUP)
 	unix.CloseOnExec(worker.FirstFile) // the lock is this process's, and not that of its children
+	worker.Ready()
 	text, err := o.Read(pending.Name, pending.Suffix, pending.MaxSize)
 	if err != nil {
 		return fmt.Errorf("read the former rules: %w", err)
