@@ -495,40 +495,30 @@ func (c *kernelRun) send(p kernelPacket) {
 // sendMarked sends a packet from the source that it has, with ownMark, around all
 // policies or not.
 func sendMarked(packet lab.Packet, bypass bool) error {
-	family, src, dst := unix.AF_INET, unix.Sockaddr(nil), unix.Sockaddr(nil)
-	if packet[0]>>4 == 4 {
-		src, dst = &unix.SockaddrInet4{Addr: [4]byte(packet[12:16])}, &unix.SockaddrInet4{Addr: [4]byte(packet[16:20])}
-	} else {
-		family = unix.AF_INET6
-		src, dst = &unix.SockaddrInet6{Addr: [16]byte(packet[8:24])}, &unix.SockaddrInet6{Addr: [16]byte(packet[24:40])}
+	prepare := []func(int, unix.Sockaddr) error{setOwnMark, unix.Bind}
+	if bypass {
+		prepare = append(prepare, passPolicies)
 	}
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-	if err != nil {
-		return err
+	return packet.Send(prepare...)
+}
+
+func setOwnMark(fd int, _ unix.Sockaddr) error {
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, ownMark)
+}
+
+// passPolicies has a socket's packets pass all policies, as those of IKE daemons do.
+func passPolicies(fd int, src unix.Sockaddr) error {
+	family, level, name := unix.AF_INET, unix.IPPROTO_IP, unix.IP_XFRM_POLICY
+	if _, ok := src.(*unix.SockaddrInet6); ok {
+		family, level, name = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_XFRM_POLICY
 	}
-	defer unix.Close(fd)
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, ownMark); err != nil {
-		return err
+	policy := make([]byte, 168) // struct xfrm_userpolicy_info
+	binary.NativeEndian.PutUint16(policy[40:], uint16(family))
+	for i := range 32 { // without limits
+		policy[56+i] = 0xff
 	}
-	if err := unix.Bind(fd, src); err != nil {
-		return err
-	}
-	if bypass { // as the sockets of IKE daemons do
-		policy := make([]byte, 168) // struct xfrm_userpolicy_info
-		binary.NativeEndian.PutUint16(policy[40:], uint16(family))
-		for i := range 32 { // without limits
-			policy[56+i] = 0xff
-		}
-		policy[160] = byte(xfrm.Out)
-		level, name := unix.IPPROTO_IP, unix.IP_XFRM_POLICY
-		if family == unix.AF_INET6 {
-			level, name = unix.IPPROTO_IPV6, unix.IPV6_XFRM_POLICY
-		}
-		if err := unix.SetsockoptString(fd, level, name, string(policy)); err != nil {
-			return err
-		}
-	}
-	return unix.Sendto(fd, packet, 0, dst)
+	policy[160] = byte(xfrm.Out)
+	return unix.SetsockoptString(fd, level, name, string(policy))
 }
 
 // flush forgets all flows, so that each packet begins one.

@@ -19,7 +19,7 @@ func (h *Host) Flood(t testing.TB, packet Packet, pause time.Duration) (stop fun
 				case <-end:
 					return nil
 				case <-time.After(pause):
-					_ = sendRaw(packet, false)
+					_ = packet.Send()
 				}
 			}
 		})

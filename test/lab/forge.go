@@ -27,7 +27,7 @@ func (h *Host) SendRaw(t testing.TB, packets ...Packet) {
 	t.Helper()
 	err := h.Do(func() error {
 		for _, packet := range packets {
-			if err := sendRaw(packet, false); err != nil {
+			if err := packet.Send(); err != nil {
 				return err
 			}
 		}
@@ -41,7 +41,7 @@ func (h *Host) SendRaw(t testing.TB, packets ...Packet) {
 // TryRaw is SendRaw for a packet that the host's own policies or rules may refuse. A
 // refusal is an error.
 func (h *Host) TryRaw(packet Packet) error {
-	return h.Do(func() error { return sendRaw(packet, false) })
+	return h.Do(func() error { return packet.Send() })
 }
 
 // SendOwn sends a packet from an address of the host itself, as a program does that is
@@ -49,28 +49,30 @@ func (h *Host) TryRaw(packet Packet) error {
 // the one that the route prefers. A refusal by the host's own rules or policies is an
 // error.
 func (h *Host) SendOwn(packet Packet) error {
-	return h.Do(func() error { return sendRaw(packet, true) })
+	return h.Do(func() error { return packet.Send(unix.Bind) })
 }
 
-func sendRaw(packet Packet, bound bool) error {
+// Send sends the packet from a raw socket in the network namespace of the calling thread.
+// Each prepare is given the socket and the packet's source first: unix.Bind is one.
+func (p Packet) Send(prepare ...func(fd int, src unix.Sockaddr) error) error {
 	family, src, dst := unix.AF_INET, unix.Sockaddr(nil), unix.Sockaddr(nil)
-	if packet[0]>>4 == 4 {
-		src, dst = &unix.SockaddrInet4{Addr: [4]byte(packet[12:16])}, &unix.SockaddrInet4{Addr: [4]byte(packet[16:20])}
+	if p[0]>>4 == 4 {
+		src, dst = &unix.SockaddrInet4{Addr: [4]byte(p[12:16])}, &unix.SockaddrInet4{Addr: [4]byte(p[16:20])}
 	} else {
 		family = unix.AF_INET6
-		src, dst = &unix.SockaddrInet6{Addr: [16]byte(packet[8:24])}, &unix.SockaddrInet6{Addr: [16]byte(packet[24:40])}
+		src, dst = &unix.SockaddrInet6{Addr: [16]byte(p[8:24])}, &unix.SockaddrInet6{Addr: [16]byte(p[24:40])}
 	}
 	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if bound {
-		if err := unix.Bind(fd, src); err != nil {
+	for _, prepare := range prepare {
+		if err := prepare(fd, src); err != nil {
 			return err
 		}
 	}
-	return unix.Sendto(fd, packet, 0, dst)
+	return unix.Sendto(fd, p, 0, dst)
 }
 
 // Times is the packet n times.
