@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,12 +18,11 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-const (
-	inUserns = "XFRMFW_TEST_IN_USERNS"
-	required = "XFRMFW_REQUIRE"
-)
+const inUserns = "XFRMFW_TEST_IN_USERNS"
 
 // TestMain runs the tests below a user namespace, so that an ordinary user too
 // may write the rules of networks of his own, or else as root. Called by the
@@ -78,29 +76,19 @@ func reexec() (int, error) {
 	return 0, err
 }
 
-// need skips the test because of a missing requirement, or fails it where the environment
-// requires that.
-func need(t *testing.T, what, missing string) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv(required), ","), what) {
-		t.Fatal(missing)
-	}
-	t.Skip(missing)
-}
-
 // TestScripts runs the program as a user does, each script on a gateway of its
 // own: a network namespace with nothing in it, and folders in /run, /var/lib and
 // /etc/xfrmfw that are empty.
 func TestScripts(t *testing.T) {
 	for _, tool := range []string{"ip", "iptables", "ip6tables", "setpriv", "unshare", "mount", "flock"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			need(t, "netns", fmt.Sprintf("netns: %v: install iproute2, iptables and util-linux", err))
+			lab.Lacking(t, "netns", fmt.Sprintf("%v: install iproute2, iptables and util-linux", err))
 		}
 	}
 	probe := make(chan error)
 	go func() { probe <- enter() }()
 	if err := <-probe; err != nil {
-		need(t, "netns", "netns: "+err.Error())
+		lab.Lacking(t, "netns", err.Error())
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),

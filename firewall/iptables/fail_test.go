@@ -17,6 +17,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+	"github.com/xfrmfw/xfrmfw/test/lab"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -205,7 +206,7 @@ func TestOther(t *testing.T) {
 	eachVariant(t, func(t *testing.T, p *Programs) {
 		other, err := Find(t.Context(), Options{Variant: p.variant.other()})
 		if err != nil {
-			need(t, "netns", err.Error())
+			lab.Lacking(t, "netns", err.Error())
 		}
 		flush(t, other)
 		defer flush(t, other)

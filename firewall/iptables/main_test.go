@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
+	"github.com/xfrmfw/xfrmfw/test/lab"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -25,7 +25,6 @@ const (
 	inUserns  = "XFRMFW_TEST_IN_USERNS"
 	inNetns   = "XFRMFW_TEST_IN_NETNS"
 	whyNetns  = "XFRMFW_TEST_NO_NETNS"
-	required  = "XFRMFW_REQUIRE"
 	fillQuote = `-m comment --comment "rule %d of \"others\" with \\ and '$(x)' # *filter" -j ACCEPT`
 )
 
@@ -92,16 +91,6 @@ func exitCode(code int, err error) int {
 	return code
 }
 
-// need skips the test because of a missing requirement, or fails it where the environment
-// requires that.
-func need(t testing.TB, what, missing string) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv(required), ","), what) {
-		t.Fatal(missing)
-	}
-	t.Skip(missing)
-}
-
 // each runs a test against the real programs: both variants, both families, with
 // no rules of the test before.
 func each(t *testing.T, test func(t *testing.T, p *Programs, family xfrm.Family), variants ...Variant) {
@@ -120,7 +109,7 @@ func each(t *testing.T, test func(t *testing.T, p *Programs, family xfrm.Family)
 func eachVariant(t *testing.T, test func(t *testing.T, p *Programs), variants ...Variant) {
 	t.Helper()
 	if why := os.Getenv(whyNetns); why != "" {
-		need(t, "netns", why)
+		lab.Lacking(t, "netns", why)
 	}
 	if len(variants) == 0 {
 		variants = []Variant{NFT, Legacy}
@@ -129,10 +118,10 @@ func eachVariant(t *testing.T, test func(t *testing.T, p *Programs), variants ..
 		t.Run(string(variant), func(t *testing.T) {
 			p, err := Find(t.Context(), Options{Variant: variant, Wait: time.Second, Timeout: 20 * time.Second})
 			if err != nil {
-				need(t, "netns", err.Error())
+				lab.Lacking(t, "netns", err.Error())
 			}
 			if err := p.Restore(t.Context(), xfrm.IPv4, "*mangle\nCOMMIT\n", false); err != nil {
-				need(t, "netns", err.Error())
+				lab.Lacking(t, "netns", err.Error())
 			}
 			flush(t, p)
 			test(t, p)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
 // The benchmarks with many tunnels are run by root, because a user namespace takes
@@ -117,7 +118,7 @@ func BenchmarkLoad(b *testing.B) {
 		open(b)
 		program, err := exec.LookPath("iptables-nft-restore")
 		if err != nil {
-			lacking(b, "iptables", err.Error())
+			lab.Lacking(b, "iptables", err.Error())
 		}
 		var text strings.Builder
 		text.WriteString("*mangle\n")

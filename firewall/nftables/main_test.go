@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
 // Environment of the process that TestMain starts.
@@ -47,29 +48,19 @@ func TestMain(m *testing.M) {
 	os.Exit(self.ProcessState.ExitCode())
 }
 
-// lacking skips the test for want of something, or fails it if XFRMFW_REQUIRE,
-// a list with commas, has its name.
-func lacking(t testing.TB, name, why string) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("XFRMFW_REQUIRE"), ","), name) {
-		t.Fatalf("%s: %s", name, why)
-	}
-	t.Skipf("%s: %s", name, why)
-}
-
 // open opens a socket in the test's namespace, where there is no table now nor
 // afterwards.
 func open(t testing.TB) *Conn {
 	t.Helper()
 	if why := os.Getenv(envNoNS); why != "" {
-		lacking(t, "netns", why)
+		lab.Lacking(t, "netns", why)
 	}
 	c, err := Open()
 	if err != nil {
-		lacking(t, "nftables", err.Error())
+		lab.Lacking(t, "nftables", err.Error())
 	}
 	if _, err := c.Find(); err != nil {
-		lacking(t, "nftables", err.Error())
+		lab.Lacking(t, "nftables", err.Error())
 	}
 	clean := func() {
 		s, err := c.Read(testTable)
@@ -127,7 +118,7 @@ func nft(t testing.TB, input string, args ...string) string {
 	path, err := exec.LookPath("nft")
 	if err != nil {
 		if path, err = exec.LookPath("/usr/sbin/nft"); err != nil {
-			lacking(t, "nft", err.Error())
+			lab.Lacking(t, "nft", err.Error())
 		}
 	}
 	cmd := exec.Command(path, args...)

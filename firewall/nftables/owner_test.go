@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
+	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
 func TestFindTouchesNothing(t *testing.T) {
@@ -43,7 +44,7 @@ func TestOwnedTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !f.Persist {
-		lacking(t, "persist", "the kernel keeps no table behind its owner")
+		lab.Lacking(t, "persist", "the kernel keeps no table behind its owner")
 	}
 	want := everything()
 	want.Flags = sets.Owner | sets.Persist

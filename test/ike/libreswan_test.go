@@ -23,10 +23,7 @@ type libreswan struct {
 func startLibreswan(t *testing.T, n *lab.Network, g *lab.Host, updown string, lines ...string) libreswan {
 	t.Helper()
 	if _, err := os.Stat(pluto); err != nil {
-		if lab.Required("libreswan") {
-			t.Fatalf("no Libreswan: %v; run: scripts/fetch libreswan", err)
-		}
-		t.Skipf("no Libreswan: %v; run: scripts/fetch libreswan", err)
+		lab.Lacking(t, "libreswan", fmt.Sprintf("%v; run: scripts/fetch libreswan", err))
 	}
 	// A short path, as that of a Unix socket may have 107 bytes.
 	dir, err := os.MkdirTemp("", "ike")

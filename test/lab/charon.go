@@ -30,10 +30,7 @@ type Charon struct {
 func (h *Host) StartCharon(t testing.TB, swanctl string, settings ...string) *Charon {
 	t.Helper()
 	if _, err := os.Stat(charonPath); err != nil {
-		if Required("strongswan") {
-			t.Fatalf("lab: no strongSwan: %v; run: scripts/fetch strongswan", err)
-		}
-		t.Skipf("lab: no strongSwan: %v; run: scripts/fetch strongswan", err)
+		Lacking(t, "strongswan", fmt.Sprintf("%v; run: scripts/fetch strongswan", err))
 	}
 	// A short path, as that of a Unix socket may have 107 bytes.
 	dir, err := os.MkdirTemp("", "ike")

@@ -68,10 +68,7 @@ func Binary(t testing.TB) string {
 	t.Helper()
 	path := os.Getenv("XFRMFW_BIN")
 	if path == "" {
-		if Required("lab") {
-			t.Fatal("lab: XFRMFW_BIN is not set to the path of xfrmfw")
-		}
-		t.Skip("lab: XFRMFW_BIN is not set to the path of xfrmfw")
+		Lacking(t, "lab", "XFRMFW_BIN is not set to the path of xfrmfw")
 	}
 	return path
 }

@@ -37,6 +37,16 @@ func Required(name string) bool {
 	return false
 }
 
+// Lacking skips the test because something is missing, or fails it if XFRMFW_REQUIRE has
+// its name.
+func Lacking(t testing.TB, name, why string) {
+	t.Helper()
+	if Required(name) {
+		t.Fatalf("%s: %s", name, why)
+	}
+	t.Skipf("%s: %s", name, why)
+}
+
 // Require skips the test, or fails it if XFRMFW_REQUIRE asks for the lab, when it does not run in the lab. A test that
 // RunIn has not labelled is for Both stages.
 func Require(t testing.TB) {
@@ -45,10 +55,8 @@ func Require(t testing.TB) {
 	switch {
 	case missing == "":
 		RunIn(t, Both)
-	case Required("lab"):
-		t.Fatalf("lab: %s", missing)
 	default:
-		t.Skipf("lab: %s", missing)
+		Lacking(t, "lab", missing)
 	}
 }
 

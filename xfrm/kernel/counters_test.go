@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/test/lab"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -21,7 +22,7 @@ func TestCounters(t *testing.T) {
 			t.Run(variant+" "+family.String(), func(t *testing.T) {
 				program := word + "-" + variant
 				if _, err := exec.LookPath(program + "-restore"); err != nil {
-					lacking(t, "iptables", err.Error())
+					lab.Lacking(t, "iptables", err.Error())
 				}
 				var text strings.Builder
 				text.WriteString("*mangle\n:OURS-A - [0:0]\n:OURS-B - [0:0]\n:OTHER - [0:0]\n")
@@ -33,7 +34,7 @@ func TestCounters(t *testing.T) {
 				cmd := exec.Command(program+"-restore", "--counters")
 				cmd.Stdin = strings.NewReader(text.String())
 				if out, err := cmd.CombinedOutput(); err != nil {
-					lacking(t, "iptables", fmt.Sprintf("%s-restore: %v: %s", program, err, out))
+					lab.Lacking(t, "iptables", fmt.Sprintf("%s-restore: %v: %s", program, err, out))
 				}
 				t.Cleanup(func() {
 					cmd := exec.Command(program + "-restore")

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/xfrmfw/xfrmfw/test/lab"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -82,28 +82,18 @@ func helper(what string) int {
 	return exitOther
 }
 
-// lacking skips the test for want of something, or fails it if XFRMFW_REQUIRE,
-// a list with commas, has its name.
-func lacking(t testing.TB, name, why string) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("XFRMFW_REQUIRE"), ","), name) {
-		t.Fatalf("%s: %s", name, why)
-	}
-	t.Skipf("%s: %s", name, why)
-}
-
 // netns makes sure that the test runs in its own network namespace with XFRM,
 // and that it is empty now and afterwards.
 func netns(t testing.TB) {
 	t.Helper()
 	if why := os.Getenv(envNoNS); why != "" {
-		lacking(t, "netns", why)
+		lab.Lacking(t, "netns", why)
 	}
 	if _, err := exec.LookPath("ip"); err != nil {
-		lacking(t, "netns", err.Error())
+		lab.Lacking(t, "netns", err.Error())
 	}
 	if _, err := Read(t.Context()); errors.Is(err, ErrNoXFRM) {
-		lacking(t, "netns", err.Error())
+		lab.Lacking(t, "netns", err.Error())
 	}
 	empty := func() {
 		ip(t, "xfrm state flush")
@@ -127,7 +117,7 @@ func ip(t testing.TB, args string) {
 func tryIP(t testing.TB, name, args string) {
 	t.Helper()
 	if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-		lacking(t, name, fmt.Sprintf("ip %s: %v: %s", args, err, out))
+		lab.Lacking(t, name, fmt.Sprintf("ip %s: %v: %s", args, err, out))
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
 func TestWatchHost(t *testing.T) {
@@ -40,7 +42,7 @@ func TestWatchHost(t *testing.T) {
 func TestWatchTables(t *testing.T) {
 	netns(t)
 	if _, err := exec.LookPath("iptables-nft-restore"); err != nil {
-		lacking(t, "iptables", err.Error())
+		lab.Lacking(t, "iptables", err.Error())
 	}
 	var own atomic.Int64
 	w, err := WatchTables(func(c Committer) bool { return int64(c.PID) == own.Load() })
@@ -73,7 +75,7 @@ func TestWatchTables(t *testing.T) {
 func TestWatchTablesInPIDNamespace(t *testing.T) {
 	netns(t)
 	if _, err := exec.LookPath("iptables-nft-restore"); err != nil {
-		lacking(t, "iptables", err.Error())
+		lab.Lacking(t, "iptables", err.Error())
 	}
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestWatchTables$", "-test.v", "-test.count=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
