@@ -97,3 +97,17 @@ func (t *Tunnel) Transforms(sa SA) []Transform {
 	}
 	return all
 }
+
+// OuterLink returns the interface of packets that go through SAs: the one that leads to
+// the peer where a tunnel is among them, because their hooks see the route of the outer
+// packet (xfrm_bundle_create). It returns false where the inner route stays.
+func (h Host) OuterLink(ahead []Transform) (Link, bool) {
+	for _, t := range ahead {
+		if t.Mode == TunnelMode {
+			r, ok := h.Route(t.Dst)
+			l, known := h.Link(r.Link)
+			return l, ok && known
+		}
+	}
+	return Link{}, false
+}

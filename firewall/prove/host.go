@@ -145,15 +145,13 @@ func (h *host) through(t *xfrm.Tunnel) (space.Set, bool) {
 	return h.Bit(h.Ahead.Present).Not(), false
 }
 
-// outward are packets into a tunnel, with the interface that leads to its peer: filter and
-// mangle see the route of the outer packet (xfrm_bundle_create).
+// outward are packets into a tunnel, by the interface that filter and mangle see.
 func (h *host) outward(packets space.Set, t *xfrm.Tunnel) space.Set {
 	for _, sa := range t.SAs {
 		if sa.Inbound {
 			continue
 		}
-		r, ok := h.snapshot.Host.Route(sa.Dst)
-		if l, known := h.snapshot.Host.Link(r.Link); ok && known && sa.Mode == xfrm.TunnelMode {
+		if l, ok := h.snapshot.Host.OuterLink(t.Transforms(sa)); ok {
 			packets = h.Without(packets, func(bit int) bool { return slices.Contains(h.Out, bit) })
 			return h.And(packets, h.Device(h.Out, l.Name))
 		}

@@ -409,3 +409,30 @@ func TestJSONKeys(t *testing.T) {
 		}
 	}
 }
+
+// A packet into a tunnel passes the hooks with the interface that leads to the peer, wherever
+// its inner route leads; one in clear keeps its own.
+func TestPacketsIntoATunnelLeaveByItsPeer(t *testing.T) {
+	s := sun()
+	for i, r := range s.Host.Routes {
+		if r.Dst == pfx("10.1.0.0/24") {
+			s.Host.Routes[i].Link = 3
+		}
+	}
+	w := world(s, firewall.Config{})
+	for dst, want := range map[string]string{"10.1.0.9": "wan0", "10.1.0.200": "lan0"} { // the second is a bypass
+		for _, in := range []string{"lan0", ""} {
+			q := Query{In: in, Src: ip("10.2.0.9"), Dst: ip(dst), Proto: xfrm.TCP, DPort: 80}
+			if in == "" {
+				q.Src = ip("10.2.0.1") // this host's own
+			}
+			p, err := w.place(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := w.walk(w.Result.Rulesets[0], p).packet.Out; got != want {
+				t.Errorf("from %s to %s: out by %s, want %s", q.Src, dst, got, want)
+			}
+		}
+	}
+}

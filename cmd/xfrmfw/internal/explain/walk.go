@@ -70,7 +70,7 @@ func (k *walker) through() {
 	out := k.world.outbound(k.packet)
 	out.Refused = out.Refused || out.Stateless
 	k.policy(xfrm.Out, out, arrives)
-	k.packet.OutBundle = out.Ahead
+	k.encrypt(out.Ahead)
 	if arrives && k.pass(rules.Mangle, "FORWARD") && k.pass(rules.Filter, "FORWARD") {
 		k.leave()
 	}
@@ -82,7 +82,7 @@ func (k *walker) fromHost() {
 	if !exempt(k.packet, false) {
 		out = k.world.outbound(k.packet)
 		k.policy(xfrm.Out, out, true)
-		k.packet.OutBundle = out.Ahead
+		k.encrypt(out.Ahead)
 	}
 	if out.Stateless {
 		k.packet.Out = "lo" // the device of the kernel's route to nowhere (ipv4_blackhole_route)
@@ -95,6 +95,14 @@ func (k *walker) fromHost() {
 		return
 	}
 	k.leave()
+}
+
+// encrypt has the packet go through SAs, and leave by the way to their peer.
+func (k *walker) encrypt(ahead []xfrm.Transform) {
+	k.packet.OutBundle = ahead
+	if l, ok := k.world.Snapshot.Host.OuterLink(ahead); ok {
+		k.packet.Out = l.Name
+	}
 }
 
 func (k *walker) leave() {
