@@ -136,6 +136,7 @@ func (b *builder) judgeQuoted(f *family, r *relations, v view) []sets.Rule {
 // leaving looks up the guards of a packet that leaves in clear.
 func (b *builder) leaving(f *family, r *relations) []sets.Rule {
 	rules := []sets.Rule{
+		rule("stays behind its interface", sets.In{Fields: []sets.Field{sets.F(sets.OutName), sets.F(f.src)}, Set: b.inside(f)}, back),
 		rule("case 8c", oneOf(f.errorType, f.errors...), jump("icmp_leak"+f.suffix)),
 		rule("case 8b", sets.AnyBit(sets.CtStatus, sets.SNATed|sets.DNATed), jump("nated"+f.suffix)),
 	}
@@ -145,6 +146,14 @@ func (b *builder) leaving(f *family, r *relations) []sets.Rule {
 		rules = append(rules, each("case 8d", k.downBeside.lookups(f, f.to()), leadTo("hit_leak_lan"+f.suffix))...)
 	}
 	return rules
+}
+
+// inside adds the set of networks behind interfaces where no stranger is, and returns its name.
+func (b *builder) inside(f *family) string {
+	s := sets.Set{Name: "inside" + f.suffix, Comment: "networks behind interfaces where no stranger is", Interval: true, Opens: true}
+	s.Elements = networkElements(slices.DeleteFunc(slices.Clone(b.f.Inside), func(n firewall.Network) bool { return !f.has(n.Prefix.Addr()) }))
+	b.set(s, sets.OutName, f.src)
+	return s.Name
 }
 
 // nated looks up the guards by the source that a flow had before NAT.

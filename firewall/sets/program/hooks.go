@@ -2,7 +2,6 @@ package program
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
@@ -239,7 +238,8 @@ func (b *builder) mapped() {
 func (b *builder) refusals(families []*family) []sets.Rule {
 	var rules []sets.Rule
 	for _, f := range families {
-		rules = append(rules, rule("case 8", leaves, sets.In{Fields: refusedFlow(f.src, f.dst), Set: "refused" + f.suffix}, leadTo("drop_refuse")))
+		flow := sets.In{Fields: refusedFlow(f.src, f.dst), Set: "refused" + f.suffix}
+		rules = append(rules, gated(f, f.dst, b.of[f].gates, "case 8", leaves, flow, leadTo("drop_refuse"))...)
 	}
 	return rules
 }
@@ -284,10 +284,6 @@ func (b *builder) postrouting(families []*family) {
 		rules = append(rules, rule("the pass behind the tunnel device decides", named(sets.OutName, names), back))
 	}
 	for _, f := range families {
-		s := sets.Set{Name: "inside" + f.suffix, Comment: "networks behind interfaces where no stranger is", Interval: true, Opens: true}
-		s.Elements = networkElements(slices.DeleteFunc(slices.Clone(b.f.Inside), func(n firewall.Network) bool { return !f.has(n.Prefix.Addr()) }))
-		b.set(s, sets.OutName, f.src)
-		rules = append(rules, rule("stays behind its interface", sets.In{Fields: []sets.Field{sets.F(sets.OutName), sets.F(f.src)}, Set: s.Name}, back))
 		rules = append(rules, gated(f, f.dst, b.of[f].gates, "case 8", jump("leaving"+f.suffix))...)
 	}
 	b.base("post", "behind all NAT: what really leaves", sets.Base{Type: sets.Filter, Hook: sets.Postrouting, Priority: 290}, rules...)
