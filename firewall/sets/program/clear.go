@@ -216,7 +216,7 @@ func (b *builder) hits(f *family, r *relations) {
 	peer := func(v view, hit string) []sets.Rule {
 		return each("the tunnel's own peer", r.peers.lookups(f, v), leadTo(hit+s))
 	}
-	b.chain("hit_spoof"+s, "case 6: what is spared", slices.Concat(b.passedOn(), arriving, []sets.Rule{rule("case 6", leadTo("drop_spoof"))})...)
+	b.chain("hit_spoof"+s, "case 6, after its exceptions", slices.Concat(b.passedOn(), arriving, []sets.Rule{rule("case 6", leadTo("drop_spoof"))})...)
 	b.chain("hit_spoof_lan"+s, "case 6, beside connected networks",
 		append(peer(f.from(), "hit_spoof"), lan(sets.InName, f.src), rule("", leadTo("hit_spoof"+s)))...)
 	spared := append(b.passedOn(), b.never(f)...)
@@ -224,11 +224,11 @@ func (b *builder) hits(f *family, r *relations) {
 		spared = append(spared, neighbours(num(sets.FibDstType, sets.Local)))
 	}
 	spared = append(spared, rule("case 6b: the source lives elsewhere", sets.Missing(sets.FibSrcInput), leadTo("drop_inject")))
-	b.chain("hit_inject"+s, "case 6b: what is spared", append(spared, b.fromNowhere(f, f.src)...)...)
+	b.chain("hit_inject"+s, "case 6b, after its exceptions", append(spared, b.fromNowhere(f, f.src)...)...)
 	leak := append(slices.Clone(departing),
 		rule("the sender is told", original, sets.Update{Fields: refusedFlow(f.origSrc, f.dst), Set: "refused" + s}),
 		rule("case 8", leadTo("drop_leak")))
-	b.chain("hit_leak"+s, "case 8: what is spared", leak...)
+	b.chain("hit_leak"+s, "case 8, after its exceptions", leak...)
 	b.chain("hit_leak_lan"+s, "case 8, beside connected networks",
 		append(peer(f.to(), "hit_leak"), lan(sets.OutName, f.dst), rule("", leadTo("hit_leak"+s)))...)
 }

@@ -136,7 +136,7 @@ func (b *builder) prerouting(families []*family) {
 		rules = append(rules, gated(f, f.src, gates, "case 6", jump("early"+f.suffix))...)
 		rules = append(rules, gated(f, f.dst, gates, "case 6b", jump("inject"+f.suffix))...)
 	}
-	b.base("pre", "before other programs: drops what must not come in", sets.Base{Type: sets.Filter, Hook: sets.Prerouting, Priority: -160}, rules...)
+	b.base("pre", "arriving packets, before other programs", sets.Base{Type: sets.Filter, Hook: sets.Prerouting, Priority: -160}, rules...)
 	if b.f.PacketOffload {
 		// The kernel drops the security path before FORWARD.
 		b.base("offload", "packet offload: behind other programs' mangle rules", sets.Base{Type: sets.Filter, Hook: sets.Prerouting, Priority: 10},
@@ -220,7 +220,7 @@ func (b *builder) forward(families []*family) {
 	rules = append(rules, b.mss(false)...)
 	rules = append(rules, b.admit()...)
 	rules = append(rules, b.lockdown(families)...)
-	b.base("forward_", "before filter: VERIFIED, and what DNAT led here", sets.Base{Type: sets.Filter, Hook: sets.Forward, Priority: -5}, rules...)
+	b.base("forward_", "before filter: VERIFIED, and packets that DNAT led here", sets.Base{Type: sets.Filter, Hook: sets.Forward, Priority: -5}, rules...)
 }
 
 // mapped spares packets out of tunnel devices and from networks with other ways
@@ -230,7 +230,7 @@ func (b *builder) mapped() {
 	if names := append(b.xfrmDevices(), b.f.Asymmetric...); len(names) > 0 {
 		rules = append(rules, rule("another way back", named(sets.InName, names), back))
 	}
-	b.chain("mapped", "case 6b: what DNAT leads into a tunnel", append(rules, rule("case 6b", leadTo("drop_inject")))...)
+	b.chain("mapped", "case 6b: packets that DNAT leads into a tunnel", append(rules, rule("case 6b", leadTo("drop_inject")))...)
 }
 
 // refusals reject flows that leaked behind all NAT a moment ago, so that their senders get an ICMP error. Other flows
@@ -286,7 +286,7 @@ func (b *builder) postrouting(families []*family) {
 	for _, f := range families {
 		rules = append(rules, gated(f, f.dst, b.of[f].gates, "case 8", jump("leaving"+f.suffix))...)
 	}
-	b.base("post", "behind all NAT: what really leaves", sets.Base{Type: sets.Filter, Hook: sets.Postrouting, Priority: 290}, rules...)
+	b.base("post", "behind all NAT: leaving packets", sets.Base{Type: sets.Filter, Hook: sets.Postrouting, Priority: 290}, rules...)
 }
 
 // nat keeps the source of packets that go into a tunnel. A flow that is bound to its own

@@ -49,6 +49,6 @@ func (b *builder) lockdownChain(families []*family) {
 			rules = append(rules, rule("service", append(terms, local, back)...))
 		}
 	}
-	b.chain("drop_lockdown", "what lockdown blocks", append(b.logged("lockdown"), rule("lockdown", sets.Counter{}, sets.Verdict{Do: sets.Drop}))...)
-	b.chain("lockdown", "what else comes in by the WAN interfaces", append(rules, rule("lockdown", leadTo("drop_lockdown")))...)
+	b.chain("drop_lockdown", "packets that lockdown drops", append(b.logged("lockdown"), rule("lockdown", sets.Counter{}, sets.Verdict{Do: sets.Drop}))...)
+	b.chain("lockdown", "other packets in by the WAN interfaces", append(rules, rule("lockdown", leadTo("drop_lockdown")))...)
 }

@@ -91,7 +91,7 @@ func (b *builder) shared() {
 	reqid := func(n uint32, tunnel string) sets.Element {
 		return sets.Element{Key: sets.Key(sets.AppendUint(nil, n)), Comment: tunnel}
 	}
-	known := sets.Set{Name: "known", Comment: "case 7: reqids of which all packets are told", Opens: true}
+	known := sets.Set{Name: "known", Comment: "case 7: reqids whose unverified packets are dropped", Opens: true}
 	for _, k := range b.f.Known {
 		known.Elements = append(known.Elements, reqid(k.Reqid, ""))
 	}
