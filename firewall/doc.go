@@ -1,8 +1,8 @@
 // Package firewall says which packets of a host are a tunnel's. Judge gives the verdict on
-// a packet by the Facts, which package decide finds of an Input. Read judge.go first: it is
-// the table of verdicts, and every engine is tested against it. It has the
-// drops of cases 3, 6, 7 and 8; the evidence of cases 1 to 4 is in judge_evidence.go; 8e, open
-// ports, restrictions and lockdown are in judge_limits.go.
+// a packet by the Facts, which package decide finds from an Input. Read judge.go first: it
+// is the table of verdicts, and every engine is tested against it. It has the drops of
+// cases 3, 6, 7 and 8. The evidence of cases 1 to 4 is in judge_evidence.go; 8e, open ports,
+// restrictions and lockdown are in judge_limits.go.
 //
 //	decide    facts from tunnels, host and configuration
 //	device    interfaces of tunnels and uplinks

@@ -12,14 +12,15 @@ import (
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
-// smallHost are the functions that procd and OpenRC give a service, for busybox: the daemon starts, and its log is printed.
+// smallHost are the functions that procd and OpenRC give a service, for busybox. The command of the service is to replace
+// the shell: a daemon in its background would outlive it, and the test would wait for the output of both.
 const smallHost = `echo $$ >/pid
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mkdir /dev
 mknod /dev/null c 1 3
 procd_open_instance() { :; }
-procd_set_param() { [ "$1" != command ] || { shift; "$@" & }; }
+procd_set_param() { [ "$1" != command ] || { shift; instance=$*; }; }
 procd_close_instance() { :; }
 logger() { cat; }
 need() { :; }
@@ -39,7 +40,7 @@ func TestServicesOfSmallHosts(t *testing.T) {
 		t.Fatalf("no busybox (%v): run scripts/fetch guest:busybox-static", err)
 	}
 	for _, service := range []struct{ name, start string }{
-		{"procd", "start_service; wait"},
+		{"procd", `start_service; exec $instance`},
 		{"openrc", `depend; start_pre; exec "$command" $command_args`},
 	} {
 		t.Run(service.name, func(t *testing.T) {

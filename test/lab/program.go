@@ -191,7 +191,8 @@ func (p *Process) Wait(t testing.TB, limit time.Duration) int {
 	}
 }
 
-// Stop terminates the program, kills it if that does not help, and returns its exit status.
+// Stop terminates the program, kills it if that does not help, and returns its exit status. A child of the program that
+// keeps its output open is an error of the test.
 func (p *Process) Stop(t testing.TB) int {
 	t.Helper()
 	if p.Running() {
@@ -201,8 +202,13 @@ func (p *Process) Stop(t testing.TB) int {
 	case <-p.done:
 	case <-time.After(room(Patience)):
 		p.cmd.Process.Kill()
-		<-p.done
 		t.Errorf("%s: SIGTERM did not end it in %v", p.name, Patience)
+		select {
+		case <-p.done:
+		case <-time.After(room(Patience)):
+			t.Errorf("%s: a child holds its output open", p.name)
+			return -1
+		}
 	}
 	return p.cmd.ProcessState.ExitCode()
 }

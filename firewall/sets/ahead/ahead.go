@@ -1,6 +1,7 @@
 // Package ahead finds the elements of a few tunnels without those of all others, so that
 // a tunnel among thousands has its guards and is verified at the kernel's first
-// notification. The table that is made of everything follows, and has the last word.
+// notification. The table that is made of everything follows, and decides which
+// elements stay.
 //
 // The elements come from the same decisions and the same layout, on the tunnels of a few
 // reqids alone. They hold in the whole table where nothing else bears on them; World.Change

@@ -4,8 +4,8 @@
 //
 // It has two places. The state directory outlives a reboot: memory.json has the pairs, in the
 // form that all versions read, and memory-clock.json the clock of their times, the names of
-// their tunnels and the lines. The run directory keeps the pairs in this network namespace's rules, for when the former is damaged, can't be read,
-// or can't be written.
+// their tunnels and the lines. The run directory keeps the pairs in this network namespace's
+// rules, for the time when the state directory is damaged, can't be read or can't be written.
 package memory
 
 import (

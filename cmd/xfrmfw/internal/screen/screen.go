@@ -1,6 +1,5 @@
-// Package screen shows lines in place on a terminal, and leaves the terminal as
-// it found it. It uses the escape
-// sequences that all common terminals have (ECMA-48 and xterm's
+// Package screen shows lines in place on a terminal, and leaves the terminal as it found
+// it. It uses the escape sequences that all common terminals have (ECMA-48 and xterm's
 // alternate screen), and no terminal database.
 package screen
 
