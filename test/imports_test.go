@@ -15,7 +15,9 @@ const module = "github.com/xfrmfw/xfrmfw"
 // outside the standard library.
 const allowed = `
 xfrm:
-xfrm/kernel: xfrm github.com/vishvananda/netlink golang.org/x/sys
+xfrm/wire: xfrm
+xfrm/follow: xfrm xfrm/wire
+xfrm/kernel: xfrm xfrm/wire github.com/vishvananda/netlink golang.org/x/sys
 xfrm/sample: xfrm
 firewall: firewall/device firewall/guard firewall/internal/prefix firewall/limit xfrm
 firewall/decide: firewall firewall/device firewall/guard firewall/internal/prefix firewall/limit xfrm
@@ -51,13 +53,13 @@ firewall/iptables: firewall/rules firewall/rules/live firewall/rules/plan xfrm g
 cmd/xfrmfw: xfrm xfrm/kernel firewall firewall/sets/program firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal cmd/xfrmfw/man github.com/spf13 golang.org/x/sys
 cmd/xfrmfw/internal/config: firewall firewall/prove/expect firewall/guard firewall/rules xfrm cmd/xfrmfw/internal/listen github.com/goccy/go-yaml cmd/xfrmfw/internal/engine
 cmd/xfrmfw/internal/confirm: firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker golang.org/x/sys cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending
-cmd/xfrmfw/internal/daemon: firewall/limit firewall/rules/plan xfrm xfrm/kernel firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys firewall cmd/xfrmfw/internal/pending
+cmd/xfrmfw/internal/daemon: firewall/limit firewall/rules/plan xfrm xfrm/kernel firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/interrupt cmd/xfrmfw/internal/metrics cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/pace cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/status/gather cmd/xfrmfw/internal/text github.com/coreos/go-systemd golang.org/x/sys firewall cmd/xfrmfw/internal/pending xfrm/follow xfrm/wire
 cmd/xfrmfw/internal/engine: firewall firewall/rules firewall/rules/accept firewall/rules/compile firewall/sets firewall/sets/program
 cmd/xfrmfw/internal/explain: firewall firewall/rules firewall/rules/live firewall/rules/plan firewall/rules/trace xfrm cmd/xfrmfw/internal/text firewall/rules/compile
 cmd/xfrmfw/internal/doctor: firewall/limit firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm firewall/foreign cmd/xfrmfw/internal/text firewall/rules/compile cmd/xfrmfw/internal/doctor/nft
 cmd/xfrmfw/internal/doctor/gather: firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/doctor cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/status firewall firewall/foreign firewall/sets/program firewall/sets firewall/rules firewall/sets/purpose
 firewall/foreign:
-cmd/xfrmfw/internal/gateway: firewall/limit xfrm xfrm/kernel firewall firewall/prove firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending firewall/rules/compile firewall/guard cmd/xfrmfw/internal/engine firewall/nftables firewall/sets firewall/sets/program firewall/sets/ahead
+cmd/xfrmfw/internal/gateway: firewall/limit xfrm xfrm/kernel firewall firewall/prove firewall/rules firewall/rules/live firewall/rules/plan firewall/iptables cmd/xfrmfw/internal/config cmd/xfrmfw/internal/memory cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/text cmd/xfrmfw/internal/approved cmd/xfrmfw/internal/pending firewall/rules/compile firewall/guard cmd/xfrmfw/internal/engine firewall/nftables firewall/sets firewall/sets/program firewall/sets/ahead xfrm/follow xfrm/wire
 cmd/xfrmfw/internal/doctor/nft:
 cmd/xfrmfw/internal/hook: cmd/xfrmfw/internal/config cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/peers cmd/xfrmfw/internal/reconcile cmd/xfrmfw/internal/rundir cmd/xfrmfw/internal/worker cmd/xfrmfw/internal/confirm cmd/xfrmfw/internal/text
 cmd/xfrmfw/internal/approved: cmd/xfrmfw/internal/rundir
@@ -65,7 +67,7 @@ cmd/xfrmfw/internal/pending: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/interrupt: golang.org/x/sys
 cmd/xfrmfw/internal/listen:
 cmd/xfrmfw/internal/memory: firewall firewall/guard xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
-cmd/xfrmfw/internal/metrics: cmd/xfrmfw/internal/rundir golang.org/x/sys xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang github.com/prometheus/common
+cmd/xfrmfw/internal/metrics: cmd/xfrmfw/internal/rundir golang.org/x/sys xfrm cmd/xfrmfw/internal/listen cmd/xfrmfw/internal/status github.com/prometheus/client_golang github.com/prometheus/common xfrm/wire
 cmd/xfrmfw/internal/nudge: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/pace:
 cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys

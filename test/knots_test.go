@@ -27,11 +27,6 @@ const (
 	mostLines     = 3000
 )
 
-// larger are the packages that pass a limit, with the reason.
-var larger = map[string]string{
-	"xfrm": "one model of the kernel's states and policies",
-}
-
 // goPackage is the part of the output of go list about one package.
 type goPackage struct {
 	ImportPath, Dir, Export string
@@ -78,9 +73,6 @@ func TestPackagesAreNoKnots(t *testing.T) {
 			t.Fatalf("%s: %v", p.ImportPath, err)
 		}
 		t.Log(m)
-		if larger[m.name] != "" {
-			continue
-		}
 		if len(m.knot) > mostKnotted || m.longest > mostFileLines || m.files > mostFiles || m.lines > mostLines {
 			t.Errorf("%s: the limits are %d files that need each other, %d lines a file, %d files, %d lines", m, mostKnotted, mostFileLines, mostFiles, mostLines)
 		}

@@ -46,8 +46,8 @@ func (p Policy) Bypass() bool { return p.Action == Allow && len(p.Templates) == 
 // Socket reports whether the policy belongs to a single socket.
 func (p Policy) Socket() bool { return p.Dir >= SocketIn }
 
-// protects returns the reqid of a policy's tunnel, if it makes one.
-func protects(p *Policy) (reqid uint32, ok bool) {
+// Protects returns the reqid of a policy's tunnel, if it makes one.
+func (p *Policy) Protects() (reqid uint32, ok bool) {
 	if p.Action != Allow || p.Type != Main || p.Selector.Src.Addr().Is4In6() || p.Selector.Dst.Addr().Is4In6() {
 		return 0, false
 	}
@@ -58,3 +58,6 @@ func protects(p *Policy) (reqid uint32, ok bool) {
 	}
 	return 0, false
 }
+
+// MaxTemplates is the most templates of a policy (XFRM_MAX_DEPTH).
+const MaxTemplates = 6

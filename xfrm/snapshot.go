@@ -32,3 +32,17 @@ const (
 // Usual reports whether a gateway that works has such objects: the policies of an IKE
 // daemon's own sockets, and states that it still negotiates.
 func (i Ignored) Usual() bool { return i.Reason == reasonSockets || i.Reason == reasonLarval }
+
+// maxSkipped bounds the list of skipped objects.
+const maxSkipped = 1000
+
+// Skip notes that an object is not in the snapshot. The list is bounded: after
+// a thousand entries one more says that there are others, and the rest is lost.
+func (s *Snapshot) Skip(object, reason string) {
+	switch n := len(s.Skipped); {
+	case n < maxSkipped:
+		s.Skipped = append(s.Skipped, Ignored{Object: object, Reason: reason})
+	case n == maxSkipped:
+		s.Skipped = append(s.Skipped, Ignored{Object: "others", Reason: "the list is full"})
+	}
+}

@@ -16,8 +16,7 @@ import (
 // first. That is the order of indexes, until one of them is updated in place:
 // it keeps its index and goes last. The dump does not tell of that.
 func (s *Snapshot) Sort() {
-	sortPolicies(s.Policies)
-	sortStates(s.States)
+	s.SortRecords()
 	slices.SortFunc(s.Host.Links, func(a, b Link) int { return cmp.Compare(a.Index, b.Index) })
 	slices.SortFunc(s.Host.Addresses, func(a, b Address) int {
 		return cmp.Or(cmp.Compare(a.Link, b.Link), ComparePrefix(a.Prefix, b.Prefix))
@@ -33,6 +32,12 @@ func (s *Snapshot) Sort() {
 	slices.SortFunc(s.Skipped, func(a, b Ignored) int {
 		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Reason, b.Reason))
 	})
+}
+
+// SortRecords is Sort for the policies and states alone.
+func (s *Snapshot) SortRecords() {
+	sortPolicies(s.Policies)
+	sortStates(s.States)
 }
 
 func sortPolicies(p []Policy) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 // BenchmarkSort orders 10,000 states and 30,000 policies that come newest first
@@ -13,12 +14,12 @@ import (
 func BenchmarkSort(b *testing.B) {
 	var dump, s xfrm.Snapshot
 	for i := range uint32(10000) {
-		x := wantESP()
+		x := sample.State()
 		x.SPI = 0x10000 + i
 		x.Dst = netip.AddrFrom4([4]byte{198, byte(i >> 16), byte(i >> 8), byte(i)})
 		dump.States = append(dump.States, x)
 		for dir := range xfrm.Dir(3) {
-			p := wantPolicy()
+			p := sample.Policy()
 			p.Dir, p.Index, p.Priority = dir, i*8+uint32(dir), 1000+i%5
 			dump.Policies = append(dump.Policies, p)
 		}

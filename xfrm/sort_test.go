@@ -8,10 +8,11 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
 )
 
 func TestSortPolicies(t *testing.T) {
-	v4 := wantPolicy().Selector
+	v4 := sample.Policy().Selector
 	v6 := xfrm.Selector{Family: xfrm.IPv6, Src: netip.MustParsePrefix("::/0"), Dst: netip.MustParsePrefix("::/0")}
 	other := v4
 	other.Src = netip.MustParsePrefix("10.9.0.0/24")
@@ -34,18 +35,18 @@ func TestSortPolicies(t *testing.T) {
 }
 
 func TestSortStates(t *testing.T) {
-	a := wantESP()
+	a := sample.State()
 	want := []xfrm.State{
-		with(a, func(x *xfrm.State) { x.Dst = netip.MustParseAddr("1.2.3.4"); x.Proto = xfrm.AH }),
+		sample.With(a, func(x *xfrm.State) { x.Dst = netip.MustParseAddr("1.2.3.4"); x.Proto = xfrm.AH }),
 		a,
-		with(a, func(x *xfrm.State) { x.CPU = 1 }),
-		with(a, func(x *xfrm.State) { x.CPU = 2 }),
-		with(a, func(x *xfrm.State) { x.Mark = xfrm.Mark{Value: 1, Mask: 1} }),
-		with(a, func(x *xfrm.State) { x.Src = netip.MustParseAddr("203.0.113.1") }),
-		with(a, func(x *xfrm.State) { x.SPI++ }),
-		with(a, func(x *xfrm.State) { x.Proto, x.SPI = xfrm.AH, 0 }),
-		with(a, func(x *xfrm.State) { x.Family, x.Dst = xfrm.IPv6, netip.MustParseAddr("2001:db8::1") }),
-		with(a, func(x *xfrm.State) { x.Family, x.Dst = xfrm.IPv6, netip.MustParseAddr("fd00::1") }),
+		sample.With(a, func(x *xfrm.State) { x.CPU = 1 }),
+		sample.With(a, func(x *xfrm.State) { x.CPU = 2 }),
+		sample.With(a, func(x *xfrm.State) { x.Mark = xfrm.Mark{Value: 1, Mask: 1} }),
+		sample.With(a, func(x *xfrm.State) { x.Src = netip.MustParseAddr("203.0.113.1") }),
+		sample.With(a, func(x *xfrm.State) { x.SPI++ }),
+		sample.With(a, func(x *xfrm.State) { x.Proto, x.SPI = xfrm.AH, 0 }),
+		sample.With(a, func(x *xfrm.State) { x.Family, x.Dst = xfrm.IPv6, netip.MustParseAddr("2001:db8::1") }),
+		sample.With(a, func(x *xfrm.State) { x.Family, x.Dst = xfrm.IPv6, netip.MustParseAddr("fd00::1") }),
 	}
 	checkSorted(t, want, func(s *xfrm.Snapshot) *[]xfrm.State { return &s.States }, func(a, b xfrm.State) bool { return a == b })
 }

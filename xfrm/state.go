@@ -99,3 +99,16 @@ func (s State) Larval() bool {
 // Pseudo reports whether the state is one of the kernel's own for IPComp: they
 // carry protocol 4 or 41, have no algorithm and take uncompressed small packets.
 func (s State) Pseudo() bool { return s.Proto == IPIP || s.Proto == IPv6in }
+
+// AlgorithmSize is the room for an algorithm's name with its closing zero (alg_name).
+const AlgorithmSize = 64
+
+// StateID is how the kernel finds a state. States with other marks may share it.
+type StateID struct {
+	Dst   netip.Addr
+	SPI   uint32
+	Proto Proto
+}
+
+// ID returns the state's.
+func (s *State) ID() StateID { return StateID{s.Dst, s.SPI, s.Proto} }

@@ -117,6 +117,9 @@ var modeNames = [...]string{"transport", "tunnel", "route-opt", "in-trigger", "b
 // String returns the name that ip-xfrm uses, or the number.
 func (m Mode) String() string { return nameOf(modeNames[:], uint8(m)) }
 
+// Known reports whether the mode is one of the constants.
+func (m Mode) Known() bool { return int(m) < len(modeNames) }
+
 // Dir is a policy's direction (XFRM_POLICY_*). Directions 3 and above are
 // policies of a single socket: an IKE daemon exempts its own sockets with them.
 type Dir uint8

@@ -69,14 +69,14 @@ func (x *State) validate() error {
 	if x.Dir > Outbound {
 		return fmt.Errorf("direction %d is not known", x.Dir)
 	}
-	if int(x.Mode) >= len(modeNames) {
+	if !x.Mode.Known() {
 		return fmt.Errorf("mode %d is not known", x.Mode)
 	}
 	for _, name := range [...]string{x.Algs.AEAD, x.Algs.Crypt, x.Algs.Auth, x.Algs.Comp} {
 		if name == "" {
 			continue
 		}
-		if err := checkAlgorithm(name); err != nil {
+		if err := CheckAlgorithm(name); err != nil {
 			return err
 		}
 	}
@@ -94,8 +94,8 @@ func (p *Policy) validate() error {
 		return fmt.Errorf("action %d is not known", p.Action)
 	case p.Type > Sub:
 		return fmt.Errorf("type %d is not known", p.Type)
-	case len(p.Templates) > maxTemplates:
-		return fmt.Errorf("%d templates, where the kernel allows %d", len(p.Templates), maxTemplates)
+	case len(p.Templates) > MaxTemplates:
+		return fmt.Errorf("%d templates, where the kernel allows %d", len(p.Templates), MaxTemplates)
 	}
 	for i, t := range p.Templates {
 		if err := t.validate(); err != nil {
@@ -106,7 +106,7 @@ func (p *Policy) validate() error {
 }
 
 func (t Template) validate() error {
-	if int(t.Mode) >= len(modeNames) {
+	if !t.Mode.Known() {
 		return fmt.Errorf("mode %d is not known", t.Mode)
 	}
 	if err := checkFamily(t.Family); err != nil {
@@ -178,10 +178,10 @@ func checkPrefix(f Family, p netip.Prefix) error {
 	return nil
 }
 
-// checkAlgorithm accepts a name that fits in the kernel's alg_name and is safe to
+// CheckAlgorithm accepts a name that fits in the kernel's alg_name and is safe to
 // print. The error does not repeat the name: it came from a message with a key.
-func checkAlgorithm(name string) error {
-	if name == "" || len(name) >= algNameSize || !token(name) {
+func CheckAlgorithm(name string) error {
+	if name == "" || len(name) >= AlgorithmSize || !token(name) {
 		return errors.New("algorithm's name is empty, too long or not printable")
 	}
 	return nil
@@ -199,4 +199,12 @@ func token(s string) bool {
 
 func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// bits is the length of the family's addresses.
+func (f Family) bits() int {
+	if f == IPv6 {
+		return 128
+	}
+	return 32
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 
 // dumper reads one of the kernel's two lists.
 type dumper struct {
-	decoder    xfrm.Decoder
+	decoder    wire.Decoder
 	buf, spare []byte
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/follow"
+	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
 
 // What a Follower makes of the kernel's notifications of policies and larval states, in
@@ -16,8 +18,8 @@ import (
 func TestFollower(t *testing.T) {
 	netns(t)
 	var mu sync.Mutex
-	var notes []xfrm.Note
-	var decoder xfrm.Decoder
+	var notes []wire.Note
+	var decoder wire.Decoder
 	w, err := WatchFor(func(typ uint16, body []byte) bool {
 		mu.Lock()
 		defer mu.Unlock()
@@ -28,7 +30,7 @@ func TestFollower(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, w)
-	take := func() []xfrm.Note {
+	take := func() []wire.Note {
 		mu.Lock()
 		defer mu.Unlock()
 		taken := notes
@@ -70,7 +72,7 @@ func TestFollower(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Notifications of what the snapshot has already do no harm.
-	f := xfrm.NewFollower(s)
+	f := follow.NewFollower(s)
 	for round := range 12 {
 		for range 1 + r.IntN(6) {
 			change()

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
 
 // eventBuffer is the socket's receive buffer. An event with a key takes some
@@ -43,7 +43,7 @@ type Watcher struct {
 // Counts are the notifications of a Watcher since it started.
 type Counts struct {
 	// Events counts the notifications of each kind that Watch knows.
-	Events [xfrm.Events]uint64 `json:"events"`
+	Events [wire.Events]uint64 `json:"events"`
 	// Seen counts all that were looked at.
 	Seen uint64 `json:"seen"`
 	// Lost counts how often the kernel had to drop some, each time an unknown
@@ -55,7 +55,7 @@ type Counts struct {
 // is reported, so a first Read has to come after it. The error is ErrPermission,
 // ErrNoXFRM or the socket's. Close releases the socket.
 func Watch() (*Watcher, error) {
-	return WatchFor(func(typ uint16, body []byte) bool { return xfrm.Classify(typ, body).Look() })
+	return WatchFor(func(typ uint16, body []byte) bool { return wire.Classify(typ, body).Look() })
 }
 
 // WatchFor is Watch with another judgement of which notifications ask for a look. Run
@@ -69,7 +69,7 @@ func WatchFor(relevant func(typ uint16, body []byte) bool) (*Watcher, error) {
 	}
 	w := newWatcher(c)
 	w.look = func(m message) bool {
-		w.counts.Events[xfrm.Classify(m.typ, m.body)]++
+		w.counts.Events[wire.Classify(m.typ, m.body)]++
 		return relevant(m.typ, m.body)
 	}
 	return w, nil

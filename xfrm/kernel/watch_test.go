@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
 
 // patience bounds the waiting for something that is bound to happen.
@@ -25,9 +25,9 @@ func TestWatch(t *testing.T) {
 	waitDirty(t, w)
 	ip(t, "xfrm policy add src 10.0.0.0/8 dst 10.0.0.0/8 dir in")
 	ip(t, "xfrm policy flush")
-	waitFor(t, func() bool { return w.Counts().Events[xfrm.PoliciesFlushed] > 0 })
+	waitFor(t, func() bool { return w.Counts().Events[wire.PoliciesFlushed] > 0 })
 	c := w.Counts()
-	for _, e := range []xfrm.Event{xfrm.PolicyAdded, xfrm.PolicyUpdated, xfrm.PolicyDeleted, xfrm.PoliciesFlushed} {
+	for _, e := range []wire.Event{wire.PolicyAdded, wire.PolicyUpdated, wire.PolicyDeleted, wire.PoliciesFlushed} {
 		if c.Events[e] == 0 {
 			t.Errorf("no %s in %+v", e, c)
 		}
@@ -44,7 +44,7 @@ func TestWatchStates(t *testing.T) {
 	ip(t, "xfrm state allocspi src 192.0.2.1 dst 192.0.2.2 proto esp min 0x1000 max 0x1000")
 	ip(t, "xfrm state delete src 192.0.2.1 dst 192.0.2.2 proto esp spi 0x1000")
 	waitDirty(t, w)
-	if c := w.Counts(); c.Events[xfrm.StateDeleted] != 1 {
+	if c := w.Counts(); c.Events[wire.StateDeleted] != 1 {
 		t.Errorf("got %+v, want one state-deleted", c)
 	}
 }
@@ -55,7 +55,7 @@ func TestWatchCoalesces(t *testing.T) {
 	w := watch(t)
 	run(t, w)
 	batch(t, 300)
-	waitFor(t, func() bool { return w.Counts().Events[xfrm.PolicyAdded] == 300 })
+	waitFor(t, func() bool { return w.Counts().Events[wire.PolicyAdded] == 300 })
 	waitDirty(t, w)
 	select {
 	case <-w.Dirty():

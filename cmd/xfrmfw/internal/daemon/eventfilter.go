@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/follow"
+	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
 
 // eventFilter judges notifications by the kernel's records at the last reading, kept up
@@ -11,16 +13,16 @@ import (
 // rekey, causes no look.
 type eventFilter struct {
 	mu      sync.Mutex
-	decoder xfrm.Decoder
+	decoder wire.Decoder
 	// index is nil before the kernel was read.
-	index *xfrm.Index
+	index *follow.Index
 	// missed are the notifications that came while the kernel was read: the reading may
 	// contain their changes, or not.
-	missed  []xfrm.Note
+	missed  []wire.Note
 	reading bool
 	// recent are all notifications since the reading, for the step ahead of the next one,
 	// if they are kept. lost is true if some are missing.
-	recent     []xfrm.Note
+	recent     []wire.Note
 	keep, lost bool
 }
 
@@ -40,7 +42,7 @@ func (f *eventFilter) relevant(typ uint16, body []byte) bool {
 		f.missed = append(f.missed, f.decoder.NoteOf(typ, body))
 		return false
 	case f.index == nil:
-		return xfrm.Classify(typ, body).Look()
+		return wire.Classify(typ, body).Look()
 	}
 	note := f.decoder.NoteOf(typ, body)
 	f.note(note)
@@ -48,14 +50,14 @@ func (f *eventFilter) relevant(typ uint16, body []byte) bool {
 }
 
 // note keeps a notification for the step ahead.
-func (f *eventFilter) note(n xfrm.Note) {
+func (f *eventFilter) note(n wire.Note) {
 	if f.lost = f.lost || f.keep && len(f.recent) >= mostRecent; f.keep && !f.lost {
 		f.recent = append(f.recent, n)
 	}
 }
 
 // take returns the notifications since it was called last, and false if some are missing.
-func (f *eventFilter) take() (notes []xfrm.Note, ok bool) {
+func (f *eventFilter) take() (notes []wire.Note, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	notes, f.recent = f.recent, nil
@@ -80,7 +82,7 @@ func (f *eventFilter) begin() {
 // end is called when rules that follow from the snapshot are in force. It reports whether
 // the kernel has changed meanwhile.
 func (f *eventFilter) end(s xfrm.Snapshot) (look bool) {
-	index := xfrm.NewIndex(s)
+	index := follow.NewIndex(s)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.recent, f.lost = nil, false

@@ -6,7 +6,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/ahead"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/follow"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
+	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
 
 // Applied notes that the changes of a look were committed, so that the live rules stay
@@ -20,14 +22,14 @@ func (g *Gateway) Applied(l Look) {
 	}
 	in := l.input
 	in.Guards = slices.Concat(l.Config.Guard.Pairs, g.remembered)
-	g.world, g.follower = ahead.NewWorld(in, &l.Result.Facts), xfrm.NewFollower(l.Snapshot)
+	g.world, g.follower = ahead.NewWorld(in, &l.Result.Facts), follow.NewFollower(l.Snapshot)
 }
 
 // Ahead puts in force what the kernel's notifications since the last look call for, as
 // far as elements do and the concerned tunnels alone tell of it. It returns false if all
 // or a part of it is left to the next look, which has to come in any case. The caller
 // holds the lock.
-func (g *Gateway) Ahead(notes []xfrm.Note) bool {
+func (g *Gateway) Ahead(notes []wire.Note) bool {
 	if g.follower == nil {
 		return false
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/ahead"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/follow"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
 
@@ -77,7 +78,7 @@ type Gateway struct {
 	// world and follower are the last look that is in force and the kernel's changes since,
 	// nil if there is none. made has what Ahead put in force.
 	world    *ahead.World
-	follower *xfrm.Follower
+	follower *follow.Follower
 	made     []sets.Change
 	madeFor  []kernel.Pair
 	// remembered are the pairs of the memory as it was saved last.

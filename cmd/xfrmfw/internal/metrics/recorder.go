@@ -6,12 +6,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
 
 // Notifications counts the kernel's notifications, as kernel.Counts has them.
 type Notifications struct {
-	Events [xfrm.Events]uint64
+	Events [wire.Events]uint64
 	Lost   uint64
 }
 
@@ -151,7 +151,7 @@ func (r *Recorder) Collect(to chan<- prometheus.Metric) {
 	seen := r.notifications()
 	r.mu.Unlock()
 	to <- prometheus.MustNewConstMetric(r.lost, prometheus.CounterValue, float64(seen.Lost))
-	for e := range xfrm.Events {
+	for e := range wire.Events {
 		to <- prometheus.MustNewConstMetric(r.events, prometheus.CounterValue, float64(seen.Events[e]), e.String())
 	}
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
 
 // clock is a time that only tests move.
@@ -348,12 +349,12 @@ func TestRecorder(t *testing.T) {
 	r.PeerRefused()
 	r.Reloaded(errors.New("x"))
 	first := Notifications{Lost: 2}
-	first.Events[xfrm.StateAdded] = 5
+	first.Events[wire.StateAdded] = 5
 	r.Follow(func() Notifications { return first })
-	first.Events[xfrm.StateAdded]++
+	first.Events[wire.StateAdded]++
 	second := Notifications{Lost: 1}
 	r.Follow(func() Notifications { return second })
-	second.Events[xfrm.Acquire] = 3
+	second.Events[wire.Acquire] = 3
 	of := NewTunnels(still(State{}), 10)
 	run(t, of)
 	page, families := scrape(t, r, of)
@@ -373,7 +374,7 @@ func TestRecorder(t *testing.T) {
 		}
 	}
 	events := values(families["xfrmfw_events_total"])
-	if len(events) != int(xfrm.Events) || !slices.Contains(events, "type=state-added 6") || !slices.Contains(events, "type=acquire 3") {
+	if len(events) != int(wire.Events) || !slices.Contains(events, "type=state-added 6") || !slices.Contains(events, "type=acquire 3") {
 		t.Errorf("events %q", events)
 	}
 	for _, want := range []string{`xfrmfw_reconcile_duration_seconds_bucket{le="0.05"} 1`, "xfrmfw_reconcile_duration_seconds_count 2"} {

@@ -1,6 +1,6 @@
 //go:build !386
 
-package xfrm
+package wire
 
 const (
 	stateSize  = 224 // struct xfrm_usersa_info

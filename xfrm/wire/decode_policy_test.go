@@ -1,4 +1,4 @@
-package xfrm_test
+package wire_test
 
 import (
 	"net/netip"
@@ -7,32 +7,9 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
+	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
-
-// wantPolicy is the policy that inPolicy decodes to.
-func wantPolicy() xfrm.Policy {
-	return xfrm.Policy{
-		Selector: xfrm.Selector{
-			Family: xfrm.IPv4,
-			Src:    netip.MustParsePrefix("10.1.0.0/24"),
-			Dst:    netip.MustParsePrefix("10.2.0.0/24"),
-		},
-		Priority: 375423,
-		Index:    8,
-	}
-}
-
-// wantTemplate is the template that tunnelTemplate decodes to.
-func wantTemplate() xfrm.Template {
-	return xfrm.Template{
-		Family: xfrm.IPv4,
-		Src:    netip.MustParseAddr("192.0.2.1"),
-		Dst:    netip.MustParseAddr("198.51.100.2"),
-		Proto:  xfrm.ESP,
-		Mode:   xfrm.TunnelMode,
-		Reqid:  11,
-	}
-}
 
 func TestDecodePolicy(t *testing.T) {
 	tests := []struct {
@@ -70,7 +47,7 @@ func TestDecodePolicy(t *testing.T) {
 		}},
 		{name: "ipv4-mapped ipv6", set: func(w *wirePolicy) { w.Sel = selectorOf("::ffff:0:0/96", "::ffff:10.0.0.0/104") }, want: func(p *xfrm.Policy) {
 			p.Selector.Family = xfrm.IPv6
-			p.Selector.Src, p.Selector.Dst = mapped("0.0.0.0", 96), mapped("10.0.0.0", 104)
+			p.Selector.Src, p.Selector.Dst = sample.Mapped("0.0.0.0", 96), sample.Mapped("10.0.0.0", 104)
 		}},
 		{name: "socket in", set: func(w *wirePolicy) { w.Dir = 3 }, want: func(p *xfrm.Policy) { p.Dir = xfrm.SocketIn }},
 		{name: "socket out", set: func(w *wirePolicy) { w.Dir = 4 }, want: func(p *xfrm.Policy) { p.Dir = xfrm.SocketOut }},
@@ -83,38 +60,38 @@ func TestDecodePolicy(t *testing.T) {
 		}},
 		{name: "security context and newer", attrs: [][]byte{attribute(8, "selinux stuff"), attribute(77, "?")}},
 		{name: "template", attrs: [][]byte{attribute(5, tunnelTemplate())}, want: func(p *xfrm.Policy) {
-			p.Templates = []xfrm.Template{wantTemplate()}
+			p.Templates = []xfrm.Template{sample.Template()}
 		}},
 		{name: "optional template", attrs: [][]byte{attribute(5,
-			with(tunnelTemplate(), func(w *wireTemplate) {
+			sample.With(tunnelTemplate(), func(w *wireTemplate) {
 				*w = wireTemplate{ID: wireID{Proto: 108}, Family: 2, Optional: 1}
 			}),
-			with(tunnelTemplate(), func(w *wireTemplate) { w.Mode, w.ID.SPI = 0, be32(0x1001) }),
+			sample.With(tunnelTemplate(), func(w *wireTemplate) { w.Mode, w.ID.SPI = 0, be32(0x1001) }),
 		)}, want: func(p *xfrm.Policy) {
 			any4 := netip.MustParseAddr("0.0.0.0")
-			second := wantTemplate()
+			second := sample.Template()
 			second.Mode, second.SPI = xfrm.TransportMode, 0x1001
 			p.Templates = []xfrm.Template{{Family: xfrm.IPv4, Src: any4, Dst: any4, Proto: xfrm.Comp, Optional: true}, second}
 		}},
-		{name: "outer ipv6, iptfs", attrs: [][]byte{attribute(5, with(tunnelTemplate(), func(w *wireTemplate) {
+		{name: "outer ipv6, iptfs", attrs: [][]byte{attribute(5, sample.With(tunnelTemplate(), func(w *wireTemplate) {
 			w.Family, w.Mode = 10, 5
 			w.Saddr, w.ID.Daddr = address("2001:db8::"), address("fd00::2")
 		}))}, want: func(p *xfrm.Policy) {
-			x := wantTemplate()
+			x := sample.Template()
 			x.Family, x.Mode = xfrm.IPv6, xfrm.IPTFSMode
 			x.Src, x.Dst = netip.MustParseAddr("2001:db8::"), netip.MustParseAddr("fd00::2")
 			p.Templates = []xfrm.Template{x}
 		}},
 		{name: "six templates", attrs: [][]byte{attribute(5, repeat(tunnelTemplate(), 6)...)}, want: func(p *xfrm.Policy) {
 			for range 6 {
-				p.Templates = append(p.Templates, wantTemplate())
+				p.Templates = append(p.Templates, sample.Template())
 			}
 		}},
 		{name: "no templates", attrs: [][]byte{attribute(5)}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w, want := inPolicy(), wantPolicy()
+			w, want := inPolicy(), sample.Policy()
 			if tt.set != nil {
 				tt.set(&w)
 			}
@@ -122,7 +99,7 @@ func TestDecodePolicy(t *testing.T) {
 				tt.want(&want)
 			}
 			for _, typ := range []uint16{newPolicy, updPolicy} {
-				var d xfrm.Decoder
+				var d wire.Decoder
 				s := xfrm.Snapshot{Schema: xfrm.SchemaVersion}
 				if err := d.Decode(&s, typ, message(w, tt.attrs...)); err != nil {
 					t.Fatal(err)
@@ -145,21 +122,21 @@ func TestDecodePolicySkips(t *testing.T) {
 		want string
 	}{
 		{"short", message(inPolicy())[:160], "shorter than its struct"},
-		{"family", message(with(inPolicy(), func(w *wirePolicy) { w.Sel.Family = 0 })), "address family 0"},
-		{"prefix length", message(with(inPolicy(), func(w *wirePolicy) { w.Sel.PrefixS = 64 })), "source: prefix length 64"},
-		{"interface", message(with(inPolicy(), func(w *wirePolicy) { w.Sel.Ifindex = -2 })), "index -2"},
-		{"direction", message(with(inPolicy(), func(w *wirePolicy) { w.Dir = 5 })), "direction 5"},
-		{"action", message(with(inPolicy(), func(w *wirePolicy) { w.Action = 2 })), "action 2"},
+		{"family", message(sample.With(inPolicy(), func(w *wirePolicy) { w.Sel.Family = 0 })), "address family 0"},
+		{"prefix length", message(sample.With(inPolicy(), func(w *wirePolicy) { w.Sel.PrefixS = 64 })), "source: prefix length 64"},
+		{"interface", message(sample.With(inPolicy(), func(w *wirePolicy) { w.Sel.Ifindex = -2 })), "index -2"},
+		{"direction", message(sample.With(inPolicy(), func(w *wirePolicy) { w.Dir = 5 })), "direction 5"},
+		{"action", message(sample.With(inPolicy(), func(w *wirePolicy) { w.Action = 2 })), "action 2"},
 		{"type", message(inPolicy(), attribute(16, uint8(2), [5]byte{})), "type 2"},
 		{"seven templates", message(inPolicy(), attribute(5, repeat(tunnelTemplate(), 7)...)), "7 templates"},
 		{"half a template", message(inPolicy(), attribute(5, tunnelTemplate(), uint32(0))), "attribute is cut short"},
-		{"template's family", message(inPolicy(), attribute(5, with(tunnelTemplate(), func(w *wireTemplate) { w.Family = 1 }))), "template 0: address family 1"},
-		{"template's mode", message(inPolicy(), attribute(5, with(tunnelTemplate(), func(w *wireTemplate) { w.Mode = 6 }))), "template 0: mode 6 is not known"},
+		{"template's family", message(inPolicy(), attribute(5, sample.With(tunnelTemplate(), func(w *wireTemplate) { w.Family = 1 }))), "template 0: address family 1"},
+		{"template's mode", message(inPolicy(), attribute(5, sample.With(tunnelTemplate(), func(w *wireTemplate) { w.Mode = 6 }))), "template 0: mode 6 is not known"},
 		{"mark", message(inPolicy(), attribute(21, uint32(1))), "attribute 21"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var d xfrm.Decoder
+			var d wire.Decoder
 			var s xfrm.Snapshot
 			if err := d.Decode(&s, newPolicy, tt.body); err != nil {
 				t.Fatal(err)
@@ -173,7 +150,7 @@ func TestDecodePolicySkips(t *testing.T) {
 
 // Templates of all policies come from shared chunks: none may reach into another's.
 func TestDecodeManyTemplates(t *testing.T) {
-	var d xfrm.Decoder
+	var d wire.Decoder
 	var s xfrm.Snapshot
 	for i := range 2000 {
 		w := tunnelTemplate()
@@ -200,8 +177,4 @@ func repeat[T any](v T, n int) []any {
 		all[i] = v
 	}
 	return all
-}
-
-func mapped(ipv4 string, bits int) netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom16(netip.MustParseAddr(ipv4).As16()), bits)
 }

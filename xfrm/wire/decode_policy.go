@@ -1,8 +1,10 @@
-package xfrm
+package wire
 
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Offsets in struct xfrm_userpolicy_info, and in struct xfrm_user_tmpl.
@@ -24,7 +26,7 @@ const (
 
 // policy fills p, which must be zero, from a struct xfrm_userpolicy_info and
 // the attributes behind it.
-func (d *Decoder) policy(p *Policy, b []byte) error {
+func (d *Decoder) policy(p *xfrm.Policy, b []byte) error {
 	if len(b) < policySize {
 		return errShort
 	}
@@ -33,13 +35,13 @@ func (d *Decoder) policy(p *Policy, b []byte) error {
 	}
 	p.Priority = native.Uint32(b[policyPriority:])
 	p.Index = native.Uint32(b[policyIndex:])
-	p.Dir = Dir(b[policyDir])
-	p.Action = Action(b[policyAction])
+	p.Dir = xfrm.Dir(b[policyDir])
+	p.Action = xfrm.Action(b[policyAction])
 	p.Flags = b[policyFlags]
-	if p.Dir > SocketOut {
+	if p.Dir > xfrm.SocketOut {
 		return fmt.Errorf("direction %d is not known", p.Dir)
 	}
-	if p.Action > Block {
+	if p.Action > xfrm.Block {
 		return fmt.Errorf("action %d is not known", p.Action)
 	}
 	return d.attrs(b[policySize:], func(typ uint16, v []byte) error {
@@ -51,8 +53,8 @@ func (d *Decoder) policy(p *Policy, b []byte) error {
 		case attrTemplates:
 			return d.policyTemplates(p, v)
 		case attrPolicyType:
-			p.Type = PolicyType(v[0])
-			if p.Type > Sub {
+			p.Type = xfrm.PolicyType(v[0])
+			if p.Type > xfrm.Sub {
 				return fmt.Errorf("type %d is not known", v[0])
 			}
 		case attrMark:
@@ -80,13 +82,13 @@ func policyAttrSize(typ uint16) int {
 }
 
 // policyTemplates reads an array of struct xfrm_user_tmpl.
-func (d *Decoder) policyTemplates(p *Policy, v []byte) error {
+func (d *Decoder) policyTemplates(p *xfrm.Policy, v []byte) error {
 	n := len(v) / templateSize
 	if len(v)%templateSize != 0 {
 		return errAttr
 	}
-	if n > maxTemplates {
-		return fmt.Errorf("%d templates, where the kernel allows %d", n, maxTemplates)
+	if n > xfrm.MaxTemplates {
+		return fmt.Errorf("%d templates, where the kernel allows %d", n, xfrm.MaxTemplates)
 	}
 	if n == 0 {
 		p.Templates = nil
@@ -102,7 +104,7 @@ func (d *Decoder) policyTemplates(p *Policy, v []byte) error {
 }
 
 // template overwrites t with a struct xfrm_user_tmpl.
-func template(t *Template, b []byte) error {
+func template(t *xfrm.Template, b []byte) error {
 	f, err := family(b[templateFamily:])
 	if err != nil {
 		return err
@@ -111,12 +113,12 @@ func template(t *Template, b []byte) error {
 	if err != nil {
 		return err
 	}
-	*t = Template{
+	*t = xfrm.Template{
 		Family:   f,
 		Src:      addr(f, b[templateSrc:templateSrc+16]),
 		Dst:      addr(f, b[0:16]),
 		SPI:      binary.BigEndian.Uint32(b[templateSPI:]),
-		Proto:    Proto(b[templateProto]),
+		Proto:    xfrm.Proto(b[templateProto]),
 		Mode:     m,
 		Reqid:    native.Uint32(b[templateReqid:]),
 		Optional: b[templateOptional] != 0,
@@ -130,10 +132,10 @@ func policyName(b []byte) string {
 	if len(b) < policySize {
 		return fmt.Sprintf("policy message of %d bytes", len(b))
 	}
-	var s Selector
+	var s xfrm.Selector
 	index := native.Uint32(b[policyIndex:])
 	if err := selector(&s, b[:selectorSize]); err != nil {
 		return fmt.Sprintf("policy index %d", index)
 	}
-	return fmt.Sprintf("policy index %d %s dir %s", index, s, Dir(b[policyDir]))
+	return fmt.Sprintf("policy index %d %s dir %s", index, s, xfrm.Dir(b[policyDir]))
 }

@@ -1,9 +1,11 @@
-package xfrm
+package wire
 
 import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Decoder turns the netlink messages of XFRM dumps into states and policies of
@@ -17,7 +19,7 @@ import (
 type Decoder struct {
 	names map[string]string
 	// templates is the unused rest of the current chunk.
-	templates []Template
+	templates []xfrm.Template
 	chunk     int
 	// newer is the first attribute of the current message that no kernel known
 	// to this package has.
@@ -25,10 +27,9 @@ type Decoder struct {
 }
 
 const (
-	maxNames   = 256
-	maxSkipped = 1000
-	minChunk   = 64
-	maxChunk   = 4096
+	maxNames = 256
+	minChunk = 64
+	maxChunk = 4096
 )
 
 // ErrNotObject means that a message is not a state or a policy.
@@ -43,26 +44,26 @@ var ErrNotObject = errors.New("not a state or a policy")
 // error: the caller has to look there. An attribute of a newer
 // kernel leaves one entry for all objects that have it, which are decoded
 // without it. Any other message type gives ErrNotObject.
-func (d *Decoder) Decode(s *Snapshot, typ uint16, body []byte) error {
+func (d *Decoder) Decode(s *xfrm.Snapshot, typ uint16, body []byte) error {
 	switch typ {
 	case msgNewSA, msgUpdSA:
-		s.States = append(s.States, State{})
+		s.States = append(s.States, xfrm.State{})
 		last := len(s.States) - 1
 		d.newer = 0
 		if err := d.state(&s.States[last], body); err != nil {
 			s.States = s.States[:last]
 			s.Skip(stateName(body), err.Error())
 		}
-		s.skipNewer("states", d.newer)
+		skipNewer(s, "states", d.newer)
 	case msgNewPolicy, msgUpdPolicy:
-		s.Policies = append(s.Policies, Policy{})
+		s.Policies = append(s.Policies, xfrm.Policy{})
 		last := len(s.Policies) - 1
 		d.newer = 0
 		if err := d.policy(&s.Policies[last], body); err != nil {
 			s.Policies = s.Policies[:last]
 			s.Skip(policyName(body), err.Error())
 		}
-		s.skipNewer("policies", d.newer)
+		skipNewer(s, "policies", d.newer)
 	default:
 		return fmt.Errorf("decode message of type %#x: %w", typ, ErrNotObject)
 	}
@@ -71,27 +72,16 @@ func (d *Decoder) Decode(s *Snapshot, typ uint16, body []byte) error {
 
 // skipNewer notes once that objects have an attribute of a kernel newer than
 // the package; 0 is none.
-func (s *Snapshot) skipNewer(objects string, attribute uint16) {
+func skipNewer(s *xfrm.Snapshot, objects string, attribute uint16) {
 	if attribute == 0 {
 		return
 	}
-	newer := Ignored{
+	newer := xfrm.Ignored{
 		Object: fmt.Sprintf("attribute %d of %s", attribute, objects),
 		Reason: "it is of a newer kernel than this release knows, so its meaning is left out",
 	}
 	if !slices.Contains(s.Skipped, newer) {
 		s.Skip(newer.Object, newer.Reason)
-	}
-}
-
-// Skip notes that an object is not in the snapshot. The list is bounded: after
-// a thousand entries one more says that there are others, and the rest is lost.
-func (s *Snapshot) Skip(object, reason string) {
-	switch n := len(s.Skipped); {
-	case n < maxSkipped:
-		s.Skipped = append(s.Skipped, Ignored{Object: object, Reason: reason})
-	case n == maxSkipped:
-		s.Skipped = append(s.Skipped, Ignored{Object: "others", Reason: "the list is full"})
 	}
 }
 
@@ -107,7 +97,7 @@ func (d *Decoder) name(b []byte) (string, error) {
 		return s, nil
 	}
 	s := string(b[:n])
-	if err := checkAlgorithm(s); err != nil {
+	if err := xfrm.CheckAlgorithm(s); err != nil {
 		return "", err
 	}
 	if d.names == nil || len(d.names) >= maxNames {
@@ -118,10 +108,10 @@ func (d *Decoder) name(b []byte) (string, error) {
 }
 
 // room returns n zero templates to fill.
-func (d *Decoder) room(n int) []Template {
+func (d *Decoder) room(n int) []xfrm.Template {
 	if n > len(d.templates) {
 		d.chunk = min(max(2*d.chunk, minChunk), maxChunk)
-		d.templates = make([]Template, d.chunk)
+		d.templates = make([]xfrm.Template, d.chunk)
 	}
 	t := d.templates[:n:n]
 	d.templates = d.templates[n:]

@@ -1,4 +1,4 @@
-package xfrm_test
+package wire_test
 
 import (
 	"errors"
@@ -9,30 +9,12 @@ import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/sample"
+	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
 
 // secret stands for key bytes in messages.
 const secret = "\xdeSECRET-KEY-BYTES\xad"
-
-var anyIPv4 = xfrm.Selector{
-	Family: xfrm.IPv4,
-	Src:    netip.MustParsePrefix("0.0.0.0/0"),
-	Dst:    netip.MustParsePrefix("0.0.0.0/0"),
-}
-
-// wantESP is the state that espState decodes to.
-func wantESP() xfrm.State {
-	return xfrm.State{
-		Family:   xfrm.IPv4,
-		Src:      netip.MustParseAddr("192.0.2.1"),
-		Dst:      netip.MustParseAddr("198.51.100.2"),
-		SPI:      0xc0000001,
-		Proto:    xfrm.ESP,
-		Mode:     xfrm.TunnelMode,
-		Reqid:    11,
-		Selector: anyIPv4,
-	}
-}
 
 func TestDecodeStateFields(t *testing.T) {
 	w := espState()
@@ -129,7 +111,7 @@ func TestDecodeStateAttributes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			want := wantESP()
+			want := sample.State()
 			tt.want(&want)
 			if got := decodeState(t, message(espState(), tt.attr)); !reflect.DeepEqual(got, want) {
 				t.Errorf("got  %+v\nwant %+v", got, want)
@@ -169,7 +151,7 @@ func TestDecodeStateTraps(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w, want := espState(), wantESP()
+			w, want := espState(), sample.State()
 			tt.set(&w)
 			tt.want(&want)
 			if got := decodeState(t, message(w)); !reflect.DeepEqual(got, want) {
@@ -187,10 +169,10 @@ func TestDecodeStateSkips(t *testing.T) {
 	}{
 		{"empty", nil, "shorter than its struct"},
 		{"short", message(espState())[:200], "shorter than its struct"},
-		{"family", message(with(espState(), func(w *wireState) { w.Family = 5 })), "address family 5"},
-		{"mode of a newer kernel", message(with(espState(), func(w *wireState) { w.Mode = 6 })), "mode 6 is not known"},
-		{"selector's family", message(with(espState(), func(w *wireState) { w.Sel.Family = 5 })), "selector: address family 5"},
-		{"prefix length", message(with(espState(), func(w *wireState) { w.Sel.PrefixD = 33 })), "length 33 is too long"},
+		{"family", message(sample.With(espState(), func(w *wireState) { w.Family = 5 })), "address family 5"},
+		{"mode of a newer kernel", message(sample.With(espState(), func(w *wireState) { w.Mode = 6 })), "mode 6 is not known"},
+		{"selector's family", message(sample.With(espState(), func(w *wireState) { w.Sel.Family = 5 })), "selector: address family 5"},
+		{"prefix length", message(sample.With(espState(), func(w *wireState) { w.Sel.PrefixD = 33 })), "length 33 is too long"},
 		{"cut attribute header", append(message(espState()), 5, 0), "attribute is cut short"},
 		{"attribute length below its header", append(message(espState()), 3, 0, 1, 0), "attribute is cut short"},
 		{"attribute beyond the message", append(message(espState()), raw([2]uint16{12, 31})...), "attribute is cut short"},
@@ -202,7 +184,7 @@ func TestDecodeStateSkips(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var d xfrm.Decoder
+			var d wire.Decoder
 			var s xfrm.Snapshot
 			if err := d.Decode(&s, newSA, tt.body); err != nil {
 				t.Fatal(err)
@@ -217,7 +199,7 @@ func TestDecodeStateSkips(t *testing.T) {
 // TestDecodeNewerAttributes: a possible meaning of a newer kernel's attribute is said
 // once, and its objects are there.
 func TestDecodeNewerAttributes(t *testing.T) {
-	var d xfrm.Decoder
+	var d wire.Decoder
 	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion}
 	for range 3 {
 		for _, body := range [][]byte{
@@ -248,15 +230,15 @@ func TestDecodeNewerAttributes(t *testing.T) {
 }
 
 func TestDecodeOtherMessages(t *testing.T) {
-	var d xfrm.Decoder
+	var d wire.Decoder
 	var s xfrm.Snapshot
-	if err := d.Decode(&s, 0x11, message(espState())); !errors.Is(err, xfrm.ErrNotObject) {
+	if err := d.Decode(&s, 0x11, message(espState())); !errors.Is(err, wire.ErrNotObject) {
 		t.Errorf("DELSA: got %v, want ErrNotObject", err)
 	}
 }
 
 func TestSkipIsBounded(t *testing.T) {
-	var d xfrm.Decoder
+	var d wire.Decoder
 	var s xfrm.Snapshot
 	for range 5000 {
 		if err := d.Decode(&s, newSA, nil); err != nil {
@@ -270,7 +252,7 @@ func TestSkipIsBounded(t *testing.T) {
 
 func decodeState(t *testing.T, body []byte) xfrm.State {
 	t.Helper()
-	var d xfrm.Decoder
+	var d wire.Decoder
 	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion}
 	if err := d.Decode(&s, newSA, body); err != nil {
 		t.Fatal(err)
@@ -282,9 +264,4 @@ func decodeState(t *testing.T, body []byte) xfrm.State {
 		t.Error(err)
 	}
 	return s.States[0]
-}
-
-func with[T any](v T, set func(*T)) T {
-	set(&v)
-	return v
 }

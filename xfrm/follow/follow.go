@@ -1,18 +1,23 @@
-package xfrm
+package follow
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/wire"
+)
 
 // A Follower keeps the states and policies of a snapshot current by the kernel's
 // notifications, for the reqids that these are about. Notifications are no more than
 // a hint of what the next snapshot has: some changes have none. A Follower is not for
 // concurrent use.
 type Follower struct {
-	snapshot Snapshot
+	snapshot xfrm.Snapshot
 	// current are the records of the reqids that notifications were about.
-	current map[uint32]Snapshot
+	current map[uint32]xfrm.Snapshot
 	// reqids are those of the states that notifications were about, and policies those of
 	// the policies.
-	reqids   map[stateID]uint32
+	reqids   map[xfrm.StateID]uint32
 	policies map[policyID]uint32
 	lost     bool
 }
@@ -20,28 +25,28 @@ type Follower struct {
 // policyID identifies a policy.
 type policyID struct {
 	index uint32
-	dir   Dir
+	dir   xfrm.Dir
 }
 
-func policyIDOf(p *Policy) policyID { return policyID{p.Index, p.Dir} }
+func policyIDOf(p *xfrm.Policy) policyID { return policyID{p.Index, p.Dir} }
 
 // NewFollower follows from a snapshot on. It keeps the snapshot and does not write to it.
-func NewFollower(s Snapshot) *Follower {
-	return &Follower{snapshot: s, current: make(map[uint32]Snapshot), reqids: make(map[stateID]uint32), policies: make(map[policyID]uint32)}
+func NewFollower(s xfrm.Snapshot) *Follower {
+	return &Follower{snapshot: s, current: make(map[uint32]xfrm.Snapshot), reqids: make(map[xfrm.StateID]uint32), policies: make(map[policyID]uint32)}
 }
 
 // Take follows notifications, which the snapshot may contain already. Before and after
 // are all records of the reqids that they are about, sorted and with the snapshot's host.
 // It returns false, from then on, if a notification tells of anything else, such as a
 // flush or a bypass policy, or was not understood: then a new snapshot is needed.
-func (f *Follower) Take(notes []Note) (before, after Snapshot, ok bool) {
+func (f *Follower) Take(notes []wire.Note) (before, after xfrm.Snapshot, ok bool) {
 	reqids := f.concerned(notes)
 	if f.lost {
-		return Snapshot{}, Snapshot{}, false
+		return xfrm.Snapshot{}, xfrm.Snapshot{}, false
 	}
 	f.find(reqids)
 	if f.lost {
-		return Snapshot{}, Snapshot{}, false
+		return xfrm.Snapshot{}, xfrm.Snapshot{}, false
 	}
 	before = f.records(reqids)
 	for i := range notes {
@@ -51,35 +56,35 @@ func (f *Follower) Take(notes []Note) (before, after Snapshot, ok bool) {
 }
 
 // concerned returns the reqids that notifications are about.
-func (f *Follower) concerned(notes []Note) map[uint32]bool {
-	var gone map[stateID]bool
+func (f *Follower) concerned(notes []wire.Note) map[uint32]bool {
+	var gone map[xfrm.StateID]bool
 	var named map[policyID]bool
 	for i := range notes {
 		switch n := &notes[i]; {
-		case n.lost:
+		case n.Lost:
 			f.lost = true
-		case n.ofPolicy():
-			if _, known := f.policies[policyIDOf(&n.policy)]; !known {
+		case n.OfPolicy():
+			if _, known := f.policies[policyIDOf(&n.Policy)]; !known {
 				if named == nil {
 					named = make(map[policyID]bool)
 				}
-				named[policyIDOf(&n.policy)] = true
+				named[policyIDOf(&n.Policy)] = true
 			}
-		case n.ofState() && n.adds():
-			f.reqids[n.id] = n.state.Reqid
-		case n.ofState():
-			if _, known := f.reqids[n.id]; !known {
+		case n.OfState() && n.Adds():
+			f.reqids[n.ID] = n.State.Reqid
+		case n.OfState():
+			if _, known := f.reqids[n.ID]; !known {
 				if gone == nil {
-					gone = make(map[stateID]bool)
+					gone = make(map[xfrm.StateID]bool)
 				}
-				gone[n.id] = true
+				gone[n.ID] = true
 			}
 		}
 	}
 	if gone != nil {
 		for i := range f.snapshot.States {
-			if st := &f.snapshot.States[i]; gone[idOf(*st)] {
-				f.reqids[idOf(*st)] = st.Reqid
+			if st := &f.snapshot.States[i]; gone[st.ID()] {
+				f.reqids[st.ID()] = st.Reqid
 			}
 		}
 	}
@@ -89,7 +94,7 @@ func (f *Follower) concerned(notes []Note) map[uint32]bool {
 			if !named[policyIDOf(p)] || p.Socket() {
 				continue
 			}
-			reqid, ok := protects(p)
+			reqid, ok := p.Protects()
 			f.policies[policyIDOf(p)] = reqid
 			f.lost = f.lost || !ok
 		}
@@ -107,35 +112,35 @@ func (f *Follower) concerned(notes []Note) map[uint32]bool {
 
 // reqidOf returns the reqid that a notification is about, if it is about one. A state
 // that was never known serves nothing.
-func (f *Follower) reqidOf(n *Note) (reqid uint32, ok bool) {
+func (f *Follower) reqidOf(n *wire.Note) (reqid uint32, ok bool) {
 	switch {
-	case n.ofState():
-		reqid, ok = f.reqids[n.id]
-	case n.ofPolicy():
-		if n.policy.Socket() {
+	case n.OfState():
+		reqid, ok = f.reqids[n.ID]
+	case n.OfPolicy():
+		if n.Policy.Socket() {
 			return 0, false
 		}
-		if reqid, ok = protects(&n.policy); !ok {
+		if reqid, ok = n.Policy.Protects(); !ok {
 			f.lost = true
 			return 0, false
 		}
 		// An update may give a policy to another tunnel.
-		former, known := f.policies[policyIDOf(&n.policy)]
+		former, known := f.policies[policyIDOf(&n.Policy)]
 		f.lost = f.lost || known && former != reqid
-		f.policies[policyIDOf(&n.policy)] = reqid
-	case n.event == Acquire:
+		f.policies[policyIDOf(&n.Policy)] = reqid
+	case n.Event == wire.Acquire:
 	default:
-		f.lost = f.lost || n.event.Look()
+		f.lost = f.lost || n.Event.Look()
 	}
 	return reqid, ok
 }
 
 // find takes the records of reqids that are not followed yet from the snapshot.
 func (f *Follower) find(reqids map[uint32]bool) {
-	fresh := make(map[uint32]*Snapshot)
+	fresh := make(map[uint32]*xfrm.Snapshot)
 	for reqid := range reqids {
 		if _, ok := f.current[reqid]; !ok {
-			fresh[reqid] = new(Snapshot)
+			fresh[reqid] = new(xfrm.Snapshot)
 		}
 	}
 	if len(fresh) == 0 {
@@ -143,7 +148,7 @@ func (f *Follower) find(reqids map[uint32]bool) {
 	}
 	for i := range f.snapshot.Policies {
 		p := &f.snapshot.Policies[i]
-		reqid, ok := protects(p)
+		reqid, ok := p.Protects()
 		if of := fresh[reqid]; ok && of != nil && !p.Socket() {
 			of.Policies = append(of.Policies, *p)
 		}
@@ -152,7 +157,7 @@ func (f *Follower) find(reqids map[uint32]bool) {
 		st := &f.snapshot.States[i]
 		if of := fresh[st.Reqid]; of != nil {
 			// States told apart by their marks: a deletion does not name the mark.
-			f.lost = f.lost || slices.ContainsFunc(of.States, func(o State) bool { return idOf(o) == idOf(*st) })
+			f.lost = f.lost || slices.ContainsFunc(of.States, func(o xfrm.State) bool { return o.ID() == st.ID() })
 			of.States = append(of.States, *st)
 		}
 	}
@@ -162,34 +167,33 @@ func (f *Follower) find(reqids map[uint32]bool) {
 }
 
 // records are those of reqids.
-func (f *Follower) records(reqids map[uint32]bool) Snapshot {
-	s := Snapshot{Schema: SchemaVersion, Host: f.snapshot.Host}
+func (f *Follower) records(reqids map[uint32]bool) xfrm.Snapshot {
+	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion, Host: f.snapshot.Host}
 	for reqid := range reqids {
 		s.Policies = append(s.Policies, f.current[reqid].Policies...)
 		s.States = append(s.States, f.current[reqid].States...)
 	}
-	sortPolicies(s.Policies)
-	sortStates(s.States)
+	s.SortRecords()
 	return s
 }
 
-func (f *Follower) apply(n *Note) {
+func (f *Follower) apply(n *wire.Note) {
 	reqid, ok := f.reqidOf(n)
 	if !ok {
 		return
 	}
 	s := f.current[reqid]
 	switch {
-	case n.ofState():
-		s.States = slices.DeleteFunc(slices.Clone(s.States), func(o State) bool { return idOf(o) == n.id })
-		if n.adds() {
-			s.States = append(s.States, n.state)
+	case n.OfState():
+		s.States = slices.DeleteFunc(slices.Clone(s.States), func(o xfrm.State) bool { return o.ID() == n.ID })
+		if n.Adds() {
+			s.States = append(s.States, n.State)
 		}
 	default:
-		id := policyIDOf(&n.policy)
-		s.Policies = slices.DeleteFunc(slices.Clone(s.Policies), func(o Policy) bool { return policyIDOf(&o) == id })
-		if n.adds() {
-			s.Policies = append(s.Policies, n.policy)
+		id := policyIDOf(&n.Policy)
+		s.Policies = slices.DeleteFunc(slices.Clone(s.Policies), func(o xfrm.Policy) bool { return policyIDOf(&o) == id })
+		if n.Adds() {
+			s.Policies = append(s.Policies, n.Policy)
 		}
 	}
 	f.current[reqid] = s

@@ -1,4 +1,4 @@
-package xfrm
+package wire
 
 import "strconv"
 

@@ -1,8 +1,10 @@
-package xfrm
+package wire
 
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Offsets in struct xfrm_usersa_info.
@@ -32,7 +34,7 @@ const unlimited = ^uint64(0)
 
 // state fills x, which must be zero, from a struct xfrm_usersa_info and the
 // attributes behind it.
-func (d *Decoder) state(x *State, b []byte) error {
+func (d *Decoder) state(x *xfrm.State, b []byte) error {
 	if len(b) < stateSize {
 		return errShort
 	}
@@ -44,7 +46,7 @@ func (d *Decoder) state(x *State, b []byte) error {
 	x.Dst = addr(f, b[stateDst:stateDst+16])
 	x.Src = addr(f, b[stateSrc:stateSrc+16])
 	x.SPI = binary.BigEndian.Uint32(b[stateSPI:])
-	x.Proto = Proto(b[stateProto])
+	x.Proto = xfrm.Proto(b[stateProto])
 	if x.Mode, err = mode(b[stateMode]); err != nil {
 		return err
 	}
@@ -56,13 +58,13 @@ func (d *Decoder) state(x *State, b []byte) error {
 	x.Packets = native.Uint64(b[statePackets:])
 	x.AddTime = native.Uint64(b[stateAddTime:])
 	x.UseTime = native.Uint64(b[stateUseTime:])
-	x.Lifetime = Lifetime{
+	x.Lifetime = xfrm.Lifetime{
 		Bytes:   limit(b[stateHardBytes:]),
 		Packets: limit(b[stateHardPkts:]),
 		Add:     limit(b[stateHardAdd:]),
 		Use:     limit(b[stateHardUse:]),
 	}
-	x.Errors = Errors{
+	x.Errors = xfrm.Errors{
 		ReplayWindow: native.Uint32(b[stateStats:]),
 		Replay:       native.Uint32(b[stateStats+4:]),
 		Integrity:    native.Uint32(b[stateStats+8:]),
@@ -84,7 +86,7 @@ func limit(b []byte) uint64 {
 	return 0
 }
 
-func (d *Decoder) stateAttrs(x *State, b []byte) error {
+func (d *Decoder) stateAttrs(x *xfrm.State, b []byte) error {
 	setMask := false
 	err := d.attrs(b, func(typ uint16, v []byte) error {
 		if len(v) < stateAttrSize(typ) {
@@ -105,7 +107,7 @@ func (d *Decoder) stateAttrs(x *State, b []byte) error {
 		case attrAlgComp:
 			x.Algs.Comp, err = d.name(v)
 		case attrEncap:
-			x.Encap = Encap{
+			x.Encap = xfrm.Encap{
 				Type:  native.Uint16(v),
 				SPort: binary.BigEndian.Uint16(v[2:]),
 				DPort: binary.BigEndian.Uint16(v[4:]),
@@ -122,8 +124,8 @@ func (d *Decoder) stateAttrs(x *State, b []byte) error {
 		case attrOffload:
 			x.Offload, err = offload(v)
 		case attrSADir:
-			x.Dir = SADir(v[0])
-			if x.Dir > Outbound {
+			x.Dir = xfrm.SADir(v[0])
+			if x.Dir > xfrm.Outbound {
 				err = fmt.Errorf("direction %d is not known", v[0])
 			}
 		case attrCPU:
@@ -184,5 +186,5 @@ func stateName(b []byte) string {
 	if err != nil {
 		return fmt.Sprintf("state spi %#x", spi)
 	}
-	return fmt.Sprintf("state %s spi %#x dst %s", Proto(b[stateProto]), spi, addr(f, b[stateDst:stateDst+16]))
+	return fmt.Sprintf("state %s spi %#x dst %s", xfrm.Proto(b[stateProto]), spi, addr(f, b[stateDst:stateDst+16]))
 }

@@ -1,4 +1,4 @@
-package xfrm
+package wire
 
 // On 386 the structs with 64-bit members are aligned to four bytes, and a
 // 64-bit kernel translates its messages to that layout for 32-bit programs.

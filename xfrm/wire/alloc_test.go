@@ -1,14 +1,15 @@
-package xfrm_test
+package wire_test
 
 import (
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
 
 // Besides the result's slices, only chunks of templates are allocated.
 func TestDecodeAllocations(t *testing.T) {
-	var d xfrm.Decoder
+	var d wire.Decoder
 	s := xfrm.Snapshot{States: make([]xfrm.State, 0, 10000), Policies: make([]xfrm.Policy, 0, 10000)}
 	state := message(espState(), attribute(18, algName("rfc4106(gcm(aes))"), uint32(160), uint32(128), secret), attribute(31, uint32(1)))
 	policy := message(inPolicy(), attribute(5, tunnelTemplate(), tunnelTemplate()))
@@ -25,7 +26,7 @@ func TestDecodeAllocations(t *testing.T) {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	var d xfrm.Decoder
+	var d wire.Decoder
 	var s xfrm.Snapshot
 	state := message(espState(), attribute(18, algName("rfc4106(gcm(aes))"), uint32(160), uint32(128), secret), attribute(31, uint32(1)))
 	policy := message(inPolicy(), attribute(5, tunnelTemplate()))

@@ -1,4 +1,4 @@
-package xfrm_test
+package wire_test
 
 import (
 	"bytes"

@@ -1,10 +1,12 @@
-package xfrm
+package wire
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // The numbers of include/uapi/linux/xfrm.h that the decoder needs. They are
@@ -61,7 +63,7 @@ const (
 const (
 	selectorSize  = 56
 	templateSize  = 64
-	algNameSize   = 64
+	algNameSize   = xfrm.AlgorithmSize
 	algSize       = algNameSize + 4 // struct xfrm_algo without its key
 	algTruncSize  = algNameSize + 8 // struct xfrm_algo_auth and _aead, likewise
 	encapSize     = 8               // the part of struct xfrm_encap_tmpl that is read
@@ -69,7 +71,6 @@ const (
 )
 
 const (
-	maxTemplates  = 6   // XFRM_MAX_DEPTH
 	flagESN       = 128 // XFRM_STATE_ESN
 	attrTypeMask  = 0x3fff
 	attrHeaderLen = 4
@@ -107,34 +108,26 @@ func (d *Decoder) attrs(b []byte, each func(typ uint16, value []byte) error) err
 
 // addr reads an xfrm_address_t of the given family. The family always comes
 // from the message: an IPv6 address may well end in twelve zero bytes.
-func addr(f Family, b []byte) netip.Addr {
-	if f == IPv6 {
+func addr(f xfrm.Family, b []byte) netip.Addr {
+	if f == xfrm.IPv6 {
 		return netip.AddrFrom16([16]byte(b))
 	}
 	return netip.AddrFrom4([4]byte(b))
 }
 
 // family reads an address family, which must be one that XFRM knows.
-func family(b []byte) (Family, error) {
+func family(b []byte) (xfrm.Family, error) {
 	switch f := native.Uint16(b); f {
-	case uint16(IPv4), uint16(IPv6):
-		return Family(f), nil
+	case uint16(xfrm.IPv4), uint16(xfrm.IPv6):
+		return xfrm.Family(f), nil
 	default:
 		return 0, fmt.Errorf("address family %d is neither IPv4 nor IPv6", f)
 	}
 }
 
-// bits is the length of the family's addresses.
-func (f Family) bits() int {
-	if f == IPv6 {
-		return 128
-	}
-	return 32
-}
-
 // prefix reads an address with its length, masked: the kernel keeps host bits
 // that an administrator gave, and ignores them in look-ups.
-func prefix(f Family, b []byte, length uint8) (netip.Prefix, error) {
+func prefix(f xfrm.Family, b []byte, length uint8) (netip.Prefix, error) {
 	p, err := addr(f, b).Prefix(int(length))
 	if err != nil {
 		return p, fmt.Errorf("prefix length %d is too long for %s", length, f)
@@ -143,7 +136,7 @@ func prefix(f Family, b []byte, length uint8) (netip.Prefix, error) {
 }
 
 // selector reads a struct xfrm_selector into s.
-func selector(s *Selector, b []byte) error {
+func selector(s *xfrm.Selector, b []byte) error {
 	f, err := family(b[40:])
 	if err != nil {
 		return fmt.Errorf("selector: %w", err)
@@ -157,7 +150,7 @@ func selector(s *Selector, b []byte) error {
 	}
 	s.DPort = port(b[32:])
 	s.SPort = port(b[36:])
-	s.Proto = Proto(b[44])
+	s.Proto = xfrm.Proto(b[44])
 	s.Ifindex = int32(native.Uint32(b[48:]))
 	if s.Ifindex < 0 {
 		return fmt.Errorf("selector's interface index %d is negative", s.Ifindex)
@@ -166,25 +159,25 @@ func selector(s *Selector, b []byte) error {
 }
 
 // port reads a port and its mask; bits outside of the mask match nothing and go.
-func port(b []byte) PortMatch {
+func port(b []byte) xfrm.PortMatch {
 	mask := binary.BigEndian.Uint16(b[2:])
-	return PortMatch{Port: binary.BigEndian.Uint16(b) & mask, Mask: mask}
+	return xfrm.PortMatch{Port: binary.BigEndian.Uint16(b) & mask, Mask: mask}
 }
 
 // mode reads a mode. How a newer one encapsulates is not known.
-func mode(b byte) (Mode, error) {
-	if int(b) >= len(modeNames) {
+func mode(b byte) (xfrm.Mode, error) {
+	if !xfrm.Mode(b).Known() {
 		return 0, fmt.Errorf("mode %d is not known", b)
 	}
-	return Mode(b), nil
+	return xfrm.Mode(b), nil
 }
 
 // mark reads a struct xfrm_mark.
-func mark(b []byte) Mark { return Mark{Value: native.Uint32(b), Mask: native.Uint32(b[4:])} }
+func mark(b []byte) xfrm.Mark { return xfrm.Mark{Value: native.Uint32(b), Mask: native.Uint32(b[4:])} }
 
 // offload reads a struct xfrm_user_offload.
-func offload(b []byte) (Offload, error) {
-	o := Offload{Ifindex: int32(native.Uint32(b)), Flags: b[4]}
+func offload(b []byte) (xfrm.Offload, error) {
+	o := xfrm.Offload{Ifindex: int32(native.Uint32(b)), Flags: b[4]}
 	if o.Ifindex < 0 {
 		return o, fmt.Errorf("interface index %d is negative", o.Ifindex)
 	}
