@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -176,14 +175,6 @@ func (v variant) stockBesideTable(ctx context.Context) error {
 // held measures what stands: the kernel's memory, the tunnels' counters and status, beside
 // the iptables engine.
 func (v variant) held(ctx context.Context) error {
-	call := func(words ...string) (time.Duration, error) {
-		return timed(func() error {
-			if out, err := exec.CommandContext(ctx, v.xfrmfw, words...).CombinedOutput(); err != nil {
-				return fmt.Errorf("%v: %w: %.500s", words, err, out)
-			}
-			return nil
-		})
-	}
 	rules := variant{settings: v.settings, name: v.name}
 	var used [2]int
 	var saves time.Duration
@@ -192,7 +183,7 @@ func (v variant) held(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, err := call(append([]string{"apply"}, of.args("held")...)...); err != nil {
+		if _, err := of.command(ctx, "apply", "held"); err != nil {
 			return err
 		}
 		after, err := kernelMemory()
@@ -208,7 +199,7 @@ func (v variant) held(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
-		if _, err := call(append([]string{"clear"}, of.args("held")...)...); err != nil {
+		if _, err := of.command(ctx, "clear", "held"); err != nil {
 			return err
 		}
 	}
@@ -241,13 +232,13 @@ func (v variant) held(ctx context.Context) error {
 	}
 	row(v.n, "nftables: the tunnels' counters", counters, "one `iptables-save -c` of the iptables engine", saves, "1/10")
 	status, err := median(min(v.rounds, 3), func(int) (time.Duration, error) {
-		return call(append([]string{"status"}, v.args("held")...)...)
+		return v.command(ctx, "status", "held")
 	})
 	if err != nil {
 		return err
 	}
 	row(v.n, "nftables: status", status, "one `iptables-save -c` of the iptables engine", saves, "1/3")
-	_, err = call(append([]string{"clear"}, v.args("held")...)...)
+	_, err = v.command(ctx, "clear", "held")
 	return err
 }
 

@@ -43,19 +43,19 @@ func plain(src, dst netip.Addr, in, out string, fresh bool) trace.Packet {
 	return p
 }
 
-// cleartext are packets that are no tunnel's.
-func cleartext() []packetCase {
+// cleartext are packets that are no tunnel's, some of them from or to a network beside those of n tunnels.
+func cleartext(n int) []packetCase {
 	var cases []packetCase
 	for _, fresh := range []bool{true, false} {
-		name := "known flow"
-		if fresh {
-			name = "new flow"
+		add := func(what string, from, back func(gateway) namespace, src, dst netip.Addr, in, out string, hooks []hook) {
+			name := map[bool]string{true: "new flow", false: "known flow"}[fresh]
+			ways := func(int) []way { return []way{{plain(src, dst, in, out, fresh), hooks}} }
+			cases = append(cases, packetCase{"cleartext " + what + ", " + name, from, back, src, dst, fresh, ways})
 		}
-		forwarded := func(int) []way { return []way{{plain(internet, lanHost, "wan0", "lan0", fresh), forwards}} }
-		arriving := func(int) []way { return []way{{plain(internet, wanAddr.Addr(), "wan0", "", fresh), ins}} }
-		cases = append(cases,
-			packetCase{"cleartext forwarded, " + name, atWAN, atLAN, internet, lanHost, fresh, forwarded},
-			packetCase{"cleartext to the host, " + name, atWAN, atSelf, internet, wanAddr.Addr(), fresh, arriving})
+		add("forwarded", atWAN, atLAN, internet, lanHost, "wan0", "lan0", forwards)
+		add("to the host", atWAN, atSelf, internet, wanAddr.Addr(), "wan0", "", ins)
+		add("from within guarded prefixes", atWAN, atLAN, beside(n), lanHost, "wan0", "lan0", forwards)
+		add("to within guarded prefixes", atLAN, atWAN, lanHost, beside(n), "lan0", "wan0", forwards)
 	}
 	return cases
 }
@@ -186,7 +186,7 @@ func (s settings) packetsOf(variant string, n int) error {
 			where namespace
 			addr  netip.Addr
 			fd    *int
-		}{{l.wan, internet, &l.far}, {l.wan, l.remote(n), &l.far}, {l.self, wanAddr.Addr(), &l.near}, {l.lan, lanHost, &l.near}} {
+		}{{l.wan, internet, &l.far}, {l.wan, l.remote(n), &l.far}, {l.wan, beside(n), &l.far}, {l.self, wanAddr.Addr(), &l.near}, {l.lan, lanHost, &l.near}} {
 			err := at.where.run(func() error { *at.fd, err = sink(at.addr); return err })
 			if err != nil {
 				return fmt.Errorf("%s: %w", l.name, err)
@@ -202,7 +202,7 @@ func (s settings) packetsOf(variant string, n int) error {
 	}
 	debug.FreeOSMemory()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	cases := cleartext()
+	cases := cleartext(n)
 	if s.real {
 		cases = inESP(n)
 	}

@@ -104,7 +104,7 @@ func newGateway(s settings, n int) (gateway, error) {
 	}
 	wan := []string{
 		"link set lo up", "link set wan1 up", "addr add " + router.String() + "/24 dev wan1", "addr add " + internet.String() + "/32 dev lo",
-		"addr add " + remote.String() + "/32 dev lo", "addr add " + crosser.String() + "/32 dev lo",
+		"addr add " + remote.String() + "/32 dev lo", "addr add " + crosser.String() + "/32 dev lo", "addr add " + beside(n).String() + "/32 dev lo",
 		"neigh add " + wanAddr.Addr().String() + " lladdr " + selfMAC + " dev wan1 nud permanent",
 		"addr add " + peer(n/2).String() + "/32 dev lo", "route add " + lan.String() + " via " + wanAddr.Addr().String(),
 	}
@@ -147,6 +147,9 @@ func newGateway(s settings, n int) (gateway, error) {
 // remote is a host behind the tunnel that is used, which is neither the first nor
 // the last.
 func (gateway) remote(n int) netip.Addr { return site(n / 2).Addr().Next() }
+
+// beside is a host behind no tunnel, in the prefixes that lead to the guards of n tunnels.
+func beside(n int) netip.Addr { return site(n).Addr().Next() }
 
 // farEnd are the policies and states of tunnel i at its other end.
 func farEnd(i int) []string {

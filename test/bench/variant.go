@@ -348,20 +348,20 @@ func (v variant) stock(ctx context.Context) error {
 	return nil
 }
 
+// command times a command of the program, with the files of a state directory.
+func (v variant) command(ctx context.Context, word, state string) (time.Duration, error) {
+	return timed(func() error {
+		if out, err := exec.CommandContext(ctx, v.xfrmfw, append([]string{word}, v.args(state)...)...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %.500s", word, err, out)
+		}
+		return nil
+	})
+}
+
 // program measures the program itself on the kernel's larval states: apply with
 // nothing changed, status, and the daemon.
 func (v variant) program(ctx context.Context) error {
-	args := v.args("state")
-	call := func(words ...string) (time.Duration, error) {
-		return timed(func() error {
-			out, err := exec.CommandContext(ctx, v.xfrmfw, append(words, args...)...).CombinedOutput()
-			if err != nil {
-				return fmt.Errorf("%v: %w: %.500s", words, err, out)
-			}
-			return nil
-		})
-	}
-	if _, err := call("apply"); err != nil {
+	if _, err := v.command(ctx, "apply", "state"); err != nil {
 		return err
 	}
 	var statuses, saves []time.Duration
@@ -371,11 +371,11 @@ func (v variant) program(ctx context.Context) error {
 			return err
 		}
 		saves = append(saves, t)
-		if t, err = call("status"); err != nil {
+		if t, err = v.command(ctx, "status", "state"); err != nil {
 			return err
 		}
 		statuses = append(statuses, t)
 	}
 	row(v.n, v.name+": status", middle(statuses), "one `iptables-save -c`", middle(saves), "1.5")
-	return v.daemon(ctx, args)
+	return v.daemon(ctx, v.args("state"))
 }
