@@ -32,13 +32,15 @@ var groups = []struct {
 }{
 	{"Apply:", []string{"apply", "confirm", "check", "clear", "forget"}},
 	{"Look:", []string{"status", "explain", "prove", "test", "doctor", "snapshot", "config"}},
-	{"Run:", []string{"daemon", "hook"}},
+	{"Run:", []string{"daemon", "hook", "version", "completion", "help"}},
 }
 
 // addHelp adds the manual to the command tree: groups of commands, the pages of no command as help topics, and for each
 // command the title, the description and the examples of its page. A damaged page fails a test, and the binary then has
 // no help.
 func addHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
 	for _, g := range groups {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
 		for _, cmd := range root.Commands() {
@@ -47,8 +49,8 @@ func addHelp(root *cobra.Command) {
 			}
 		}
 	}
-	root.InitDefaultHelpCmd()
 	help, _, _ := root.Find([]string{"help"})
+	help.Short = "Print the help of a command, or a page of the manual"
 	help.Args = func(_ *cobra.Command, args []string) error {
 		if _, _, err := root.Find(args); err != nil {
 			return usageError(fmt.Sprintf("no command or topic is named %q", strings.Join(args, " ")))

@@ -72,8 +72,8 @@ func (b *builder) relations(f *family) *relations {
 			claims = append(claims, p)
 		}
 	}
-	r.claims = b.relate(relation{name: "c", comment: "cases 1 to 3: what comes out of a tunnel", withSA: true, counter: true, opens: true}, f, claims)
-	r.bare = b.relate(relation{name: "bare", comment: "case 2: what comes out of a tunnel without a bit", withSA: true, counter: true, opens: true}, f, bare)
+	r.claims = b.relate(relation{name: "c", comment: "cases 1 to 3: packets out of a tunnel", withSA: true, counter: true, opens: true}, f, claims)
+	r.bare = b.relate(relation{name: "bare", comment: "case 2: packets out of a tunnel, without the bits", withSA: true, counter: true, opens: true}, f, bare)
 	r.ipcomp = b.carriersBesideIPComp(f)
 	b.guards(f, r)
 	var keep []pair

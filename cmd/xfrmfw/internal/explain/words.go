@@ -97,5 +97,5 @@ func (v Verdict) words(k walker, p passage, have live.Tables, isLive bool) strin
 	if rest.After > 0 {
 		others = text.Count(rest.After, "other rule")
 	}
-	return fmt.Sprintf("%s; %s %s has %s, then its policy %s", what, k.at.table, k.at.chain, others, rest.Policy)
+	return fmt.Sprintf("%s; %s %s has %s, and its policy is %s", what, k.at.table, k.at.chain, others, rest.Policy)
 }

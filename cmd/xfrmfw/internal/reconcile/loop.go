@@ -240,9 +240,12 @@ func (c TableCounts) String() string {
 	return fmt.Sprintf("table inet xfrmfw: %s and %s written, %s deleted", text.Count(c.Rules, "rule"), text.Count(c.Elements, "element"), text.Count(c.Deleted, "element"))
 }
 
-// rulesWritten counts the writes to iptables.
+// rulesWritten counts the writes to iptables, and to the small table beside them.
 func (o Outcome) rulesWritten() string {
 	c, done := o.Counts, ""
+	if o.Look.Engine == engine.IPTables {
+		c.Rules += o.Table.Rules
+	}
 	switch {
 	case c.Rules > 0:
 		done = text.Count(c.Rules, "rule") + " written"
