@@ -136,7 +136,6 @@ func (b *builder) judgeQuoted(f *family, r *relations, v view) []sets.Rule {
 // leaving looks up the guards of a packet that leaves in clear.
 func (b *builder) leaving(f *family, r *relations) []sets.Rule {
 	rules := []sets.Rule{
-		rule("stays behind its interface", sets.In{Fields: []sets.Field{sets.F(sets.OutName), sets.F(f.src)}, Set: b.inside(f)}, back),
 		rule("case 8c", oneOf(f.errorType, f.errors...), jump("icmp_leak"+f.suffix)),
 		rule("case 8b", sets.AnyBit(sets.CtStatus, sets.SNATed|sets.DNATed), jump("nated"+f.suffix)),
 	}
@@ -225,7 +224,9 @@ func (b *builder) hits(f *family, r *relations) {
 	}
 	spared = append(spared, rule("case 6b: the source lives elsewhere", sets.Missing(sets.FibSrcInput), leadTo("drop_inject")))
 	b.chain("hit_inject"+s, "case 6b, after its exceptions", append(spared, b.fromNowhere(f, f.src)...)...)
-	leak := append(slices.Clone(departing),
+	inner := sets.In{Fields: []sets.Field{sets.F(sets.OutName), sets.F(f.src)}, Set: b.inside(f)}
+	leak := append([]sets.Rule{rule("stays behind its interface", inner, back)}, departing...)
+	leak = append(leak,
 		rule("the sender is told", original, sets.Update{Fields: refusedFlow(f.origSrc, f.dst), Set: "refused" + s}),
 		rule("case 8", leadTo("drop_leak")))
 	b.chain("hit_leak"+s, "case 8, after its exceptions", leak...)
