@@ -36,8 +36,8 @@ var groups = []struct {
 }
 
 // addHelp adds the manual to the command tree: groups of commands, the pages of no command as help topics, and for each
-// command the title, the description and the examples of its page. A damaged page fails a test, and the binary then has
-// no help.
+// command the title, the description, the findings and the examples of its page. A damaged page fails a test, and the binary
+// then has no help.
 func addHelp(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -68,6 +68,9 @@ func addHelp(root *cobra.Command) {
 			if p.Name == strings.ReplaceAll(cmd.CommandPath(), " ", "-") {
 				cmd.Short = strings.ToUpper(p.Title[:1]) + p.Title[1:]
 				cmd.Long = plainText.Replace(p.Part("DESCRIPTION"))
+				if kinds := p.Part("FINDINGS"); kinds != "" {
+					cmd.Long += "\n\nFindings:\n\n" + plainText.Replace(kinds)
+				}
 				cmd.Example = commandLines(p.Part("EXAMPLES"))
 			}
 		}

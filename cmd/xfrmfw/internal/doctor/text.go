@@ -76,7 +76,7 @@ func (r Report) WriteText(w io.Writer) error {
 	if len(r.Findings) == 0 {
 		fmt.Fprintf(&b, "no findings: looked for %d kinds\n", r.Checks)
 	} else {
-		fmt.Fprintf(&b, "%s: %s, %s, %s. Explained in: man xfrmfw-doctor\n", text.Count(len(r.Findings), "finding"),
+		fmt.Fprintf(&b, "%s: %s, %s, %s. Explained by: xfrmfw help doctor\n", text.Count(len(r.Findings), "finding"),
 			text.Count(counts[Error], "error"), text.Count(counts[Warning], "warning"), text.Count(counts[Note], "note"))
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
