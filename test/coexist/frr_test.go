@@ -3,6 +3,8 @@ package coexist
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -67,7 +69,8 @@ func (r router) shutdown(t *testing.T, down bool, neighbour netip.Addr) {
 
 // TestBGP: a leased line has the tunnel as its backup. FRR moves the route between them ten times there and back. Nothing may
 // leave in clear by the WAN, and the firewall may drop no packet, though the routes move before the rules, and at either end at
-// another time: both ways are known once they were used. Without both the default route is left.
+// another time: both ways are known once they were used. Without both the default route is left. Packets forged by the WAN or by
+// another network of the host's are dropped all the time, and after a boot.
 func TestBGP(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	need(t, "/usr/lib/frr/bgpd")
@@ -82,6 +85,7 @@ func TestBGP(t *testing.T) {
 	}
 	s.Sun.Iptables(t, lab.IPv4, "-A", "FORWARD", "-i", "line0", "-j", "ACCEPT")
 	s.Sun.Iptables(t, lab.IPv4, "-A", "FORWARD", "-o", "line0", "-j", "ACCEPT")
+	guest := s.guests(t)
 	closed(t, s.Sun)
 	sun := startFRR(t, s.Sun, 65002, 65001, line[s.Moon], device[s.Moon])
 	startFRR(t, s.Moon, 65001, 65002, line[s.Sun], device[s.Sun])
@@ -111,7 +115,7 @@ func TestBGP(t *testing.T) {
 	}
 	sessions(2)
 	by("line0")
-	followed(t, s.Sun)
+	daemon := followed(t, s.Sun)
 	ways := []way{{s.Alice, s.bob}, {s.Bob, s.alice}}
 	s.flows(t, "by the line", ways...)
 	wire := s.Wire(t)
@@ -130,8 +134,10 @@ func TestBGP(t *testing.T) {
 	}
 	away()
 	lab.InSync(t, s.Sun)
+	s.forge(t, "the route is by the tunnel", guest)
 	back()
 	lab.InSync(t, s.Sun)
+	s.forge(t, "the route is by the line", guest)
 	use, guards, chain := s.used(t), dropped(t, s.Sun), closedBy(t, s.Sun)
 	for range 10 {
 		away()
@@ -162,4 +168,62 @@ func TestBGP(t *testing.T) {
 	if n, all := wire.Count(t, out), dropped(t, s.Sun); n > 0 || all["leak"] < 5 {
 		t.Errorf("with the default route alone %d packets left in clear, drops are %v", n, all)
 	}
+	s.forge(t, "the default route is left", guest)
+
+	// A boot: the rules are those of the memory.
+	daemon.Stop(t)
+	s.Sun.MustXfrmfw(t, "clear")
+	files, err := filepath.Glob(s.Sun.RunDir() + "/*")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("the run directory has no file: %v", err)
+	}
+	for _, f := range files {
+		if err := os.RemoveAll(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Down(t, s.tunnel)
+	s.Sun.MustXfrmfw(t, "apply")
+	s.forge(t, "the host has booted", guest)
+	s.Bob.MustNotPing(t, remote, 2)
+	s.Sun.IP(t, fmt.Sprintf("route add %s via %s", s.Alice.InnerNet(lab.IPv4), line[s.Moon]))
+	s.Moon.IP(t, fmt.Sprintf("route add %s via %s", s.Bob.InnerNet(lab.IPv4), line[s.Sun]))
+	s.flows(t, "by the line, after a boot", ways...)
+	s.forge(t, "by the line, after a boot", guest)
+	if n := wire.Count(t, out); n > 0 {
+		t.Errorf("after a boot %d packets left in clear", n)
+	}
+}
+
+// guests adds a network of strangers behind sun, which is let in to bob, as the WAN is.
+func (s *site) guests(t *testing.T) *lab.Host {
+	t.Helper()
+	guest := lab.NewHosts(t, "guest")[0]
+	s.Sun.IP(t, "link add guests0 type veth peer name eth0 netns "+guest.Netns(), "addr add 10.99.0.1/24 dev guests0", "link set guests0 up")
+	guest.IP(t, "addr add 10.99.0.10/24 dev eth0", "link set eth0 up", "route add default via 10.99.0.1")
+	for _, link := range []string{"guests0", "wan0"} {
+		s.Sun.Iptables(t, lab.IPv4, "-A", "FORWARD", "-i", link, "-p", "udp", "--dport", "7000", "-j", "ACCEPT")
+	}
+	return guest
+}
+
+// forge sends packets with alice's address from the WAN and from another network behind sun: none may come to bob, though
+// packets of the strangers' own do.
+func (s *site) forge(t *testing.T, when string, guest *lab.Host) {
+	t.Helper()
+	for from, own := range map[*lab.Host]netip.Addr{s.Mallory: s.Mallory.Outer(lab.IPv4), guest: netip.MustParseAddr("10.99.0.10")} {
+		forged, plain := when+": forged by "+from.Name, when+": plain by "+from.Name
+		from.SendRaw(t, lab.UDPPacket(netip.AddrPortFrom(s.Alice.Inner(lab.IPv4), 7001), s.inbox.Addr, forged).Times(3)...)
+		from.SendRaw(t, lab.UDPPacket(netip.AddrPortFrom(own, 7001), s.inbox.Addr, plain).Times(3)...)
+		lab.Eventually(t, lab.Patience, func() error {
+			if n := s.inbox.Count(plain); n != 3 {
+				return fmt.Errorf("%s: %d of 3 arrived", plain, n)
+			}
+			return nil
+		})
+		if n := s.inbox.Count(forged); n > 0 {
+			t.Errorf("%s: %d arrived", forged, n)
+		}
+	}
+	s.done.forged += 6
 }

@@ -139,3 +139,46 @@ func TestMappedIntoSelector(t *testing.T) {
 		})
 	}
 }
+
+// TestStrangerMappedIntoLAN: with the tunnel up source NAT without a source of its own maps a stranger's packet into the LAN.
+// It is encrypted for him without xfrmfw, and dropped with it. The LAN's pass.
+func TestStrangerMappedIntoLAN(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
+	if lab.UML() {
+		t.Skip("lab: user-mode Linux has no nf_tables, and iptables no hook behind SNAT")
+	}
+	const f = lab.IPv4
+	n := lab.NewNetwork(t)
+	wan, remote := n.Sun.Outer(f), n.Alice.InnerNet(f)
+	alice := n.Alice.ListenUDP(t, netip.AddrPortFrom(n.Alice.Inner(f), 7000))
+	port := uint16(7100)
+	stranger := addr("198.51.100.66")
+	n.Mallory.IP(t, fmt.Sprintf("addr add %s/32 dev lo", stranger), fmt.Sprintf("route replace %s via %s", remote, wan))
+	n.Sun.IP(t, fmt.Sprintf("route add default via %s", n.Mallory.Outer(f)))
+	n.Up(t, lab.IPsec{})
+	n.Sun.Iptables(t, f, "-t", "nat", "-A", "POSTROUTING", "-d", remote.String(), "-j", "SNAT", "--to-source", n.Sun.Inner(f).String())
+	from := func(h *lab.Host, src netip.Addr, payload string) int {
+		port++
+		h.SendUDP(t, netip.AddrPortFrom(src, port), alice.Addr, payload, perAttack)
+		return alice.Count(payload)
+	}
+	lab.Eventually(t, lab.Patience, func() error {
+		if from(n.Mallory, stranger, "a stranger, control") == 0 {
+			return fmt.Errorf("without xfrmfw nothing of the stranger's arrived")
+		}
+		return nil
+	})
+	n.Sun.MustXfrmfw(t, "apply")
+	before := drops(t, n.Sun)
+	from(n.Mallory, stranger, "a stranger")
+	dropped(t, n.Sun, before, "inject", perAttack)
+	lab.Eventually(t, lab.Patience, func() error {
+		if from(n.Bob, n.Bob.Inner(f), "the LAN") == 0 {
+			return fmt.Errorf("nothing of bob's arrived")
+		}
+		return nil
+	})
+	if got := alice.Count("a stranger"); got != 0 {
+		t.Errorf("%d of the stranger's arrived", got)
+	}
+}

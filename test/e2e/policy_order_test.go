@@ -105,3 +105,44 @@ func TestExceptionsAsTheKernel(t *testing.T) {
 		})
 	}
 }
+
+// TestPolicyForOutAlone: a container overlay's carriers have a policy for dir out by a mark, with one reqid for all hosts.
+// Carriers of the peer are let in, and plain packets of the same kind, to and from the same peer, are left as they are.
+func TestPolicyForOutAlone(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
+	const f = lab.IPv4
+	n := lab.NewNetwork(t)
+	mark := lab.Mark{Value: 0xd0c4e3, Mask: 0xffffff}
+	for _, g := range n.Gateways() {
+		us, peer := g.Outer(f), n.Peer(g).Outer(f)
+		g.AddSAs(t, lab.SA{Src: n.Moon.Outer(f), Dst: n.Sun.Outer(f), SPI: 0x201, Mode: lab.Transport, Reqid: 0x3b9}, lab.SA{Src: n.Sun.Outer(f), Dst: n.Moon.Outer(f), SPI: 0x301, Mode: lab.Transport, Reqid: 0x3b9})
+		g.AddPolicies(t, lab.Policy{Dir: "out", Src: host(us), Dst: host(peer), Upper: "proto udp dport 4789", Mark: mark,
+			Templates: []lab.Template{{Src: us, Dst: peer, Mode: lab.Transport, Reqid: 0x3b9}}})
+		g.Iptables(t, f, "-t", "mangle", "-A", "OUTPUT", "-p", "udp", "--dport", "4789", "--sport", "5000:5999", "-j", "MARK", "--set-xmark", "0xd0c4e3/0xffffff")
+	}
+	wire := n.Wire(t)
+	vxlan := n.Sun.ListenUDP(t, netip.AddrPortFrom(n.Sun.Outer(f), 4789))
+	both := func(state string) {
+		t.Helper()
+		before := wire.Count(t, lab.IsESP)
+		n.Moon.SendUDP(t, netip.AddrPortFrom(n.Moon.Outer(f), 5000), vxlan.Addr, state+" in ESP", perAttack)
+		n.Moon.SendUDP(t, netip.AddrPortFrom(n.Moon.Outer(f), 6000), vxlan.Addr, state+" plain", perAttack)
+		_ = n.Sun.Do(func() error {
+			return sendOne(netip.AddrPortFrom(n.Sun.Outer(f), 6001), netip.AddrPortFrom(n.Moon.Outer(f), 4789), state+" out")
+		})
+		lab.Eventually(t, lab.Patience, func() error {
+			in, plain, esp := vxlan.Count(state+" in ESP"), vxlan.Count(state+" plain"), wire.Count(t, lab.IsESP)-before
+			out := wire.Count(t, func(frame lab.Frame) bool {
+				return frame.Link == "sun0" && strings.Contains(string(frame.Payload), state+" out")
+			})
+			if in != perAttack || plain != perAttack || esp < perAttack || out != 1 {
+				return fmt.Errorf("%s: %d arrived in ESP and %d plain, %d packets of ESP, %d plain left", state, in, plain, esp, out)
+			}
+			return nil
+		})
+	}
+	both("control")
+	n.Sun.MustXfrmfw(t, "apply")
+	both("with xfrmfw")
+	untouched(t, n.Sun)
+}

@@ -22,20 +22,11 @@ type libreswan struct {
 // startLibreswan starts it. The kernel gets another reqid than pluto tells the updown script, unless one is chosen.
 func startLibreswan(t *testing.T, n *lab.Network, g *lab.Host, updown string, lines ...string) libreswan {
 	t.Helper()
-	if _, err := os.Stat(pluto); err != nil {
-		lab.Lacking(t, "libreswan", fmt.Sprintf("%v; run: scripts/fetch libreswan", err))
-	}
-	// A short path, as that of a Unix socket may have 107 bytes.
-	dir, err := os.MkdirTemp("", "ike")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	l := libreswan{g, dir}
+	l := newLibreswan(t, g)
+	dir := l.dir
 	peer := n.Peer(g)
 	f := lab.IPv4
-	for name, text := range map[string]string{
-		"ipsec.conf": fmt.Sprintf(`config setup
+	daemon := l.start(t, fmt.Sprintf(`config setup
 	nssdir=%s
 conn net
 	ikev2=insist
@@ -51,18 +42,38 @@ conn net
 	rightsubnet=%s
 	%s
 `, dir, g.Outer(f), g.Name, g.InnerNet(f), updown, peer.Outer(f), peer.Name, peer.InnerNet(f), strings.Join(lines, "\n\t")),
-		"ipsec.secrets": "@moon.lab @sun.lab : PSK \"only for the lab, and as long as a secret has to be\"\n",
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	g.Run(t, "certutil", "-N", "--empty-password", "-d", "sql:"+dir)
-	daemon := g.Start(t, nil, pluto, "--nofork", "--stderrlog", "--config", l.file("ipsec.conf"), "--secretsfile", l.file("ipsec.secrets"),
-		"--nssdir", dir, "--rundir", dir)
+		"@moon.lab @sun.lab : PSK \"only for the lab, and as long as a secret has to be\"\n")
 	daemon.WaitOutput(t, "loading secrets from")
 	g.Run(t, "ipsec", "addconn", "--config", l.file("ipsec.conf"), "--ctlsocket", l.file("pluto.ctl"), "net")
 	return l
+}
+
+// newLibreswan makes a folder for pluto on a host. The test is skipped where Libreswan is missing.
+func newLibreswan(t *testing.T, g *lab.Host) libreswan {
+	t.Helper()
+	if _, err := os.Stat(pluto); err != nil {
+		lab.Lacking(t, "libreswan", fmt.Sprintf("%v; run: scripts/fetch libreswan", err))
+	}
+	// A short path, as that of a Unix socket may have 107 bytes.
+	dir, err := os.MkdirTemp("", "ike")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return libreswan{g, dir}
+}
+
+// start writes the configuration and the secrets, and starts pluto.
+func (l libreswan) start(t *testing.T, config, secrets string) *lab.Process {
+	t.Helper()
+	for name, text := range map[string]string{"ipsec.conf": config, "ipsec.secrets": secrets} {
+		if err := os.WriteFile(l.file(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.host.Run(t, "certutil", "-N", "--empty-password", "-d", "sql:"+l.dir)
+	return l.host.Start(t, nil, pluto, "--nofork", "--stderrlog", "--config", l.file("ipsec.conf"), "--secretsfile", l.file("ipsec.secrets"),
+		"--nssdir", l.dir, "--rundir", l.dir, "--ipsecdir", l.dir)
 }
 
 func (l libreswan) file(name string) string { return filepath.Join(l.dir, name) }
