@@ -3,6 +3,7 @@ package decide
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -47,6 +48,7 @@ func (d *decider) overlaySources() {
 			o.Sources = tc.Remote
 			continue
 		}
+		o.Sources = []netip.Prefix{} // nil is any
 		for _, p := range t.Pairs {
 			if !p.Has(xfrm.In) && !p.Has(xfrm.Fwd) || p.Mark.Mask == 0 {
 				continue

@@ -38,6 +38,10 @@ func (d *decider) claims(t *xfrm.Tunnel, r *firewall.TunnelReport) {
 			p.Proto, p.LocalPort, p.RemotePort = 0, xfrm.PortMatch{}, xfrm.PortMatch{}
 		}
 		remotes := d.claimable(t, p, tc.Remote)
+		if device, ok := d.unrouted(p, tc.Remote, remotes); ok {
+			d.ignore(t, p, "no route leads into "+device+", so packets out of it are not verified: add the route, or name the networks behind it in remote:")
+			p.Local, remotes = linkMulticast(p.Family()), []netip.Prefix{p.Remote}
+		}
 		if len(prefix.Intersect(p.Remote, tc.Remote)) == 0 {
 			d.ignore(t, p, "the configuration's remote: leaves nothing of its remote selector")
 		}
@@ -160,19 +164,21 @@ func once[T comparable](list []T) []T {
 // claimable returns the parts of a pair's remote selector that its tunnel's packets may
 // come from: within the cap, and where a pair for everything belongs to a device within
 // the prefixes that are routed into it, or were, or into another device of its site,
-// because its selectors say nothing then. A device without routes leaves the selectors as
-// they are.
+// because its selectors say nothing then. Where no route says more, the cap stands alone.
 func (d *decider) claimable(t *xfrm.Tunnel, p xfrm.Pair, limits []netip.Prefix) []netip.Prefix {
 	remotes := prefix.Intersect(p.Remote, limits)
 	links := d.links.LinksOf(p)
 	if len(links) == 0 || !isWideSelector(p.Remote) {
 		return remotes
 	}
-	routed := d.links.RoutedInto(links, p.Family())
-	if len(routed) == 0 {
+	routed := slices.Concat(d.links.RoutedInto(links, p.Family()), d.routedToSite(t, p.Family()), d.routedBefore(t))
+	routed = slices.DeleteFunc(routed, func(r netip.Prefix) bool { return xfrm.FamilyOf(r.Addr()) != p.Family() })
+	switch {
+	case len(routed) == 0 && limits != nil:
 		return remotes
+	case len(routed) == 0:
+		return nil
 	}
-	routed = slices.Concat(routed, d.routedToSite(t, p.Family()), d.routedBefore(t))
 	var parts []netip.Prefix
 	for _, remote := range remotes {
 		for _, part := range prefix.Intersect(remote, routed) {
@@ -182,4 +188,22 @@ func (d *decider) claimable(t *xfrm.Tunnel, p xfrm.Pair, limits []netip.Prefix) 
 		}
 	}
 	return parts
+}
+
+// unrouted names the device of a pair for everything without a claim, where no route and
+// no cap says which networks are behind it.
+func (d *decider) unrouted(p xfrm.Pair, limits, claimable []netip.Prefix) (string, bool) {
+	if links := d.links.LinksOf(p); limits == nil && len(claimable) == 0 && len(links) > 0 {
+		return links[0].Name, true
+	}
+	return "", false
+}
+
+// linkMulticast returns the addresses that no router passes on. Routing protocols find
+// their neighbours by them, before there is a route.
+func linkMulticast(f xfrm.Family) netip.Prefix {
+	if f == xfrm.IPv4 {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 24)
+	}
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xff, 0x02}), 16)
 }

@@ -69,6 +69,7 @@ func vtiFaults() []Fault {
 	all = append(all,
 		xfrmi.fault("into a shared xfrm interface, the other tunnel", through("eth1", "ipsec0", "10.2.0.10", "10.3.0.10"), firewall.Admit, firewall.NoCase),
 		xfrmi.fault("into a shared xfrm interface, the one with out:", through("eth1", "ipsec0", "10.2.0.10", "10.1.0.10"), firewall.Refuse, firewall.NoCase))
+	all = append(all, unroutedFaults()...)
 	wide := newFaultHost()
 	wide.link(xfrm.Link{Name: "ipsec0", Kind: "xfrm", IfID: 7}, "10.0.0.0/8")
 	wide.connect(connection{reqid: 1, peer: moonWAN, local: "10.2.0.0/24", remote: moonLAN, mode: xfrm.TunnelMode, ifID: 7, priority: 10})
@@ -88,6 +89,62 @@ func sharedFaults(g *faultHost, device, name string, verified firewall.Case, a, 
 		g.fault("into "+name+", the tunnel without out:", through("eth1", device, "10.2.0.10", "10.1.0.10"), firewall.Admit, firewall.NoCase),
 		g.fault("into "+name+", the tunnel with out:", through("eth1", device, "10.2.0.10", "10.3.0.10"), firewall.Refuse, firewall.NoCase),
 	}
+}
+
+// unroutedFaults are packets of a peer with a device into which no route leads: it may
+// send nothing but link-local multicast, by which routing protocols find their neighbours,
+// unless remote: names its networks. A cap that leaves nothing of what is routed into a VTI
+// leaves nothing.
+func unroutedFaults() []Fault {
+	capped := func(p string) []firewall.TunnelConfig {
+		return []firewall.TunnelConfig{{Match: firewall.Match{Reqid: 2}, Remote: []netip.Prefix{netip.MustParsePrefix(p)}}}
+	}
+	var all []Fault
+	for _, kind := range []string{"xfrm", "vti"} {
+		g := newFaultHost()
+		rain := xfrm.Link{Name: "tun2", Kind: kind}
+		c := connection{reqid: 2, peer: rainWAN, local: "0.0.0.0/0", remote: "0.0.0.0/0", mode: xfrm.TunnelMode}
+		from := func(src string) firewall.Passage {
+			return outOf(2, xfrm.TunnelMode, rainWAN, through("tun2", "eth1", src, "10.2.0.10"))
+		}
+		refused, accepted := firewall.Verdict{Action: firewall.Discard, Case: firewall.Case7}, firewall.Verdict{Action: firewall.Admit, Case: firewall.Case1}
+		forged := refused
+		if kind == "xfrm" {
+			rain.IfID, c.ifID = 2, 2
+		} else {
+			rain.Local, rain.Remote, rain.IKey, rain.OKey = netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr(rainWAN), 42, 42
+			c.mark = xfrm.Mark{Value: 42, Mask: 0xffffffff}
+			from = func(src string) firewall.Passage {
+				p := through("tun2", "eth1", src, "10.2.0.10")
+				p.Tagged = true
+				return p
+			}
+			refused, accepted = firewall.Verdict{Action: firewall.Leave, Case: firewall.Case5}, firewall.Verdict{Action: firewall.Admit, Case: firewall.Case4}
+			forged = firewall.Verdict{Action: firewall.Discard, Case: firewall.Case6}
+		}
+		g.link(rain)
+		g.connect(c)
+		g.link(xfrm.Link{Name: "tun1", Kind: "xfrm", IfID: 1}, moonLAN)
+		g.connect(connection{reqid: 1, peer: moonWAN, local: "0.0.0.0/0", remote: "0.0.0.0/0", mode: xfrm.TunnelMode, ifID: 1})
+		judge := func(name, src string, want firewall.Verdict) {
+			all = append(all, g.fault("out of a device ("+kind+") without a route"+name, from(src), want.Action, want.Case))
+		}
+		judge(", from another peer's network", "10.1.0.10", forged)
+		judge(", from elsewhere", "198.51.100.9", refused)
+		if kind == "xfrm" {
+			hello := outOf(2, xfrm.TunnelMode, rainWAN, toHost("tun2", "10.255.0.2", "224.0.0.5"))
+			hello.Proto, hello.Flow.Proto = 89, 89 // OSPF
+			hello.Received.SPort, hello.Received.DPort = 0, 0
+			hello.AfterDNAT, hello.Sent = hello.Received, hello.Received
+			all = append(all, g.fault("a neighbour's greeting out of a device without a route", hello, firewall.Admit, firewall.Case1))
+		}
+		g.config.Tunnels = capped(rainLAN)
+		judge(", from what remote: names", "10.3.0.10", accepted)
+		judge(" with remote:, from another peer's network", "10.1.0.10", forged)
+		g.s.Host.Routes = append(g.s.Host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.4.0.0/24"), Link: g.index("tun2")})
+		all = append(all, g.fault("out of a device ("+kind+") with a route beyond remote:", from("10.4.0.10"), refused.Action, refused.Case))
+	}
+	return all
 }
 
 // asideFaults are packets of the LAN that leave by the LAN's interface again, to a second

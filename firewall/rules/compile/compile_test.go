@@ -420,6 +420,7 @@ func TestOverlayOverInterface(t *testing.T) {
 func TestOverlayVTI(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "vti1", Kind: "vti", IKey: 42, OKey: 42, Local: addr(sunWAN), Remote: addr(moonWAN)})
+	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.50.0.0/24"), Link: 4})
 	s := sunSite()
 	s.Pairs, s.Mark = [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}, xfrm.Mark{Value: 42, Mask: 0xffffffff}
 	s.Tune = func(st *xfrm.State, _ bool, _ int) { st.Mark = xfrm.Mark{Value: 42, Mask: 0xffffffff} }
@@ -444,6 +445,7 @@ func TestOverlayVTI(t *testing.T) {
 func TestXfrmInterface(t *testing.T) {
 	host := sunHost()
 	host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "ipsec0", Kind: "xfrm", IfID: 7})
+	host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix(moonLAN), Link: 4})
 	s := sunSite()
 	s.IfID, s.Pairs = 7, [][2]string{{"0.0.0.0/0", "0.0.0.0/0"}}
 	w := compileWorld(t, snapshotOf(host, s), firewall.Config{})
