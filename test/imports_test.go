@@ -24,7 +24,8 @@ firewall/decide: firewall firewall/device firewall/guard firewall/internal/prefi
 firewall/device: firewall/internal/prefix xfrm
 firewall/guard: firewall/device firewall/internal/prefix xfrm
 firewall/limit: firewall/device firewall/internal/prefix xfrm
-firewall/internal/fake: firewall firewall/guard firewall/rules firewall/rules/live firewall/rules/trace xfrm
+firewall/internal/fake: firewall firewall/guard firewall/internal/mirror firewall/rules firewall/rules/live firewall/rules/trace xfrm
+firewall/internal/mirror: xfrm
 firewall/internal/pinned:
 firewall/prove: firewall firewall/internal/prefix firewall/prove/evaluate firewall/prove/expect firewall/prove/judge firewall/prove/space firewall/rules firewall/rules/live firewall/sets xfrm
 firewall/prove/bdd:

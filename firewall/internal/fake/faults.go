@@ -6,6 +6,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/mirror"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -25,7 +26,7 @@ func Faults() []Fault {
 	}
 	for _, f := range slices.Clone(all) {
 		f.Name += ", in IPv6"
-		f.Input, f.Passage = Mirrored(f.Input), Mirrored(f.Passage)
+		f.Input, f.Passage = mirror.Of(f.Input), mirror.Of(f.Passage)
 		all = append(all, f)
 	}
 	return all

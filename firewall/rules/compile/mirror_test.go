@@ -9,7 +9,7 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
-	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/mirror"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/trace"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -23,7 +23,7 @@ var icmpTypes = map[uint8]uint8{0: 129, 3: 1, 5: 137, 8: 128, 11: 3, 12: 4}
 // mirrorPacket is the packet that stands for one of IPv4 in the mirror.
 func mirrorPacket(p trace.Packet) trace.Packet {
 	icmp := p.Proto == xfrm.ICMP
-	p = fake.Mirrored(p)
+	p = mirror.Of(p)
 	if dhcp := map[uint16]uint16{67: 547, 68: 546}; p.Proto == xfrm.UDP && dhcp[p.SPort] > 0 && dhcp[p.DPort] > 0 {
 		p.SPort, p.DPort = dhcp[p.SPort], dhcp[p.DPort]
 	}
@@ -40,7 +40,7 @@ func mirrorPacket(p trace.Packet) trace.Packet {
 // unmirrorPacket brings a packet back for a change that speaks of IPv4.
 func unmirrorPacket(p trace.Packet) trace.Packet {
 	for _, a := range []*netip.Addr{&p.Src, &p.Dst, &p.Ct.OrigSrc, &p.Ct.OrigDst, &p.Ct.ReplSrc, &p.Ct.ReplDst} {
-		*a = fake.ToIPv4(*a)
+		*a = mirror.ToIPv4(*a)
 	}
 	return p
 }
@@ -67,7 +67,7 @@ func mirrorOf(t *testing.T, s xfrm.Snapshot, in firewall.Input) *world {
 	host.Resolvers = slices.DeleteFunc(slices.Clone(host.Resolvers), func(a netip.Addr) bool { return !a.Is4() })
 	host.ESP4Offload, host.ESP6Offload = false, host.ESP4Offload
 	s.Host = host
-	s = fake.Mirrored(s)
+	s = mirror.Of(s)
 	set := xfrm.Tunnels(s)
 	now, ids := make(map[string]string), make(map[string]string)
 	for _, tunnel := range set.Tunnels {
@@ -75,11 +75,11 @@ func mirrorOf(t *testing.T, s xfrm.Snapshot, in firewall.Input) *world {
 	}
 	for _, tunnel := range before.Tunnels {
 		tunnel.Pairs = slices.DeleteFunc(slices.Clone(tunnel.Pairs), is6)
-		if id, ok := now[identity(fake.Mirrored(tunnel))]; ok {
+		if id, ok := now[identity(mirror.Of(tunnel))]; ok {
 			ids[tunnel.ID] = id
 		}
 	}
-	in = fake.Mirrored(in)
+	in = mirror.Of(in)
 	for i, g := range in.Guards {
 		if id, ok := ids[g.Tunnel]; ok {
 			in.Guards[i].Tunnel = id

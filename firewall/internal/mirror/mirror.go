@@ -1,4 +1,5 @@
-package fake
+// Package mirror makes IPv6 of IPv4 in values of tests, so that each case is asked in both families.
+package mirror
 
 import (
 	"net/netip"
@@ -42,9 +43,9 @@ func ToIPv4(a netip.Addr) netip.Addr {
 	return netip.AddrFrom4([4]byte(in[12:]))
 }
 
-// Mirrored returns a deep copy of a value with all of IPv4 in it made IPv6. The value
+// Of returns a deep copy of a value with all of IPv4 in it made IPv6. The value
 // has no unexported fields.
-func Mirrored[T any](v T) T {
+func Of[T any](v T) T {
 	out := reflect.New(reflect.TypeFor[T]()).Elem()
 	mirrorInto(out, reflect.ValueOf(&v).Elem())
 	return out.Interface().(T)
