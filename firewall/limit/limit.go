@@ -2,7 +2,7 @@
 // selectors, policies without IPsec, and routes into tunnel devices. Beyond a limit an
 // object has no rule, so the rules of all others hold and stay quick to change.
 //
-// The kernel's order of age chooses: what stood first keeps its rules, and no peer's
+// The kernel's order of age chooses: the older object keeps its rules, and no peer's
 // choice of selectors or addresses takes them away. Remembered and configured guards are
 // outside of these limits, because the memory has its own.
 package limit

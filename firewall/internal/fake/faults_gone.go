@@ -9,7 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// remember sets the memory to what the gateway as it is now is remembered by.
+// remember sets the memory to the guards and lines of the gateway as it is now.
 func (g *faultHost) remember() {
 	in := g.input()
 	g.guards = guard.Remember(g.guards, guard.Live(in.Set, in.Host), in.Set, in.Host, nil, guard.Config{}, 1).Guards

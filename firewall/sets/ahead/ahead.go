@@ -45,7 +45,7 @@ func NewWorld(in firewall.Input, f *firewall.Facts) *World {
 	return w
 }
 
-// alone reports whether no tunnel bears on what is decided about another one. Devices
+// alone reports whether no tunnel bears on decisions about another one. Devices
 // that unwrap packets change which networks count as connected, a tunnel may stand in the
 // way of enforce, and limits are those of all.
 func alone(in firewall.Input, f *firewall.Facts) bool {

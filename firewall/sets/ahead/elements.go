@@ -26,9 +26,9 @@ func stands(want, live *sets.Table) bool {
 }
 
 // elements returns the change of elements from an old to a wanted table, in a live one
-// that holds more. It adds what the live one lacks, and deletes only what opens. It
-// returns false if a range is wanted that the live table lacks: ranges of others may
-// overlap it.
+// that holds more. It adds elements that the live one lacks, and deletes only elements
+// that open. It returns false if a range is wanted that the live table lacks: ranges of
+// others may overlap it.
 func elements(live, old, want *sets.Table) (sets.Change, bool) {
 	c := sets.Change{Table: live.Name}
 	for _, s := range want.Sets {

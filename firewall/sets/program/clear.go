@@ -41,7 +41,7 @@ func (b *builder) clearPackets(f *family, r *relations) {
 type direction struct {
 	of func(exceptions) []*relation
 	// early is true in pre, where packets do not have the marks of other programs yet:
-	// there an exception holds whatever its mark.
+	// there an exception holds with any mark.
 	early bool
 }
 

@@ -72,7 +72,7 @@ func (b *builder) fromNowhere(f *family, source sets.FieldKind, before ...sets.T
 
 // strangers drops a stranger's packets into a tunnel. Their flow comes in by an uplink,
 // from none of the networks behind this host, and NAT maps it into the tunnel's selector.
-// Published services stay. Where no selector is wider than what lives behind this host,
+// Published services stay. Where no selector is wider than the networks behind this host,
 // hosts behind the uplink may be the LAN's, so the packet has to be mapped into a network
 // of another interface.
 func (b *builder) strangers(families []*family) []sets.Rule {

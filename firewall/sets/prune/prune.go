@@ -8,7 +8,7 @@ import (
 )
 
 // Table leaves out sets without elements, rules that look a packet up in them, chains
-// without rules and the jumps to them, so that a person who lists the table finds the rest.
+// without rules and the jumps to them, so that a listing of the table has the rest alone.
 // It keeps the base chains and the sets that packets fill.
 func Table(t sets.Table) sets.Table {
 	empty := make(map[string]bool)

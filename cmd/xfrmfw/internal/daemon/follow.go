@@ -7,8 +7,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pending"
 )
 
-// follow sees to a change of states or policies: what the kernel's notifications tell is
-// put in force at once where it can be, and a look is due, which is soon where it can't.
+// follow handles a change of states or policies. The content of the kernel's notifications
+// is put in force at once where it can be. Then a look is due, soon where it can't.
 func (d *daemon) follow() {
 	if d.ahead() {
 		d.pace.Handled(time.Now())
@@ -17,7 +17,7 @@ func (d *daemon) follow() {
 	d.pace.Event(time.Now())
 }
 
-// ahead puts in force what the notifications tell, and reports whether that is all of it.
+// ahead puts the content of the notifications in force, and reports whether that is all of it.
 // Where the rules are not to be touched, or another command works on them, nothing is done.
 func (d *daemon) ahead() bool {
 	if d.failed != "" {

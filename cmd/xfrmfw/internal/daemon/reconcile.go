@@ -141,8 +141,8 @@ func (d *daemon) logChange(err error) {
 	d.service.status(d.state())
 }
 
-// warn logs the warnings that were not there at the last turn. Those of a limit that only
-// count more are the same.
+// warn logs the warnings that were not there at the last turn. Warnings of a limit
+// that only count more are the same.
 func (d *daemon) warn(warnings []string) {
 	now := make(map[string]bool, len(warnings))
 	for _, w := range warnings {

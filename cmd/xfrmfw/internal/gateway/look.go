@@ -66,7 +66,7 @@ type Look struct {
 	// Warnings are for the user, besides those of Result.
 	Warnings []string
 
-	// input is what Result and Table follow from.
+	// input is the source of Result and Table.
 	input firewall.Input
 	// foreignMatters is true if rules of others can wipe VERIFIED.
 	foreignMatters bool

@@ -143,7 +143,7 @@ func (t *text) parse(d *json.Decoder, whole bool) error {
 	return errors.Join(damage, delimiter(d, '}'))
 }
 
-// valid checks what was read besides the guards, of a schema.
+// valid checks the content besides the guards, of a schema.
 func (t *text) valid(version int) error {
 	if t.clock != nil && (t.clock.Observed < 0 || t.clock.Uptime < 0) {
 		t.clock = nil

@@ -64,7 +64,7 @@ func (r Record) Identity() string {
 	return r.PeerID
 }
 
-// who is the identity of a record's peer.
+// who returns the identity of a record's peer.
 type who struct{ connection, peerID, user string }
 
 func (r Record) who() who { return who{r.Connection, r.PeerID, r.User} }

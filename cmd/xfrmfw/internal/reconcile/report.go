@@ -70,7 +70,7 @@ type ForgetReport struct {
 	Apply          ApplyReport `json:"apply"`
 }
 
-// NewForgetReport reports on what is forgotten and the apply that followed.
+// NewForgetReport reports on the forgotten pairs and lines, and the apply that followed.
 func NewForgetReport(f Forgotten, out Outcome) ForgetReport {
 	return ForgetReport{Schema: schema, Forgotten: f.Pairs, ForgottenLines: f.Lines, Apply: out.Report()}
 }
