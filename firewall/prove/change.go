@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
-	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -56,8 +55,8 @@ type Change struct {
 
 // Changes compares the verdicts of two layouts on all packets, without those that DNAT
 // sends elsewhere. The first error is about a part without a model.
-func Changes(before, after evaluate.Layout, family xfrm.Family, f *firewall.Facts, names []string) ([]Change, error) {
-	w := evaluate.Pair(before, after, family, f, names)
+func Changes(before, after evaluate.Layout, family xfrm.Family, f *firewall.Facts, devices []string) ([]Change, error) {
+	w := evaluate.Pair(before, after, family, f, space.Values{Names: devices})
 	var list []Change
 	for _, way := range every {
 		possible := onPath(w[0].Space, way)
@@ -120,18 +119,18 @@ func changesOf(w *evaluate.Firewall, way firewall.Way, turn Turn, set space.Set)
 			continue
 		}
 		n := 0
-		regions(w.Space, plain, func(src, dst network, of space.Set) bool {
+		regions(w.Space, plain, func(src, dst space.Network, of space.Set) bool {
 			if n++; n > mostOf {
 				list[len(list)-1].More = true
 				return false
 			}
 			c := change(of)
-			c.Path, c.Src, c.Dst, c.SrcBut, c.DstBut, c.Services = path, src.Prefix, dst.Prefix, src.but, dst.but, servicesOf(w.Space, of)
+			c.Path, c.Src, c.Dst, c.SrcBut, c.DstBut, c.Services = path, src.Prefix, dst.Prefix, src.But, dst.But, servicesOf(w.Space, of)
 			list = append(list, c)
 			return true
 		})
 		// The change for plain packets holds for others between these addresses.
-		rest = w.Minus(rest, w.Without(plain, func(bit int) bool { return !slices.Contains(w.Src, bit) && !slices.Contains(w.Dst, bit) }))
+		rest = w.Minus(rest, w.Without(plain, func(bit int) bool { return !slices.Contains(w.Src.Bits, bit) && !slices.Contains(w.Dst.Bits, bit) }))
 	}
 	if len(list) == 0 && rest != space.None {
 		list = append(list, change(rest))
@@ -158,80 +157,48 @@ func plainOn(s *space.Space, way firewall.Way, path Path) space.Set {
 	return set
 }
 
-// network is the addresses of a prefix but for those of others.
-type network struct {
-	netip.Prefix
-	but []netip.Prefix
-}
-
 // regions calls yield with networks that hold a set's packets, and those packets.
-func regions(s *space.Space, set space.Set, yield func(src, dst network, of space.Set) bool) {
-	ends := s.Without(set, func(bit int) bool { return !slices.Contains(s.Src, bit) && !slices.Contains(s.Dst, bit) })
-	rests, sources := parts(s, ends, s.Src)
+func regions(s *space.Space, set space.Set, yield func(src, dst space.Network, of space.Set) bool) {
+	ends := s.Without(set, func(bit int) bool { return !slices.Contains(s.Src.Bits, bit) && !slices.Contains(s.Dst.Bits, bit) })
+	rests, sources := s.Parts(ends, s.Src)
 	for i, rest := range rests {
-		_, destinations := parts(s, rest, s.Dst)
-		from, to := singles(sources[i]), singles(destinations[0])
-		// Sources with the same destinations are told together, if the rest of the packet is the
-		// same between all of them.
-		here := s.And(s.LiesInAny(s.Src, sources[i]), s.LiesInAny(s.Dst, destinations[0]))
-		of := s.And(set, here)
-		if of == s.And(here, s.Without(of, func(bit int) bool { return slices.Contains(s.Src, bit) || slices.Contains(s.Dst, bit) })) {
-			from, to = networks(s, s.Src, sources[i]), networks(s, s.Dst, destinations[0])
-		}
-		for _, src := range from {
-			for _, dst := range to {
-				if !yield(src, dst, s.And(set, s.And(lies(s, s.Src, src), lies(s, s.Dst, dst)))) {
-					return
+		_, destinations := s.Parts(rest, s.Dst)
+		for _, from := range alike(s, set, s.Src, sources[i]) {
+			for _, to := range alike(s, from.rest, s.Dst, destinations[0]) {
+				for _, src := range s.Src.Networks(from.classes) {
+					for _, dst := range s.Dst.Networks(to.classes) {
+						if !yield(src, dst, s.And(set, s.And(s.InNetwork(s.Src, src), s.InNetwork(s.Dst, dst)))) {
+							return
+						}
+					}
 				}
 			}
 		}
 	}
 }
 
-// singles are prefixes as networks.
-func singles(list []netip.Prefix) []network {
-	each := make([]network, len(list))
-	for i, p := range list {
-		each[i].Prefix = p
-	}
-	return each
+// part is the classes of a field between which the rest of a set's packets is the same.
+type part struct {
+	classes []int
+	rest    space.Set
 }
 
-func prefixOf(b []byte, bits int) netip.Prefix {
-	a, _ := netip.AddrFromSlice(b)
-	return netip.PrefixFrom(a, bits)
-}
-
-// parts divides a set by the prefixes of a field: what is below them, and the prefixes with
-// that, in order.
-func parts(s *space.Space, set space.Set, f space.Field) (below []space.Set, prefixes [][]netip.Prefix) {
-	s.Prefixes(set, f, func(value []byte, bits int, rest space.Set) bool {
-		i := slices.Index(below, rest)
-		if i < 0 {
-			i = len(below)
-			below, prefixes = append(below, rest), append(prefixes, nil)
+// alike divides classes of a field by the rest of a set's packets.
+func alike(s *space.Space, set space.Set, f space.Classed, classes []int) []part {
+	var parts []part
+	for _, n := range classes {
+		rest := s.Without(s.And(set, s.Class(f, n)), func(bit int) bool { return slices.Contains(f.Bits, bit) })
+		if rest == space.None {
+			continue
 		}
-		prefixes[i] = append(prefixes[i], prefixOf(value, bits))
-		return true
-	})
-	return below, prefixes
-}
-
-// lies are the packets with an address of a network in a field.
-func lies(s *space.Space, f space.Field, n network) space.Set {
-	return s.Minus(s.LiesIn(f, n.Prefix), s.LiesInAny(f, n.but))
-}
-
-// networks are a list of prefixes, which ascend, as it is shorter: each, or the prefix around
-// all of them but for the others in it.
-func networks(s *space.Space, f space.Field, list []netip.Prefix) []network {
-	first, last := list[0], list[len(list)-1]
-	around, _ := first.Addr().Prefix(min(first.Bits(), last.Bits(), prefix.CommonBits(first.Addr(), last.Addr())))
-	_, others := parts(s, s.Minus(s.LiesIn(f, around), s.LiesInAny(f, list)), f)
-	if but := slices.Concat(others...); len(but) < len(list) {
-		return []network{{around, but}}
+		i := slices.IndexFunc(parts, func(p part) bool { return p.rest == rest })
+		if i < 0 {
+			i = len(parts)
+			parts = append(parts, part{rest: rest})
+		}
+		parts[i].classes = append(parts[i].classes, n)
 	}
-	return singles(list)
+	return parts
 }
 
 // servicesOf are the protocols and ports of packets, none where nearly all protocols are

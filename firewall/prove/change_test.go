@@ -18,8 +18,12 @@ import (
 func TestRegions(t *testing.T) {
 	s := sample.Snapshot(sample.Sun())
 	facts := decide.Facts(firewall.Input{Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
-	sp := space.New(xfrm.IPv4, &facts, nil, true)
-	in := func(f space.Field, text string) space.Set { return sp.LiesIn(f, netip.MustParsePrefix(text)) }
+	var values space.Values
+	for _, text := range []string{"10.1.0.0/24", "10.2.0.0/24", "192.0.2.2/32", "172.16.0.0/12", "172.16.0.0/24", "0.0.0.0/1", "128.0.0.0/2"} {
+		values.Prefix(netip.MustParsePrefix(text))
+	}
+	sp := space.New(xfrm.IPv4, &facts, values, true)
+	in := func(f space.Classed, text string) space.Set { return sp.LiesIn(f, netip.MustParsePrefix(text)) }
 	tcp := sp.Number(sp.Proto, uint64(xfrm.TCP))
 	for _, tt := range []struct {
 		name string
@@ -35,8 +39,8 @@ func TestRegions(t *testing.T) {
 	} {
 		var got []string
 		all := space.None
-		regions(sp, tt.set, func(src, dst network, of space.Set) bool {
-			got = append(got, fmt.Sprint(src.Prefix, " ", src.but, " -> ", dst.Prefix, " ", dst.but))
+		regions(sp, tt.set, func(src, dst space.Network, of space.Set) bool {
+			got = append(got, fmt.Sprint(src.Prefix, " ", src.But, " -> ", dst.Prefix, " ", dst.But))
 			all = sp.Or(all, of)
 			return true
 		})

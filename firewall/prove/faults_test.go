@@ -26,7 +26,7 @@ func TestFaultsPutBack(t *testing.T) {
 		for _, family := range g.families {
 			rs := spoilt(g.sets[family], fault)
 			asked++
-			a := broken(g.firewall(family).Instead(evaluate.Layout{Rules: &rs}), &g.facts, false)
+			a := broken(evaluate.NewFirewall(rs, &g.facts, linkValues(g.in.Host), false), &g.facts, false)
 			if a.property == "" {
 				t.Errorf("%s: no property fails", fault.Name)
 			}

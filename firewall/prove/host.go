@@ -20,7 +20,7 @@ type host struct {
 }
 
 // own are the packets with an address of this host in a field.
-func (h *host) own(f space.Field) space.Set {
+func (h *host) own(f space.Classed) space.Set {
 	sets := []space.Set{h.LiesIn(f, netip.MustParsePrefix("127.0.0.0/8")), h.LiesIn(f, netip.MustParsePrefix("::1/128"))}
 	for _, a := range h.snapshot.Host.Addresses {
 		sets = append(sets, h.LiesIn(f, prefix.Single(a.Prefix.Addr().WithZone(""))))
@@ -39,7 +39,7 @@ func (h *host) delivered() space.Set {
 
 // routed are the packets with an address in one field that is routed by the interface in
 // another field.
-func (h *host) routed(f, device space.Field) space.Set {
+func (h *host) routed(f space.Classed, device space.Field) space.Set {
 	type hop struct {
 		table int
 		route xfrm.Route
@@ -187,11 +187,11 @@ func (h *host) cameOutOf(reqid uint32) space.Set {
 func (h *host) transform(on *space.SA, t xfrm.Transform) space.Set {
 	c := h.Condition()
 	c.Bit(on.Present)
-	c.Number(on.Reqid, uint64(t.Reqid))
+	c.Reqid(on, t.Reqid)
 	c.Number(on.Proto, uint64(t.Proto))
 	set := h.And(c.Set(), space.Negated(h.Bit(on.Tunnel), t.Mode != xfrm.TunnelMode))
 	for _, end := range []struct {
-		field space.Field
+		field space.Classed
 		addr  netip.Addr
 	}{{on.Source, t.Src}, {on.Destination, t.Dst}} {
 		if end.addr.IsValid() {
@@ -199,4 +199,30 @@ func (h *host) transform(on *space.SA, t xfrm.Transform) space.Set {
 		}
 	}
 	return set
+}
+
+// hostValues are the values that questions about packets of a host ask for.
+func hostValues(snapshot xfrm.Snapshot, set xfrm.Set) space.Values {
+	var v space.Values
+	for _, l := range snapshot.Host.Links {
+		v.Names = append(v.Names, l.Name)
+	}
+	for _, a := range snapshot.Host.Addresses {
+		v.Address(a.Prefix.Addr())
+	}
+	for _, r := range snapshot.Host.Routes {
+		v.Prefix(r.Dst)
+	}
+	for i := range snapshot.Policies {
+		s := &snapshot.Policies[i].Selector
+		v.Prefix(s.Src, s.Dst)
+	}
+	for i := range set.Tunnels {
+		t := &set.Tunnels[i]
+		v.SA(t.Reqid, t.Local, t.Remote)
+		for _, sa := range t.SAs {
+			v.SA(sa.Reqid, sa.Src, sa.Dst)
+		}
+	}
+	return v
 }

@@ -174,7 +174,7 @@ func (c *kernelRun) rules(wanted []rules.Ruleset) {
 	c.must(c.gateway.Do(func() error { return c.programs.Apply(ctx, change) }))
 	for _, rs := range wanted {
 		evaluator := trace.NewEvaluator(rs)
-		w := evaluate.NewWithoutNAT(rs, &c.facts, append(slices.Clone(kernelLinks), "lo"))
+		w := evaluate.NewWithoutNAT(rs, &c.facts, space.Values{Names: append(slices.Clone(kernelLinks), "lo")})
 		fates := make(map[firewall.Way]evaluate.Fate)
 		for _, way := range ways {
 			fates[way] = w.Run(way, space.All)
@@ -591,7 +591,7 @@ func (c *kernelRun) table(want sets.Table) (bool, error) {
 	walls := make(map[xfrm.Family]*evaluate.Firewall)
 	fates, marked := make(map[xfrm.Family]map[firewall.Way]evaluate.Fate), make(map[xfrm.Family]map[firewall.Way]space.Set)
 	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-		walls[family], fates[family] = evaluate.NewTable(want, family, &c.facts, append(slices.Clone(kernelLinks), "lo"), true), make(map[firewall.Way]evaluate.Fate)
+		walls[family], fates[family] = evaluate.NewTable(want, family, &c.facts, space.Values{Names: append(slices.Clone(kernelLinks), "lo")}, true), make(map[firewall.Way]evaluate.Fate)
 		marked[family] = make(map[firewall.Way]space.Set)
 		for _, way := range ways {
 			fates[family][way] = walls[family].Run(way, space.All)

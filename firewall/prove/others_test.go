@@ -7,6 +7,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
@@ -43,9 +44,9 @@ func TestOthersCanUndo(t *testing.T) {
 	} {
 		tt.other.Text = tt.name
 		for engine, want := range map[string][]string{"iptables": tt.rules, "nftables": tt.table} {
-			w := evaluate.NewFirewall(ours, &facts, []string{"lo"}, false)
+			w := evaluate.NewFirewall(ours, &facts, space.Values{Names: []string{"lo"}}, false)
 			if engine == "nftables" {
-				w = evaluate.NewTable(program.Table(&facts, program.Options{}), xfrm.IPv4, &facts, []string{"lo"}, false)
+				w = evaluate.NewTable(program.Table(&facts, program.Options{}), xfrm.IPv4, &facts, space.Values{Names: []string{"lo"}}, false)
 			}
 			broken := []string(nil)
 			for _, f := range Prove(w, &facts, []live.Other{tt.other}, nil) {

@@ -8,8 +8,12 @@ import (
 func TestPropertiesHold(t *testing.T) {
 	for g := range gateways(t, 2, 2) {
 		for _, family := range g.families {
-			for _, f := range Prove(g.firewall(family), &g.facts, nil, nil) {
+			w := g.firewall(family)
+			for _, f := range Prove(w, &g.facts, nil, nil) {
 				t.Errorf("%s: %s (%s): %s", g.name, f.Property.Name, f.Property.Says, Describe(f.Packet))
+			}
+			if err := w.Odd(); err != nil {
+				t.Errorf("%s: %v", g.name, err)
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
@@ -41,7 +42,7 @@ func cost(t *testing.B, n int) {
 	facts := decide.Facts(firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
 	for _, rs := range compile.Rulesets(facts) {
 		began := time.Now()
-		w := evaluate.NewFirewall(rs, &facts, nil, false)
+		w := evaluate.NewFirewall(rs, &facts, space.Values{}, false)
 		last, done := began, 0
 		for _, f := range Prove(w, &facts, nil, func() {
 			if cost := time.Since(last); cost > time.Second {

@@ -26,9 +26,11 @@ type Outcome struct {
 // RunTests asks rule sets for the verdicts on the packets of tests. A table of nftables that
 // decides in their place, if there is one, must drop the same packets and no others.
 func RunTests(tests []expect.Test, f *firewall.Facts, wanted []rules.Ruleset, table sets.Table, snapshot xfrm.Snapshot, set xfrm.Set) []Outcome {
-	var names []string
-	for _, l := range snapshot.Host.Links {
-		names = append(names, l.Name)
+	more := hostValues(snapshot, set)
+	more.Add(evaluate.Layout{Table: table}.Values())
+	for _, t := range tests {
+		more.Prefix(t.Src, t.Dst)
+		more.SA(t.Reqid)
 	}
 	walls, tables := make(map[xfrm.Family]*evaluate.Firewall), make(map[xfrm.Family]*evaluate.Firewall)
 	outcomes := make([]Outcome, len(tests))
@@ -42,7 +44,7 @@ func RunTests(tests []expect.Test, f *firewall.Facts, wanted []rules.Ruleset, ta
 			}
 			w, ok := walls[rs.Family]
 			if !ok {
-				w = evaluate.NewWithoutNAT(rs, f, names)
+				w = evaluate.NewWithoutNAT(rs, f, more)
 				walls[rs.Family] = w
 				if len(table.Chains) > 0 {
 					tables[rs.Family] = w.Instead(evaluate.Layout{Table: table})
@@ -62,6 +64,11 @@ func RunTests(tests []expect.Test, f *firewall.Facts, wanted []rules.Ruleset, ta
 				if differs && o.Held {
 					o.Held, o.Packet, o.Got = false, &p, got
 				}
+			}
+		}
+		for _, w := range []*evaluate.Firewall{walls[xfrm.IPv4], walls[xfrm.IPv6], tables[xfrm.IPv4], tables[xfrm.IPv6]} {
+			if w != nil && w.Odd() != nil && o.Held {
+				o.Held, o.Got = false, w.Odd().Error()
 			}
 		}
 		if !found {

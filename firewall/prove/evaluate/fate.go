@@ -90,41 +90,44 @@ type hookSight struct {
 	sight
 }
 
-// NewFirewall prepares a valid rule set. Names are further interfaces of the host.
-func NewFirewall(rs rules.Ruleset, f *firewall.Facts, names []string, cases bool) *Firewall {
-	return newFirewall(rs, f, names, cases, false)
+// NewFirewall prepares a valid rule set. More are further values that questions ask for.
+func NewFirewall(rs rules.Ruleset, f *firewall.Facts, more space.Values, cases bool) *Firewall {
+	return newFirewall(rs, f, more, cases, false)
 }
 
 // NewWithoutNAT is NewFirewall with the cases of all packets, of which none is changed by
 // DNAT.
-func NewWithoutNAT(rs rules.Ruleset, f *firewall.Facts, names []string) *Firewall {
-	return newFirewall(rs, f, names, true, true)
+func NewWithoutNAT(rs rules.Ruleset, f *firewall.Facts, more space.Values) *Firewall {
+	return newFirewall(rs, f, more, true, true)
 }
 
-func newFirewall(rs rules.Ruleset, f *firewall.Facts, names []string, cases, noNAT bool) *Firewall {
+func newFirewall(rs rules.Ruleset, f *firewall.Facts, more space.Values, cases, noNAT bool) *Firewall {
 	r := newRuleset(rs)
+	more.Add(r.values())
 	return &Firewall{
-		model: model{space.New(rs.Family, f, append(r.devices(), names...), noNAT)}, rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: space.All,
+		model: model{space.New(rs.Family, f, more, noNAT)}, rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: space.All,
 	}
 }
 
 // NewBeside is NewFirewall with a table of nftables beside the rules. An empty table is none.
-func NewBeside(rs rules.Ruleset, t sets.Table, f *firewall.Facts, names []string) *Firewall {
+func NewBeside(rs rules.Ruleset, t sets.Table, f *firewall.Facts, more space.Values) *Firewall {
 	if len(t.Chains) == 0 {
-		return NewFirewall(rs, f, names, false)
+		return NewFirewall(rs, f, more, false)
 	}
 	beside := newTable(&t)
-	w := NewFirewall(rs, f, append(beside.devices(), names...), false)
+	more.Add(beside.values())
+	w := NewFirewall(rs, f, more, false)
 	w.table, w.tables = beside, make(map[sight]*tableEvaluator)
 	return w
 }
 
 // NewTable prepares a table of nftables that decides alone, for packets of one family.
 // Its fates tell no cases. With noNAT no packet is changed by DNAT.
-func NewTable(t sets.Table, family xfrm.Family, f *firewall.Facts, names []string, noNAT bool) *Firewall {
+func NewTable(t sets.Table, family xfrm.Family, f *firewall.Facts, more space.Values, noNAT bool) *Firewall {
 	alone := newTable(&t)
+	more.Add(alone.values())
 	return &Firewall{
-		model: model{space.New(family, f, append(alone.devices(), names...), noNAT)}, table: alone, tables: make(map[sight]*tableEvaluator), scope: space.All,
+		model: model{space.New(family, f, more, noNAT)}, table: alone, tables: make(map[sight]*tableEvaluator), scope: space.All,
 	}
 }
 

@@ -1,8 +1,6 @@
 package evaluate
 
 import (
-	"slices"
-
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
@@ -18,21 +16,29 @@ type Layout struct {
 }
 
 // Pair prepares two layouts in one space.
-func Pair(before, after Layout, family xfrm.Family, f *firewall.Facts, names []string) [2]*Firewall {
-	names = slices.Clone(names)
+func Pair(before, after Layout, family xfrm.Family, f *firewall.Facts, more space.Values) [2]*Firewall {
 	var w [2]*Firewall
 	for i, l := range [2]Layout{before, after} {
 		w[i] = l.prepare()
-		if w[i].rules != nil {
-			names = append(names, w[i].rules.devices()...)
-		}
-		if w[i].table != nil {
-			names = append(names, w[i].table.devices()...)
-		}
+		more.Add(w[i].values())
 	}
-	w[0].model = model{space.New(family, f, names, true)}
+	w[0].model = model{space.New(family, f, more, true)}
 	w[1].model = w[0].model
 	return w
+}
+
+// Values are those that the layout asks for.
+func (l Layout) Values() space.Values { return l.prepare().values() }
+
+func (w *Firewall) values() space.Values {
+	var v space.Values
+	if w.rules != nil {
+		v.Add(w.rules.values())
+	}
+	if w.table != nil {
+		v.Add(w.table.values())
+	}
+	return v
 }
 
 // prepare returns the firewall of a layout, which has no space yet.
@@ -48,7 +54,7 @@ func (l Layout) prepare() *Firewall {
 }
 
 // Instead returns the firewall of another layout in the space of w. The layout must name
-// no interface that w's space lacks.
+// no value that w's space lacks.
 func (w *Firewall) Instead(l Layout) *Firewall {
 	other := l.prepare()
 	other.model, other.cases = w.model, w.cases

@@ -83,7 +83,7 @@ func (s model) policy(c *space.Condition, m rules.PolicyMatch, at sight) {
 	}
 	c.Bit(on.Present)
 	if m.HasReqid {
-		c.Number(on.Reqid, uint64(m.Reqid))
+		c.Reqid(on, m.Reqid)
 	}
 	if m.Proto != 0 {
 		c.Number(on.Proto, uint64(m.Proto))
@@ -120,7 +120,7 @@ func (s model) conntrack(c *space.Condition, m rules.CtMatch) {
 	c.Ports(s.OrigSPort, m.OrigSPorts)
 	c.Ports(s.OrigDPort, m.OrigDPorts)
 	for _, t := range [...]struct {
-		field  space.Field
+		field  space.Classed
 		prefix netip.Prefix
 		not    bool
 	}{

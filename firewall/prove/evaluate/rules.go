@@ -1,7 +1,11 @@
 package evaluate
 
 import (
+	"net/netip"
+
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
@@ -45,17 +49,40 @@ func (r *ruleset) marks(at rules.ChainKey) bool {
 	return marks
 }
 
-// devices are the interfaces that rules name.
-func (r *ruleset) devices() []string {
-	var names []string
+// values are those that the rules ask for.
+func (r *ruleset) values() space.Values {
+	var v space.Values
 	for _, list := range r.chains {
 		for i := range list {
-			for _, name := range [...]string{list[i].In, list[i].Out} {
-				if name != "" {
-					names = append(names, name)
-				}
-			}
+			note(&v, &list[i])
 		}
 	}
-	return names
+	return v
+}
+
+// OthersValues are the values that rules of other programs ask for.
+func OthersValues(others []live.Other) space.Values {
+	var v space.Values
+	for i := range others {
+		note(&v, &others[i].Matches)
+	}
+	return v
+}
+
+// note adds the values that a rule asks for.
+func note(v *space.Values, r *rules.Rule) {
+	for _, name := range [...]string{r.In, r.Out} {
+		if name != "" {
+			v.Names = append(v.Names, name)
+		}
+	}
+	v.Prefix(r.Src, r.Dst, r.Ct.OrigSrc, r.Ct.OrigDst, r.Ct.ReplSrc, r.Ct.ReplDst)
+	for _, p := range [...]netip.Prefix{r.Policy.TunnelSrc, r.Policy.TunnelDst} {
+		if p.IsValid() {
+			v.Outer = append(v.Outer, p)
+		}
+	}
+	if r.Policy.HasReqid {
+		v.SA(r.Policy.Reqid)
+	}
 }

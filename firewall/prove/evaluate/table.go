@@ -43,51 +43,6 @@ func newTable(t *sets.Table) *table {
 	return p
 }
 
-// devices are the interfaces that the table names.
-func (t *table) devices() []string {
-	var names []string
-	note := func(f sets.Field, list ...sets.Value) {
-		if f.Type() != sets.TypeName {
-			return
-		}
-		for _, v := range list {
-			if name, ended := nameOf(v); ended {
-				names = append(names, name)
-			}
-		}
-	}
-	for _, c := range t.chains {
-		for _, r := range c.Rules {
-			for _, term := range r.Terms {
-				switch term := term.(type) {
-				case sets.Match:
-					note(term.Field, term.Value)
-				case sets.OneOf:
-					note(term.Field, term.Values...)
-				}
-			}
-		}
-	}
-	for _, s := range t.sets {
-		for i, f := range s.Key {
-			for j := range s.Elements {
-				note(f, s.Elements[j].Key.Values(s.Key)[i])
-			}
-		}
-	}
-	return names
-}
-
-// nameOf is the name of an interface in a value, and false for a name's beginning.
-func nameOf(v sets.Value) (string, bool) {
-	b := v.Append(nil)
-	end := slices.Index(b, 0)
-	if end < 1 {
-		return "", false
-	}
-	return string(b[:end]), true
-}
-
 // tableEffect is the effect of a chain on packets of one stream.
 type tableEffect struct {
 	// back are the packets that come back, and accepted those that go on behind the base
@@ -328,15 +283,16 @@ func (w *Firewall) runAlone(way firewall.Way, from space.Set) Fate {
 	return f
 }
 
-// Odd returns an error about a part of the table that has no model, so that a question
-// about it has no answer. It is known once packets were sent there.
+// Odd returns an error about a part of the table that has no model, or about a value that
+// the space lacks, so that a question about it has no answer. It is known once packets were
+// sent there.
 func (w *Firewall) Odd() error {
 	for _, e := range w.tables {
 		if e.odd != "" {
 			return fmt.Errorf("prove the table of nftables: %q has no model", e.odd)
 		}
 	}
-	return nil
+	return w.Space.Odd()
 }
 
 // tableSurely returns the packets that the table ends with one of the verbs whatever

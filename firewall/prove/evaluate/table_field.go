@@ -1,36 +1,42 @@
 package evaluate
 
 import (
-	"slices"
-
 	"github.com/xfrmfw/xfrmfw/firewall/prove/bdd"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// part is the value of a field of nftables in some packets: bits of the packet, or one
-// value. A packet that no part of a field has is one in which the kernel breaks off the rule.
+// part is the value of a field of nftables in some packets: bits of the packet, an address
+// or reqid of it, or one value. A packet that no part of a field has is one in which the
+// kernel breaks off the rule.
 type part struct {
 	in    space.Set
 	bits  space.Field // bits of the packet, or one of the constants below
+	of    space.Classed
 	value sets.Value
 }
 
-// Bits of a part that are no bits of the packet: they are alike in all packets, or not
-// told.
+// Bits of a part that are no bits of the packet: they are alike in all packets.
 const (
 	isZero = -1 - iota
 	isOne
-	isUntold
 )
 
-func (p part) isValue() bool { return p.bits == nil }
+func (p part) isClassed() bool { return p.of.Bits != nil }
+
+func (p part) isValue() bool { return p.bits == nil && !p.isClassed() }
 
 // equals returns the packets of a part with a value, under a mask of the value's length.
 func (s model) equals(p part, v, mask sets.Value) space.Set {
 	if p.isValue() {
 		return s.And(p.in, space.TruthOf(masked(p.value, mask) == v))
+	}
+	if p.isClassed() {
+		if masked(v, mask) != v {
+			return space.None
+		}
+		return s.between(p, v, highest(v, mask))
 	}
 	var literals []bdd.Literal
 	set := p.in
@@ -42,7 +48,6 @@ func (s model) equals(p part, v, mask sets.Value) space.Set {
 			if is { // no masked number has this bit
 				return space.None
 			}
-		case bit == isUntold:
 		case bit == isZero || bit == isOne:
 			if is != (bit == isOne) {
 				return space.None
@@ -66,6 +71,16 @@ func masked(v, mask sets.Value) sets.Value {
 func (s model) between(p part, lo, hi sets.Value) space.Set {
 	if p.isValue() {
 		return s.And(p.in, space.TruthOf(p.value.Compare(lo) >= 0 && p.value.Compare(hi) <= 0))
+	}
+	if p.isClassed() {
+		list := prefixes(lo, hi)
+		within := make([]space.Set, len(list))
+		for i, of := range list {
+			c := s.Condition()
+			c.Within(p.of, of)
+			within[i] = c.Set()
+		}
+		return s.And(p.in, s.Union(within...))
 	}
 	if lo == hi {
 		return s.equals(p, lo, allBits(lo.Len()))
@@ -114,7 +129,7 @@ func (s model) parts(f sets.Field, at sight) ([]part, bool) {
 	value := func(in space.Set, n uint64) part { return part{in: in, value: sets.Number(f.Type(), n)} }
 	truth := func(is space.Set, yes, no uint64) []part { return []part{value(is, yes), value(is.Not(), no)} }
 	proto := func(p xfrm.Proto) space.Set { return s.Number(s.Proto, uint64(p)) }
-	address := func(of xfrm.Family, b space.Field) []part { return s.ofFamily(of, bits(space.All, b)) }
+	address := func(of xfrm.Family, f space.Classed) []part { return s.ofFamily(of, []part{{in: space.All, of: f}}) }
 	dst, dport := s.Dst, s.DPort
 	if at.routed {
 		dst, dport = s.RoutedDst, s.RoutedDPort
@@ -234,7 +249,7 @@ func (s model) markParts(m int, at sight) []part {
 
 // flowParts are the values of fields of a connection.
 func (s model) flowParts(f sets.Field) ([]part, bool) {
-	address := func(of xfrm.Family, b space.Field) []part { return s.ofFamily(of, []part{{in: space.All, bits: b}}) }
+	address := func(of xfrm.Family, f space.Classed) []part { return s.ofFamily(of, []part{{in: space.All, of: f}}) }
 	switch f.Kind {
 	case sets.CtState:
 		state := func(in space.Set, n uint64) part { return part{in: in, value: sets.Number(sets.TypeCtState, n)} }
@@ -299,7 +314,7 @@ func (s model) saParts(f sets.Field, at sight) ([]part, bool) {
 	}
 	present := s.Bit(on.Present)
 	if f.Kind == sets.InReqid || f.Kind == sets.OutReqid {
-		return []part{{in: present, bits: on.Reqid}}, true
+		return []part{{in: present, of: on.Reqid}}, true
 	}
 	end := on.Source
 	if f.Kind == sets.InOuterDst4 || f.Kind == sets.InOuterDst6 || f.Kind == sets.OutOuterDst4 || f.Kind == sets.OutOuterDst6 {
@@ -307,14 +322,9 @@ func (s model) saParts(f sets.Field, at sight) ([]part, bool) {
 	}
 	in := s.And(present, s.Bit(on.Tunnel))
 	switch f.Kind {
-	case sets.InOuterSrc4, sets.InOuterDst4, sets.OutOuterSrc4, sets.OutOuterDst4:
-		return []part{{in: in, bits: end[:32]}}, true
-	case sets.InOuterSrc6, sets.InOuterDst6, sets.OutOuterSrc6, sets.OutOuterDst6:
-		if s.Family == xfrm.IPv6 {
-			return []part{{in: in, bits: end}}, true
-		}
-		// Of an outer IPv6 address around IPv4 the first 32 bits are told.
-		return []part{{in: in, bits: append(append(space.Field{}, end...), slices.Repeat(space.Field{isUntold}, 96)...)}}, true
+	case sets.InOuterSrc4, sets.InOuterDst4, sets.OutOuterSrc4, sets.OutOuterDst4,
+		sets.InOuterSrc6, sets.InOuterDst6, sets.OutOuterSrc6, sets.OutOuterDst6:
+		return []part{{in: in, of: end}}, true
 	}
 	return nil, false // an SPI
 }

@@ -1,9 +1,9 @@
 package evaluate
 
 import (
+	"net/netip"
 	"strings"
 
-	"github.com/xfrmfw/xfrmfw/firewall/prove/bdd"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
@@ -85,32 +85,42 @@ func (e *tableEvaluator) partsOf(f sets.Field, m int) ([]part, bool) {
 }
 
 func (e *tableEvaluator) compares(t sets.Match, m int) (space.Set, bool) {
-	size := t.Field.Type().Size()
-	mask := allBits(size)
-	switch {
-	case t.Mask != 0:
-		mask = sets.Number(t.Field.Type(), uint64(t.Mask))
-	case t.Field.Clear != 0:
-		mask = maskOf(8*size-int(t.Field.Clear), size)
+	if lo, hi, not, ok := bounds(t); ok {
+		return e.any(t.Field, m, not, func(p part) space.Set { return e.between(p, lo, hi) })
 	}
-	fits := func(p part) space.Set { return e.equals(p, t.Value, mask) }
-	if size != t.Value.Len() { // the beginning of a name
+	fits := func(p part) space.Set { return e.equals(p, t.Value, maskIn(t)) }
+	if t.Field.Type().Size() != t.Value.Len() { // the beginning of a name
 		fits = func(p part) space.Set {
 			begins := strings.HasPrefix(string(p.value.Append(nil)), string(t.Value.Append(nil)))
 			return e.And(p.in, space.TruthOf(p.isValue() && begins))
 		}
 	}
-	low, high := maskOf(0, size), allBits(size)
-	not := false
-	switch t.Op {
-	case sets.Neq:
-		not = true
-	case sets.Lt, sets.Gte:
-		fits, not = func(p part) space.Set { return e.between(p, t.Value, high) }, t.Op == sets.Lt
-	case sets.Gt, sets.Lte:
-		fits, not = func(p part) space.Set { return e.between(p, low, t.Value) }, t.Op == sets.Gt
+	return e.any(t.Field, m, t.Op == sets.Neq, fits)
+}
+
+// maskIn is the mask under which a field is compared.
+func maskIn(t sets.Match) sets.Value {
+	size := t.Field.Type().Size()
+	if t.Mask != 0 {
+		return sets.Number(t.Field.Type(), uint64(t.Mask))
 	}
-	return e.any(t.Field, m, not, fits)
+	return maskOf(8*size-int(t.Field.Clear), size)
+}
+
+// bounds are the first and the last value that fit, or that do not. Not all comparisons are
+// of a range: a mask chooses bits, and a name has a beginning.
+func bounds(t sets.Match) (lo, hi sets.Value, not, ok bool) {
+	size := t.Field.Type().Size()
+	switch t.Op {
+	case sets.Lt, sets.Gte:
+		return t.Value, allBits(size), t.Op == sets.Lt, true
+	case sets.Gt, sets.Lte:
+		return maskOf(0, size), t.Value, t.Op == sets.Gt, true
+	}
+	if t.Mask != 0 || size != t.Value.Len() || masked(t.Value, maskIn(t)) != t.Value {
+		return t.Value, t.Value, false, false
+	}
+	return t.Value, cleared(t.Field, t.Value), t.Op == sets.Neq, true
 }
 
 // in returns the packets with fields that a set holds, or has not.
@@ -153,33 +163,39 @@ func (e *tableEvaluator) keyed(fields []sets.Field) (space.Set, [][]part, bool) 
 // element returns the packets that find an element, among those that have all fields.
 // Most fields are bits of the packet, of which one cube is made.
 func (e *tableEvaluator) element(s *sets.Set, x *sets.Element, fields []sets.Field, parts [][]part) space.Set {
-	first := x.Key.Values(s.Key)
-	last := first
-	if s.Interval {
-		last = x.Last.Values(s.Key)
-	}
-	var literals []bdd.Literal
-	rest := space.All
-	for i := range fields {
-		lo, hi := first[i].Append(nil), last[i].Append(nil)
-		length, isPrefix := prefixLength(lo, hi)
-		length = min(length, 8*len(lo)-int(fields[i].Clear))
-		if of := parts[i]; isPrefix && len(of) == 1 && e.plain(of[0]) {
-			for j, bit := range of[0].bits[:length] {
-				if bit != isUntold {
-					literals = append(literals, bdd.Literal{Bit: bit, Is: lo[j/8]>>(7-j%8)&1 != 0})
-				}
-			}
+	first, last := elementEnds(s, x)
+	c := e.Condition()
+	for i, f := range fields {
+		lo, hi := first[i], cleared(f, last[i])
+		if of := parts[i]; len(of) == 1 && e.asks(c, of[0], lo, hi) {
 			continue
 		}
 		set := space.None
 		for _, p := range parts[i] {
-			set = e.Or(set, e.between(p, first[i], last[i]))
+			set = e.Or(set, e.between(p, lo, hi))
 		}
-		rest = e.And(rest, set)
+		c.And(set)
 	}
-	return e.And(e.Cube(literals), rest)
+	return c.Set()
 }
 
-// plain reports whether all bits of a part are bits of the packet.
-func (e *tableEvaluator) plain(p part) bool { return !p.isValue() && p.bits[0] >= 0 }
+// asks adds to a condition that a part has a value in a range, if that is a matter of a few
+// bits of the packet.
+func (e *tableEvaluator) asks(c *space.Condition, p part, lo, hi sets.Value) bool {
+	first := lo.Append(nil)
+	length, ok := prefixLength(first, hi.Append(nil))
+	switch {
+	case !ok || p.isValue():
+		return false
+	case p.isClassed():
+		a, _ := netip.AddrFromSlice(first)
+		c.Within(p.of, netip.PrefixFrom(a, length))
+		return true
+	case p.bits[0] < 0:
+		return false
+	}
+	for j, bit := range p.bits[:length] {
+		c.Literal(bit, first[j/8]>>(7-j%8)&1 != 0)
+	}
+	return true
+}

@@ -76,7 +76,7 @@ func (q *Packets) StrayCarriers() space.Set {
 func (q *Packets) OfKnownReqid() space.Set {
 	var sets []space.Set
 	for _, k := range q.Known {
-		sets = append(sets, q.Number(q.Path.Reqid, uint64(k.Reqid)))
+		sets = append(sets, q.ReqidIs(&q.Path, k.Reqid))
 	}
 	return q.And(q.Decrypted, q.Union(sets...))
 }
@@ -218,8 +218,8 @@ func (q *Packets) beyondSelectors() space.Set {
 	var into, inside, outOf, own []space.Set
 	for i := range q.Claims {
 		c := &q.Claims[i]
-		into = append(into, q.Number(q.Ahead.Reqid, uint64(c.Out.Reqid)))
-		outOf = append(outOf, q.Number(q.Path.Reqid, uint64(c.In.Reqid)))
+		into = append(into, q.ReqidIs(&q.Ahead, c.Out.Reqid))
+		outOf = append(outOf, q.ReqidIs(&q.Path, c.In.Reqid))
 		own = append(own, q.cameOutOf(c.In))
 		if c.Pair.Family() == q.Family {
 			inside = append(inside, q.And(q.GoesInto(c.Out), q.goesIn(c.Pair, q.routed)))
@@ -227,7 +227,7 @@ func (q *Packets) beyondSelectors() space.Set {
 	}
 	for i := range q.Restrictions { // of a tunnel that has no claim within its cap
 		for _, d := range q.Restrictions[i].Destinations {
-			into = append(into, q.Number(q.Ahead.Reqid, uint64(d.SA.Reqid)))
+			into = append(into, q.ReqidIs(&q.Ahead, d.SA.Reqid))
 			inside = append(inside, q.And(q.GoesInto(d.SA), q.LiesIn(q.RoutedDst, d.Prefix)))
 		}
 	}
@@ -242,7 +242,7 @@ func (q *Packets) incoherent() space.Set {
 	var bad []space.Set
 	seen := make(map[netip.Prefix]bool)
 	mapped := q.Or(q.Bit(q.SNAT), q.Bit(q.DNAT))
-	ask := func(in func(f space.Field) space.Set) {
+	ask := func(in func(f space.Classed) space.Set) {
 		went, answers, began, to, routed := in(q.OrigDst), in(q.ReplySrc), in(q.OrigSrc), in(q.Dst), in(q.RoutedDst)
 		bad = append(bad, q.Minus(went, answers), q.Minus(answers, went), q.Minus(to, q.Or(answers, began)),
 			q.Minus(q.Or(q.Minus(to, routed), q.Minus(routed, to)), mapped))
@@ -251,11 +251,11 @@ func (q *Packets) incoherent() space.Set {
 		for _, p := range []netip.Prefix{g.Local, g.Remote} {
 			if !seen[p] {
 				seen[p] = true
-				ask(func(f space.Field) space.Set { return q.LiesIn(f, p) })
+				ask(func(f space.Classed) space.Set { return q.LiesIn(f, p) })
 			}
 		}
 		if g.Local.Overlaps(g.Remote) {
-			ask(func(f space.Field) space.Set { return q.Minus(q.LiesIn(f, g.Remote), q.LiesIn(f, g.Local)) })
+			ask(func(f space.Classed) space.Set { return q.Minus(q.LiesIn(f, g.Remote), q.LiesIn(f, g.Local)) })
 		}
 	}
 	return q.And(q.And(q.isICMP, q.Bit(q.Related)), q.Union(bad...))
@@ -271,7 +271,7 @@ func (q *Packets) otherErrors() space.Set {
 	for i := range q.Claims {
 		c := &q.Claims[i]
 		if other, ok := by[c.In.Reqid]; ok && other != c.In || c.Pair.Proto != 0 || c.Pair.Local.Overlaps(c.Pair.Remote) {
-			sets = append(sets, q.Number(q.Path.Reqid, uint64(c.In.Reqid)))
+			sets = append(sets, q.ReqidIs(&q.Path, c.In.Reqid))
 		}
 		by[c.In.Reqid] = c.In
 	}

@@ -32,7 +32,10 @@ type Packets struct {
 }
 
 // ends are the places of a packet's source and destination.
-type ends struct{ src, dst, sport, dport space.Field }
+type ends struct {
+	src, dst     space.Classed
+	sport, dport space.Field
+}
 
 // New returns the packets of a space on one way, by the facts of the host.
 func New(s *space.Space, f *firewall.Facts, way firewall.Way) *Packets {
@@ -90,7 +93,7 @@ func (q *Packets) inAny(names []string) space.Set {
 	return q.Union(sets...)
 }
 
-func (q *Packets) single(f space.Field, a netip.Addr) space.Set {
+func (q *Packets) single(f space.Classed, a netip.Addr) space.Set {
 	if !a.IsValid() {
 		return space.None
 	}
@@ -137,7 +140,7 @@ func (q *Packets) comesFrom(p xfrm.Pair, e ends) space.Set {
 func (q *Packets) passes(on *space.SA, m firewall.SAMatch) space.Set {
 	c := q.Condition()
 	c.Bit(on.Present)
-	c.Number(on.Reqid, uint64(m.Reqid))
+	c.Reqid(on, m.Reqid)
 	c.Number(on.Proto, uint64(m.Proto))
 	if m.Src.IsValid() {
 		c.Bit(on.Tunnel)
@@ -260,7 +263,7 @@ func (q *Packets) carries(o *firewall.Overlay) space.Set {
 
 // sends returns the packets with an address in a field that may come out of an
 // overlay's device.
-func (q *Packets) sends(o *firewall.Overlay, f space.Field) space.Set {
+func (q *Packets) sends(o *firewall.Overlay, f space.Classed) space.Set {
 	if o.Sources == nil {
 		return space.All
 	}

@@ -73,7 +73,7 @@ func (q *Packets) neverJudged(e ends, own space.Set) space.Set {
 }
 
 // serves returns this host's own IKE, ESP, AH and DHCP. Local is the place of its end.
-func (q *Packets) serves(local, port, other space.Field) space.Set {
+func (q *Packets) serves(local space.Classed, port, other space.Field) space.Set {
 	dhcp := q.And(q.Number(port, 68), q.Number(other, 67))
 	if q.Family == xfrm.IPv6 {
 		dhcp = q.And(q.Number(port, 546), q.Number(other, 547))
@@ -82,7 +82,7 @@ func (q *Packets) serves(local, port, other space.Field) space.Set {
 	return q.Union(q.Number(q.Proto, uint64(xfrm.ESP)), q.Number(q.Proto, uint64(xfrm.AH)), q.And(q.Number(q.Proto, uint64(xfrm.UDP)), udp))
 }
 
-func (q *Packets) encapPorts(local, port space.Field) space.Set {
+func (q *Packets) encapPorts(local space.Classed, port space.Field) space.Set {
 	var sets []space.Set
 	for _, at := range q.EncapPorts {
 		sets = append(sets, q.And(q.single(local, at.Addr()), q.Number(port, uint64(at.Port()))))
@@ -91,7 +91,7 @@ func (q *Packets) encapPorts(local, port space.Field) space.Set {
 }
 
 // exemptAt returns the packets with an address in a network that keeps its traffic.
-func (q *Packets) exemptAt(g *firewall.GuardFacts, device func(string) space.Set, at space.Field) space.Set {
+func (q *Packets) exemptAt(g *firewall.GuardFacts, device func(string) space.Set, at space.Classed) space.Set {
 	if len(g.Exempt) == 0 {
 		return space.None
 	}
@@ -167,7 +167,7 @@ func (q *Packets) SpoofedErrors() space.Set {
 		if !g.Inbound() {
 			return space.None
 		}
-		spares := func(f space.Field) space.Set {
+		spares := func(f space.Classed) space.Set {
 			if len(g.Exempt) == 0 {
 				return space.None
 			}
@@ -181,7 +181,7 @@ func (q *Packets) SpoofedErrors() space.Set {
 
 // ownFlow are packets about this host's own IKE or ESP.
 func (q *Packets) ownFlow() space.Set {
-	own := func(address, port space.Field) space.Set {
+	own := func(address space.Classed, port space.Field) space.Set {
 		return q.Union(q.Number(port, firewall.IKE), q.Number(port, firewall.NATT), q.encapPorts(address, port))
 	}
 	udp := q.And(q.Number(q.FlowProto, uint64(xfrm.UDP)), q.Or(own(q.OrigSrc, q.OrigSPort), own(q.OrigDst, q.OrigDPort)))
@@ -362,7 +362,7 @@ func (q *Packets) LeakedErrors() space.Set {
 			return q.And(q.fitting(g), q.And(q.LiesIn(q.Src, g.Local), q.LiesIn(q.RoutedDst, g.Remote)))
 		}),
 		func(g *firewall.GuardFacts) space.Set {
-			about := func(f, other space.Field) space.Set {
+			about := func(f, other space.Classed) space.Set {
 				set := q.LiesIn(f, g.Local)
 				if g.Local.Overlaps(g.Remote) {
 					set = q.And(set, q.LiesIn(other, g.Remote))

@@ -92,7 +92,7 @@ func (q *Packets) RestrictedOut() space.Set {
 }
 
 // allowed are replies, listed services, and the carriers of overlay devices' packets.
-func (q *Packets) allowed(r *firewall.Restriction, services []firewall.Service, remote, local space.Field) space.Set {
+func (q *Packets) allowed(r *firewall.Restriction, services []firewall.Service, remote, local space.Classed) space.Set {
 	sets := []space.Set{q.Bit(q.Related), q.Bit(q.Established), q.listed(services)}
 	for i := range r.Overlays {
 		o := &r.Overlays[i]

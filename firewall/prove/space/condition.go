@@ -1,6 +1,7 @@
 package space
 
 import (
+	"math/bits"
 	"net/netip"
 	"slices"
 
@@ -26,31 +27,49 @@ func (c *Condition) Set() Set { return c.space.And(c.space.Cube(c.literals), c.r
 func (c *Condition) And(set Set) { c.rest = c.space.And(c.rest, set) }
 
 // Bit asks for a bit that is set.
-func (c *Condition) Bit(bit int) { c.literals = append(c.literals, bdd.Literal{Bit: bit, Is: true}) }
+func (c *Condition) Bit(bit int) { c.Literal(bit, true) }
+
+// Literal asks for a bit that is set, or is not.
+func (c *Condition) Literal(bit int, is bool) {
+	c.literals = append(c.literals, bdd.Literal{Bit: bit, Is: is})
+}
 
 // Number asks for a number in a field.
 func (c *Condition) Number(f Field, n uint64) {
 	for i, bit := range f {
-		c.literals = append(c.literals, bdd.Literal{Bit: bit, Is: n>>(len(f)-1-i)&1 != 0})
+		c.Literal(bit, n>>(len(f)-1-i)&1 != 0)
 	}
 }
 
 // LiesIn asks for an address of a prefix. The zero prefix is all.
-func (c *Condition) LiesIn(f Field, p netip.Prefix) {
+func (c *Condition) LiesIn(f Classed, p netip.Prefix) {
 	switch {
 	case !p.IsValid():
-		return
 	case xfrm.FamilyOf(p.Addr()) != c.space.Family:
+		c.rest = None
+	default:
+		c.Within(f, p)
+	}
+}
+
+// Reqid asks for an SA's reqid.
+func (c *Condition) Reqid(sa *SA, n uint32) { c.Within(sa.Reqid, numberPrefix(n)) }
+
+// Within asks for a value of a prefix of the field.
+func (c *Condition) Within(f Classed, p netip.Prefix) {
+	first, last, ok := c.space.span(f, p)
+	if !ok {
 		c.rest = None
 		return
 	}
-	b := p.Addr().As16()
-	address := b[:]
-	if c.space.Family == xfrm.IPv4 {
-		address = b[12:]
+	// An interval that a number of leading bits tells needs no further set.
+	free := bits.Len(uint(first ^ last))
+	if first&(1<<free-1) != 0 || last&(1<<free-1) != 1<<free-1 {
+		c.And(c.space.Range(f.Bits, uint64(first), uint64(last)))
+		return
 	}
-	for i := range p.Bits() {
-		c.literals = append(c.literals, bdd.Literal{Bit: f[i], Is: address[i/8]>>(7-i%8)&1 != 0})
+	for i, bit := range f.Bits[:len(f.Bits)-free] {
+		c.Literal(bit, first>>(len(f.Bits)-1-i)&1 != 0)
 	}
 }
 
@@ -101,7 +120,7 @@ func (c *Condition) Masked(f Field, m xfrm.PortMatch) {
 	}
 	for i, bit := range f {
 		if at := uint16(1) << (len(f) - 1 - i); m.Mask&at != 0 {
-			c.literals = append(c.literals, bdd.Literal{Bit: bit, Is: m.Port&at != 0})
+			c.Literal(bit, m.Port&at != 0)
 		}
 	}
 }

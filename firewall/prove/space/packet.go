@@ -23,36 +23,33 @@ func (s *Space) vector(p firewall.Passage) []bool {
 			v[f[len(f)-1-i]] = n>>i&1 != 0
 		}
 	}
-	addr := func(f Field, a netip.Addr) {
+	value := func(f Classed, a netip.Addr) {
 		if !a.IsValid() {
-			return
+			a = f.classes.root().Addr()
 		}
-		b := prefix.InFamily(a, s.Family).AsSlice()
-		for i := range f {
-			v[f[i]] = b[i/8]>>(7-i%8)&1 != 0
-		}
+		put(f.Bits, uint64(f.classes.number(prefix.InFamily(a, xfrm.FamilyOf(f.classes.root().Addr())))))
 	}
 	for _, at := range []struct {
 		SA   SA
 		path []xfrm.Transform
 	}{{s.Path, p.Path}, {s.Ahead, p.Ahead}} {
-		if len(at.path) == 0 {
-			continue
+		var first xfrm.Transform
+		if len(at.path) > 0 {
+			first = at.path[0]
+			v[at.SA.Present], v[at.SA.Tunnel] = true, first.Mode == xfrm.TunnelMode
 		}
-		first := at.path[0]
-		v[at.SA.Present], v[at.SA.Tunnel] = true, first.Mode == xfrm.TunnelMode
-		put(at.SA.Reqid, uint64(first.Reqid))
 		put(at.SA.Proto, uint64(first.Proto))
-		addr(at.SA.Source, first.Src)
-		addr(at.SA.Destination, first.Dst)
+		value(at.SA.Reqid, numberAddr(first.Reqid))
+		value(at.SA.Source, first.Src)
+		value(at.SA.Destination, first.Dst)
 	}
-	addr(s.Src, p.Received.Src)
-	addr(s.Dst, p.Received.Dst)
-	addr(s.RoutedDst, p.AfterDNAT.Dst)
-	addr(s.OrigSrc, p.Flow.OrigSrc)
-	addr(s.OrigDst, p.Flow.OrigDst)
-	addr(s.ReplySrc, p.Flow.ReplySrc)
-	addr(s.ReplyDst, p.Flow.ReplyDst)
+	value(s.Src, p.Received.Src)
+	value(s.Dst, p.Received.Dst)
+	value(s.RoutedDst, p.AfterDNAT.Dst)
+	value(s.OrigSrc, p.Flow.OrigSrc)
+	value(s.OrigDst, p.Flow.OrigDst)
+	value(s.ReplySrc, p.Flow.ReplySrc)
+	value(s.ReplyDst, p.Flow.ReplyDst)
 	put(s.SPort, uint64(p.Received.SPort))
 	put(s.DPort, uint64(p.Received.DPort))
 	put(s.RoutedDPort, uint64(p.AfterDNAT.DPort))
@@ -102,16 +99,7 @@ func (s *Space) packet(way firewall.Way, v []bool) firewall.Passage {
 		}
 		return n
 	}
-	addr := func(f Field) netip.Addr {
-		b := make([]byte, len(f)/8)
-		for i, bit := range f {
-			if v[bit] {
-				b[i/8] |= 1 << (7 - i%8)
-			}
-		}
-		a, _ := netip.AddrFromSlice(b)
-		return a
-	}
+	addr := func(f Classed) netip.Addr { return f.classes.value(int(get(f.Bits))) }
 	device := func(f Field) string {
 		if n := get(f); n < uint64(len(s.Names)) {
 			return s.Names[n]
@@ -150,7 +138,7 @@ func (s *Space) packet(way firewall.Way, v []bool) firewall.Passage {
 			mode = xfrm.TunnelMode
 		}
 		*at.path = []xfrm.Transform{{
-			Proto: xfrm.Proto(get(at.SA.Proto)), Reqid: uint32(get(at.SA.Reqid)), Mode: mode, Src: addr(at.SA.Source), Dst: addr(at.SA.Destination),
+			Proto: xfrm.Proto(get(at.SA.Proto)), Reqid: numberOf(addr(at.SA.Reqid)), Mode: mode, Src: addr(at.SA.Source), Dst: addr(at.SA.Destination),
 		}}
 	}
 	p.AheadSent = p.Ahead

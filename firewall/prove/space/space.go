@@ -4,6 +4,7 @@
 package space
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -28,14 +29,15 @@ type Field []int
 // SA is an SA on a packet's path. Its outer addresses are as xt_policy sees them, in
 // the inner packet's family (prefix.InFamily).
 type SA struct {
-	Present             int
-	Reqid, Proto        Field
-	Tunnel              int // in tunnel mode
-	Source, Destination Field
+	Present                    int
+	Proto                      Field
+	Tunnel                     int // in tunnel mode
+	Reqid, Source, Destination Classed
 }
 
 // Space is all packets of one family. The SAs decide first, because the addresses of a
-// packet follow from its tunnel; all that few rules ask for comes last.
+// packet follow from its tunnel; all that few rules ask for comes last. Addresses and reqids
+// are told apart as far as the Values of the space do.
 type Space struct {
 	*bdd.Space
 	Family xfrm.Family
@@ -44,10 +46,12 @@ type Space struct {
 	Names []string
 	vrfs  []string // names of those that are a VRF
 	bits  int
+	// odd is the first prefix or reqid that something asked for and the Values lack.
+	odd string
 
 	Path, Ahead                             SA
-	Src, Dst, RoutedDst                     Field // RoutedDst is after DNAT
-	OrigSrc, OrigDst, ReplySrc, ReplyDst    Field
+	Src, Dst, RoutedDst                     Classed // RoutedDst is after DNAT
+	OrigSrc, OrigDst, ReplySrc, ReplyDst    Classed
 	SPort, DPort, RoutedDPort               Field
 	OrigSPort, OrigDPort                    Field
 	Proto, FlowProto                        Field
@@ -60,22 +64,19 @@ type Space struct {
 	Related, Established, Reply, SNAT, DNAT int
 }
 
-// New returns the packets of a family on a host. Names are the interfaces that
-// anything asks for, besides the VRFs. With noNAT no packet is changed by DNAT.
-func New(family xfrm.Family, f *firewall.Facts, names []string, noNAT bool) *Space {
-	names = slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(names), f.VRFs...))))
+// New returns the packets of a family on a host. Besides the facts of the host, rules may
+// ask for some values. With noNAT no packet is changed by DNAT.
+func New(family xfrm.Family, f *firewall.Facts, values Values, noNAT bool) *Space {
+	values.Add(factsValues(f))
+	names := slices.Compact(slices.Sorted(slices.Values(append(values.Names, f.VRFs...))))
 	s := &Space{Space: bdd.New(), Family: family, Marks: f.Marks, Names: names, vrfs: f.VRFs}
-	width := 128
-	if family == xfrm.IPv4 {
-		width = 32
-	}
+	outer, reqids, addresses := values.classes(family)
 	for _, at := range []*SA{&s.Path, &s.Ahead} {
-		at.Present = s.bit()
-		at.Reqid, at.Source, at.Destination = s.field(32), s.field(width), s.field(width)
-		at.Proto, at.Tunnel = s.field(8), s.bit()
+		at.Present, at.Proto, at.Tunnel = s.bit(), s.field(8), s.bit()
+		at.Reqid, at.Source, at.Destination = s.classed(reqids), s.classed(outer), s.classed(outer)
 	}
-	for _, f := range []*Field{&s.Src, &s.OrigSrc, &s.ReplySrc, &s.Dst, &s.RoutedDst, &s.OrigDst, &s.ReplyDst} {
-		*f = s.field(width)
+	for _, f := range []*Classed{&s.Src, &s.OrigSrc, &s.ReplySrc, &s.Dst, &s.RoutedDst, &s.OrigDst, &s.ReplyDst} {
+		*f = s.classed(addresses)
 	}
 	for _, f := range []*Field{&s.SPort, &s.DPort, &s.RoutedDPort, &s.OrigSPort, &s.OrigDPort} {
 		*f = s.field(16)
@@ -109,20 +110,55 @@ func (s *Space) field(width int) Field {
 	return f
 }
 
+func (s *Space) classed(c *classes) Classed { return Classed{s.field(c.bits), c} }
+
+// Odd returns an error about a value that something asked for and the space does not tell
+// from others, so that a question about it has no answer.
+func (s *Space) Odd() error {
+	if s.odd != "" {
+		return fmt.Errorf("prove for all packets: %s is no value of the rules or the host", s.odd)
+	}
+	return nil
+}
+
 // LiesIn returns the packets with an address of a prefix in a field. The zero prefix
 // is all.
-func (s *Space) LiesIn(f Field, p netip.Prefix) Set {
+func (s *Space) LiesIn(f Classed, p netip.Prefix) Set {
 	switch {
 	case !p.IsValid():
 		return All
 	case xfrm.FamilyOf(p.Addr()) != s.Family:
 		return None
 	}
-	return s.Prefix(f, p.Addr().AsSlice(), p.Bits())
+	return s.within(f, p)
+}
+
+// ReqidIs returns the packets of an SA with a reqid.
+func (s *Space) ReqidIs(sa *SA, n uint32) Set { return s.within(sa.Reqid, numberPrefix(n)) }
+
+// within returns the packets with a value of a prefix in a field.
+func (s *Space) within(f Classed, p netip.Prefix) Set {
+	first, last, ok := s.span(f, p)
+	if !ok {
+		return None
+	}
+	return s.Range(f.Bits, uint64(first), uint64(last))
+}
+
+// span returns the classes of a prefix. One of outer addresses may be of the other family.
+func (s *Space) span(f Classed, p netip.Prefix) (first, last int, ok bool) {
+	i, ok := f.classes.places[outerIn(p, xfrm.FamilyOf(f.classes.root().Addr())).Masked()]
+	if !ok {
+		if s.odd == "" {
+			s.odd = p.String()
+		}
+		return 0, 0, false
+	}
+	return f.classes.nodes[i].first, f.classes.nodes[i].last, true
 }
 
 // LiesInAny returns the packets with an address of one of the prefixes in a field.
-func (s *Space) LiesInAny(f Field, list []netip.Prefix) Set {
+func (s *Space) LiesInAny(f Classed, list []netip.Prefix) Set {
 	sets := make([]Set, len(list))
 	for i, p := range list {
 		sets[i] = s.LiesIn(f, p)
@@ -131,7 +167,7 @@ func (s *Space) LiesInAny(f Field, list []netip.Prefix) Set {
 }
 
 // Outer returns the packets with an outer address in a field of an SA.
-func (s *Space) Outer(f Field, a netip.Addr) Set {
+func (s *Space) Outer(f Classed, a netip.Addr) Set {
 	return s.LiesIn(f, prefix.Single(prefix.InFamily(a, s.Family)))
 }
 

@@ -13,17 +13,17 @@ func (s *Space) Witness(way firewall.Way, set Set) firewall.Passage {
 			twins[f[i]] = of[i]
 		}
 	}
-	pair(s.RoutedDst, s.Dst)
+	pair(s.RoutedDst.Bits, s.Dst.Bits)
 	pair(s.RoutedDPort, s.DPort)
-	pair(s.OrigSrc, s.Src)
-	pair(s.OrigDst, s.Dst)
-	pair(s.ReplyDst, s.Src)
+	pair(s.OrigSrc.Bits, s.Src.Bits)
+	pair(s.OrigDst.Bits, s.Dst.Bits)
+	pair(s.ReplyDst.Bits, s.Src.Bits)
 	pair(s.OrigSPort, s.SPort)
 	pair(s.OrigDPort, s.DPort)
 	pair(s.FlowProto, s.Proto)
 	ofDst := make(map[int]int)
-	for i, bit := range s.RoutedDst {
-		ofDst[s.Dst[i]], ofDst[s.ReplySrc[i]] = bit, bit
+	for i, bit := range s.RoutedDst.Bits {
+		ofDst[s.Dst.Bits[i]], ofDst[s.ReplySrc.Bits[i]] = bit, bit
 	}
 	for i, bit := range s.RoutedDPort {
 		ofDst[s.DPort[i]] = bit
@@ -39,8 +39,11 @@ func (s *Space) Witness(way firewall.Way, set Set) firewall.Passage {
 	number(s.DPort, 80)
 	number(s.Path.Proto, 50)
 	number(s.Ahead.Proto, 50)
-	for _, f := range []Field{s.Src, s.Dst, s.RoutedDst} {
-		likely[f[len(f)-1]] = true
+	// The last class of a field is rather that of values that nothing asks for.
+	for _, f := range []Classed{s.Src, s.Dst, s.RoutedDst, s.ReplySrc, s.Path.Reqid, s.Path.Source, s.Path.Destination, s.Ahead.Reqid, s.Ahead.Source, s.Ahead.Destination} {
+		for _, bit := range f.Bits {
+			likely[bit] = true
+		}
 	}
 	likely[s.Path.Tunnel], likely[s.Ahead.Tunnel] = true, true
 	likely[s.DstLocal] = way == firewall.ToHost

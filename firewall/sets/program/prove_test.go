@@ -27,7 +27,7 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 		walls := make(map[xfrm.Family]*evaluate.Firewall)
 		fates := make(map[xfrm.Family]map[firewall.Way]evaluate.Fate)
 		for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-			walls[family] = evaluate.NewTable(table, family, &f, fake.Links(in.Host), false)
+			walls[family] = evaluate.NewTable(table, family, &f, space.Values{Names: fake.Links(in.Host)}, false)
 			fates[family] = make(map[firewall.Way]evaluate.Fate)
 			for _, way := range []firewall.Way{firewall.ToHost, firewall.Through, firewall.FromHost} {
 				fates[family][way] = walls[family].Run(way, space.All)

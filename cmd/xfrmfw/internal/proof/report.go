@@ -13,6 +13,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/prove"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
+	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
@@ -43,17 +44,12 @@ func (s Subject) Stands() bool {
 // jobs are the proofs of a subject, one a family.
 func (s Subject) jobs(f *firewall.Facts, devices []string) []job {
 	var jobs []job
+	more := space.Values{Names: devices}
 	for _, others := range s.Others {
-		for _, o := range others {
-			for _, name := range []string{o.Matches.In, o.Matches.Out} {
-				if name != "" {
-					devices = append(slices.Clip(devices), name)
-				}
-			}
-		}
+		more.Add(evaluate.OthersValues(others))
 	}
 	for _, rs := range s.Rules {
-		jobs = append(jobs, job{subject: s.Name, family: rs.Family, others: s.Others[rs.Family], make: func() *evaluate.Firewall { return evaluate.NewBeside(rs, s.Table, f, devices) }})
+		jobs = append(jobs, job{subject: s.Name, family: rs.Family, others: s.Others[rs.Family], make: func() *evaluate.Firewall { return evaluate.NewBeside(rs, s.Table, f, more) }})
 	}
 	if s.Rules != nil {
 		return jobs
@@ -63,7 +59,7 @@ func (s Subject) jobs(f *firewall.Facts, devices []string) []job {
 		families = families[:1]
 	}
 	for _, family := range families {
-		jobs = append(jobs, job{subject: s.Name, family: family, others: s.Others[family], make: func() *evaluate.Firewall { return evaluate.NewTable(s.Table, family, f, devices, false) }})
+		jobs = append(jobs, job{subject: s.Name, family: family, others: s.Others[family], make: func() *evaluate.Firewall { return evaluate.NewTable(s.Table, family, f, more, false) }})
 	}
 	return jobs
 }
