@@ -27,9 +27,9 @@ firewall/limit: firewall/device firewall/internal/prefix xfrm
 firewall/internal/fake: firewall firewall/guard firewall/internal/mirror firewall/rules firewall/rules/live firewall/rules/trace xfrm
 firewall/internal/mirror: xfrm
 firewall/internal/pinned:
-firewall/prove: firewall firewall/internal/prefix firewall/prove/evaluate firewall/prove/expect firewall/prove/judge firewall/prove/space firewall/rules firewall/rules/live firewall/sets xfrm
+firewall/prove: firewall firewall/device firewall/guard firewall/internal/prefix firewall/prove/evaluate firewall/prove/expect firewall/prove/judge firewall/prove/space firewall/rules firewall/rules/live firewall/sets xfrm
 firewall/prove/bdd:
-firewall/prove/evaluate: firewall firewall/prove/bdd firewall/prove/space firewall/rules firewall/rules/live firewall/sets xfrm
+firewall/prove/evaluate: firewall firewall/internal/prefix firewall/prove/bdd firewall/prove/space firewall/rules firewall/rules/live firewall/sets xfrm
 firewall/prove/expect: firewall firewall/rules xfrm
 firewall/prove/judge: firewall firewall/internal/prefix firewall/prove/space xfrm
 firewall/prove/space: firewall firewall/internal/prefix firewall/prove/bdd xfrm

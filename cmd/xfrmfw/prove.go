@@ -28,7 +28,7 @@ func proveCommand(o *options) *cobra.Command {
 				return err
 			}
 			step, end := proof.Progress(cmd.ErrOrStderr())
-			r := proof.Make(&look.Result.Facts, devices(look.Snapshot.Host), subjects(look, g.FromSnapshot()), step)
+			r := proof.Make(&look.Result.Facts, look.Input(), subjects(look, g.FromSnapshot()), step)
 			end()
 			r.Warnings = append(r.Warnings, look.AllWarnings()...)
 			if asJSON {

@@ -20,7 +20,7 @@ func TestSetsAreThePacketEvaluator(t *testing.T) {
 	for g := range randomGateways(t, 2) {
 		maker := fake.NewPassages(rand.New(rand.NewPCG(1, 7)), g.in, &g.facts)
 		for family, rs := range g.sets {
-			evaluator, w := trace.NewEvaluator(rs), evaluate.NewFirewall(rs, &g.facts, linkValues(g.in.Host), true)
+			evaluator, w := trace.NewEvaluator(rs), evaluate.NewFirewall(rs, &g.facts, Values(g.in), true)
 			fates := make(map[firewall.Way]evaluate.Fate)
 			for _, way := range ways {
 				fates[way] = w.Run(way, space.All)

@@ -201,28 +201,44 @@ func (h *host) transform(on *space.SA, t xfrm.Transform) space.Set {
 	return set
 }
 
-// hostValues are the values that questions about packets of a host ask for.
-func hostValues(snapshot xfrm.Snapshot, set xfrm.Set) space.Values {
+// Values are those that questions about packets of a host ask for.
+func Values(in firewall.Input) space.Values {
+	v := hostValues(in.Host, in.Set)
+	for _, g := range in.Guards {
+		v.Prefix(g.Local, g.Remote)
+		v.Address(g.Peer)
+	}
+	for _, tc := range in.Config.Tunnels {
+		v.Prefix(tc.Remote...)
+	}
+	return v
+}
+
+func hostValues(host xfrm.Host, set xfrm.Set) space.Values {
 	var v space.Values
-	for _, l := range snapshot.Host.Links {
+	for _, l := range host.Links {
 		v.Names = append(v.Names, l.Name)
 	}
-	for _, a := range snapshot.Host.Addresses {
+	for _, a := range host.Addresses {
 		v.Address(a.Prefix.Addr())
+		v.Prefix(a.Prefix.Masked())
 	}
-	for _, r := range snapshot.Host.Routes {
+	for _, r := range host.Routes {
 		v.Prefix(r.Dst)
-	}
-	for i := range snapshot.Policies {
-		s := &snapshot.Policies[i].Selector
-		v.Prefix(s.Src, s.Dst)
 	}
 	for i := range set.Tunnels {
 		t := &set.Tunnels[i]
 		v.SA(t.Reqid, t.Local, t.Remote)
+		v.Address(t.Remote)
+		for _, p := range t.Pairs {
+			v.Prefix(p.Local, p.Remote)
+		}
 		for _, sa := range t.SAs {
 			v.SA(sa.Reqid, sa.Src, sa.Dst)
 		}
+	}
+	for _, e := range set.Exceptions {
+		v.Prefix(e.Pair.Local, e.Pair.Remote)
 	}
 	return v
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
-	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
@@ -101,13 +100,10 @@ func gateways(t *testing.T, oneIn int, few uint64) iter.Seq[gateway] {
 
 // firewall is the rules of one family, in a space with all interfaces of the host.
 func (g *gateway) firewall(family xfrm.Family) *evaluate.Firewall {
-	return evaluate.NewFirewall(g.sets[family], &g.facts, linkValues(g.in.Host), false)
+	return evaluate.NewFirewall(g.sets[family], &g.facts, Values(g.in), false)
 }
 
 // table is the table of nftables that decides alone.
 func (g *gateway) table(family xfrm.Family, noNAT bool) *evaluate.Firewall {
-	return evaluate.NewTable(program.Table(&g.facts, program.Options{}), family, &g.facts, linkValues(g.in.Host), noNAT)
+	return evaluate.NewTable(program.Table(&g.facts, program.Options{}), family, &g.facts, Values(g.in), noNAT)
 }
-
-// linkValues are the interfaces of a host.
-func linkValues(host xfrm.Host) space.Values { return space.Values{Names: fake.Links(host)} }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/fake"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
@@ -43,7 +42,7 @@ func TestMutants(t *testing.T) {
 				without := fake.Without(rs, func(c rules.Chain, i int, _ rules.Rule) bool {
 					return of[rules.ChainKey{Table: c.Table, Name: c.Name}][i] == kind
 				})
-				if a := broken(w.Instead(evaluate.Layout{Rules: &without}), &g.facts, missed[kind].packet == ""); a.packet != "" {
+				if a := broken(w.Instead(evaluate.Layout{Rules: &without}), &g, missed[kind].packet == ""); a.packet != "" {
 					missed[kind] = a
 				}
 			}
@@ -87,13 +86,13 @@ func distinct(kinds map[rules.ChainKey][]string) map[string]bool {
 
 // broken is the first property that fails. Where all hold it may ask for equality with
 // Judge.
-func broken(w *evaluate.Firewall, f *firewall.Facts, equality bool) absence {
-	for found := range findings(w, f, nil, nil) {
+func broken(w *evaluate.Firewall, g *gateway, equality bool) absence {
+	for found := range findings(w, &g.facts, g.in, nil, nil) {
 		return absence{found.Property.Name, Describe(found.Packet)}
 	}
 	if equality {
 		for _, way := range ways {
-			for _, d := range differences(w, f, way) {
+			for _, d := range differences(w, &g.facts, way) {
 				return absence{packet: d}
 			}
 		}

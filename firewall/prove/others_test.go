@@ -7,7 +7,6 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
-	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
@@ -21,7 +20,8 @@ import (
 // harmless.
 func TestOthersCanUndo(t *testing.T) {
 	s := sample.Snapshot(sample.Sun(), sample.Site{Reqid: 11, Local: "192.0.2.2", Remote: "203.0.113.1", Pairs: [][2]string{{"10.2.0.0/24", "10.1.0.0/24"}}})
-	facts := decide.Facts(firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
+	in := firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}}
+	facts := decide.Facts(in)
 	verified := facts.Marks.Verified
 	ours := compile.Rulesets(facts)[0]
 	for _, tt := range []struct {
@@ -44,12 +44,12 @@ func TestOthersCanUndo(t *testing.T) {
 	} {
 		tt.other.Text = tt.name
 		for engine, want := range map[string][]string{"iptables": tt.rules, "nftables": tt.table} {
-			w := evaluate.NewFirewall(ours, &facts, space.Values{Names: []string{"lo"}}, false)
+			w := evaluate.NewFirewall(ours, &facts, Values(in), false)
 			if engine == "nftables" {
-				w = evaluate.NewTable(program.Table(&facts, program.Options{}), xfrm.IPv4, &facts, space.Values{Names: []string{"lo"}}, false)
+				w = evaluate.NewTable(program.Table(&facts, program.Options{}), xfrm.IPv4, &facts, Values(in), false)
 			}
 			broken := []string(nil)
-			for _, f := range Prove(w, &facts, []live.Other{tt.other}, nil) {
+			for _, f := range Prove(w, &facts, in, []live.Other{tt.other}, nil) {
 				if !slices.Equal(f.By, []string{tt.name}) {
 					t.Errorf("%s, %s: %s fails by %v", tt.name, engine, f.Property.Name, f.By)
 				}

@@ -39,6 +39,7 @@ const (
 	exemptSPD   = "packets of a bypass policy, or one of level use, that the kernel takes first"
 	exemptLAN   = "connected networks below a wider remote selector, on their own interface, but for the tunnel's peer"
 	exemptXfrm  = "packets out of and into tunnel devices, and into VRFs, which leave by a port next"
+	exemptCaps  = "what the configuration's remote: takes out of a policy's selectors"
 )
 
 // Properties are all that is proved, in the order in which they are reported.
@@ -156,6 +157,24 @@ func Properties() []Property {
 			Name: "others", Says: "xfrmfw drops no packet but those of the properties above.",
 			Exempt: []string{"ICMP errors about flows with both ends in guarded remote selectors", "flows with NAT, and errors that quote a packet, of which a table of nftables sees more"}, ways: every, broken: (*question).surplus,
 		},
+		dropped("kernel-in", "No packet comes in clear from the remote to the local end of a policy in the kernel, or of a remembered or configured pair, by an interface that leads to the internet or to a peer: by policies, memory and routes alone, whatever was decided of them.", inward, func(q *question) space.Set {
+			by := q.kernel()
+			in := q.Or(by.between(q.In, false, q.Dst, q.DPort), by.between(q.In, false, q.RoutedDst, q.RoutedDPort))
+			return q.Minus(in, q.Union(q.Decrypted, q.Unjudged(), q.FromOverlays()))
+		}, exemptLinks, exemptOwn, exemptSPD, exemptLAN, exemptXfrm, exemptCaps),
+		dropped("kernel-out", "No such packet leaves in clear from the local to the remote end.", outward, func(q *question) space.Set {
+			return q.Minus(q.kernel().between(q.Out, true, q.RoutedDst, q.RoutedDPort), q.Or(q.Encrypted(), q.Unjudged()))
+		}, exemptLinks, exemptOwn, exemptSPD, exemptLAN, exemptXfrm, exemptCaps),
+		{
+			Name: "kernel-source", Says: "A packet out of an SA carries VERIFIED only with a source that a policy of its reqid has. Where the policy is a device's and has all, no route leads to the source by another tunnel's device, unless one leads there by its own.",
+			Exempt: []string{"ICMP errors, which any router may send", "devices without a route, and tunnels of a site:", "IP in IP between the ends of a tunnel with IPComp"},
+			ways:   through, broken: func(q *question) space.Set {
+				errors := q.Or(q.Quoting(), q.Bit(q.Related))
+				is := q.Minus(q.And(q.asked, q.kernel().unnamed()), q.Union(errors, q.EvidenceOf(firewall.Case1c), q.LetOut()))
+				verified, _ := q.w.VerifiedOf(q.Way, is)
+				return verified
+			},
+		},
 	}
 }
 
@@ -168,14 +187,16 @@ type question struct {
 	real, asked space.Set
 	// gone are the packets that are to be dropped, by property.
 	gone []space.Set
+	// in is the host as it was read.
+	in firewall.Input
 	// others are the rules of other programs, and kept the packets that none of them may do
 	// to as the property asked last forbids.
 	others []live.Other
 	kept   space.Set
 }
 
-func ask(w *evaluate.Firewall, f *firewall.Facts, way firewall.Way, others []live.Other) *question {
-	q := &question{w: w, Packets: judge.New(w.Space, f, way), others: others, kept: space.None}
+func ask(w *evaluate.Firewall, f *firewall.Facts, in firewall.Input, way firewall.Way, others []live.Other) *question {
+	q := &question{w: w, in: in, Packets: judge.New(w.Space, f, way), others: others, kept: space.None}
 	q.real, q.asked = q.Possible(), q.Plain()
 	if w.Alone() {
 		told := q.Or(q.ToldByTable(), q.Contradictory())
@@ -302,6 +323,8 @@ func (q *question) forged() space.Set {
 	return result
 }
 
+func (q *question) kernel() *kernel { return newKernel(q.Space, q.in) }
+
 func (q *question) spoofedError() space.Set { return q.SpoofedErrors() }
 func (q *question) inject() space.Set       { return q.Injected() }
 func (q *question) leak() space.Set         { return q.Or(q.Leaks(), q.RefusedLeaks()) }
@@ -357,18 +380,19 @@ type Finding struct {
 	By []string
 }
 
-// Prove asks a firewall for all properties. Others are the rules of other programs that
+// Prove asks a firewall for all properties. In is the host as it was read, from which the
+// facts were decided; properties of the kernel go by it alone. Others are the rules of other programs that
 // stand around its rules. Those properties that say what is dropped, verified or rewritten
 // must hold whatever these do. After each property it calls done, if that is not nil.
-func Prove(w *evaluate.Firewall, f *firewall.Facts, others []live.Other, done func()) []Finding {
-	return slices.Collect(findings(w, f, others, done))
+func Prove(w *evaluate.Firewall, f *firewall.Facts, in firewall.Input, others []live.Other, done func()) []Finding {
+	return slices.Collect(findings(w, f, in, others, done))
 }
 
-func findings(w *evaluate.Firewall, f *firewall.Facts, others []live.Other, done func()) iter.Seq[Finding] {
+func findings(w *evaluate.Firewall, f *firewall.Facts, in firewall.Input, others []live.Other, done func()) iter.Seq[Finding] {
 	return func(yield func(Finding) bool) {
 		properties := Properties()
 		for _, way := range every {
-			q := ask(w, f, way, others)
+			q := ask(w, f, in, way, others)
 			for _, p := range properties {
 				if slices.Contains(p.ways, way) {
 					q.kept = space.None

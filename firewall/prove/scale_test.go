@@ -12,7 +12,6 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/decide"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
-	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
@@ -39,12 +38,13 @@ func cost(t *testing.B, n int) {
 		})
 	}
 	s := sample.Snapshot(sample.Sun(), sites...)
-	facts := decide.Facts(firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}})
+	in := firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}}
+	facts := decide.Facts(in)
 	for _, rs := range compile.Rulesets(facts) {
 		began := time.Now()
-		w := evaluate.NewFirewall(rs, &facts, space.Values{}, false)
+		w := evaluate.NewFirewall(rs, &facts, Values(in), false)
 		last, done := began, 0
-		for _, f := range Prove(w, &facts, nil, func() {
+		for _, f := range Prove(w, &facts, in, nil, func() {
 			if cost := time.Since(last); cost > time.Second {
 				t.Logf("  step %d (%s): %s, %d nodes", done, Properties()[done%len(Properties())].Name, cost.Round(10*time.Millisecond), w.Len())
 			}

@@ -26,7 +26,10 @@ type Outcome struct {
 // RunTests asks rule sets for the verdicts on the packets of tests. A table of nftables that
 // decides in their place, if there is one, must drop the same packets and no others.
 func RunTests(tests []expect.Test, f *firewall.Facts, wanted []rules.Ruleset, table sets.Table, snapshot xfrm.Snapshot, set xfrm.Set) []Outcome {
-	more := hostValues(snapshot, set)
+	more := hostValues(snapshot.Host, set)
+	for i := range snapshot.Policies {
+		more.Prefix(snapshot.Policies[i].Selector.Src, snapshot.Policies[i].Selector.Dst)
+	}
 	more.Add(evaluate.Layout{Table: table}.Values())
 	for _, t := range tests {
 		more.Prefix(t.Src, t.Dst)

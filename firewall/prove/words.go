@@ -17,11 +17,11 @@ func Describe(p firewall.Passage) string {
 		}
 	}
 	add(p.Proto.IsICMP(), "type %d code %d", p.ICMPType, p.ICMPCode)
-	add(p.Way != firewall.FromHost, "in by %s", device(p.In))
+	add(p.Way != firewall.FromHost, "in by %s", interfaceWord(p.In))
 	add(p.AfterDNAT != p.Received, "behind DNAT to %s", ends(p.Proto, p.AfterDNAT))
 	add(p.Way == firewall.ToHost, "for this host")
 	add(p.Way == firewall.FromHost, "from this host")
-	add(p.Way != firewall.ToHost, "out by %s", device(p.Out))
+	add(p.Way != firewall.ToHost, "out by %s", interfaceWord(p.Out))
 	for _, sa := range p.Path {
 		words = append(words, "out of "+transform(sa))
 	}
@@ -52,7 +52,7 @@ func ends(proto xfrm.Proto, e firewall.Ends) string {
 	return fmt.Sprintf("%s %s -> %s", proto, e.Src, e.Dst)
 }
 
-func device(name string) string {
+func interfaceWord(name string) string {
 	if name == "" {
 		return "any other interface"
 	}

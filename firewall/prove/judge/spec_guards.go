@@ -125,6 +125,19 @@ func (q *Packets) fitting(g *firewall.GuardFacts) space.Set {
 	return q.MarkIs(g.Mark.Value, g.Mark.Mask)
 }
 
+// Unjudged are packets that no guard judges: those that no site sends, this host's own, and
+// those of tunnel devices and VRFs.
+func (q *Packets) Unjudged() space.Set {
+	if q.Way == firewall.FromHost {
+		return q.judgedNowhere()
+	}
+	toHost := space.TruthOf(q.Way == firewall.ToHost)
+	of := func(e ends, local space.Set) space.Set {
+		return q.Or(q.neverJudged(e, local), q.And(local, q.serves(e.dst, e.dport, e.sport)))
+	}
+	return q.Union(q.fromDevice(), of(q.received, q.Bit(q.DstLocal)), of(q.routed, toHost), q.judgedNowhere())
+}
+
 // SpoofedAsReceived are packets in clear from a remote selector to its local one, by their
 // addresses before DNAT (case 6). An exception of either direction holds, whatever its mark.
 func (q *Packets) SpoofedAsReceived() space.Set {
@@ -265,14 +278,22 @@ func (q *Packets) outInClear() space.Set {
 	if q.Way == firewall.ToHost {
 		return space.None
 	}
-	own := q.Bit(q.SrcLocal)
 	stays := space.None
 	for _, n := range q.Inside {
 		if xfrm.FamilyOf(n.Prefix.Addr()) == q.Family {
 			stays = q.Or(stays, q.And(q.GoesOutBy(n.Device), q.LiesIn(q.Src, n.Prefix)))
 		}
 	}
-	return q.Union(stays, q.intoDevice(), q.outAny(q.VRFs), q.neverJudged(q.routed, own), q.And(own, q.serves(q.Src, q.SPort, q.RoutedDPort))).Not()
+	return q.Or(stays, q.judgedNowhere()).Not()
+}
+
+// judgedNowhere are packets that leave and that no guard judges.
+func (q *Packets) judgedNowhere() space.Set {
+	if q.Way == firewall.ToHost {
+		return space.None
+	}
+	own := q.Bit(q.SrcLocal)
+	return q.Union(q.intoDevice(), q.outAny(q.VRFs), q.neverJudged(q.routed, own), q.And(own, q.serves(q.Src, q.SPort, q.RoutedDPort)))
 }
 
 func (q *Packets) outbound(g *firewall.GuardFacts) space.Set {

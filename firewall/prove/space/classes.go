@@ -70,13 +70,11 @@ func (c *classes) place(i, parent int) int {
 	next := i + 1
 	for next < len(c.nodes) && n.Contains(c.nodes[next].Addr()) {
 		within := c.nodes[next].Prefix
-		if !n.value.IsValid() && free.IsValid() {
-			n.value = valueBetween(n.Addr(), free, within.Addr())
-		}
+		n.take(free, within.Addr())
 		next, free = c.place(next, i), prefix.Last(within).Next()
 	}
-	if !n.value.IsValid() && free.IsValid() && n.Contains(free) {
-		n.value = valueBetween(n.Addr(), free, prefix.Last(n.Prefix).Next())
+	if n.Contains(free) {
+		n.take(free, prefix.Last(n.Prefix).Next())
 	}
 	if n.value.IsValid() {
 		n.own = len(c.of)
@@ -86,17 +84,17 @@ func (c *classes) place(i, parent int) int {
 	return next
 }
 
-// valueBetween returns a value from free on that lies before end, rather not that of the
-// network itself. An invalid end is behind all values.
-func valueBetween(network, free, end netip.Addr) netip.Addr {
+// take lets a node have a value from free on that lies before end, unless it has one. That
+// of the network itself is taken where there is no other. An invalid end is behind all values.
+func (n *node) take(free, end netip.Addr) {
 	before := func(a netip.Addr) bool { return a.IsValid() && (!end.IsValid() || a.Less(end)) }
-	switch next := free.Next(); {
-	case !before(free):
-		return netip.Addr{}
-	case free == network && before(next):
-		return next
+	if n.value.IsValid() && n.value != n.Addr() || !before(free) {
+		return
 	}
-	return free
+	if next := free.Next(); free == n.Addr() && before(next) {
+		free = next
+	}
+	n.value = free
 }
 
 // number returns the class of a value.

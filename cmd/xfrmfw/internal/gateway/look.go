@@ -83,6 +83,9 @@ func (l Look) Names() map[string]string {
 	return names
 }
 
+// Input is all that the rules follow from.
+func (l Look) Input() firewall.Input { return l.input }
+
 // InSync reports whether nothing has to be changed.
 func (l Look) InSync() bool { return l.Change.Empty() && l.TableChange.Empty() }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/prove"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
-	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
@@ -42,9 +41,9 @@ func (s Subject) Stands() bool {
 }
 
 // jobs are the proofs of a subject, one a family.
-func (s Subject) jobs(f *firewall.Facts, devices []string) []job {
+func (s Subject) jobs(f *firewall.Facts, in firewall.Input) []job {
 	var jobs []job
-	more := space.Values{Names: devices}
+	more := prove.Values(in)
 	for _, others := range s.Others {
 		more.Add(evaluate.OthersValues(others))
 	}
@@ -98,14 +97,14 @@ type Finding struct {
 	Explain string `json:"explain"`
 }
 
-// Make asks all subjects, both families at once. Devices are the host's interfaces; it
+// Make asks all subjects, both families at once. In is the host as it was read; Make
 // calls progress, which must be safe for concurrent use, with the number of steps done
 // and of all.
-func Make(f *firewall.Facts, devices []string, subjects []Subject, progress func(done, all int)) Report {
+func Make(f *firewall.Facts, in firewall.Input, subjects []Subject, progress func(done, all int)) Report {
 	r := Report{Schema: Schema, Holds: true, Rules: []string{}, Findings: []Finding{}, Warnings: []string{}}
 	var jobs []job
 	for _, s := range subjects {
-		for _, j := range s.jobs(f, devices) {
+		for _, j := range s.jobs(f, in) {
 			jobs = append(jobs, j)
 			r.Rules = append(r.Rules, fmt.Sprintf("%s %s", s.Name, j.family))
 		}
@@ -122,7 +121,7 @@ func Make(f *firewall.Facts, devices []string, subjects []Subject, progress func
 	for i := range jobs {
 		group.Go(func() {
 			w := jobs[i].make()
-			jobs[i].found = prove.Prove(w, f, jobs[i].others, step)
+			jobs[i].found = prove.Prove(w, f, in, jobs[i].others, step)
 			jobs[i].odd = w.Odd()
 		})
 	}
