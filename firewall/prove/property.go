@@ -1,16 +1,12 @@
 package prove
 
 import (
-	"iter"
-	"slices"
-
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/judge"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
-	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Property is a sentence about all packets.
@@ -370,47 +366,3 @@ func (q *question) surplus() space.Set {
 	f := q.w.Run(q.Way, is)
 	return q.Or(f.Dropped, f.Rejected)
 }
-
-// Finding is a property that does not hold, with a packet that breaks it.
-type Finding struct {
-	Property Property
-	Family   xfrm.Family
-	Packet   firewall.Passage
-	// By are the rules of other programs by which the packet gets past those of xfrmfw.
-	By []string
-}
-
-// Prove asks a firewall for all properties. In is the host as it was read, from which the
-// facts were decided; properties of the kernel go by it alone. Others are the rules of other programs that
-// stand around its rules. Those properties that say what is dropped, verified or rewritten
-// must hold whatever these do. After each property it calls done, if that is not nil.
-func Prove(w *evaluate.Firewall, f *firewall.Facts, in firewall.Input, others []live.Other, done func()) []Finding {
-	return slices.Collect(findings(w, f, in, others, done))
-}
-
-func findings(w *evaluate.Firewall, f *firewall.Facts, in firewall.Input, others []live.Other, done func()) iter.Seq[Finding] {
-	return func(yield func(Finding) bool) {
-		properties := Properties()
-		for _, way := range every {
-			q := ask(w, f, in, way, others)
-			for _, p := range properties {
-				if slices.Contains(p.ways, way) {
-					q.kept = space.None
-					set, by := p.broken(q), []string(nil)
-					if set == space.None {
-						set, by = q.undone(p.Name)
-					}
-					if set != space.None && !yield(Finding{p, w.Family, w.Witness(way, set), by}) {
-						return
-					}
-				}
-				if done != nil {
-					done()
-				}
-			}
-		}
-	}
-}
-
-// Steps is how often Prove calls done.
-func Steps() int { return len(every) * len(Properties()) }
