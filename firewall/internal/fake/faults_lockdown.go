@@ -84,8 +84,11 @@ func lockdownFaults() []Fault {
 	query.AfterDNAT, query.Sent = query.Received, query.Received
 	ike := query
 	ike.Flow.OrigSPort, ike.Flow.OrigDPort = 53, 1024
+	begun := query
+	begun.Flow.OrigSrc, begun.Flow.OrigDst, begun.Flow.ReplySrc, begun.Flow.ReplyDst = query.Flow.OrigDst, query.Flow.OrigSrc, query.Flow.ReplyDst, query.Flow.ReplySrc
 	all = append(all,
 		named.fault("a port of IKE's that the far site has for another service: error about a flow to it", query, firewall.Discard, firewall.Case6),
-		named.fault("a port of IKE's: error about a flow from it", ike, firewall.Leave, firewall.Case9))
+		named.fault("a port of IKE's: error about a flow from it", ike, firewall.Leave, firewall.Case9),
+		named.fault("a port of IKE's: error about a flow to it that the far end began", begun, firewall.Leave, firewall.Case9))
 	return append(all, bare.fault("lockdown and verified: return: in clear", toHost("eth0", "198.51.100.9", "192.0.2.2"), firewall.Discard, firewall.NoCase))
 }
