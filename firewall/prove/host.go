@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -104,7 +105,44 @@ func (h *host) encrypted(way firewall.Way, from space.Set) (with, held space.Set
 			}
 		}
 	}
-	return h.Or(with, h.And(rest, none)), held
+	with = h.Or(with, h.And(rest, none))
+	lost := h.And(h.And(with, none), h.intoDevicesDown(policies))
+	return h.Minus(with, lost), h.Or(held, lost)
+}
+
+// intoDevicesDown are the packets into an xfrm interface or a VTI that find no SA there: the
+// kernel drops them. Policies are in their order.
+func (h *host) intoDevicesDown(policies []xfrm.Policy) space.Set {
+	var lost []space.Set
+	for _, l := range h.snapshot.Host.Links {
+		if l.Kind != "xfrm" && !device.IsVTI(l) {
+			continue
+		}
+		rest := h.Device(h.Out, l.Name)
+		for i := range policies {
+			p := &policies[i]
+			of := p.IfID == l.IfID && p.Mark.Mask == 0
+			if device.IsVTI(l) {
+				of = p.IfID == 0 && l.OKey&p.Mark.Mask == p.Mark.Value
+			}
+			if p.Dir != xfrm.Out || p.Type != xfrm.Main || !of || p.Selector.Family != h.Family && p.Selector.Family != 0 {
+				continue
+			}
+			s := p.Selector
+			s.Ifindex = 0
+			finds := h.And(rest, h.selected(s))
+			rest = h.Minus(rest, finds)
+			if at, ok := h.set.Owner(*p); ok {
+				if _, up := h.through(&h.set.Tunnels[at]); !up && !h.set.Tunnels[at].Optional {
+					lost = append(lost, finds)
+				}
+			} else if p.Action == xfrm.Block {
+				lost = append(lost, finds)
+			}
+		}
+		lost = append(lost, rest)
+	}
+	return h.Union(lost...)
 }
 
 // selected are the packets of a selector.

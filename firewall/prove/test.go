@@ -2,6 +2,7 @@ package prove
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
@@ -178,21 +179,32 @@ func (h *host) interfaces(t expect.Test) space.Set {
 	switch {
 	case t.In != "":
 		return h.And(set, h.Device(h.In, t.In))
-	case t.HasReqid: // by the route to the peer, or the tunnel's device
-		var by []space.Set
-		for i := range h.set.Tunnels {
-			tunnel := &h.set.Tunnels[i]
-			if tunnel.Reqid != t.Reqid {
-				continue
-			}
-			if r, ok := h.snapshot.Host.Route(tunnel.Remote); ok {
-				l, _ := h.snapshot.Host.Link(r.Link)
-				by = append(by, h.Device(h.In, l.Name))
-			}
+	case t.HasReqid:
+		if by := h.arrivesBy(t.Reqid); len(by) > 0 {
+			return h.And(set, h.Union(by...))
 		}
-		return h.And(set, h.Union(by...))
 	}
 	return h.And(set, home)
+}
+
+// arrivesBy are the packets in by the interfaces of the tunnels of a reqid: the xfrm
+// interface, or that of the route to the peer.
+func (h *host) arrivesBy(reqid uint32) []space.Set {
+	var by []space.Set
+	for i := range h.set.Tunnels {
+		t := &h.set.Tunnels[i]
+		if t.Reqid != reqid {
+			continue
+		}
+		at := slices.IndexFunc(h.snapshot.Host.Links, func(l xfrm.Link) bool { return t.IfID != 0 && l.Kind == "xfrm" && l.IfID == t.IfID })
+		if at >= 0 {
+			by = append(by, h.Device(h.In, h.snapshot.Host.Links[at].Name))
+		} else if r, ok := h.snapshot.Host.Route(t.Remote); ok {
+			l, _ := h.snapshot.Host.Link(r.Link)
+			by = append(by, h.Device(h.In, l.Name))
+		}
+	}
+	return by
 }
 
 // going divides the packets of a test by the policies: those that the kernel holds or drops
