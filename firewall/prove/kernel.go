@@ -263,8 +263,8 @@ func (k *kernel) outOf(t *xfrm.Tunnel, links []xfrm.Link) space.Set {
 	for _, l := range links {
 		if l.Kind == "xfrm" {
 			list = append(list, k.And(k.Bit(k.Path.Present), k.ReqidIs(&k.Path, t.Reqid)))
-		} else {
-			list = append(list, k.Device(k.In, l.Name))
+		} else { // which leaves no SA on the path
+			list = append(list, k.Minus(k.Device(k.In, l.Name), k.Bit(k.Path.Present)))
 		}
 	}
 	return k.Union(list...)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -20,20 +21,26 @@ type absence struct{ property, packet string }
 
 // Without rules of a kind a property fails, with a packet that breaks it. The campaign of
 // scripts/soak takes many gateways, and has the table in the file XFRMFW_MUTANTS: kind,
-// properties and packet, with tabs between.
+// properties and packet, with tabs between. XFRMFW_KINDS, a regular expression, restricts it to
+// some kinds. Rules that only write to the log or change the segment size have no part in it,
+// because no verdict misses them.
 func TestMutants(t *testing.T) {
 	file := os.Getenv("XFRMFW_MUTANTS")
 	enough := 90
 	if file != "" {
 		enough = math.MaxInt
 	}
+	some := regexp.MustCompile(os.Getenv("XFRMFW_KINDS"))
 	kinds, missed := make(map[string]bool), make(map[string]absence)
 	mutants := 0
 	for g := range gateways(t, 1, 1) {
 		for _, family := range g.families {
 			rs, w := g.sets[family], g.firewall(family)
 			of := fake.Kinds(rs)
-			for _, kind := range slices.Sorted(maps.Keys(distinct(of))) {
+			for _, kind := range slices.Sorted(maps.Keys(deciding(rs, of))) {
+				if !some.MatchString(kind) {
+					continue
+				}
 				kinds[kind] = true
 				if missed[kind].property != "" {
 					continue
@@ -64,7 +71,7 @@ func TestMutants(t *testing.T) {
 	}
 	slices.Sort(table)
 	t.Logf("of %d kinds of rules, taken out %d times, %d are missed: %v", len(kinds), mutants, len(missed), by)
-	if len(missed) < 90 {
+	if len(missed) < 90 && some.String() == "" {
 		t.Error("the test stopped too early")
 	}
 	if file != "" {
@@ -74,11 +81,15 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-func distinct(kinds map[rules.ChainKey][]string) map[string]bool {
+// deciding are the kinds of the rules on which a verdict may depend.
+func deciding(rs rules.Ruleset, kinds map[rules.ChainKey][]string) map[string]bool {
 	all := make(map[string]bool)
-	for _, list := range kinds {
-		for _, k := range list {
-			all[k] = true
+	for _, c := range rs.Chains {
+		list := kinds[rules.ChainKey{Table: c.Table, Name: c.Name}]
+		for i, r := range c.Rules.All() {
+			if v := r.Target.Verb; v != rules.Log && v != rules.NFLog && v != rules.ClampMSS {
+				all[list[i]] = true
+			}
 		}
 	}
 	return all
