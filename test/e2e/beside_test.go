@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
@@ -305,6 +307,45 @@ func TestSourceIsKept(t *testing.T) {
 				t.Errorf("beside the tunnel: from %v, want %v, which others masquerade", d.From, n.Sun.Outer(f))
 			}
 		}
+	}
+}
+
+// TestRefusalEnds has the gateway's own TCP leak while the tunnel is down: the first packet of a flow is dropped behind all
+// NAT, and the second is refused. A refusal is remembered for 10 s, and ends at once when the tunnel is up.
+func TestRefusalEnds(t *testing.T) {
+	lab.RunIn(t, lab.Soak)
+	const f = lab.IPv4
+	n, c := lab.NewNetwork(t), lab.IPsec{}
+	n.Up(t, c)
+	apply := func() {
+		for _, g := range n.Gateways() {
+			g.MustXfrmfw(t, "--engine", "nftables", "apply")
+		}
+	}
+	apply()
+	n.Down(t, c)
+	apply()
+	at := n.Alice.ServeTCP(t, netip.AddrPortFrom(n.Alice.Inner(f), 7000))
+	from := netip.AddrPortFrom(n.Sun.Inner(f), 7001)
+	began := time.Now()
+	conn, err := n.Sun.DialTCP(t, from, at, 9*time.Second)
+	if err == nil {
+		_ = conn.Close()
+		t.Fatal("a connection in clear")
+	}
+	refused := time.Since(began)
+	if errors.Is(err, os.ErrDeadlineExceeded) || refused > 5*time.Second {
+		t.Errorf("not refused within 5 s, but after %s: %v", refused, err)
+	}
+	n.Up(t, c)
+	again := time.Now()
+	if conn, err = n.Sun.DialTCP(t, from, at, 9*time.Second); err != nil {
+		t.Fatalf("%s after the refusal, with the tunnel up: %v", time.Since(began)-refused, err)
+	}
+	_ = conn.Close()
+	t.Logf("refused after %s: %v; open again after %s, %s after the refusal", refused, err, time.Since(again), time.Since(began)-refused)
+	if time.Since(began) > 10*time.Second {
+		t.Log("too slow to show that the refusal ends before its time")
 	}
 }
 

@@ -133,12 +133,14 @@ func TestErrorsOfOutsideRouters(t *testing.T) {
 		return lab.TooBigPacket(router, lab.UDPPacket(bob.Addr, to, "flow"))
 	}
 	n.Alice.SendRaw(t, errorAbout(alice.Addr).Times(perAttack)...)
-	lab.Eventually(t, lab.Patience, func() error {
-		if got := n.Sun.Counter(t, f, "mangle", "/related/"); got < perAttack {
-			return fmt.Errorf("%d errors were taken for related, want %d", got, perAttack)
-		}
-		return nil
-	})
+	if lab.Engine() == "iptables" { // a table counts them with all others out of the tunnel
+		lab.Eventually(t, lab.Patience, func() error {
+			if got := n.Sun.Counter(t, f, "mangle", "/related/"); got < perAttack {
+				return fmt.Errorf("%d errors were taken for related, want %d", got, perAttack)
+			}
+			return nil
+		})
+	}
 	untouched(t, n.Sun)
 	fromRouter := func(frame lab.Frame) bool { return !frame.Outgoing && frame.Src == router }
 	if lab.Kernel() != "6.1" {
