@@ -113,6 +113,7 @@ func (q *Packets) Plain() space.Set {
 			sets = append(sets, q.cameOutOf(c.In))
 		}
 	}
+	sets = append(sets, q.And(q.Decrypted, q.BareOuter()))
 	return q.Minus(q.Possible(), q.Union(sets...))
 }
 
