@@ -89,7 +89,7 @@ func TestTailscale(t *testing.T) {
 	s.Sun.MustXfrmfw(t, "apply")
 	s.Sun.RunInput(t, tailscaleRules, "iptables-restore", "--noflush")
 	s.flows(t, "tailscaled's rules came later")
-	s.finds(t, "tailscaled's rules came later")
+	s.finds(t, "tailscaled's rules came later", "ahead")
 	s.Sun.MustXfrmfw(t, "apply")
 	s.flows(t, "tailscaled's rules, and an apply")
 	s.refuses(t, 3)
