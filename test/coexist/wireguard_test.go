@@ -13,7 +13,7 @@ import (
 // and a table of nftables that gives each UDP packet the mark of its flow, which wipes ours. It goes up and down ten times
 // while UDP is in the tunnel and the daemon follows another tunnel that comes and goes. Until its second rule prefers the main
 // table, the first one leads every packet of the host into wg0, in which no packet of a tunnel arrives: the control. So the
-// configuration adds that rule before.
+// configuration adds such a rule before, at 0: the kernel puts rules without a number in front of all others.
 func TestWireGuard(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	need(t, "/usr/bin/wg-quick")
@@ -39,9 +39,9 @@ func TestWireGuard(t *testing.T) {
 			}
 			s.sh(t, "wg-quick up "+config)
 			reached("control")
-			s.sh(t, "while ip rule del table main suppress_prefixlength 0; do :; done 2>/dev/null")
+			s.sh(t, "ip rule del pref 0 table main suppress_prefixlength 1; ip rule del table main suppress_prefixlength 0")
 			s.Bob.MustNotPing(t, s.Alice.Inner(lab.IPv4), 2)
-			s.sh(t, "wg-quick down "+config)
+			s.sh(t, "ip rule add pref 0 table main suppress_prefixlength 1; wg-quick down "+config)
 			s.Bob.MustPing(t, s.Alice.Inner(lab.IPv4), 2)
 			closed(t, s.Sun)
 			followed(t, s.Sun)
@@ -101,7 +101,8 @@ func (s *site) wireguard(t *testing.T) string {
 	write(t, config, fmt.Sprintf(`[Interface]
 PrivateKey = %s
 Address = 10.99.0.1/24
-PreUp = ip rule add pref 100 table main suppress_prefixlength 0
+PreUp = ip rule add pref 0 table main suppress_prefixlength 1
+PostDown = ip rule del pref 0 table main suppress_prefixlength 1
 
 [Peer]
 PublicKey = %s
