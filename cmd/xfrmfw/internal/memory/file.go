@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"slices"
@@ -185,15 +186,15 @@ func (t *text) parseGuards(d *json.Decoder) error {
 		if n > maxGuards {
 			return &json.SyntaxError{Offset: d.InputOffset()}
 		}
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err != nil {
-			return fmt.Errorf("guard %d: %w", n, err)
-		}
 		var r record
+		var cut *json.SyntaxError
 		problem := ""
-		if err := json.Unmarshal(raw, &r); err != nil {
+		switch err := d.Decode(&r); {
+		case errors.As(err, &cut), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+			return fmt.Errorf("guard %d: %w", n, err)
+		case err != nil: // the decoder is behind the value
 			problem = err.Error()
-		} else {
+		default:
 			problem = r.problem()
 		}
 		if problem == "" {
