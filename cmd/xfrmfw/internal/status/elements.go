@@ -143,15 +143,21 @@ func reqidOf(k sets.Key) uint32 {
 	return binary.BigEndian.Uint32([]byte(k[:4]))
 }
 
-// overlayOf is the tunnel that an overlay device belongs to.
+// overlayOf is the tunnel that an overlay device belongs to. The table counts by device, so
+// the packets of one that several tunnels share, as a VTI can be, are among the shared.
 func overlayOf(overlays []firewall.Overlay, k sets.Key) string {
-	name, _, _ := strings.Cut(string(k), "\x00")
+	device, _, _ := strings.Cut(string(k), "\x00")
+	tunnel := ""
 	for i := range overlays {
-		if slices.Contains(overlays[i].Devices, name) {
-			return overlays[i].Tunnel
+		switch o := &overlays[i]; {
+		case !slices.Contains(o.Devices, device):
+		case tunnel != "" && tunnel != o.Tunnel:
+			return ""
+		default:
+			tunnel = o.Tunnel
 		}
 	}
-	return ""
+	return tunnel
 }
 
 func claimOf(claims []firewall.Claim, reqid uint32) *firewall.Claim {
