@@ -85,9 +85,7 @@ func TestForgedBeforeDNAT(t *testing.T) {
 // still gets its packet, so that the tunnel comes up.
 func TestMappedIntoSelector(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
-	if lab.UML() {
-		t.Skip("lab: user-mode Linux has no nf_tables, and iptables no hook behind SNAT")
-	}
+	lab.NotInUML(t, "nf_tables, and iptables no hook behind SNAT")
 	const f = lab.IPv4
 	n := lab.NewNetwork(t)
 	wan, remote := n.Sun.Outer(f), n.Alice.InnerNet(f)
@@ -144,9 +142,7 @@ func TestMappedIntoSelector(t *testing.T) {
 // It is encrypted for him without xfrmfw, and dropped with it. The LAN's pass.
 func TestStrangerMappedIntoLAN(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
-	if lab.UML() {
-		t.Skip("lab: user-mode Linux has no nf_tables, and iptables no hook behind SNAT")
-	}
+	lab.NotInUML(t, "nf_tables, and iptables no hook behind SNAT")
 	const f = lab.IPv4
 	n := lab.NewNetwork(t)
 	wan, remote := n.Sun.Outer(f), n.Alice.InnerNet(f)

@@ -72,6 +72,14 @@ func Kernel() string {
 // UML reports whether the lab is user-mode Linux.
 func UML() bool { return os.Getenv("XFRMFW_KERNEL") == "uml" }
 
+// NotInUML skips the test in user-mode Linux, which lacks something that other kernels of the lab have.
+func NotInUML(t testing.TB, lacks string) {
+	t.Helper()
+	if UML() {
+		t.Skipf("lab: user-mode Linux has no %s", lacks)
+	}
+}
+
 // Variant is the variant of iptables in the lab: nft or legacy.
 func Variant() string {
 	if variant := os.Getenv("XFRMFW_VARIANT"); variant != "" {

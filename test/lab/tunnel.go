@@ -58,8 +58,8 @@ type IPsec struct {
 func (n *Network) Up(t testing.TB, c IPsec) {
 	t.Helper()
 	c = c.withDefaults()
-	if c.Carrier == XFRMInterface && UML() {
-		t.Skip("lab: user-mode Linux has no XFRM interfaces")
+	if c.Carrier == XFRMInterface {
+		NotInUML(t, "XFRM interfaces")
 	}
 	for _, gateway := range n.Gateways() {
 		if c.NATT {
