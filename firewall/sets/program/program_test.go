@@ -84,6 +84,33 @@ func TestTunnelIsSixElements(t *testing.T) {
 	}
 }
 
+// A packet of no guarded prefix is looked up in no set, because a look-up costs it more than
+// all other rules.
+func TestOthersAreLookedUpNowhere(t *testing.T) {
+	f := sites(100)
+	f.Inside = []firewall.Network{{Prefix: netip.MustParsePrefix("192.168.2.0/24"), Device: "lan0"}}
+	lookups := 0
+	for _, c := range Table(&f, Options{}).Chains {
+		for _, r := range c.Rules {
+			gate := false
+			for _, term := range r.Terms {
+				switch term := term.(type) {
+				case sets.Match:
+					gate = gate || term.Field.Clear > 0
+				case sets.In:
+					lookups++
+					if c.Base != (sets.Base{}) && !gate {
+						t.Errorf("%s: a look-up in %s before the packet is known to be of a guarded prefix", c.Name, term.Set)
+					}
+				}
+			}
+		}
+	}
+	if lookups == 0 {
+		t.Error("the table looks nothing up")
+	}
+}
+
 func TestRanks(t *testing.T) {
 	guard := func(remote string, exception bool) firewall.GuardFacts {
 		return firewall.GuardFacts{Guard: guard.Guard{Local: netip.MustParsePrefix("10.2.0.0/16"), Remote: netip.MustParsePrefix(remote), Exception: exception}}
