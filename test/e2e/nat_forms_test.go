@@ -54,12 +54,7 @@ func TestForgedBeforeDNAT(t *testing.T) {
 				n.Mallory.SendRaw(t, p.Times(perAttack)...)
 			}
 			forge(7001, "control")
-			lab.Eventually(t, lab.Patience, func() error {
-				if got := test.inbox.Count("control"); got != perAttack {
-					return fmt.Errorf("without xfrmfw %d of %d arrived", got, perAttack)
-				}
-				return nil
-			})
+			arrive(t, test.inbox, "control")
 			n.Sun.AddPolicies(t, policiesFor(n, prefix(test.local), n.Alice.InnerNet(f))...)
 			n.Sun.MustXfrmfw(t, "apply")
 			n.Sun.FlushXFRM(t)
@@ -177,4 +172,15 @@ func TestStrangerMappedIntoLAN(t *testing.T) {
 	if got := alice.Count("a stranger"); got != 0 {
 		t.Errorf("%d of the stranger's arrived", got)
 	}
+}
+
+// arrive waits until all packets of a control have arrived, without which a test shows nothing.
+func arrive(t *testing.T, at *lab.Inbox, payload string) {
+	t.Helper()
+	lab.Eventually(t, lab.Patience, func() error {
+		if got := at.Count(payload); got != perAttack {
+			return fmt.Errorf("%s: %d of %d arrived", payload, got, perAttack)
+		}
+		return nil
+	})
 }

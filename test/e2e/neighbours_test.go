@@ -23,12 +23,7 @@ func TestUnroutedPartOfSelector(t *testing.T) {
 		n.Mallory.SendRaw(t, p.Times(perAttack)...)
 	}
 	forge(7001, "open")
-	lab.Eventually(t, lab.Patience, func() error {
-		if got := alice.Count("open"); got != perAttack {
-			return fmt.Errorf("an open gateway encrypts %d of %d", got, perAttack)
-		}
-		return nil
-	})
+	arrive(t, alice, "open")
 	closed(t, n.Sun)
 	n.Bob.MustNotPing(t, n.Alice.Inner(f), 1)
 	n.Sun.MustXfrmfw(t, "apply")
@@ -83,12 +78,7 @@ func TestDevicesOfTwoPeers(t *testing.T) {
 	}
 	passes()
 	crossing("control", 7001)
-	lab.Eventually(t, lab.Patience, func() error {
-		if got := bob.Count("control"); got != perAttack {
-			return fmt.Errorf("without xfrmfw %d of %d arrived", got, perAttack)
-		}
-		return nil
-	})
+	arrive(t, bob, "control")
 	n.Sun.MustXfrmfw(t, "apply")
 	passes()
 	untouched(t, n.Sun)
