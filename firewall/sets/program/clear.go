@@ -150,7 +150,7 @@ func (b *builder) leaving(f *family, r *relations) []sets.Rule {
 // inside adds the set of networks behind interfaces where no stranger is, and returns its name.
 func (b *builder) inside(f *family) string {
 	s := sets.Set{Name: "inside" + f.suffix, Comment: "networks behind interfaces where no stranger is", Interval: true, Opens: true}
-	s.Elements = networkElements(slices.DeleteFunc(slices.Clone(b.f.Inside), func(n firewall.Network) bool { return !f.has(n.Prefix.Addr()) }))
+	s.Elements = networkElements(unowned(f, b.f.Inside))
 	b.set(s, sets.OutName, f.src)
 	return s.Name
 }

@@ -54,21 +54,36 @@ const maxDepth = 4
 
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// tellsSources reports whether the sources of each overlay of a device are known.
-func (b *builder) tellsSources(device string) bool {
-	return !slices.ContainsFunc(b.f.Overlays, func(o firewall.Overlay) bool { return o.Sources == nil && slices.Contains(o.Devices, device) })
+// untold are the devices with an overlay of which any source may send, so that no packet
+// out of them is told by its source.
+func (b *builder) untold() map[string]bool {
+	untold := make(map[string]bool)
+	for i := range b.f.Overlays {
+		if o := &b.f.Overlays[i]; o.Sources == nil {
+			for _, device := range o.Devices {
+				untold[device] = true
+			}
+		}
+	}
+	return untold
 }
 
-// sources adds the addresses that packets out of overlay devices may have.
+// sources adds the addresses that packets out of overlay devices may have, which count the
+// packets of each tunnel. Of tunnels that share a device, the one with the narrowest network
+// around an address counts, and none where several have the same.
 func (b *builder) sources(f *family) {
-	s := sets.Set{Name: "out_of" + f.suffix, Comment: "case 4: sources on overlay devices", Interval: true, Opens: true}
-	var all []firewall.Network
+	s := sets.Set{Name: outOf(f), Comment: "case 4: packets out of devices, by source", Interval: true, Counter: true, Opens: true}
+	untold := b.untold()
+	var all []owned
 	for i := range b.f.Overlays {
 		o := &b.f.Overlays[i]
 		for _, device := range o.Devices {
+			if untold[device] {
+				continue
+			}
 			for _, p := range o.Sources {
 				if f.has(p.Addr()) {
-					all = append(all, firewall.Network{Prefix: p.Masked(), Device: device})
+					all = append(all, owned{firewall.Network{Prefix: p, Device: device}, o.Tunnel})
 				}
 			}
 		}
@@ -76,6 +91,9 @@ func (b *builder) sources(f *family) {
 	s.Elements = networkElements(all)
 	b.set(s, sets.InName, f.src)
 }
+
+// outOf names the set of sources on overlay devices.
+func outOf(f *family) string { return "out_of" + f.suffix }
 
 // ownMACs adds the link-layer addresses of this host, of which passedOn is the reverse.
 func (b *builder) ownMACs() {

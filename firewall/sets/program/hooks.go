@@ -42,16 +42,17 @@ func loopback(k sets.FieldKind) sets.Rule { return rule("", num(k, 1), back) }
 // arriveByDevice lets packets out of tunnel devices keep the evidence of their
 // carrier (case 4): VERIFIED, or TAG on a VTI. The security path is gone there.
 //
-// Where sources are told, other packets keep no bit and are in clear for all that
-// follows, errors about flows with such a source apart.
+// Where sources are told, the source's element counts a packet for its tunnel. Other
+// packets keep no bit and are in clear for all that follows, errors about flows with such a
+// source apart. Where no source is told, the device's element counts.
 func (b *builder) arriveByDevice(families []*family) []sets.Rule {
 	carried, vtis := b.overlayDevices()
 	either := sets.AnyBit(sets.Mark, uint64(b.f.Marks.Both()))
-	var rules []sets.Rule
-	counted := sets.Update{Fields: field(sets.InName), Set: "overlaid"}
-	if len(carried)+len(vtis) > 0 {
-		b.set(sets.Set{Name: "overlaid", Comment: "case 4: packets by device", Dynamic: true, Counter: true, Size: 4096}, sets.InName)
+	untold := b.untold()
+	if len(untold) > 0 {
+		b.set(sets.Set{Name: "overlaid", Comment: "case 4: packets out of devices of any source", Dynamic: true, Counter: true, Size: 4096}, sets.InName)
 	}
+	var rules []sets.Rule
 	for _, d := range []struct {
 		comment string
 		names   []string
@@ -59,13 +60,14 @@ func (b *builder) arriveByDevice(families []*family) []sets.Rule {
 	}{{"case 4: out of a VTI", vtis, either}, {"case 4: out of an overlay", carried, b.isVerified()}} {
 		var open, told []string
 		for _, name := range d.names {
-			if b.tellsSources(name) {
-				told = append(told, name)
-			} else {
+			if untold[name] {
 				open = append(open, name)
+			} else {
+				told = append(told, name)
 			}
 		}
 		if len(open) > 0 {
+			counted := sets.Update{Fields: field(sets.InName), Set: "overlaid"}
 			rules = append(rules, rule(d.comment, named(sets.InName, open), inClear, d.has, counted, back))
 		}
 		for _, f := range families {
@@ -73,8 +75,8 @@ func (b *builder) arriveByDevice(families []*family) []sets.Rule {
 				break
 			}
 			of := func(k sets.FieldKind, more ...sets.Term) sets.Rule {
-				from := sets.In{Fields: []sets.Field{sets.F(sets.InName), sets.F(k)}, Set: "out_of" + f.suffix}
-				return rule(d.comment, append(and([]sets.Term{named(sets.InName, told), inClear, d.has}, more...), from, counted, back)...)
+				from := sets.In{Fields: []sets.Field{sets.F(sets.InName), sets.F(k)}, Set: outOf(f)}
+				return rule(d.comment, append(and([]sets.Term{named(sets.InName, told), inClear, d.has}, more...), from, back)...)
 			}
 			icmp := num(sets.L4Proto, uint64(f.icmp()))
 			rules = append(rules, of(f.src), of(f.origSrc, icmp, related), of(f.replySrc, icmp, related))

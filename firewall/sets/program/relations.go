@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
@@ -221,48 +220,12 @@ func selectors(p xfrm.Pair) pair {
 // lan makes the set of the connected networks that guards spare.
 func (b *builder) lan(f *family) {
 	s := sets.Set{Name: "lan" + f.suffix, Comment: "connected networks keep their traffic", Interval: true, Opens: true}
-	var seen []firewall.Network
+	var seen []owned
 	for i := range b.f.Guards {
-		for _, n := range b.f.Guards[i].Exempt {
-			if f.has(n.Prefix.Addr()) {
-				seen = append(seen, firewall.Network{Prefix: n.Prefix.Masked(), Device: n.Device})
-			}
-		}
+		seen = append(seen, unowned(f, b.f.Guards[i].Exempt)...)
 	}
 	s.Elements = networkElements(seen)
 	b.set(s, sets.InName, f.src)
-}
-
-// networkElements are the ranges of networks, each with its device.
-func networkElements(networks []firewall.Network) []sets.Element {
-	var elements []sets.Element
-	for _, n := range outermost(networks) {
-		name := sets.Name(n.Device).Append(nil)
-		elements = append(elements, sets.Element{
-			Key:  sets.Key(sets.AppendAddr(name, n.Prefix.Addr())),
-			Last: sets.Key(sets.AppendAddr(sets.Name(n.Device).Append(nil), sets.LastAddr(n.Prefix))),
-		})
-	}
-	return elements
-}
-
-// outermost leaves out networks that lie in another one of the same device, because
-// ranges must not overlap.
-func outermost(networks []firewall.Network) []firewall.Network {
-	var out []firewall.Network
-	for i, n := range networks {
-		inside := false
-		for j, o := range networks {
-			if o.Device == n.Device && o.Prefix.Contains(n.Prefix.Addr()) && (o.Prefix.Bits() < n.Prefix.Bits() || o == n && j < i) {
-				inside = true
-				break
-			}
-		}
-		if !inside {
-			out = append(out, n)
-		}
-	}
-	return out
 }
 
 // refusedFor is how long the senders of a flow that leaked are told.

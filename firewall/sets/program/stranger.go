@@ -49,11 +49,9 @@ func (b *builder) home(families []*family) {
 			s := sets.Set{Name: list.name + f.suffix, Comment: list.comment, Interval: true, Opens: list.name == "home"}
 			var networks []firewall.Network
 			for _, p := range list.networks {
-				if f.has(p.Addr()) {
-					networks = append(networks, firewall.Network{Prefix: p.Masked()})
-				}
+				networks = append(networks, firewall.Network{Prefix: p})
 			}
-			s.Elements = ranges(networks)
+			s.Elements = ranges(unowned(f, networks))
 			b.set(s, f.src)
 		}
 	}
@@ -97,18 +95,7 @@ func (b *builder) strangers(families []*family) []sets.Rule {
 func (b *builder) innerNetworks(f *family) []sets.Element {
 	var networks []firewall.Network
 	for _, n := range b.f.Inside {
-		if f.has(n.Prefix.Addr()) {
-			networks = append(networks, firewall.Network{Prefix: n.Prefix.Masked()})
-		}
+		networks = append(networks, firewall.Network{Prefix: n.Prefix})
 	}
-	return ranges(networks)
-}
-
-// ranges are the elements of networks in a set of intervals.
-func ranges(networks []firewall.Network) []sets.Element {
-	var elements []sets.Element
-	for _, n := range outermost(networks) {
-		elements = append(elements, sets.Element{Key: sets.KeyOf(sets.Addr(n.Prefix.Addr())), Last: sets.KeyOf(sets.Addr(sets.LastAddr(n.Prefix)))})
-	}
-	return elements
+	return ranges(unowned(f, networks))
 }

@@ -72,6 +72,8 @@ func tableRows(t sets.Table, f *firewall.Facts, terse bool) []tableRow {
 				row.owner, row.rule.Kind = "", NotedUnknown
 			case s.Name == "overlaid":
 				row.owner, row.rule.Kind = overlayOf(f.Overlays, e.Key), KindOverlay
+			case purpose == rules.PurposeOverlay: // by source: the comment names the tunnel
+				row.rule.Kind = KindOverlay
 			case s.Name == "untagged":
 				claim := claimOf(f.Claims, reqidOf(e.Key))
 				row.rule.Purpose, row.rule.Kind = rules.PurposePolicyOnly, KindPolicyOnly
@@ -143,8 +145,8 @@ func reqidOf(k sets.Key) uint32 {
 	return binary.BigEndian.Uint32([]byte(k[:4]))
 }
 
-// overlayOf is the tunnel that an overlay device belongs to. The table counts by device, so
-// the packets of one that several tunnels share, as a VTI can be, are among the shared.
+// overlayOf is the tunnel that an overlay device belongs to, of which the table knows no
+// sources. The packets of one that several tunnels share are among the shared.
 func overlayOf(overlays []firewall.Overlay, k sets.Key) string {
 	device, _, _ := strings.Cut(string(k), "\x00")
 	tunnel := ""
