@@ -56,6 +56,13 @@ func vtiFaults() []Fault {
 	shared.config.Tunnels = []firewall.TunnelConfig{{Match: firewall.Match{Reqid: 2}, In: web, Out: web}}
 	all = append(all, sharedFaults(shared, "vti0", "a shared VTI", firewall.Case4, tagged(through("vti0", "eth1", "10.1.0.10", "10.2.0.10")), tagged(through("vti0", "eth1", "10.3.0.10", "10.2.0.10")))...)
 	all = append(all, shared.fault("out of a shared VTI, from no tunnel's address", tagged(through("vti0", "eth1", "10.77.0.5", "10.2.0.10")), firewall.Discard, firewall.NoCase))
+	nested := vti("")
+	nested.s.Host.Routes = append(nested.s.Host.Routes, xfrm.Route{Dst: netip.MustParsePrefix("10.1.0.0/16"), Link: nested.s.Host.Links[3].Index})
+	nested.connect(connection{reqid: 1, peer: moonWAN, local: "0.0.0.0/0", remote: "10.1.0.0/16", mode: xfrm.TunnelMode, mark: key})
+	nested.connect(connection{reqid: 2, peer: rainWAN, local: "0.0.0.0/0", remote: moonLAN, mode: xfrm.TunnelMode, mark: key})
+	for _, src := range []string{"10.1.0.10", "10.1.9.10"} {
+		all = append(all, nested.fault("out of a shared VTI, with one network within the other, from "+src, tagged(through("vti0", "eth1", src, "10.2.0.10")), firewall.Admit, firewall.Case4))
+	}
 
 	xfrmi := newFaultHost()
 	xfrmi.link(xfrm.Link{Name: "ipsec0", Kind: "xfrm", IfID: 7}, moonLAN, rainLAN)
