@@ -436,3 +436,26 @@ func TestPacketsIntoATunnelLeaveByItsPeer(t *testing.T) {
 		}
 	}
 }
+
+// Of tunnels that share a VTI, the packet's source names the one that it came out of.
+func TestTunnelOfASharedDevice(t *testing.T) {
+	s := xfrm.Snapshot{Schema: xfrm.SchemaVersion, Host: sun().Host}
+	s.Host.Links = append(s.Host.Links, xfrm.Link{Index: 5, Name: "vti0", Kind: "vti", Local: ip("192.0.2.2"), IKey: 42, OKey: 42, Up: true})
+	want := map[string]uint32{"10.1.0.9": 11, "10.3.0.9": 12}
+	for src, reqid := range want {
+		network := netip.PrefixFrom(ip(src), 24).Masked()
+		s.Host.Routes = append(s.Host.Routes, xfrm.Route{Dst: network, Link: 5, Table: 254})
+		site := sample.Site{Reqid: reqid, Local: "192.0.2.2", Remote: "192.0.2." + src[3:4], Pairs: [][2]string{{"0.0.0.0/0", network.String()}}, Mark: xfrm.Mark{Value: 42, Mask: 0xffffffff}}
+		s.States, s.Policies = append(s.States, site.States()...), append(s.Policies, site.Policies()...)
+	}
+	w := world(s, firewall.Config{})
+	for src, reqid := range want {
+		e, err := w.Explain(query(src, "10.2.0.5", func(q *Query) { q.In, q.Tag = "vti0", true }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Tunnel == nil || e.Tunnel.Reqid != reqid {
+			t.Errorf("from %s: the tunnel is %v, want that with reqid %d", src, e.Tunnel, reqid)
+		}
+	}
+}
