@@ -35,9 +35,11 @@ type SA struct {
 	Reqid, Source, Destination Classed
 }
 
-// Space is all packets of one family. The SAs decide first, because the addresses of a
-// packet follow from its tunnel; all that few rules ask for comes last. Addresses and reqids
-// are told apart as far as the Values of the space do.
+// Space is all packets of one family. The SA of a packet decides first, its source next,
+// because that follows from the tunnel, and then the SA ahead, from which its destination
+// follows; all that few rules ask for comes last. With the SAs side by side a set would
+// have a part for each two tunnels. Addresses and reqids are told apart as far as the
+// Values of the space do.
 type Space struct {
 	*bdd.Space
 	Family xfrm.Family
@@ -64,24 +66,46 @@ type Space struct {
 	Related, Established, Reply, SNAT, DNAT int
 }
 
+// Options are those of a space.
+type Options struct {
+	// NoNAT is true if no packet is changed by DNAT.
+	NoNAT bool
+	// ComparesEnds is true if questions compare the ends of a packet with those of its flow,
+	// as those about a table of nftables do. Fields that are compared then decide bit by bit
+	// in turn.
+	ComparesEnds bool
+}
+
 // New returns the packets of a family on a host. Besides the facts of the host, rules may
-// ask for some values. With noNAT no packet is changed by DNAT.
-func New(family xfrm.Family, f *firewall.Facts, values Values, noNAT bool) *Space {
+// ask for some values.
+func New(family xfrm.Family, f *firewall.Facts, values Values, o Options) *Space {
 	values.Add(factsValues(f))
 	names := slices.Compact(slices.Sorted(slices.Values(append(values.Names, f.VRFs...))))
 	s := &Space{Space: bdd.New(), Family: family, Marks: f.Marks, Names: names, vrfs: f.VRFs}
 	outer, reqids, addresses := values.classes(family)
-	for _, at := range []*SA{&s.Path, &s.Ahead} {
+	sa := func(at *SA) {
 		at.Present, at.Proto, at.Tunnel = s.bit(), s.field(8), s.bit()
-		at.Reqid, at.Source, at.Destination = s.classed(reqids), s.classed(outer), s.classed(outer)
+		s.classed(reqids, &at.Reqid)
+		s.classed(outer, &at.Source)
+		s.classed(outer, &at.Destination)
 	}
-	for _, f := range []*Classed{&s.Src, &s.OrigSrc, &s.ReplySrc, &s.Dst, &s.RoutedDst, &s.OrigDst, &s.ReplyDst} {
-		*f = s.classed(addresses)
+	sa(&s.Path)
+	s.classed(addresses, &s.Src)
+	sa(&s.Ahead)
+	if o.ComparesEnds {
+		s.classed(addresses, &s.Dst, &s.RoutedDst)
+		s.classed(addresses, &s.OrigSrc)
+		s.classed(addresses, &s.ReplySrc, &s.OrigDst)
+	} else {
+		for _, f := range []*Classed{&s.OrigSrc, &s.ReplySrc, &s.Dst, &s.RoutedDst, &s.OrigDst} {
+			s.classed(addresses, f)
+		}
 	}
+	s.classed(addresses, &s.ReplyDst)
 	for _, f := range []*Field{&s.SPort, &s.DPort, &s.RoutedDPort, &s.OrigSPort, &s.OrigDPort} {
 		*f = s.field(16)
 	}
-	if noNAT {
+	if o.NoNAT {
 		s.RoutedDst, s.RoutedDPort = s.Dst, s.DPort
 	}
 	for _, f := range []*Field{&s.Proto, &s.FlowProto, &s.ICMPType, &s.ICMPCode} {
@@ -110,7 +134,17 @@ func (s *Space) field(width int) Field {
 	return f
 }
 
-func (s *Space) classed(c *classes) Classed { return Classed{s.field(c.bits), c} }
+// classed gives fields that classes divide their bits, in turn.
+func (s *Space) classed(c *classes, fields ...*Classed) {
+	for _, f := range fields {
+		*f = Classed{make(Field, c.bits), c}
+	}
+	for i := range c.bits {
+		for _, f := range fields {
+			f.Bits[i] = s.bit()
+		}
+	}
+}
 
 // Odd returns an error about a value that something asked for and the space does not tell
 // from others, so that a question about it has no answer.
