@@ -67,7 +67,7 @@ func (d *decider) hasNoSource(local netip.Prefix) bool {
 		return none
 	}
 	here := slices.ContainsFunc(d.Host.Addresses, func(a xfrm.Address) bool { return local.Contains(a.Prefix.Addr()) })
-	routed := slices.ContainsFunc(d.routesIn(local), func(i int) bool { return d.Host.Routes[i].Dst.Bits() != 0 })
+	routed := slices.ContainsFunc(d.routesIn(local), func(i int) bool { return !isInternet(d.Host.Routes[i].Dst) })
 	none := slices.ContainsFunc(d.NATSources, local.Overlaps) || !here && !routed
 	if d.noSource == nil {
 		d.noSource = make(map[netip.Prefix]bool)

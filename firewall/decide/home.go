@@ -32,7 +32,7 @@ func connectedNetworks(host xfrm.Host, isTunnelDevice func(string) bool) []firew
 }
 
 // homes returns the parts of local selectors that routes lead to, each with its
-// interfaces. Networks reached only by the default route are skipped. So are networks
+// interfaces. Networks reached only by a route to the internet are skipped. So are networks
 // behind a tunnel: their packets are checked by SA.
 func (d *decider) homes() []firewall.Network {
 	remotes := make(map[netip.Prefix]bool, len(d.facts.Guards))
@@ -52,7 +52,7 @@ func (d *decider) homes() []firewall.Network {
 	var homes []firewall.Network
 	for _, r := range d.Host.Routes {
 		l, ok := d.Host.Link(r.Link)
-		if !ok || r.Dst.Bits() == 0 || l.Name == "lo" || d.isTunnelDevice(l.Name) {
+		if !ok || isInternet(r.Dst) || l.Name == "lo" || d.isTunnelDevice(l.Name) {
 			continue
 		}
 		dst := r.Dst.Masked()

@@ -78,7 +78,8 @@ func TestFaultsOfFacts(t *testing.T) {
 	}
 	gone, ok := inputs["tunnel over a private network, gone: in by it"]
 	had, of := inputs["a network of B that A had (10.0.0.0/8): out of A"]
-	if !ok || !of {
+	wide, is := inputs["local selector wider than the LAN, 0.0.0.0/0 by the uplink: a stranger into the tunnel"]
+	if !ok || !of || !is {
 		t.Fatal("the faults are called otherwise")
 	}
 	line := gone.Host.Links[slices.IndexFunc(gone.Host.Links, func(l xfrm.Link) bool { return l.Name == "mpls0" })]
@@ -99,6 +100,9 @@ func TestFaultsOfFacts(t *testing.T) {
 			}
 		}
 	}
+	leads := func(p string) func(*firewall.Facts) {
+		return func(f *firewall.Facts) { f.Behind = append(slices.Clone(f.Behind), netip.MustParsePrefix(p)) }
+	}
 	for _, tt := range []struct {
 		name  string
 		in    firewall.Input
@@ -113,6 +117,10 @@ func TestFaultsOfFacts(t *testing.T) {
 			c.Pair.Remote = netip.MustParsePrefix("10.1.0.0/24")
 			f.Claims = append(slices.Clone(f.Claims), c)
 		}, []string{"kernel-source"}},
+		{"a local selector is the LAN's as a whole", wide, func(f *firewall.Facts) { f.PartlyBehind = nil }, []string{"kernel-inject"}},
+		{"the default route leads to the LAN", wide, leads("0.0.0.0/0"), []string{"kernel-inject"}},
+		{"a blackhole route leads to the LAN", wide, leads("10.2.0.0/16"), []string{"kernel-inject"}},
+		{"strangers come in by no interface", wide, func(f *firewall.Facts) { f.Uplinks = nil }, []string{"kernel-inject"}},
 	} {
 		for _, spoilt := range []bool{false, true} {
 			facts, want := decide.Facts(tt.in), []string(nil)

@@ -246,6 +246,7 @@ func Values(in firewall.Input) space.Values {
 		v.Prefix(g.Local, g.Remote)
 		v.Address(g.Peer)
 	}
+	v.Prefix(in.Config.Behind...)
 	for _, tc := range in.Config.Tunnels {
 		v.Prefix(tc.Remote...)
 	}

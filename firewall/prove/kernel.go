@@ -32,8 +32,9 @@ func newKernel(s *space.Space, in firewall.Input) *kernel {
 type guarded struct {
 	xfrm.Pair
 	peer netip.Addr
-	// routed is true for a network that was routed into a tunnel device.
-	routed bool
+	// routed is true for a network that was routed into a tunnel device, and live where a
+	// policy stands.
+	routed, live bool
 }
 
 // pairs are those of policies, within all caps of the configuration, and of guards.
@@ -47,13 +48,13 @@ func (k *kernel) pairs() []guarded {
 			}
 			for _, remote := range k.capped(p.Remote) {
 				p.Remote = remote
-				list = append(list, guarded{p, t.Remote, false})
+				list = append(list, guarded{p, t.Remote, false, true})
 			}
 		}
 	}
 	for _, g := range k.in.Guards {
 		if !g.Exception {
-			list = append(list, guarded{g.Pair(), g.Peer, g.Routed})
+			list = append(list, guarded{g.Pair(), g.Peer, g.Routed, false})
 		}
 	}
 	return slices.DeleteFunc(list, func(e guarded) bool { return e.Family() != k.Family })
@@ -78,25 +79,15 @@ func (k *kernel) capped(p netip.Prefix) []netip.Prefix {
 // strangers are the interfaces by which strangers come in: those of routes to the internet,
 // or the configured ones, and those of routes to peers, also of tunnels that are gone.
 func (k *kernel) strangers() []string {
-	names := device.WithMasterNames(k.in.Config.WAN, k.in.Host)
-	add := func(r xfrm.Route, masters bool) {
-		l, ok := k.in.Host.Link(r.Link)
-		switch {
-		case !ok || l.Name == "lo" || k.isTunnelDevice(l):
-		case masters:
-			names = append(names, device.WithMasters(k.in.Host, l)...)
-		default:
+	names := k.uplinks()
+	add := func(r xfrm.Route) {
+		if l, ok := k.leads(r); ok {
 			names = append(names, l.Name)
-		}
-	}
-	for _, r := range k.in.Host.Routes {
-		if len(k.in.Config.WAN) == 0 && isInternet(r.Dst) {
-			add(r, true)
 		}
 	}
 	if len(names) == 0 { // no uplink is known
 		for _, l := range k.in.Host.Links {
-			add(xfrm.Route{Link: l.Index}, false)
+			add(xfrm.Route{Link: l.Index})
 		}
 	}
 	peers := make(map[netip.Addr]bool)
@@ -108,7 +99,7 @@ func (k *kernel) strangers() []string {
 	}
 	for peer := range peers {
 		if r, ok := k.in.Host.Route(peer); ok {
-			add(r, false)
+			add(r)
 		}
 	}
 	slices.Sort(names)
@@ -129,15 +120,13 @@ func (k *kernel) isTunnelDevice(l xfrm.Link) bool {
 
 // between are the packets between the ends of tunnels in clear by the interface in a field:
 // out to the remote selector, or in from it.
-func (k *kernel) between(by space.Field, out bool, dst space.Classed, dport space.Field) space.Set {
-	far := dst
-	if !out {
+func (k *kernel) between(by space.Field, at side) space.Set {
+	far := at.dst
+	if !at.out {
 		far = k.Src
 	}
-	strange := k.byAny(by, k.strangers())
 	connected := k.connected(far, by)
-	var list, spared []space.Set
-	for _, e := range k.pairs() {
+	list := k.first(at, k.pairs(), func(e guarded) space.Set {
 		keeps := connected
 		if e.peer.IsValid() && xfrm.FamilyOf(e.peer) == k.Family {
 			keeps = k.Minus(connected, k.LiesIn(far, prefix.Single(e.peer)))
@@ -145,25 +134,9 @@ func (k *kernel) between(by space.Field, out bool, dst space.Classed, dport spac
 		if e.routed {
 			keeps = k.Or(keeps, k.narrower(e.Remote, far, by))
 		}
-		list = append(list, k.Minus(k.lies(e.Pair, out, dst, dport), keeps))
-	}
-	spare := func(p xfrm.Pair) { spared = append(spared, k.lies(p, out, dst, dport)) }
-	for _, e := range k.in.Set.Exceptions {
-		spare(e.Pair)
-	}
-	for i := range k.in.Set.Tunnels {
-		for _, p := range k.in.Set.Tunnels[i].Pairs {
-			if p.OptionalDirs != 0 {
-				spare(p)
-			}
-		}
-	}
-	for _, g := range k.in.Guards {
-		if g.Exception {
-			spare(g.Pair())
-		}
-	}
-	return k.Minus(k.And(k.Union(list...), strange), k.Union(spared...))
+		return k.Minus(k.lies(e.Pair, at), keeps)
+	})
+	return k.And(list, k.byAny(by, k.strangers()))
 }
 
 func (k *kernel) byAny(by space.Field, names []string) space.Set {
@@ -175,14 +148,14 @@ func (k *kernel) byAny(by space.Field, names []string) space.Set {
 }
 
 // lies are the packets of a pair, out to its remote selector or in from it.
-func (k *kernel) lies(p xfrm.Pair, out bool, dst space.Classed, dport space.Field) space.Set {
+func (k *kernel) lies(p xfrm.Pair, at side) space.Set {
 	c := k.Condition()
 	source, destination, sport, port := p.Local, p.Remote, p.LocalPort, p.RemotePort
-	if !out {
+	if !at.out {
 		source, destination, sport, port = p.Remote, p.Local, p.RemotePort, p.LocalPort
 	}
 	c.LiesIn(k.Src, source)
-	c.LiesIn(dst, destination)
+	c.LiesIn(at.dst, destination)
 	if p.Proto != 0 {
 		c.Number(k.Proto, uint64(p.Proto))
 	}
@@ -192,7 +165,7 @@ func (k *kernel) lies(p xfrm.Pair, out bool, dst space.Classed, dport space.Fiel
 		c.Masked(k.ICMPCode, p.RemotePort)
 	case guard.Ported(p.Proto):
 		c.Masked(k.SPort, sport)
-		c.Masked(dport, port)
+		c.Masked(at.dport, port)
 	}
 	return c.Set()
 }

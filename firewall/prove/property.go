@@ -155,12 +155,18 @@ func Properties() []Property {
 		},
 		dropped("kernel-in", "No packet comes in clear from the remote to the local end of a policy in the kernel, or of a remembered or configured pair, by an interface that leads to the internet or to a peer: by policies, memory and routes alone, whatever was decided of them.", inward, func(q *question) space.Set {
 			by := q.kernel()
-			in := q.Or(by.between(q.In, false, q.Dst, q.DPort), by.between(q.In, false, q.RoutedDst, q.RoutedDPort))
+			in := q.Or(by.between(q.In, q.arriving()), by.between(q.In, q.arrived()))
 			return q.Minus(in, q.Union(q.Decrypted, q.Unjudged(), q.FromOverlays()))
 		}, exemptLinks, exemptOwn, exemptSPD, exemptLAN, exemptXfrm, exemptCaps),
 		dropped("kernel-out", "No such packet leaves in clear from the local to the remote end.", outward, func(q *question) space.Set {
-			return q.Minus(q.kernel().between(q.Out, true, q.RoutedDst, q.RoutedDPort), q.Or(q.Encrypted(), q.Unjudged()))
+			return q.Minus(q.kernel().between(q.Out, q.leaving()), q.Or(q.Encrypted(), q.Unjudged()))
 		}, exemptLinks, exemptOwn, exemptSPD, exemptLAN, exemptXfrm, exemptCaps),
+		dropped("kernel-inject", "No packet comes in clear from the local to the remote end by an interface that does not lead to its source, and none by one that leads to the internet from where no own address, network or other route leads: by its addresses as it comes, or into an SA behind DNAT.", inward, func(q *question) space.Set {
+			by := q.kernel()
+			mapped := q.And(by.nowhere(q.mappedInto()), q.Minus(q.And(q.Encrypted(), q.Bit(q.DNAT)), q.Bit(q.Reply)))
+			injected := q.Union(by.misrouted(q.entering()), by.nowhere(q.entering()), mapped)
+			return q.Minus(injected, q.Union(q.Decrypted, q.FromOverlays(), q.NeverJudged(), by.byAny(q.In, q.in.Config.Guard.Asymmetric)))
+		}, "interfaces of guard: asymmetric", "local ends of more addresses than a /8, and those of which no network lies behind another interface, or in behind:, as on a one-armed gateway", "sources that SNAT maps into a local end", exemptLinks, exemptSPD, "tunnel devices", exemptCaps),
 		{
 			Name: "kernel-source", Says: "A packet out of an SA carries VERIFIED only with a source that a policy of its reqid has. Where the policy is a device's and has all, no route leads to the source by another tunnel's device, unless one leads there by its own.",
 			Exempt: []string{"ICMP errors, which any router may send", "devices without a route, and tunnels of a site:", "IP in IP between the ends of a tunnel with IPComp"},

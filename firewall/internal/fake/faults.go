@@ -21,7 +21,7 @@ type Fault struct {
 // Faults returns all of them, each in both families.
 func Faults() []Fault {
 	var all []Fault
-	for _, kind := range [][]Fault{vtiFaults(), carrierFaults(), policyFaults(), lockdownFaults(), vrfFaults(), asideFaults(), routeFaults()} {
+	for _, kind := range [][]Fault{vtiFaults(), carrierFaults(), policyFaults(), lockdownFaults(), vrfFaults(), asideFaults(), routeFaults(), strangerFaults()} {
 		all = append(all, kind...)
 	}
 	for _, f := range slices.Clone(all) {
@@ -154,6 +154,13 @@ func fromHost(out, src, dst string) firewall.Passage {
 func outOf(reqid uint32, mode xfrm.Mode, peer string, p firewall.Passage) firewall.Passage {
 	p.Path = []xfrm.Transform{{Proto: xfrm.ESP, Mode: mode, Reqid: reqid, Src: netip.MustParseAddr(peer), Dst: netip.MustParseAddr("192.0.2.2")}}
 	p.Tagged = true
+	return p
+}
+
+// into is a packet that goes into an SA with that reqid, in tunnel mode.
+func into(reqid uint32, peer string, p firewall.Passage) firewall.Passage {
+	p.Ahead = []xfrm.Transform{{Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: reqid, Src: netip.MustParseAddr("192.0.2.2"), Dst: netip.MustParseAddr(peer)}}
+	p.AheadSent = p.Ahead
 	return p
 }
 

@@ -10,12 +10,6 @@ import (
 // lockdownFaults are packets that come in by the WAN interface of a host under lockdown,
 // where another rule than lockdown's decides.
 func lockdownFaults() []Fault {
-	into := func(p firewall.Passage, reqid uint32) firewall.Passage {
-		p.Ahead = outOf(reqid, xfrm.TunnelMode, moonWAN, p).Path
-		p.Ahead[0].Src, p.Ahead[0].Dst = p.Ahead[0].Dst, p.Ahead[0].Src
-		p.AheadSent = p.Ahead
-		return p
-	}
 	under := func(g *faultHost) *faultHost {
 		g.config.WAN = []string{"eth0"}
 		g.config.Lockdown = &firewall.Lockdown{Services: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(443)}}}
@@ -23,7 +17,7 @@ func lockdownFaults() []Fault {
 	}
 	wide := under(newFaultHost())
 	wide.connect(connection{reqid: 1, peer: moonWAN, local: "0.0.0.0/0", remote: moonLAN, mode: xfrm.TunnelMode})
-	stranger := into(through("eth0", "eth0", "198.51.100.9", "10.1.0.10"), 1)
+	stranger := into(1, moonWAN, through("eth0", "eth0", "198.51.100.9", "10.1.0.10"))
 	reply, dhcp := stranger, stranger
 	reply.Flow.Established = true
 	dhcp.Proto, dhcp.Received.SPort, dhcp.Received.DPort = xfrm.UDP, 67, 68
@@ -36,7 +30,7 @@ func lockdownFaults() []Fault {
 		wide.fault("lockdown: a stranger into a tunnel that takes any source", stranger, firewall.Discard, firewall.NoCase),
 		wide.fault("lockdown: a reply into it", reply, firewall.Admit, firewall.NoCase),
 		wide.fault("lockdown: a stranger's DHCP into it", dhcp, firewall.Discard, firewall.NoCase),
-		wide.fault("lockdown: the LAN into it", into(through("eth1", "eth0", "10.2.0.10", "10.1.0.10"), 1), firewall.Admit, firewall.NoCase),
+		wide.fault("lockdown: the LAN into it", into(1, moonWAN, through("eth1", "eth0", "10.2.0.10", "10.1.0.10")), firewall.Admit, firewall.NoCase),
 	}
 	device := under(newFaultHost())
 	device.link(xfrm.Link{Name: "ipsec0", Kind: "xfrm", IfID: 7}, moonLAN)

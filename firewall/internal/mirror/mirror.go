@@ -62,7 +62,10 @@ func mirrorInto(out, in reflect.Value) {
 			if bits > 0 {
 				bits += 96
 			}
-			if bits > 0 && v.Addr().IsUnspecified() {
+			switch {
+			case v.Bits() == 1: // a half of the whole address space
+				at, bits = netip.AddrFrom16([16]byte{v.Addr().As4()[0]}), 1
+			case bits > 0 && v.Addr().IsUnspecified():
 				at = mirror96.Addr()
 			}
 			v = netip.PrefixFrom(at, bits)

@@ -125,6 +125,9 @@ func (q *Packets) fitting(g *firewall.GuardFacts) space.Set {
 	return q.MarkIs(g.Mark.Value, g.Mark.Mask)
 }
 
+// NeverJudged are packets that no tunnel's site could send, by their addresses as they come.
+func (q *Packets) NeverJudged() space.Set { return q.neverJudged(q.received, q.Bit(q.DstLocal)) }
+
 // Unjudged are packets that no guard judges: those that no site sends, this host's own, and
 // those of tunnel devices and VRFs.
 func (q *Packets) Unjudged() space.Set {
