@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/xfrmfw/xfrmfw/test/lab"
 )
 
@@ -37,8 +39,22 @@ func (b branch) up(t *testing.T, sun *lab.Host) {
 		lab.Policy{Dir: "fwd", Src: b.net, Dst: all, Mark: b.mark, IfID: b.ifID, Templates: toSun})
 }
 
+// cameOut checks how many packets came out of two tunnels, each told by its remote network.
+func cameOut(t *testing.T, h *lab.Host, want map[string]int) {
+	t.Helper()
+	got := make(map[string]int)
+	for _, tunnel := range status(t, h).Tunnels {
+		by := tunnel.PacketsBy
+		got[tunnel.Selectors[0].Remote] = by.Verified + by.PolicyOnly + by.Unconfirmed + by.Overlay
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("packets out of each tunnel:\n%s", diff)
+	}
+}
+
 // TestSharedDevice has two tunnels on one VTI, and on one xfrm interface: each has its
-// own limits, into it and out of it, and neither lets a packet in beyond its cap.
+// own limits, into it and out of it, and its own count of packets, and neither lets a packet
+// in beyond its cap.
 func TestSharedDevice(t *testing.T) {
 	for _, carrier := range []lab.Carrier{lab.VTI, lab.XFRMInterface} {
 		t.Run(string(carrier), func(t *testing.T) {
@@ -76,12 +92,17 @@ func TestSharedDevice(t *testing.T) {
 			n.Alice.MustNotPing(t, bob, 2, "-I", "10.1.0.200")
 			n.Mallory.MustNotPing(t, bob, 2, "-I", shop.String())
 			n.Bob.MustNotPing(t, shop, 2)
+			// Two requests and two replies came out of the first, and two requests that in: dropped
+			// out of the second. None beyond the cap is the first one's on a VTI; on an xfrm
+			// interface they are crossed.
+			cameOut(t, n.Sun, map[string]int{"10.1.0.0/24": 4, "10.3.0.0/24": 2})
 			configure(t, n.Sun, "tunnels:\n"+limited(31))
 			n.Sun.MustXfrmfw(t, "apply")
 			n.Mallory.MustPing(t, bob, 2, "-I", shop.String())
 			n.Bob.MustPing(t, shop, 2)
 			n.Alice.MustNotPing(t, bob, 2)
 			n.Bob.MustNotPing(t, n.Alice.Inner(f), 2)
+			cameOut(t, n.Sun, map[string]int{"10.1.0.0/24": 2, "10.3.0.0/24": 6})
 		})
 	}
 }
