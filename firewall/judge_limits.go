@@ -27,7 +27,7 @@ func (q *question) isRestrictedIn() bool {
 		return false
 	}
 	return slices.ContainsFunc(q.Restrictions, func(r Restriction) bool {
-		return r.In != nil && q.isOf(&r) && !q.isAllowed(&r, r.In, q.AfterDNAT.Src, q.AfterDNAT.Dst)
+		return r.In != nil && q.isOf(&r) && !q.carriesSmall(&r) && !q.isAllowed(&r, r.In, q.AfterDNAT.Src, q.AfterDNAT.Dst)
 	})
 }
 
@@ -44,6 +44,13 @@ func (q *question) isOf(r *Restriction) bool {
 			return slices.Contains(o.Devices, q.In) && o.sends(q.AfterDNAT.Src)
 		}
 		return o.Sources != nil && o.Devices[0] == q.In
+	})
+}
+
+// carriesSmall: the carrier of a small packet beside IPComp, which is restricted itself.
+func (q *question) carriesSmall(r *Restriction) bool {
+	return slices.ContainsFunc(q.IPComp, func(c IPCompCarrier) bool {
+		return c.Tunnel == r.Tunnel && c.Remote == q.AfterDNAT.Src && c.Local == q.AfterDNAT.Dst && q.Proto == ipInIP(q.family)
 	})
 }
 

@@ -55,6 +55,14 @@ func newFaultHost() *faultHost {
 	return g
 }
 
+// newOneArmed is a gateway with the uplink alone.
+func newOneArmed() *faultHost {
+	g := newFaultHost()
+	g.s.Host.Links, g.s.Host.Addresses = g.s.Host.Links[:2], g.s.Host.Addresses[:1]
+	g.s.Host.Routes = append(g.s.Host.Routes[:1:1], g.s.Host.Routes[2])
+	return g
+}
+
 // link adds a device and routes into it.
 func (g *faultHost) link(l xfrm.Link, routes ...string) {
 	l.Index, l.Up = int32(10+len(g.s.Host.Links)), true
@@ -75,7 +83,7 @@ type connection struct {
 	mark                  xfrm.Mark
 	priority              uint32
 	dirs                  []xfrm.Dir // nil is all
-	down, optional        bool
+	down, optional, comp  bool       // comp is IPComp before ESP
 }
 
 func port(n uint16) xfrm.PortMatch {
@@ -101,6 +109,10 @@ func (g *faultHost) connect(c connection) {
 		if dir == xfrm.Out {
 			p.Selector = xfrm.Selector{Family: xfrm.IPv4, Src: l, Dst: r, Proto: c.proto, SPort: port(c.localPort), DPort: port(c.remotePort)}
 			p.Templates[0].Src, p.Templates[0].Dst = local, peer
+		}
+		if c.comp {
+			p.Templates[0].Proto = xfrm.Comp
+			p.Templates = append(p.Templates, xfrm.Template{Family: xfrm.IPv4, Proto: xfrm.ESP, Mode: xfrm.TransportMode, Reqid: c.reqid})
 		}
 		g.s.Policies = append(g.s.Policies, p)
 	}

@@ -167,9 +167,7 @@ func asideFaults() []Fault {
 		g.fault("of another network by the LAN's interface", through("eth2", "eth1", "10.2.9.10", "10.1.0.10"), firewall.Refuse, firewall.Case8),
 		g.fault("by the uplink, with a second gateway on the LAN", through("eth1", "eth0", "10.2.0.10", "10.1.0.10"), firewall.Refuse, firewall.Case8),
 	}
-	one := newFaultHost()
-	one.s.Host.Links, one.s.Host.Addresses = one.s.Host.Links[:2], one.s.Host.Addresses[:1]
-	one.s.Host.Routes = append(one.s.Host.Routes[:1:1], one.s.Host.Routes[2])
+	one := newOneArmed()
 	one.connect(connection{reqid: 1, peer: moonWAN, local: "192.0.2.0/24", remote: moonLAN, mode: xfrm.TunnelMode, down: true})
 	return append(all, one.fault("out of a one-armed gateway by its interface", through("eth0", "eth0", "192.0.2.10", "10.1.0.10"), firewall.Refuse, firewall.Case8))
 }

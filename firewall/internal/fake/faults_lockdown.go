@@ -84,5 +84,15 @@ func lockdownFaults() []Fault {
 		named.fault("a port of IKE's that the far site has for another service: error about a flow to it", query, firewall.Discard, firewall.Case6),
 		named.fault("a port of IKE's: error about a flow from it", ike, firewall.Leave, firewall.Case9),
 		named.fault("a port of IKE's: error about a flow to it that the far end began", begun, firewall.Leave, firewall.Case9))
+	for _, remote := range []string{moonLAN, "0.0.0.0/0"} {
+		comp := newFaultHost()
+		comp.connect(connection{reqid: 1, peer: moonWAN, local: "10.2.0.0/24", remote: remote, mode: xfrm.TunnelMode, comp: true})
+		comp.config.Tunnels = []firewall.TunnelConfig{{Match: firewall.Match{Reqid: 1}, In: []firewall.Service{{Proto: xfrm.TCP, Ports: firewall.Port(443)}}}}
+		carrier := outOf(1, xfrm.TransportMode, moonWAN, toHost("eth0", moonWAN, "192.0.2.2"))
+		carrier.Proto, carrier.Flow.Proto = xfrm.IPIP, xfrm.IPIP
+		all = append(all,
+			comp.fault("in: and IPComp, "+remote+": the carrier of a small packet", carrier, firewall.Admit, firewall.Case1c),
+			comp.fault("in: and IPComp, "+remote+": a packet that in: does not name", outOf(1, xfrm.TransportMode, moonWAN, through("eth0", "eth1", "10.1.0.10", "10.2.0.10")), firewall.Discard, firewall.NoCase))
+	}
 	return append(all, bare.fault("lockdown and verified: return: in clear", toHost("eth0", "198.51.100.9", "192.0.2.2"), firewall.Discard, firewall.NoCase))
 }

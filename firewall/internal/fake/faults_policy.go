@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
@@ -81,6 +82,12 @@ func policyFaults() []Fault {
 	all = append(all, equalPriorityFaults(in, out)...)
 	all = append(all, blockAndUseFaults(in, out)...)
 
+	for priority, want := range map[uint32]firewall.Verdict{1000: {Action: firewall.Leave, Case: firewall.Case9}, 3000: {Action: firewall.Refuse, Case: firewall.Case8d}} {
+		virtual := newFaultHost()
+		virtual.connect(connection{reqid: 1, peer: moonWAN, local: "10.9.9.9/32", remote: "10.0.0.0/8", mode: xfrm.TunnelMode, priority: 2000, down: true})
+		virtual.except("10.2.0.0/24", moonLAN, priority, xfrm.Mark{}, xfrm.In, xfrm.Out, xfrm.Fwd)
+		all = append(all, virtual.fault(fmt.Sprintf("a bypass of priority %d beside a tunnel without a source here, which is down: out", priority), out, want.Action, want.Case))
+	}
 	host := func(reqid uint32, peer string) connection {
 		return connection{reqid: reqid, peer: peer, local: "192.0.2.2/32", remote: peer + "/32", mode: xfrm.TransportMode}
 	}

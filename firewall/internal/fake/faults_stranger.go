@@ -15,14 +15,13 @@ func strangerFaults() []Fault {
 	site := connection{reqid: 1, peer: moonWAN, local: "10.2.0.0/16", remote: moonLAN, mode: xfrm.TunnelMode}
 	stranger := into(1, moonWAN, through("eth0", "eth0", "10.2.77.1", "10.1.0.10"))
 	mapped := stranger
-	mapped.DstLocal, mapped.Flow.DNAT = true, true
-	mapped.Received.Dst, mapped.Flow.OrigDst = netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.2")
+	mapped.DstLocal, mapped.Flow.DNAT, mapped.Received.Dst, mapped.Flow.OrigDst = true, true, netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.2")
 	var all []Fault
 	for _, by := range [][]string{{"0.0.0.0/0"}, {"0.0.0.0/1", "128.0.0.0/1"}} {
 		g := newFaultHost()
 		g.s.Host.Routes = g.s.Host.Routes[:2]
 		for _, dst := range by {
-			g.s.Host.Routes = append(g.s.Host.Routes, xfrm.Route{Dst: p(dst), Link: 2, Via: netip.MustParseAddr("192.0.2.254")})
+			g.s.Host.Routes = append(g.s.Host.Routes, xfrm.Route{Dst: p(dst), Link: 2})
 		}
 		g.s.Host.Routes = append(g.s.Host.Routes, xfrm.Route{Dst: p("10.2.0.0/16"), Link: 1}) // a blackhole route
 		g.connect(site)
@@ -37,9 +36,7 @@ func strangerFaults() []Fault {
 			g.fault(name+"a stranger into the tunnel by DNAT", mapped, firewall.Discard, firewall.Case6b),
 			g.fault(name+"the LAN into the tunnel", into(1, moonWAN, through("eth1", "eth0", "10.2.0.10", "10.1.0.10")), firewall.Admit, firewall.NoCase))
 	}
-	one := newFaultHost()
-	one.s.Host.Links, one.s.Host.Addresses = one.s.Host.Links[:2], one.s.Host.Addresses[:1]
-	one.s.Host.Routes = append(one.s.Host.Routes[:1:1], one.s.Host.Routes[2])
+	one := newOneArmed()
 	one.connect(site)
 	all = append(all, one.fault("local selector of a one-armed gateway: from behind the uplink", stranger, firewall.Admit, firewall.NoCase))
 	one.config.Behind = []netip.Prefix{p("10.2.4.0/24")}

@@ -214,14 +214,20 @@ func (q *Packets) ToldByTable() space.Set {
 
 // beyondSelectors are packets into an SA of a tunnel that do not lie in its selectors,
 // which the kernel finds no policy for, and those out of an SA that has a tunnel's reqid
-// and is not the tunnel's.
+// and is not the tunnel's. Where the family has claims of the reqid, they tell its SAs.
 func (q *Packets) beyondSelectors() space.Set {
 	var into, inside, outOf, own []space.Set
+	here := make(map[uint32]bool)
+	for _, c := range q.claims {
+		here[c.In.Reqid] = true
+	}
 	for i := range q.Claims {
 		c := &q.Claims[i]
 		into = append(into, q.ReqidIs(&q.Ahead, c.Out.Reqid))
 		outOf = append(outOf, q.ReqidIs(&q.Path, c.In.Reqid))
-		own = append(own, q.cameOutOf(c.In))
+		if c.Pair.Family() == q.Family || !here[c.In.Reqid] {
+			own = append(own, q.cameOutOf(c.In))
+		}
 		if c.Pair.Family() == q.Family {
 			inside = append(inside, q.And(q.GoesInto(c.Out), q.goesIn(c.Pair, q.routed)))
 		}

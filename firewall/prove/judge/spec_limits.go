@@ -43,7 +43,7 @@ func (q *Packets) RestrictedIn() space.Set {
 		if r.In == nil {
 			continue
 		}
-		var of []space.Set
+		var of, small []space.Set
 		for _, s := range r.Sources {
 			of = append(of, q.And(q.cameOutOf(s.SA), q.LiesIn(q.Src, s.Prefix)))
 		}
@@ -54,7 +54,12 @@ func (q *Packets) RestrictedIn() space.Set {
 				of = append(of, q.Minus(q.cameInBy(o.Devices[0]), q.Or(q.Decrypted, q.EvidenceOf(firewall.Case4))))
 			}
 		}
-		result = q.Or(result, q.Minus(q.Union(of...), q.allowed(r, r.In, q.Src, q.RoutedDst)))
+		for j := range q.IPComp {
+			if c := &q.IPComp[j]; c.Tunnel == r.Tunnel {
+				small = append(small, q.And(q.And(q.single(q.Src, c.Remote), q.single(q.RoutedDst, c.Local)), q.Number(q.Proto, uint64(ipInIP(q.Family)))))
+			}
+		}
+		result = q.Or(result, q.Minus(q.Union(of...), q.Or(q.allowed(r, r.In, q.Src, q.RoutedDst), q.Union(small...))))
 	}
 	return result
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/layout"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/tree"
@@ -105,8 +106,8 @@ func (l *filter) capRules(r *firewall.Restriction) []rules.Rule {
 	return append(list, rules.Rule{Target: rules.Target{Verb: rules.Reject}, Purpose: rules.PurposeRestricted, Tunnel: r.Tunnel})
 }
 
-// carriers pass the packets that carry an overlay device's: the inner packets are
-// restricted.
+// carriers pass the packets that carry an overlay device's, and those that carry small ones
+// beside IPComp: the inner packets are restricted.
 func (l *filter) carriers(r *firewall.Restriction, inbound bool) []rules.Rule {
 	var list []rules.Rule
 	for i := range r.Overlays {
@@ -120,6 +121,16 @@ func (l *filter) carriers(r *firewall.Restriction, inbound bool) []rules.Rule {
 			rule.Src, rule.Dst = rule.Dst, rule.Src
 		}
 		list = append(list, rule)
+	}
+	for i := range l.IPComp {
+		c := &l.IPComp[i]
+		if !inbound || c.Tunnel != r.Tunnel || xfrm.FamilyOf(c.Remote) != l.Family {
+			continue
+		}
+		list = append(list, rules.Rule{
+			Src: prefix.Single(c.Remote), Dst: prefix.Single(c.Local), Proto: l.IPInIP(),
+			Target: rules.Target{Verb: rules.Return}, Purpose: rules.PurposeDone, Tunnel: r.Tunnel,
+		})
 	}
 	return list
 }

@@ -139,8 +139,10 @@ func (b *builder) leaving(f *family, r *relations) []sets.Rule {
 		rule("case 8c", oneOf(f.errorType, f.errors...), jump("icmp_leak"+f.suffix)),
 		rule("case 8b", sets.AnyBit(sets.CtStatus, sets.SNATed|sets.DNATed), jump("nated"+f.suffix)),
 	}
-	rules = append(rules, b.judge(f, r, f.to(), "case 8", "leak", outbound)...)
-	for _, k := range r.ranks {
+	for i, k := range r.ranks {
+		one := *r
+		one.ranks = r.ranks[i : i+1]
+		rules = append(rules, b.judge(f, &one, f.to(), "case 8", "leak", outbound)...)
 		rules = append(rules, each("case 8d: no source is left to tell it by", k.down.lookups(f, f.to()), leadTo("hit_leak"+f.suffix))...)
 		rules = append(rules, each("case 8d", k.downBeside.lookups(f, f.to()), leadTo("hit_leak_lan"+f.suffix))...)
 	}

@@ -272,8 +272,8 @@ func familyNumber(is4 bool) uint64 {
 	return uint64(xfrm.IPv6)
 }
 
-// carrierRules pass the packets that carry an overlay device's: the inner packets
-// are restricted.
+// carrierRules pass the packets that carry an overlay device's, and those that carry small
+// ones beside IPComp: the inner packets are restricted.
 func (b *builder) carrierRules(r *firewall.Restriction, inbound bool) []sets.Rule {
 	var rules []sets.Rule
 	for i := range r.Overlays {
@@ -296,6 +296,18 @@ func (b *builder) carrierRules(r *firewall.Restriction, inbound bool) []sets.Rul
 			match = append(match, num(sets.DstPort, uint64(o.Port)))
 		}
 		rules = append(rules, rule("carrier", append(match, back)...))
+	}
+	for i := range b.f.IPComp {
+		c := &b.f.IPComp[i]
+		if !inbound || c.Tunnel != r.Tunnel {
+			continue
+		}
+		f := &ipv6
+		if c.Remote.Is4() {
+			f = &ipv4
+		}
+		v := f.from()
+		rules = append(rules, rule("carrier", sets.Equals(v.remote, sets.Addr(c.Remote)), sets.Equals(v.local, sets.Addr(c.Local)), num(sets.L4Proto, uint64(f.inIP)), back))
 	}
 	return rules
 }
