@@ -16,7 +16,8 @@ const module = "github.com/xfrmfw/xfrmfw"
 const allowed = `
 xfrm:
 xfrm/wire: xfrm
-xfrm/follow: xfrm xfrm/wire
+xfrm/follow: xfrm xfrm/places xfrm/wire
+xfrm/places:
 xfrm/kernel: xfrm xfrm/wire github.com/vishvananda/netlink golang.org/x/sys
 xfrm/sample: xfrm
 firewall: firewall/device firewall/guard firewall/internal/prefix firewall/limit xfrm
@@ -39,7 +40,7 @@ firewall/nftables/wire: firewall/sets xfrm golang.org/x/sys
 firewall/sets/program: firewall firewall/sets firewall/sets/prune xfrm
 firewall/sets/prune: firewall/sets
 firewall/sets/purpose: firewall/rules
-firewall/sets/ahead: firewall firewall/decide firewall/guard firewall/sets firewall/sets/program xfrm
+firewall/sets/ahead: firewall firewall/decide firewall/guard firewall/sets firewall/sets/program xfrm xfrm/places
 firewall/internal/prefix: xfrm
 firewall/rules: firewall firewall/device xfrm
 firewall/rules/live: firewall firewall/internal/prefix firewall/rules xfrm

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/places"
 	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
 
@@ -13,6 +14,8 @@ import (
 // concurrent use.
 type Follower struct {
 	snapshot xfrm.Snapshot
+	// policiesByIndex to statesByReqid find records of the snapshot.
+	policiesByIndex, policiesByReqid, statesBySPI, statesByReqid places.Places
 	// current are the records of the reqids that notifications were about.
 	current map[uint32]xfrm.Snapshot
 	// reqids are those of the states that notifications were about, and policies those of
@@ -32,7 +35,20 @@ func policyIDOf(p *xfrm.Policy) policyID { return policyID{p.Index, p.Dir} }
 
 // NewFollower follows from a snapshot on. It keeps the snapshot and does not write to it.
 func NewFollower(s xfrm.Snapshot) *Follower {
-	return &Follower{snapshot: s, current: make(map[uint32]xfrm.Snapshot), reqids: make(map[xfrm.StateID]uint32), policies: make(map[policyID]uint32)}
+	policy := func(number func(*xfrm.Policy) (uint32, bool)) places.Places {
+		return places.Of(len(s.Policies), func(i int) (uint32, bool) {
+			n, ok := number(&s.Policies[i])
+			return n, ok && !s.Policies[i].Socket()
+		})
+	}
+	return &Follower{
+		snapshot:        s,
+		policiesByIndex: policy(func(p *xfrm.Policy) (uint32, bool) { return p.Index, true }),
+		policiesByReqid: policy((*xfrm.Policy).Protects),
+		statesBySPI:     places.Of(len(s.States), func(i int) (uint32, bool) { return s.States[i].SPI, true }),
+		statesByReqid:   places.Of(len(s.States), func(i int) (uint32, bool) { return s.States[i].Reqid, true }),
+		current:         make(map[uint32]xfrm.Snapshot), reqids: make(map[xfrm.StateID]uint32), policies: make(map[policyID]uint32),
+	}
 }
 
 // Take follows notifications, which the snapshot may contain already. Before and after
@@ -57,46 +73,20 @@ func (f *Follower) Take(notes []wire.Note) (before, after xfrm.Snapshot, ok bool
 
 // concerned returns the reqids that notifications are about.
 func (f *Follower) concerned(notes []wire.Note) map[uint32]bool {
-	var gone map[xfrm.StateID]bool
-	var named map[policyID]bool
 	for i := range notes {
 		switch n := &notes[i]; {
 		case n.Lost:
 			f.lost = true
 		case n.OfPolicy():
-			if _, known := f.policies[policyIDOf(&n.Policy)]; !known {
-				if named == nil {
-					named = make(map[policyID]bool)
-				}
-				named[policyIDOf(&n.Policy)] = true
-			}
-		case n.OfState() && n.Adds():
-			f.reqids[n.ID] = n.State.Reqid
+			f.findPolicy(policyIDOf(&n.Policy))
 		case n.OfState():
-			if _, known := f.reqids[n.ID]; !known {
-				if gone == nil {
-					gone = make(map[xfrm.StateID]bool)
-				}
-				gone[n.ID] = true
+			f.findState(n.ID)
+			if n.Adds() {
+				// An ID that is used again may give a state to another tunnel.
+				former, known := f.reqids[n.ID]
+				f.lost = f.lost || known && former != n.State.Reqid
+				f.reqids[n.ID] = n.State.Reqid
 			}
-		}
-	}
-	if gone != nil {
-		for i := range f.snapshot.States {
-			if st := &f.snapshot.States[i]; gone[st.ID()] {
-				f.reqids[st.ID()] = st.Reqid
-			}
-		}
-	}
-	if named != nil {
-		for i := range f.snapshot.Policies {
-			p := &f.snapshot.Policies[i]
-			if !named[policyIDOf(p)] || p.Socket() {
-				continue
-			}
-			reqid, ok := p.Protects()
-			f.policies[policyIDOf(p)] = reqid
-			f.lost = f.lost || !ok
 		}
 	}
 	reqids := make(map[uint32]bool)
@@ -108,6 +98,33 @@ func (f *Follower) concerned(notes []wire.Note) map[uint32]bool {
 	// Without a reqid policies and states are told apart by more.
 	f.lost = f.lost || reqids[0]
 	return reqids
+}
+
+// findPolicy takes the reqid of a policy from the snapshot, unless it is known.
+func (f *Follower) findPolicy(id policyID) {
+	if _, known := f.policies[id]; known {
+		return
+	}
+	for i := range f.policiesByIndex.At(id.index) {
+		if p := &f.snapshot.Policies[i]; policyIDOf(p) == id {
+			reqid, ok := p.Protects()
+			f.policies[id] = reqid
+			f.lost = f.lost || !ok
+		}
+	}
+}
+
+// findState takes the reqid of a state from the snapshot, unless it is known. A larval state
+// may have none yet, and serves nothing.
+func (f *Follower) findState(id xfrm.StateID) {
+	if _, known := f.reqids[id]; known {
+		return
+	}
+	for i := range f.statesBySPI.At(id.SPI) {
+		if st := &f.snapshot.States[i]; st.ID() == id && !st.Larval() {
+			f.reqids[id] = st.Reqid
+		}
+	}
 }
 
 // reqidOf returns the reqid that a notification is about, if it is about one. A state
@@ -137,32 +154,21 @@ func (f *Follower) reqidOf(n *wire.Note) (reqid uint32, ok bool) {
 
 // find takes the records of reqids that are not followed yet from the snapshot.
 func (f *Follower) find(reqids map[uint32]bool) {
-	fresh := make(map[uint32]*xfrm.Snapshot)
 	for reqid := range reqids {
-		if _, ok := f.current[reqid]; !ok {
-			fresh[reqid] = new(xfrm.Snapshot)
+		if _, ok := f.current[reqid]; ok {
+			continue
 		}
-	}
-	if len(fresh) == 0 {
-		return
-	}
-	for i := range f.snapshot.Policies {
-		p := &f.snapshot.Policies[i]
-		reqid, ok := p.Protects()
-		if of := fresh[reqid]; ok && of != nil && !p.Socket() {
-			of.Policies = append(of.Policies, *p)
+		var of xfrm.Snapshot
+		for i := range f.policiesByReqid.At(reqid) {
+			of.Policies = append(of.Policies, f.snapshot.Policies[i])
 		}
-	}
-	for i := range f.snapshot.States {
-		st := &f.snapshot.States[i]
-		if of := fresh[st.Reqid]; of != nil {
+		for i := range f.statesByReqid.At(reqid) {
+			st := f.snapshot.States[i]
 			// States told apart by their marks: a deletion does not name the mark.
 			f.lost = f.lost || slices.ContainsFunc(of.States, func(o xfrm.State) bool { return o.ID() == st.ID() })
-			of.States = append(of.States, *st)
+			of.States = append(of.States, st)
 		}
-	}
-	for reqid, s := range fresh {
-		f.current[reqid] = *s
+		f.current[reqid] = of
 	}
 }
 

@@ -90,6 +90,9 @@ func TestFollowerKeepsUp(t *testing.T) {
 
 func TestFollowerIsLost(t *testing.T) {
 	first := followedPolicy(1, 8, xfrm.In)
+	state := indexState(5, func(s *xfrm.State) { s.Reqid = 1 })
+	moved := indexState(5, func(s *xfrm.State) { s.Reqid = 2 })
+	larval := indexState(6, func(s *xfrm.State) { s.Reqid, s.Algs = 0, xfrm.Algs{} })
 	taken := first
 	taken.Templates = []xfrm.Template{{Family: xfrm.IPv4, Proto: xfrm.ESP, Mode: xfrm.TunnelMode, Reqid: 2}}
 	for _, tt := range []struct {
@@ -99,6 +102,10 @@ func TestFollowerIsLost(t *testing.T) {
 	}{
 		{"an acquire", wire.Note{Event: wire.Acquire}, true},
 		{"a state that was never known goes", deleted(indexState(7, nil)), true},
+		{"a state is updated", added(state), true},
+		{"a larval state without a reqid becomes one with", added(indexState(6, func(s *xfrm.State) { s.Reqid = 2 })), true},
+		{"a larval state ends", deleted(larval), true},
+		{"an ID is that of a state of another tunnel", added(moved), false},
 		{"a flush", wire.Note{Event: wire.StatesFlushed}, false},
 		{"a move", wire.Note{Event: wire.Migrated}, false},
 		{"a bypass policy", wire.Note{Event: wire.PolicyAdded, Policy: xfrm.Policy{Dir: xfrm.In, Index: 16}}, false},
@@ -107,7 +114,7 @@ func TestFollowerIsLost(t *testing.T) {
 		{"a message that was not understood", wire.Note{Event: wire.PolicyAdded, Lost: true}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := NewFollower(xfrm.Snapshot{Policies: []xfrm.Policy{first}})
+			f := NewFollower(xfrm.Snapshot{Policies: []xfrm.Policy{first}, States: []xfrm.State{state, larval}})
 			if _, _, ok := f.Take([]wire.Note{tt.note}); ok != tt.ok {
 				t.Errorf("got %t, want %t", ok, tt.ok)
 			}
