@@ -44,36 +44,60 @@ func (c Change) String() string {
 // TakeElements makes a table of the one that the change of elements was made for. It
 // writes to the table's lists of elements. Operations on anything else are left out.
 func (t *Table) TakeElements(c Change) {
-	at := make(map[string]*Set, len(t.Sets))
-	for i := range t.Sets {
-		at[t.Sets[i].Name] = &t.Sets[i]
-	}
-	each := func(name string, elements []Element, do func(s *Set, i int, found bool, e Element)) {
-		s := at[name]
-		for _, e := range elements {
-			if s == nil {
-				return
-			}
-			i, found := slices.BinarySearchFunc(s.Elements, e, Element.Compare)
-			do(s, i, found, e)
-		}
-	}
 	for _, op := range c.Ops() {
 		switch op := op.(type) {
 		case AddElements:
-			each(op.Set.Name, op.Elements, func(s *Set, i int, found bool, e Element) {
-				if !found {
-					s.Elements = slices.Insert(s.Elements, i, e)
-				}
-			})
+			if s := t.set(op.Set.Name); s != nil {
+				s.add(op.Elements)
+			}
 		case DeleteElements:
-			each(op.Set.Name, op.Elements, func(s *Set, i int, found bool, _ Element) {
-				if found {
-					s.Elements = slices.Delete(s.Elements, i, i+1)
-				}
-			})
+			if s := t.set(op.Set.Name); s != nil {
+				s.remove(op.Elements)
+			}
 		}
 	}
+}
+
+func (t *Table) set(name string) *Set {
+	if i := slices.IndexFunc(t.Sets, func(s Set) bool { return s.Name == name }); i >= 0 {
+		return &t.Sets[i]
+	}
+	return nil
+}
+
+// add puts the elements that the set lacks in their places. Each of the others moves at
+// most once.
+func (s *Set) add(elements []Element) {
+	fresh := slices.DeleteFunc(slices.Clone(elements), s.Has)
+	slices.SortFunc(fresh, Element.Compare)
+	end := len(s.Elements)
+	s.Elements = append(s.Elements, fresh...)
+	for n := len(fresh) - 1; n >= 0; n-- {
+		i, _ := slices.BinarySearchFunc(s.Elements[:end], fresh[n], Element.Compare)
+		copy(s.Elements[i+n+1:], s.Elements[i:end])
+		s.Elements[i+n], end = fresh[n], i
+	}
+}
+
+// remove takes elements away. Each of the others moves at most once.
+func (s *Set) remove(elements []Element) {
+	var gone []int
+	for _, e := range elements {
+		if i, found := slices.BinarySearchFunc(s.Elements, e, Element.Compare); found {
+			gone = append(gone, i)
+		}
+	}
+	slices.Sort(gone)
+	for n, i := range gone {
+		end := len(s.Elements)
+		if n+1 < len(gone) {
+			end = gone[n+1]
+		}
+		copy(s.Elements[i-n:], s.Elements[i+1:end])
+	}
+	end := len(s.Elements) - len(gone)
+	clear(s.Elements[end:])
+	s.Elements = s.Elements[:end]
 }
 
 // Op is one operation on a table: AddTable, DeleteTable, SetFlags, AddChain,

@@ -1,6 +1,7 @@
 package sets
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -174,5 +175,66 @@ func TestTakeElements(t *testing.T) {
 	got.TakeElements(Change{Grow: []Op{AddElements{set("none"), []Element{element(1, "")}}}})
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("a set that is not there: %s", diff)
+	}
+	r := rand.New(rand.NewPCG(1, 18))
+	some := func() Set {
+		s := set("a")
+		for n := range uint32(30) {
+			if r.IntN(3) == 0 {
+				s.Elements = append(s.Elements, element(n, ""))
+			}
+		}
+		return s
+	}
+	for range 200 {
+		have, want := Table{Name: "t", Sets: []Set{some()}}, Table{Name: "t", Sets: []Set{some()}}
+		c := Diff(have, want)
+		for _, op := range c.Ops() {
+			switch op := op.(type) { // in any order
+			case AddElements:
+				r.Shuffle(len(op.Elements), func(i, j int) { op.Elements[i], op.Elements[j] = op.Elements[j], op.Elements[i] })
+			case DeleteElements:
+				r.Shuffle(len(op.Elements), func(i, j int) { op.Elements[i], op.Elements[j] = op.Elements[j], op.Elements[i] })
+			}
+		}
+		have.TakeElements(c)
+		have.TakeElements(c) // again: it has them
+		if diff := cmp.Diff(want, have, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatal(diff)
+		}
+	}
+}
+
+// Rules are identical term by term, and equal also if one has a match that a later term
+// implies.
+func TestIdentical(t *testing.T) {
+	fields := func(k ...FieldKind) (f []Field) {
+		for _, k := range k {
+			f = append(f, F(k))
+		}
+		return f
+	}
+	terms := []Term{
+		EqualsNumber(NFProto, 2), EqualsNumber(NFProto, 10), Range{Field: F(SrcPort), High: Number(TypePort, 9)},
+		OneOf{Field: F(L4Proto), Values: []Value{Number(TypeProto, 6), Number(TypeProto, 17)}}, OneOf{Field: F(L4Proto), Values: []Value{Number(TypeProto, 6), Number(TypeProto, 1)}},
+		In{Fields: fields(Src4, Dst4), Set: "a"}, In{Fields: fields(Src4), Set: "a"}, In{Fields: fields(Src4, Dst4), Set: "b"}, In{Fields: fields(Src4, Dst4), Set: "a", Not: true},
+		Dispatch{Fields: fields(InReqid), Map: "a"}, Dispatch{Fields: fields(InSPI), Map: "a"},
+		Update{Fields: fields(InReqid), Set: "a"}, Update{Fields: fields(InReqid), Set: "a", Add: true}, Update{Fields: fields(InReqid), Set: "a", Timeout: 1},
+		SetMark{Value: 1, Mask: 1}, Counter{}, Reject{With: TCPReset}, SNAT{To: F(Src4)}, Verdict{Do: Drop}, Verdict{Do: Jump, Chain: "a"},
+	}
+	for i, a := range terms {
+		for j, b := range terms {
+			if got := (Rule{Terms: []Term{a}}).Identical(Rule{Terms: []Term{b}, Handle: 7}); got != (i == j) {
+				t.Errorf("%s and %s: %t", a, b, got)
+			}
+		}
+	}
+	source := EqualsNumber(Src4, 1)
+	short, long := Rule{Terms: []Term{source}}, Rule{Terms: []Term{EqualsNumber(NFProto, 2), source}}
+	if short.Identical(long) || !short.Equal(long) {
+		t.Error("an implied match makes two rules differ")
+	}
+	if short.Identical(Rule{Terms: []Term{source}, Comment: "a"}) {
+		t.Error("a comment makes no difference")
 	}
 }

@@ -114,7 +114,12 @@ type Rule struct {
 // Equal reports whether two rules do the same and have the same comment.
 // Matches that a later term implies make no difference.
 func (r Rule) Equal(o Rule) bool {
-	return r.Comment == o.Comment && reflect.DeepEqual(Canonical(r.Terms), Canonical(o.Terms))
+	return r.Comment == o.Comment && (r.Identical(o) || reflect.DeepEqual(Canonical(r.Terms), Canonical(o.Terms)))
+}
+
+// Identical reports whether two rules have the same comment and the same terms, one by one.
+func (r Rule) Identical(o Rule) bool {
+	return r.Comment == o.Comment && slices.EqualFunc(r.Terms, o.Terms, sameTerm)
 }
 
 // Count is the packets and bytes that a counter has counted.

@@ -1,6 +1,9 @@
 package sets
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Term is a match or a statement of a rule. The types are Match, Range, OneOf,
 // In, Dispatch, Update, SetMark, MaxSeg, Counter, Log, Limit, Reject, SNAT,
@@ -199,6 +202,25 @@ func (k VerdictKind) String() string { return nameOf(verdictNames[:], uint8(k)) 
 type Unknown struct {
 	// Expression is the kernel's name of the expression.
 	Expression string
+}
+
+// sameTerm reports whether two terms are of one type and have the same values.
+func sameTerm(a, b Term) bool {
+	switch a := a.(type) {
+	case OneOf:
+		b, ok := b.(OneOf)
+		return ok && a.Field == b.Field && a.Not == b.Not && slices.Equal(a.Values, b.Values)
+	case In:
+		b, ok := b.(In)
+		return ok && a.Set == b.Set && a.Not == b.Not && slices.Equal(a.Fields, b.Fields)
+	case Dispatch:
+		b, ok := b.(Dispatch)
+		return ok && a.Map == b.Map && slices.Equal(a.Fields, b.Fields)
+	case Update:
+		b, ok := b.(Update)
+		return ok && a.Set == b.Set && a.Add == b.Add && a.Timeout == b.Timeout && slices.Equal(a.Fields, b.Fields)
+	}
+	return a == b
 }
 
 func (m Match) fields() []Field    { return []Field{m.Field} }
