@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestPairIndex(t *testing.T) {
@@ -46,6 +48,18 @@ func TestForgetRewritten(t *testing.T) {
 		t.Skip("conntrack is not installed")
 	}
 	netns(t)
+	none := func(want bool) {
+		t.Helper()
+		c, err := dialTo(unix.NETLINK_NETFILTER, make([]byte, bufferSize))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.close()
+		if got := noFlows(c); got != want {
+			t.Errorf("without flows: %t, want %t", got, want)
+		}
+	}
+	none(true)
 	flows := 3000
 	if n, err := strconv.Atoi(os.Getenv("CONNTRACK_FLOWS")); err == nil {
 		flows = n
@@ -68,6 +82,7 @@ func TestForgetRewritten(t *testing.T) {
 	if out, err := load.CombinedOutput(); err != nil {
 		t.Skipf("fill conntrack: %v: %.200s", err, out)
 	}
+	none(false)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	began := time.Now()
