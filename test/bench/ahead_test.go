@@ -22,7 +22,8 @@ func BenchmarkAhead(b *testing.B) {
 		}
 		in := input(snapshot(n, false))
 		f := decide.Facts(in)
-		live, w := program.Table(&f, program.Options{}), ahead.NewWorld(in, &f)
+		live := program.Table(&f, program.Options{})
+		w := ahead.NewWorld(in, &f, live)
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for b.Loop() {
 				c, ok := w.Change(&live, xfrm.Set{}, xfrm.Tunnels(one))

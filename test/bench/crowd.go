@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,8 +19,8 @@ import (
 )
 
 // crowd measures how fast a daemon follows one tunnel that goes down or comes up while
-// all others are there. The time is from the kernel's first notification to the last
-// commit, or with a table to the elements that guard and verify, or no longer verify.
+// all others are there. The time is from the kernel's first notification, and from the last
+// because the kernel takes long to delete one of many policies, to the last commit, or with a table to the elements that guard and verify, or no longer verify.
 // nf_tables notifies of both; with legacy a change in the sizes of the tables, read again
 // and again, shows it. The floor is the work of any program: to read
 // the kernel and to restore the chains of such a tunnel.
@@ -40,7 +41,11 @@ func (v variant) crowd(ctx context.Context) error {
 	}()
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	changes, commits, err := watch(watching)
+	changes := new(notified)
+	if err := changes.watch(watching); err != nil {
+		return err
+	}
+	_, commits, err := watch(watching)
 	if err != nil {
 		return err
 	}
@@ -53,20 +58,16 @@ func (v variant) crowd(ctx context.Context) error {
 			return fmt.Errorf("the daemon makes no rules: %s", &log)
 		}
 	}
-	// follow makes a change and returns how long the daemon took.
-	follow := func(lines []string, round int, up bool) (time.Duration, error) {
+	// follow makes a change and returns how long the daemon took from the first notification,
+	// and from the last.
+	follow := func(lines []string, round int, up bool) (fromFirst, fromLast time.Duration, err error) {
 		time.Sleep(3 * time.Second) // it rests as long as its turn took, and tidies up
-		drain(changes)
+		changes.drain()
 		drain(commits)
 		elements.drain()
 		before := log.count("applied: ")
 		done := make(chan error, 1)
 		go func() { done <- batch(v.settings, lines) }()
-		select {
-		case <-changes.Dirty():
-		case <-time.After(time.Minute):
-			return 0, fmt.Errorf("no notification of a change")
-		}
 		began := time.Now()
 		last := began
 		sizes := ""
@@ -79,7 +80,7 @@ func (v variant) crowd(ctx context.Context) error {
 			if v.name != "nft" {
 				now, err := legacySizes()
 				if err != nil {
-					return 0, err
+					return 0, 0, err
 				}
 				if sizes != "" && now != sizes {
 					last = time.Now()
@@ -87,27 +88,28 @@ func (v variant) crowd(ctx context.Context) error {
 				sizes = now
 			}
 			if time.Since(began) > time.Minute {
-				return 0, fmt.Errorf("the daemon doesn't follow: %s", &log)
+				return 0, 0, fmt.Errorf("the daemon doesn't follow: %s", &log)
 			}
 		}
 		if v.engine != "" {
 			if last, err = elements.inForce(site(round).Addr(), up); err != nil {
-				return 0, fmt.Errorf("%w: %s", err, &log)
+				return 0, 0, fmt.Errorf("%w: %s", err, &log)
 			}
 		}
 		if last.Equal(began) {
-			return 0, fmt.Errorf("no commit was seen: %s", &log)
+			return 0, 0, fmt.Errorf("no commit was seen: %s", &log)
 		}
-		return last.Sub(began), <-done
+		first, end := changes.times()
+		return last.Sub(first), max(0, last.Sub(end)), <-done
 	}
-	var took [2][]time.Duration
+	var took, behind [2][]time.Duration
 	for round := range v.rounds {
 		for i, lines := range [][]string{deletePolicies(round), addPolicies(round)} {
-			t, err := follow(lines, round, i == 1)
+			t, late, err := follow(lines, round, i == 1)
 			if err != nil {
 				return err
 			}
-			took[i] = append(took[i], t)
+			took[i], behind[i] = append(took[i], t), append(behind[i], late)
 		}
 	}
 	_ = cmd.Process.Signal(unix.SIGTERM)
@@ -130,6 +132,7 @@ func (v variant) crowd(ctx context.Context) error {
 	for i, what := range []string{"down", "up"} {
 		row(v.n, fmt.Sprintf("%s: daemon, one tunnel %s, event to rules, median", v.label(), what), middle(took[i]), against, middle(floors[i]), "1.5")
 		row(v.n, fmt.Sprintf("%s: daemon, one tunnel %s, event to rules, worst", v.label(), what), slices.Max(took[i]), against, middle(floors[i]), "")
+		row(v.n, fmt.Sprintf("%s: daemon, one tunnel %s, last notification to rules, median", v.label(), what), middle(behind[i]), against, middle(floors[i]), "")
 	}
 	if v.engine != "" {
 		if err := v.beside(took); err != nil {
@@ -237,4 +240,40 @@ func deletePolicies(i int) []string {
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// notified has the times of the kernel's first and last notification of a change.
+type notified struct {
+	mu          sync.Mutex
+	first, last time.Time
+}
+
+// watch watches until ctx ends.
+func (n *notified) watch(ctx context.Context) error {
+	w, err := kernel.WatchFor(func(uint16, []byte) bool {
+		now := time.Now()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.last = now; n.first.IsZero() {
+			n.first = now
+		}
+		return false
+	})
+	if err == nil {
+		go func() { _ = w.Run(ctx) }()
+	}
+	return err
+}
+
+// drain forgets the notifications so far.
+func (n *notified) drain() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.first, n.last = time.Time{}, time.Time{}
+}
+
+func (n *notified) times() (first, last time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.first, n.last
 }

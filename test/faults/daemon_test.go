@@ -29,6 +29,9 @@ const (
 	allowed = audit + 10*time.Second + 10*time.Second
 )
 
+// table stands for a variant: the rules are in the table of the nftables engine.
+const table = "nftables"
+
 // host is one gateway with a daemon, and with tunnels that come and go.
 type host struct {
 	t       *testing.T
@@ -108,7 +111,11 @@ func (h *host) mode(mode string) {
 }
 
 func (h *host) args(command ...string) []string {
-	return append(command, "--variant", h.variant, "--config", h.path("xfrmfw.yaml"), "--run-dir", h.path("run"), "--state-dir", h.path("state"))
+	variant := []string{"--variant", h.variant}
+	if h.variant == table {
+		variant = []string{"--engine", "nftables"}
+	}
+	return append(append(command, variant...), "--config", h.path("xfrmfw.yaml"), "--run-dir", h.path("run"), "--state-dir", h.path("state"))
 }
 
 // run runs a program that has to succeed.
@@ -215,6 +222,20 @@ func (h *host) right(after string) {
 
 // wrong names the fault in the rules.
 func (h *host) wrong() string {
+	if why := h.missing(); why != "" {
+		return why
+	}
+	if out, err := exec.Command(binary, h.args("check")...).CombinedOutput(); err != nil {
+		return string(out)
+	}
+	return ""
+}
+
+// missing names the first rule or element of a tunnel that is missing, or should be.
+func (h *host) missing() string {
+	if h.variant == table {
+		return h.missingElement()
+	}
 	// Its warnings must not get in between.
 	out, err := exec.Command("iptables-"+h.variant+"-save", "-t", "mangle").Output()
 	if err != nil {
@@ -244,8 +265,22 @@ func (h *host) wrong() string {
 			return fmt.Sprintf("tunnel %d is gone and still verified", n)
 		}
 	}
-	if out, err := exec.Command(binary, h.args("check")...).CombinedOutput(); err != nil {
-		return string(out)
+	return ""
+}
+
+// missingElement is missing for the table of nftables.
+func (h *host) missingElement() string {
+	text, err := exec.Command("nft", "list", "table", "inet", "xfrmfw").CombinedOutput()
+	if err != nil {
+		return string(text)
+	}
+	for n, up := range h.tunnels {
+		pair := fmt.Sprintf(`10\.2\.%d\.0 \. 10\.1\.0\.0 `, n)
+		guarded := regexp.MustCompile(`(?m)([{,]|^)\s*` + pair).Match(text)
+		verified := regexp.MustCompile(fmt.Sprintf(`\b%d \. %s`, n+1, pair)).Match(text)
+		if up && !guarded || up != verified {
+			return fmt.Sprintf("tunnel %d, up: %v, is guarded: %v, verified: %v", n, up, guarded, verified)
+		}
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +16,12 @@ import (
 // each runs a test with both variants, for a part of the rounds where one takes
 // long: until a program that hangs is killed, or until the next audit.
 func each(t *testing.T, what string, part int, test func(t *testing.T, h *host)) {
-	for _, variant := range []string{"nft", "legacy"} {
+	of(t, []string{"nft", "legacy"}, what, part, test)
+}
+
+// of is each for some variants.
+func of(t *testing.T, variants []string, what string, part int, test func(t *testing.T, h *host)) {
+	for _, variant := range variants {
 		t.Run(variant, func(t *testing.T) {
 			h := newHost(t, variant)
 			for range max(1, rounds(t)/part) {
@@ -31,12 +37,43 @@ func each(t *testing.T, what string, part int, test func(t *testing.T, h *host))
 
 // Notifications come faster than they fit the receive buffer.
 func TestLostNotifications(t *testing.T) {
-	each(t, "notifications lost in a storm", 1, func(t *testing.T, h *host) {
+	of(t, []string{"nft", "legacy", table}, "notifications lost in a storm", 1, func(t *testing.T, h *host) {
 		before := h.metric("xfrmfw_events_lost_total")
 		for h.metric("xfrmfw_events_lost_total") == before {
 			h.storm()
 		}
 		h.right("a storm of which notifications were lost")
+	})
+}
+
+// Tunnels come and go while the daemon reads the kernel, of which many tunnels make a long
+// look, and while it writes the memory.
+func TestStepsBesideLooks(t *testing.T) {
+	of(t, []string{table}, "tunnels that change during looks", 1, func(t *testing.T, h *host) {
+		var many strings.Builder
+		for i := range 600 {
+			fmt.Fprintf(&many, "xfrm policy update src 10.%[1]d.%[2]d.0/24 dst 10.1.0.0/24 dir in tmpl src 198.51.100.1 dst 192.0.2.1 proto esp reqid %[3]d mode tunnel\n", 3+i/200, i%200, 1000+i)
+		}
+		h.batch(many.String())
+		h.right("many tunnels came")
+		for range 12 {
+			// A new address has the daemon look at all.
+			h.run("ip", "address", "add", fmt.Sprintf("203.0.113.%d/32", 1+h.rnd.IntN(200)), "dev", "lo")
+			time.Sleep(time.Duration(h.rnd.IntN(300)) * time.Millisecond)
+			for range 1 + h.rnd.IntN(3) {
+				n := h.rnd.IntN(20)
+				h.tunnel(n, !h.tunnels[n])
+				if h.rnd.IntN(3) == 0 { // again at once: both are one step's, or two
+					h.tunnel(n, !h.tunnels[n])
+				}
+				time.Sleep(time.Duration(h.rnd.IntN(60)) * time.Millisecond)
+			}
+			h.run("ip", "address", "flush", "dev", "lo", "scope", "global")
+		}
+		h.right("tunnels changed during looks")
+		if h.metric("xfrmfw_drift_repaired_total") > 0 {
+			t.Error("the daemon took a step of its own for a change by others")
+		}
 	})
 }
 
@@ -161,7 +198,7 @@ func TestDiskFull(t *testing.T) {
 // The daemon is killed at any moment of a storm, and started again as systemd
 // does.
 func TestKilled(t *testing.T) {
-	each(t, "killed with -9 in a storm", 1, func(t *testing.T, h *host) {
+	of(t, []string{"nft", "legacy", table}, "killed with -9 in a storm", 1, func(t *testing.T, h *host) {
 		killed := make(chan struct{})
 		wait := time.Duration(h.rnd.IntN(500)) * time.Millisecond
 		go func() {
@@ -181,7 +218,7 @@ func TestKilled(t *testing.T) {
 // It reads its configuration again and again while tunnels come and go, and
 // while others apply.
 func TestReloadsAndApplies(t *testing.T) {
-	each(t, "reloads and applies in a storm", 4, func(t *testing.T, h *host) {
+	of(t, []string{"nft", "legacy", table}, "reloads and applies in a storm", 4, func(t *testing.T, h *host) {
 		others := exec.Command(binary, h.args("apply")...)
 		if err := others.Start(); err != nil {
 			t.Fatal(err)

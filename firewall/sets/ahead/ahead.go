@@ -10,6 +10,8 @@
 package ahead
 
 import (
+	"hash/maphash"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -19,30 +21,51 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 	"github.com/xfrmfw/xfrmfw/xfrm"
+	"github.com/xfrmfw/xfrmfw/xfrm/places"
 )
 
 // World is all that a table in force was made of.
 type World struct {
 	Input firewall.Input
-	Facts *firewall.Facts
 	// Gates are those of the table.
 	Gates program.Gates
 	// Ready is false if tunnels of this host bear on each other, so that no change of a few
 	// can be found alone.
 	Ready bool
 
-	ids map[string]uint32
+	// chains are those of the table, with their rules.
+	chains     []sets.Chain
+	exceptions []guard.Guard
+	ids        map[string]uint32
+	// byTunnel and byPair find the input's guards by hashes.
+	byTunnel, byPair places.Places
+	seed             maphash.Seed
 }
 
 // NewWorld returns the world of facts that were decided from an input, with the guards
-// that are remembered now.
-func NewWorld(in firewall.Input, f *firewall.Facts) *World {
-	w := &World{Input: in, Facts: f, Gates: program.GatesOf(f), ids: make(map[string]uint32, len(in.Set.Tunnels))}
-	w.Ready = alone(in, f)
+// that are remembered now, and of the table that was made of them.
+func NewWorld(in firewall.Input, f *firewall.Facts, table sets.Table) *World {
+	w := &World{
+		Input: in, Gates: program.GatesOf(f), Ready: alone(in, f),
+		chains: table.Chains, ids: make(map[string]uint32, len(in.Set.Tunnels)), seed: maphash.MakeSeed(),
+	}
 	for i := range in.Set.Tunnels {
 		w.ids[in.Set.Tunnels[i].ID] = in.Set.Tunnels[i].Reqid
 	}
+	for i := range f.Guards {
+		if f.Guards[i].Exception {
+			w.exceptions = append(w.exceptions, f.Guards[i].Guard)
+		}
+	}
+	w.byTunnel = places.Of(len(in.Guards), func(i int) (uint32, bool) { return w.hashTunnel(in.Guards[i].Tunnel), true })
+	w.byPair = places.Of(len(in.Guards), func(i int) (uint32, bool) { return w.hashPair(in.Guards[i].Local, in.Guards[i].Remote), true })
 	return w
+}
+
+func (w *World) hashTunnel(id string) uint32 { return uint32(maphash.String(w.seed, id)) }
+
+func (w *World) hashPair(local, remote netip.Prefix) uint32 {
+	return uint32(maphash.Comparable(w.seed, [2]netip.Prefix{local, remote}))
 }
 
 // alone reports whether no tunnel bears on decisions about another one. Devices
@@ -61,7 +84,7 @@ func (w *World) Change(live *sets.Table, before, after xfrm.Set) (sets.Change, b
 		return sets.Change{}, false
 	}
 	want, ok := w.table(after, before, after)
-	if !ok || !stands(&want, live) {
+	if !ok || !stands(&want, w.chains) {
 		return sets.Change{}, false
 	}
 	var old sets.Table
@@ -106,21 +129,28 @@ func (w *World) named(of ...xfrm.Set) bool {
 // input is the world's with a few tunnels, and with the guards from memory and
 // configuration that are theirs, or of their pairs, before or after.
 func (w *World) input(set xfrm.Set, of ...xfrm.Set) firewall.Input {
-	ids, pairs := make(map[string]bool), make(map[[2]netip.Prefix]bool)
+	found := make(map[int]bool)
 	for _, s := range of {
 		for i := range s.Tunnels {
-			ids[s.Tunnels[i].ID] = true
-			for _, p := range s.Tunnels[i].Pairs {
-				pairs[[2]netip.Prefix{p.Local, p.Remote}] = true
+			t := &s.Tunnels[i]
+			for place := range w.byTunnel.At(w.hashTunnel(t.ID)) {
+				if w.Input.Guards[place].Tunnel == t.ID {
+					found[place] = true
+				}
+			}
+			for _, p := range t.Pairs {
+				for place := range w.byPair.At(w.hashPair(p.Local, p.Remote)) {
+					if g := &w.Input.Guards[place]; g.Local == p.Local && g.Remote == p.Remote {
+						found[place] = true
+					}
+				}
 			}
 		}
 	}
 	in := w.Input
 	in.Set, in.Guards = set, nil
-	for i := range w.Input.Guards {
-		if g := &w.Input.Guards[i]; ids[g.Tunnel] || pairs[[2]netip.Prefix{g.Local, g.Remote}] {
-			in.Guards = append(in.Guards, *g)
-		}
+	for _, place := range slices.Sorted(maps.Keys(found)) {
+		in.Guards = append(in.Guards, w.Input.Guards[place])
 	}
 	return in
 }
@@ -128,17 +158,7 @@ func (w *World) input(set xfrm.Set, of ...xfrm.Set) firewall.Input {
 // excepted reports whether an exception covers packets of the facts' guards: it may
 // decide before them.
 func (w *World) excepted(f *firewall.Facts) bool {
-	exception := func(g firewall.GuardFacts) bool { return g.Exception }
-	if slices.ContainsFunc(f.Guards, exception) {
-		return true
-	}
-	for i := range w.Facts.Guards {
-		e := &w.Facts.Guards[i]
-		if e.Exception && slices.ContainsFunc(f.Guards, func(g firewall.GuardFacts) bool { return overlap(g.Guard, e.Guard) }) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(f.Guards, func(g firewall.GuardFacts) bool {
+		return g.Exception || slices.ContainsFunc(w.exceptions, func(e guard.Guard) bool { return g.Remote.Overlaps(e.Remote) })
+	})
 }
-
-func overlap(x, y guard.Guard) bool { return x.Remote.Overlaps(y.Remote) }

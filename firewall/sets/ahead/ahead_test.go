@@ -87,7 +87,7 @@ func TestChangeIsPartOfTheWhole(t *testing.T) {
 		ia, ib := input(in, a), input(in, b)
 		fa, fb := decide.Facts(ia), decide.Facts(ib)
 		live, whole := program.Table(&fa, program.Options{}), program.Table(&fb, program.Options{})
-		w := NewWorld(ia, &fa)
+		w := NewWorld(ia, &fa, live)
 		asked++
 		c, ok := w.Change(&live, xfrm.Tunnels(withReqid(a, reqid, true)), xfrm.Tunnels(withReqid(b, reqid, true)))
 		if !ok || reqid == 0 {

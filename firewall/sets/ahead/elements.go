@@ -6,20 +6,20 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/sets"
 )
 
-// stands reports whether every rule of a table stands in another one, in the same order.
-func stands(want, live *sets.Table) bool {
+// stands reports whether every rule of a table is in other chains, in the same order.
+func stands(want *sets.Table, chains []sets.Chain) bool {
 	for _, c := range want.Chains {
-		there, ok := live.Chain(c.Name)
-		if !ok || there.Base != c.Base {
+		i := slices.IndexFunc(chains, func(o sets.Chain) bool { return o.Name == c.Name })
+		if i < 0 || chains[i].Base != c.Base {
 			return false
 		}
-		at := 0
+		rest := chains[i].Rules
 		for _, r := range c.Rules {
-			i := slices.IndexFunc(there.Rules[at:], r.Equal)
+			i := slices.IndexFunc(rest, r.Identical)
 			if i < 0 {
 				return false
 			}
-			at += i + 1
+			rest = rest[i+1:]
 		}
 	}
 	return true

@@ -28,6 +28,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	"github.com/xfrmfw/xfrmfw/xfrm/follow"
 	"github.com/xfrmfw/xfrmfw/xfrm/kernel"
 )
 
@@ -87,6 +88,9 @@ type daemon struct {
 	// nf_tables; the last is nil with the legacy variant, which notifies of nothing.
 	states, host, tables *source
 	filter               eventFilter
+	// index is that of the look that ends, for the filter.
+	index *follow.Index
+	flows flows
 	// lost is how often the kernel had dropped notifications when they were used last.
 	lost uint64
 
@@ -115,7 +119,7 @@ var errAwaitingConfirm = errors.New("apply --confirm waits for its confirmation"
 func Run(ctx context.Context, o Options) error {
 	d := &daemon{
 		options: o, log: newLogger(o.Log), service: newService(), metrics: newMetricsServer(o),
-		presence:  presence{dirs: o.Gateway.Dirs},
+		presence: presence{dirs: o.Gateway.Dirs}, flows: flows{run: reconcile.ForgetFlows},
 		heartbeat: newHeartbeat(cmp.Or(o.WatchdogLimit, watchdogLimit)),
 	}
 	if err := d.load(ctx); err != nil {
@@ -138,6 +142,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer d.unsubscribe()
 	defer cancel() // runs before unsubscribe, which waits for the sources to end
+	defer d.flows.wait()
 	d.metrics.recorder.Follow(func() metrics.Notifications {
 		c := d.states.counts()
 		return metrics.Notifications{Events: c.Events, Lost: c.Lost}
@@ -182,7 +187,7 @@ func (d *daemon) load(ctx context.Context) error {
 // change is notified.
 func (d *daemon) subscribe(ctx context.Context) error {
 	d.states = newSource("states and policies", func() (*kernel.Watcher, error) {
-		d.filter.fail() // earlier notifications are lost
+		d.filter.lose() // earlier notifications are lost
 		w, err := kernel.WatchFor(d.filter.relevant)
 		if err == nil && d.options.EventBuffer > 0 {
 			err = w.SetBuffer(d.options.EventBuffer)
@@ -289,7 +294,7 @@ func (d *daemon) tick(ctx context.Context, now time.Time) error {
 	}
 	if !d.releaseAt.IsZero() && !now.Before(d.releaseAt) {
 		d.releaseAt = time.Time{}
-		debug.FreeOSMemory()
+		go debug.FreeOSMemory() // takes as long as a snapshot
 	}
 	return nil
 }

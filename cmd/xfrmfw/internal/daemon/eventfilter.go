@@ -3,7 +3,6 @@ package daemon
 import (
 	"sync"
 
-	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/follow"
 	"github.com/xfrmfw/xfrmfw/xfrm/wire"
 )
@@ -17,9 +16,9 @@ type eventFilter struct {
 	// index is nil before the kernel was read.
 	index *follow.Index
 	// missed are the notifications that came while the kernel was read: the reading may
-	// contain their changes, or not.
-	missed  []wire.Note
-	reading bool
+	// contain their changes, or not. gap is true if some are missing.
+	missed       []wire.Note
+	reading, gap bool
 	// recent are all notifications since the reading, for the step ahead of the next one,
 	// if they are kept. lost is true if some are missing.
 	recent     []wire.Note
@@ -33,18 +32,23 @@ const (
 	mostRecent = 1 << 13
 )
 
-// relevant judges one notification, for kernel.WatchFor.
+// relevant judges one notification, for kernel.WatchFor. While the kernel is read it
+// asks for a step alone, because end judges all that came meanwhile.
 func (f *eventFilter) relevant(typ uint16, body []byte) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch {
-	case f.reading && len(f.missed) < mostMissed:
-		f.missed = append(f.missed, f.decoder.NoteOf(typ, body))
-		return false
-	case f.index == nil:
+	if !f.reading && f.index == nil {
 		return wire.Classify(typ, body).Look()
 	}
 	note := f.decoder.NoteOf(typ, body)
+	if f.reading {
+		if f.gap = f.gap || len(f.missed) >= mostMissed; !f.gap {
+			f.missed = append(f.missed, note)
+		}
+	}
+	if f.index == nil {
+		return false
+	}
 	f.note(note)
 	return f.index.Take(note)
 }
@@ -71,26 +75,27 @@ func (f *eventFilter) keepNotes(keep bool) {
 	f.keep, f.recent = keep, nil
 }
 
-// begin is called before the kernel is read.
+// begin is called before the kernel is read. Steps go on from the last reading.
 func (f *eventFilter) begin() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.index, f.missed, f.reading = nil, f.missed[:0], true
-	f.recent, f.lost = nil, false
+	f.missed, f.reading, f.gap = f.missed[:0], true, false
+	if !f.keep {
+		f.index = nil
+	}
 }
 
-// end is called when rules that follow from the snapshot are in force. It reports whether
-// the kernel has changed meanwhile.
-func (f *eventFilter) end(s xfrm.Snapshot) (look bool) {
-	index := follow.NewIndex(s)
+// end is called when rules that follow from the records of an index are in force. It reports
+// whether the kernel has changed meanwhile.
+func (f *eventFilter) end(index *follow.Index) (look bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.recent, f.lost = nil, false
+	f.recent, f.lost, look = nil, f.gap, f.gap
 	for _, n := range f.missed {
 		f.note(n)
 		look = index.Take(n) || look
 	}
-	f.index, f.missed, f.reading = index, nil, false
+	f.index, f.missed, f.reading, f.gap = index, nil, false, false
 	return look
 }
 
@@ -100,4 +105,13 @@ func (f *eventFilter) fail() {
 	defer f.mu.Unlock()
 	f.index, f.missed, f.reading = nil, nil, false
 	f.recent, f.lost = nil, true
+}
+
+// lose is called when notifications were lost: a look is due, and if one is under way
+// another one after it.
+func (f *eventFilter) lose() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gap = f.reading
+	f.index, f.recent, f.lost = nil, nil, true
 }

@@ -32,12 +32,46 @@ func (d *daemon) ahead() bool {
 	if nudge.WillReload(dirs) || pending.Look(dirs).Pending {
 		return false
 	}
+	_, ok := d.step()
+	return ok
+}
+
+// step puts the content of the notifications in force under the lock. Changed and ok are
+// those of gateway.Ahead.
+func (d *daemon) step() (changed, ok bool) {
 	notes, ok := d.filter.take()
 	// Counted after taking, because a loss leaves a gap before the notes that follow it.
 	if lost := d.states.counts().Lost; lost != d.lost {
 		d.lost = lost
-		d.filter.fail()
+		d.filter.lose()
+		return false, false
+	}
+	if !ok || len(notes) == 0 {
+		return false, ok
+	}
+	return d.gateway.Ahead(notes)
+}
+
+// beside does a part of a look that takes long, and takes steps meanwhile. It reports whether
+// one changed the table. Notifications that need more than a step are left to the filter, which
+// has them judged by the look.
+func (d *daemon) beside(work func()) (changed bool) {
+	if !d.gateway.Engine().TableDecides() {
+		work()
 		return false
 	}
-	return ok && d.gateway.Ahead(notes)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		work()
+	}()
+	for {
+		select {
+		case <-done:
+			return changed
+		case <-d.states.C():
+			one, _ := d.step()
+			changed = changed || one
+		}
+	}
 }

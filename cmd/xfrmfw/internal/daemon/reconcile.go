@@ -13,6 +13,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/reconcile"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
 	"github.com/xfrmfw/xfrmfw/firewall/limit"
+	"github.com/xfrmfw/xfrmfw/xfrm/follow"
 )
 
 // reconcileOnce looks at the kernel and makes the rules those that it asks for. A failure
@@ -22,7 +23,7 @@ func (d *daemon) reconcileOnce(ctx context.Context) {
 	d.heartbeat.beat()
 	d.pace.Begin()
 	out, err := d.reconcile(ctx)
-	out.ForgetFlows(ctx)
+	d.flows.forget(ctx, out.TakeNewPairs(), d.log)
 	ended := time.Now()
 	d.releaseAt = ended.Add(memoryReleaseDelay)
 	if !errors.Is(err, errAwaitingConfirm) {
@@ -43,7 +44,8 @@ func (d *daemon) reconcileOnce(ctx context.Context) {
 		return
 	}
 	d.logChange(nil)
-	changed := d.filter.end(out.Look.Snapshot)
+	changed := d.filter.end(d.index)
+	d.index = nil
 	d.options.Gateway.Note("daemon", nil)
 	if d.refused != nil {
 		d.options.Gateway.Note("daemon", d.refused)
@@ -86,23 +88,27 @@ func (d *daemon) reconcile(ctx context.Context) (reconcile.Outcome, error) {
 	// The end of the daemon does not end a commit that has begun.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), turnLimit)
 	defer cancel()
-	out, err = reconcile.Loop(ctx, d.gateway, tracked{&d.source, &d.filter}, reconcile.Options{})
+	out, err = reconcile.Loop(ctx, d.gateway, tracked{&d.source, d}, reconcile.Options{Beside: d.beside})
+	if err == nil {
+		d.beside(func() { d.index = follow.NewIndex(out.Look.Snapshot) })
+	}
 	if err == nil && !d.approved {
 		d.approved = d.gateway.Approve() == nil
 	}
 	return out, err
 }
 
-// tracked is the source of live rules, which has the filter keep notifications for later
-// while the kernel is read.
+// tracked is the source of live rules. The kernel is read next: it has all that happened
+// until then, and the filter keeps later notifications.
 type tracked struct {
 	*reconcile.Tracked
-	filter *eventFilter
+	daemon *daemon
 }
 
 func (t tracked) Live(ctx context.Context) (gateway.Live, error) {
 	live, err := t.Tracked.Live(ctx)
-	t.filter.begin()
+	t.daemon.pace.Begin()
+	t.daemon.filter.begin()
 	return live, err
 }
 

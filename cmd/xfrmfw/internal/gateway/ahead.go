@@ -20,39 +20,41 @@ func (g *Gateway) Applied(l Look) {
 	if !g.engine.TableDecides() || g.table == nil {
 		return
 	}
+	g.table.settle(l.Table)
 	in := l.input
 	in.Guards = slices.Concat(l.Config.Guard.Pairs, g.remembered)
-	g.world, g.follower = ahead.NewWorld(in, &l.Result.Facts), follow.NewFollower(l.Snapshot)
+	g.world, g.follower = ahead.NewWorld(in, &l.Result.Facts, l.Table), follow.NewFollower(l.Snapshot)
 }
 
 // Ahead puts in force what the kernel's notifications since the last look call for, as
-// far as elements do and the concerned tunnels alone tell of it. It returns false if all
-// or a part of it is left to the next look, which has to come in any case. The caller
-// holds the lock.
-func (g *Gateway) Ahead(notes []wire.Note) bool {
+// far as elements do and the concerned tunnels alone tell of it. If ok is false all or a
+// part of it is left to the next look, which has to come in any case. Changed is true if
+// the table is another one now. The caller holds the lock.
+func (g *Gateway) Ahead(notes []wire.Note) (changed, ok bool) {
 	if g.follower == nil {
-		return false
+		return false, false
 	}
 	before, after, ok := g.follower.Take(notes)
 	if !ok {
 		g.world, g.follower = nil, nil
-		return false
+		return false, false
 	}
 	if !g.world.Ready || !g.table.isKnown() {
-		return false
+		return false, false
 	}
 	was, is := xfrm.Tunnels(before), xfrm.Tunnels(after)
 	found, _ := g.matchPeers(is)
 	g.world.Input.Peers = selecting(found)
 	change, ok := g.world.Change(&g.table.state.Table, was, is)
 	if !ok || g.table.ahead(change) != nil {
-		return false
+		return false, false
 	}
-	if !change.Empty() {
-		g.made = append(g.made, change)
-		g.madeFor = append(g.madeFor, pairsOf(g.world.NewTunnels(is))...)
+	if change.Empty() {
+		return false, true
 	}
-	return true
+	g.made = append(g.made, change)
+	g.madeFor = append(g.madeFor, pairsOf(g.world.NewTunnels(is))...)
+	return true, true
 }
 
 func pairsOf(tunnels []xfrm.Tunnel) (pairs []kernel.Pair) {

@@ -31,6 +31,8 @@ type Live struct {
 	// Table is our table of nftables.
 	Table  nftables.State
 	Memory memory.Memory
+	// unread is true if Prepare has to read the memory.
+	unread bool
 	// Warnings are those of reading the memory.
 	Warnings []string
 	// ReadAt is when the rules were read, and Cost how long that took.
@@ -161,14 +163,11 @@ func (g *Gateway) ReadLive(ctx context.Context) (Live, error) {
 // since, so that KnownLive can stand for ReadLive.
 func (g *Gateway) Known() bool { return g.tracker.Known() }
 
-// KnownLive reads the memory, and our table if anything of nf_tables changed, and returns
-// them with the foreign rules that are known.
+// KnownLive reads our table if anything of nf_tables changed, and returns it with the
+// foreign rules that are known. The memory is left to Prepare.
 func (g *Gateway) KnownLive() (Live, error) {
-	live := Live{Rules: g.tracker.Others()}
-	live.Memory, live.Warnings = g.ReadMemory()
-	var err error
-	live.Table, err = g.ReadTable()
-	return live, err
+	table, err := g.ReadTable()
+	return Live{Rules: g.tracker.Others(), Table: table, unread: true}, err
 }
 
 // Forget has the live rules read again: others changed them, a commit failed, or they
@@ -208,23 +207,31 @@ func (g *Gateway) precompile(ctx context.Context, live Live) {
 // others are part of the compiler's input. The tests of the configuration are run on the
 // wanted rules.
 func (g *Gateway) Plan(ctx context.Context, live Live) (Look, error) {
-	look, err := g.plan(ctx, live)
+	look, err := g.Prepare(ctx, live)
+	if err == nil {
+		err = g.PlanTable(&look)
+	}
+	return look, err
+}
+
+// Prepare is Plan without the change of the table. It neither reads nor writes the table
+// that is known, nor what Ahead uses, so that Ahead may be called meanwhile.
+func (g *Gateway) Prepare(ctx context.Context, live Live) (Look, error) {
+	if live.unread {
+		live.Memory, live.Warnings = g.ReadMemory()
+		live.unread = false
+	}
+	look, err := g.prepare(ctx, live)
 	if err == nil {
 		g.test(&look)
 	}
 	return look, err
 }
 
-func (g *Gateway) plan(ctx context.Context, live Live) (Look, error) {
+func (g *Gateway) prepare(ctx context.Context, live Live) (Look, error) {
 	look, err := g.Read(ctx, live)
-	if err != nil {
-		return Look{}, err
-	}
-	if err := g.PlanTable(&look); err != nil {
-		return Look{}, err
-	}
-	if g.programs == nil && !g.FromSnapshot() {
-		return look, nil
+	if err != nil || g.programs == nil && !g.FromSnapshot() {
+		return look, err
 	}
 	look.Change, err = g.tracker.Plan(look.Result.Rulesets)
 	if err != nil || look.Change.Empty() {
@@ -235,9 +242,6 @@ func (g *Gateway) plan(ctx context.Context, live Live) (Look, error) {
 		return look, nil
 	}
 	if look, err = g.compile(look.Snapshot, live); err != nil {
-		return Look{}, err
-	}
-	if err := g.PlanTable(&look); err != nil {
 		return Look{}, err
 	}
 	look.Change, err = g.tracker.Plan(look.Result.Rulesets)

@@ -168,6 +168,20 @@ func (g *Gateway) commitTable(l Look, want sets.Table, done *Done) (retry bool, 
 	return false, nil
 }
 
+// settle reads the table again after a commit of more than elements, because the kernel
+// numbers the rules, and a commit of iptables-nft makes a new generation. A table that
+// another program has changed meanwhile stays unknown.
+func (t *table) settle(want sets.Table) {
+	if t.isKnown() || t.conn == nil {
+		return
+	}
+	now, err := t.conn.Read(program.Name)
+	if err == nil && sets.Diff(now.Table, want).Empty() {
+		now.Table = withElements(now.Table, want)
+		t.state, t.wanted, t.known = now, want, true
+	}
+}
+
 // onlyElements reports whether a change adds and deletes elements alone, so that the rest
 // of the table is as it was read.
 func onlyElements(c sets.Change) bool {

@@ -72,4 +72,8 @@ func (s *Share) name(records []Record) {
 
 // Full returns the shares without room when the records were loaded last. Peers that come
 // up are unknown there, so they get the rights of any peer.
-func (s *Store) Full() []Share { return s.full }
+func (s *Store) Full() []Share {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full
+}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,8 @@ type Store struct {
 	// now is the time since the boot: a wall clock may be set.
 	now  func() time.Duration
 	boot string
+	// mu guards the rest: a step ahead may load the records while a look does.
+	mu sync.Mutex
 	// seen are the records that were read before, by file, and loaded the result they
 	// came to when the directory was as stamp says.
 	seen   map[string]cached
@@ -169,6 +172,8 @@ func (s *Store) Sweep(stale []Record) error {
 			return fmt.Errorf("remove the record of a peer: %w", err)
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.sweep(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove an old record of a peer: %w", err)
 	}
@@ -275,6 +280,8 @@ func isRecord(name string) bool {
 // Load reads all records of this boot, sorted by name. A damaged file is no record,
 // and a warning says so: its peer is unknown until it comes again.
 func (s *Store) Load() (records []Record, warnings []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	records, warnings, err = s.loadAll()
 	if errors.Is(err, fs.ErrNotExist) {
 		s.seen, s.loaded, s.warned, s.full, s.stamp = nil, nil, nil, nil, stamp{}
@@ -294,7 +301,7 @@ func (s *Store) loadAll() (records []Record, warnings []string, err error) {
 	defer d.Close()
 	before := stampOf(d)
 	if before != (stamp{}) && before == s.stamp {
-		return slices.Clone(s.loaded), s.warned, nil
+		return slices.Clone(s.loaded), slices.Clone(s.warned), nil
 	}
 	names, damaged, err := list(d)
 	if err != nil {

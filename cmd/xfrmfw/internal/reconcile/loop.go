@@ -51,6 +51,21 @@ type Options struct {
 	// RequireTests makes it an error that a test of the configuration fails. Without it the
 	// failure is a warning.
 	RequireTests bool
+	// Beside, if set, does work that takes long, and reports whether it has changed the table
+	// meanwhile. Rules that were compiled meanwhile are then older than the table, and
+	// another attempt is made.
+	Beside func(work func()) (changed bool)
+}
+
+// attemptsBeside is how many attempts may be overtaken. Nothing is done beside the next one.
+const attemptsBeside = 2
+
+func (o Options) beside(attempt int, work func()) (changed bool) {
+	if o.Beside == nil || attempt >= attemptsBeside {
+		work()
+		return false
+	}
+	return o.Beside(work)
 }
 
 // Loop reads, plans and commits until the source is content. The caller holds the lock.
@@ -59,12 +74,19 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 	var out Outcome
 	var last error
 	g.WillCommit()
-	for range attempts {
+	for attempt := range attempts {
 		live, err := s.Live(ctx)
 		if err != nil {
 			return out, err
 		}
-		look, err := g.Plan(ctx, live)
+		var look gateway.Look
+		overtaken := o.beside(attempt, func() { look, err = g.Prepare(ctx, live) })
+		if err == nil && overtaken {
+			continue
+		}
+		if err == nil {
+			err = g.PlanTable(&look)
+		}
 		if err != nil {
 			return out, err
 		}
@@ -101,7 +123,9 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 			out.addTable(table)
 		}
 		out.newPairs = append(out.newPairs, pairs...)
-		out.warn(g.Remember(look))
+		var warnings []string
+		o.beside(0, func() { warnings = g.Remember(look) })
+		out.warn(warnings)
 		if done, err := s.Done(ctx, look); done || err != nil {
 			return out, err
 		}
@@ -142,15 +166,29 @@ const forgetLimit = time.Minute
 // and goes into the tunnel. The caller has released the lock, because conntrack may be
 // large.
 func (o *Outcome) ForgetFlows(ctx context.Context) {
-	if len(o.newPairs) == 0 {
-		return
+	if err := ForgetFlows(ctx, o.TakeNewPairs()); err != nil {
+		o.warn([]string{err.Error()})
+	}
+}
+
+// TakeNewPairs returns the pairs of the tunnels that got their first rules, once.
+func (o *Outcome) TakeNewPairs() []kernel.Pair {
+	pairs := o.newPairs
+	o.newPairs = nil
+	return pairs
+}
+
+// ForgetFlows is Outcome.ForgetFlows for some pairs.
+func ForgetFlows(ctx context.Context, pairs []kernel.Pair) error {
+	if len(pairs) == 0 {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetLimit)
 	defer cancel()
-	if _, err := kernel.ForgetRewritten(ctx, o.newPairs); err != nil {
-		o.warn([]string{fmt.Sprintf("%v: flows that were NATed before their tunnel came up stay cut until they end", err)})
+	if _, err := kernel.ForgetRewritten(ctx, pairs); err != nil {
+		return fmt.Errorf("%w: flows that were NATed before their tunnel came up stay cut until they end", err)
 	}
-	o.newPairs = nil
+	return nil
 }
 
 // add counts the part of a change that a commit has put in force.
