@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,11 +40,7 @@ func (v variant) crowd(ctx context.Context) error {
 	}()
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	changes := new(notified)
-	if err := changes.watch(watching); err != nil {
-		return err
-	}
-	_, commits, err := watch(watching)
+	changes, commits, err := watch(watching)
 	if err != nil {
 		return err
 	}
@@ -62,7 +57,7 @@ func (v variant) crowd(ctx context.Context) error {
 	// and from the last.
 	follow := func(lines []string, round int, up bool) (fromFirst, fromLast time.Duration, err error) {
 		time.Sleep(3 * time.Second) // it rests as long as its turn took, and tidies up
-		changes.drain()
+		changes.first.Store(0)
 		drain(commits)
 		elements.drain()
 		before := log.count("applied: ")
@@ -99,8 +94,7 @@ func (v variant) crowd(ctx context.Context) error {
 		if last.Equal(began) {
 			return 0, 0, fmt.Errorf("no commit was seen: %s", &log)
 		}
-		first, end := changes.times()
-		return last.Sub(first), max(0, last.Sub(end)), <-done
+		return since(&changes.first, last), since(&changes.last, last), <-done
 	}
 	var took, behind [2][]time.Duration
 	for round := range v.rounds {
@@ -121,8 +115,11 @@ func (v variant) crowd(ctx context.Context) error {
 	against := "snapshot + bare restore of the touched chains"
 	if v.engine != "" {
 		against = "one snapshot"
-		floors[0], err = v.snapshotAlone(ctx)
-		floors[1] = floors[0]
+		var reader kernel.Reader
+		alone, e := median(v.rounds, func(int) (time.Duration, error) {
+			return timed(func() error { _, err := reader.Read(ctx); return err })
+		})
+		floors, err = [2][]time.Duration{{alone}, {alone}}, e
 	} else {
 		floors, err = v.floors(ctx)
 	}
@@ -157,19 +154,6 @@ func (v variant) beside(took [2][]time.Duration) error {
 		row(v.n, fmt.Sprintf("%s: daemon, one tunnel %s, event to rules, median", v.label(), what), middle(took[i]), "stock `_updown iptables`", stock, reach)
 	}
 	return nil
-}
-
-// snapshotAlone is the time to read the kernel.
-func (v variant) snapshotAlone(ctx context.Context) (took []time.Duration, err error) {
-	var reader kernel.Reader
-	for range v.rounds {
-		t, err := timed(func() error { _, err := reader.Read(ctx); return err })
-		if err != nil {
-			return nil, err
-		}
-		took = append(took, t)
-	}
-	return took, nil
 }
 
 // floors is the time to read the kernel, and the time to restore the chains that one
@@ -240,40 +224,4 @@ func deletePolicies(i int) []string {
 		lines = append(lines, line)
 	}
 	return lines
-}
-
-// notified has the times of the kernel's first and last notification of a change.
-type notified struct {
-	mu          sync.Mutex
-	first, last time.Time
-}
-
-// watch watches until ctx ends.
-func (n *notified) watch(ctx context.Context) error {
-	w, err := kernel.WatchFor(func(uint16, []byte) bool {
-		now := time.Now()
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if n.last = now; n.first.IsZero() {
-			n.first = now
-		}
-		return false
-	})
-	if err == nil {
-		go func() { _ = w.Run(ctx) }()
-	}
-	return err
-}
-
-// drain forgets the notifications so far.
-func (n *notified) drain() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.first, n.last = time.Time{}, time.Time{}
-}
-
-func (n *notified) times() (first, last time.Time) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.first, n.last
 }

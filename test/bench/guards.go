@@ -50,21 +50,15 @@ func guards(ctx context.Context, s settings, engine string) error {
 	// took makes a change and returns the time until its last line.
 	took := func(lines []string) (time.Duration, error) {
 		time.Sleep(max(100*time.Millisecond, 3*log.turn)) // the daemon rests as long as its turn took
-		drain(changes)
+		changes.first.Store(0)
 		before := log.lines()
 		done := make(chan error, 1)
 		go func() { done <- batch(s, lines) }()
-		select {
-		case <-changes.Dirty():
-		case <-time.After(time.Minute):
-			return 0, fmt.Errorf("no notification of a change: %s", &log.journal)
-		}
-		began := time.Now()
 		last, err := log.after(before)
 		if err != nil {
 			return 0, err
 		}
-		log.turn = last.Sub(began)
+		log.turn = since(&changes.first, last)
 		return log.turn, <-done
 	}
 	const times = 100
