@@ -89,9 +89,6 @@ func (d *daemon) reconcile(ctx context.Context) (reconcile.Outcome, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), turnLimit)
 	defer cancel()
 	out, err = reconcile.Loop(ctx, d.gateway, tracked{&d.source, d}, reconcile.Options{Beside: d.beside})
-	if err == nil {
-		d.beside(func() { d.index = follow.NewIndex(out.Look.Snapshot) })
-	}
 	if err == nil && !d.approved {
 		d.approved = d.gateway.Approve() == nil
 	}
@@ -110,6 +107,13 @@ func (t tracked) Live(ctx context.Context) (gateway.Live, error) {
 	t.daemon.pace.Begin()
 	t.daemon.filter.begin()
 	return live, err
+}
+
+// Done makes the look the one that steps go on from. From here to the end of the look none is
+// taken, because the filter then returns the notifications that the look may lack.
+func (t tracked) Done(ctx context.Context, l gateway.Look) (bool, error) {
+	t.daemon.beside(func() { t.daemon.index = follow.NewIndex(l.Snapshot) })
+	return t.Tracked.Done(ctx, l)
 }
 
 // drift logs the changes that others made to the rules, before they are repaired.
