@@ -187,8 +187,8 @@ func (d *daemon) load(ctx context.Context) error {
 // change is notified.
 func (d *daemon) subscribe(ctx context.Context) error {
 	d.states = newSource("states and policies", func() (*kernel.Watcher, error) {
-		d.filter.lose() // earlier notifications are lost
 		w, err := kernel.WatchFor(d.filter.relevant)
+		d.filter.lose() // those from before it listened, also from within a look
 		if err == nil && d.options.EventBuffer > 0 {
 			err = w.SetBuffer(d.options.EventBuffer)
 		}

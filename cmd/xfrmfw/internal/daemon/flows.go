@@ -31,7 +31,7 @@ func (f *flows) forget(ctx context.Context, pairs []kernel.Pair, log logger) {
 	f.done.Add(1)
 	go func() {
 		defer f.done.Done()
-		for next := f.next(); next != nil; next = f.next() {
+		for next := f.next(); next != nil && ctx.Err() == nil; next = f.next() {
 			text := ""
 			if err := f.run(ctx, next); err != nil {
 				text = err.Error()
@@ -53,5 +53,5 @@ func (f *flows) next() []kernel.Pair {
 	return pairs
 }
 
-// wait returns when all that was begun is done.
+// wait returns when the reading under way is done, which the end of the daemon does not end.
 func (f *flows) wait() { f.done.Wait() }

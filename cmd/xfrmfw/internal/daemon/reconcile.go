@@ -112,7 +112,7 @@ func (t tracked) Live(ctx context.Context) (gateway.Live, error) {
 // Done makes the look the one that steps go on from. From here to the end of the look none is
 // taken, because the filter then returns the notifications that the look may lack.
 func (t tracked) Done(ctx context.Context, l gateway.Look) (bool, error) {
-	t.daemon.beside(func() { t.daemon.index = follow.NewIndex(l.Snapshot) })
+	t.daemon.index = follow.NewIndex(l.Snapshot)
 	return t.Tracked.Done(ctx, l)
 }
 

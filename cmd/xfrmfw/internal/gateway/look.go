@@ -31,8 +31,9 @@ type Live struct {
 	// Table is our table of nftables.
 	Table  nftables.State
 	Memory memory.Memory
-	// unread is true if Prepare has to read the memory.
-	unread bool
+	// Known is true if the rules were not read, as they are those of the last commit. Prepare
+	// reads the memory then.
+	Known bool
 	// Warnings are those of reading the memory.
 	Warnings []string
 	// ReadAt is when the rules were read, and Cost how long that took.
@@ -167,7 +168,7 @@ func (g *Gateway) Known() bool { return g.tracker.Known() }
 // foreign rules that are known. The memory is left to Prepare.
 func (g *Gateway) KnownLive() (Live, error) {
 	table, err := g.ReadTable()
-	return Live{Rules: g.tracker.Others(), Table: table, unread: true}, err
+	return Live{Rules: g.tracker.Others(), Table: table, Known: true}, err
 }
 
 // Forget has the live rules read again: others changed them, a commit failed, or they
@@ -217,9 +218,8 @@ func (g *Gateway) Plan(ctx context.Context, live Live) (Look, error) {
 // Prepare is Plan without the change of the table. It neither reads nor writes the table
 // that is known, nor what Ahead uses, so that Ahead may be called meanwhile.
 func (g *Gateway) Prepare(ctx context.Context, live Live) (Look, error) {
-	if live.unread {
+	if live.Known {
 		live.Memory, live.Warnings = g.ReadMemory()
-		live.unread = false
 	}
 	look, err := g.prepare(ctx, live)
 	if err == nil {

@@ -115,6 +115,9 @@ func (g *Gateway) ReadTable() (nftables.State, error) {
 	if err == nil {
 		t.state, err = t.conn.Read(program.Name)
 	}
+	if err == nil && !sets.Diff(t.state.Table, t.wanted).Empty() {
+		g.world, g.follower = nil, nil // others changed the table
+	}
 	if errors.Is(err, nftables.ErrNoTables) && !g.engine.TableDecides() {
 		t.state, t.lacks, t.tried, err = nftables.State{}, err, true, nil
 	}

@@ -51,17 +51,17 @@ type Options struct {
 	// RequireTests makes it an error that a test of the configuration fails. Without it the
 	// failure is a warning.
 	RequireTests bool
-	// Beside, if set, does work that takes long, and reports whether it has changed the table
-	// meanwhile. Rules that were compiled meanwhile are then older than the table, and
-	// another attempt is made.
+	// Beside, if set, does the work of an attempt, and reports whether it has changed the table
+	// meanwhile. Rules that were compiled meanwhile are then older than the table, and another
+	// attempt is made. Rules that were read are compared first, because others changed them.
 	Beside func(work func()) (changed bool)
 }
 
 // attemptsBeside is how many attempts may be overtaken. Nothing is done beside the next one.
 const attemptsBeside = 2
 
-func (o Options) beside(attempt int, work func()) (changed bool) {
-	if o.Beside == nil || attempt >= attemptsBeside {
+func (o Options) beside(attempt int, live gateway.Live, work func()) (changed bool) {
+	if o.Beside == nil || !live.Known || attempt >= attemptsBeside {
 		work()
 		return false
 	}
@@ -80,7 +80,7 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 			return out, err
 		}
 		var look gateway.Look
-		overtaken := o.beside(attempt, func() { look, err = g.Prepare(ctx, live) })
+		overtaken := o.beside(attempt, live, func() { look, err = g.Prepare(ctx, live) })
 		if err == nil && overtaken {
 			continue
 		}
@@ -123,9 +123,7 @@ func Loop(ctx context.Context, g *gateway.Gateway, s Source, o Options) (Outcome
 			out.addTable(table)
 		}
 		out.newPairs = append(out.newPairs, pairs...)
-		var warnings []string
-		o.beside(0, func() { warnings = g.Remember(look) })
-		out.warn(warnings)
+		out.warn(g.Remember(look))
 		if done, err := s.Done(ctx, look); done || err != nil {
 			return out, err
 		}
