@@ -22,7 +22,7 @@ func TestRegions(t *testing.T) {
 	for _, text := range []string{"10.1.0.0/24", "10.2.0.0/24", "192.0.2.2/32", "172.16.0.0/12", "172.16.0.0/24", "0.0.0.0/1", "128.0.0.0/2"} {
 		values.Prefix(netip.MustParsePrefix(text))
 	}
-	sp := space.New(xfrm.IPv4, &facts, values, space.Options{NoNAT: true})
+	sp := space.New(xfrm.IPv4, &facts, values, true)
 	in := func(f space.Classed, text string) space.Set { return sp.LiesIn(f, netip.MustParsePrefix(text)) }
 	tcp := sp.Number(sp.Proto, uint64(xfrm.TCP))
 	for _, tt := range []struct {

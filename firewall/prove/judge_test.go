@@ -35,7 +35,7 @@ func TestJudgeOverSetsIsJudge(t *testing.T) {
 		lists := make(map[string][]judge.Judged)
 		spaces := make(map[xfrm.Family]*space.Space)
 		for family := range g.sets {
-			spaces[family] = space.New(family, &g.facts, Values(g.in), space.Options{})
+			spaces[family] = space.New(family, &g.facts, Values(g.in), false)
 			for _, way := range ways {
 				lists[fmt.Sprint(family, way)] = judge.New(spaces[family], &g.facts, way).Verdicts(space.All)
 			}
@@ -107,7 +107,7 @@ func TestFaultsAreJudged(t *testing.T) {
 			continue
 		}
 		g := newGateway(fault.Name, fault.Input)
-		s := space.New(xfrm.FamilyOf(fault.Passage.Received.Src), &g.facts, Values(g.in), space.Options{})
+		s := space.New(xfrm.FamilyOf(fault.Passage.Received.Src), &g.facts, Values(g.in), false)
 		for _, j := range judge.New(s, &g.facts, fault.Passage.Way).Verdicts(space.All) {
 			if got := coarse(j.Verdict); s.Has(j.Set, fault.Passage) && got != coarse(fault.Want) {
 				t.Errorf("%s: %s %v, want %s %v", g.name, got.Action, got.Case, fault.Want.Action, fault.Want.Case)

@@ -98,7 +98,7 @@ func deciding(rs rules.Ruleset, kinds map[rules.ChainKey][]string) map[string]bo
 // broken is the first property that fails. Where all hold it may ask for equality with
 // Judge.
 func broken(w *evaluate.Firewall, g *gateway, equality bool) absence {
-	for found := range findings(w, &g.facts, g.in, nil, nil) {
+	for found := range findings(w, &g.facts, g.in, nil, nil, every...) {
 		return absence{found.Property.Name, Describe(found.Packet)}
 	}
 	if equality {

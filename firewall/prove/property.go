@@ -187,8 +187,8 @@ type question struct {
 	// real are the packets that there may be, asked those of them that a property is about,
 	// but for those that it exempts.
 	real, asked space.Set
-	// gone are the packets that are to be dropped, by property.
-	gone []space.Set
+	// gone are the packets that are to be dropped by the properties so far.
+	gone space.Set
 	// in is the host as it was read.
 	in firewall.Input
 	// others are the rules of other programs, and kept the packets that none of them may do
@@ -198,7 +198,7 @@ type question struct {
 }
 
 func ask(w *evaluate.Firewall, f *firewall.Facts, in firewall.Input, way firewall.Way, others []live.Other) *question {
-	q := &question{w: w, in: in, Packets: judge.New(w.Space, f, way), others: others, kept: space.None}
+	q := &question{w: w, in: in, Packets: judge.New(w.Space, f, way), others: others, gone: space.None, kept: space.None}
 	q.real, q.asked = q.Possible(), q.Plain()
 	if w.Alone() {
 		told := q.Or(q.ToldByTable(), q.Contradictory())
@@ -211,7 +211,7 @@ func ask(w *evaluate.Firewall, f *firewall.Facts, in firewall.Input, way firewal
 func dropped(name, says string, ways []firewall.Way, which func(*question) space.Set, exempt ...string) Property {
 	return Property{Name: name, Says: says, Exempt: exempt, ways: ways, broken: func(q *question) space.Set {
 		is := q.And(q.asked, which(q))
-		q.gone, q.kept = append(q.gone, is), is
+		q.gone, q.kept = q.Or(q.gone, is), is
 		if is = q.Minus(is, q.w.Surely(q.Way, rules.Drop, rules.Reject)); is == space.None {
 			return space.None
 		}
@@ -224,10 +224,7 @@ func dropped(name, says string, ways []firewall.Way, which func(*question) space
 // before drops them.
 func accepted(name, says string, ways []firewall.Way, which func(*question) space.Set, exempt ...string) Property {
 	return Property{Name: name, Says: says, Exempt: exempt, ways: ways, broken: func(q *question) space.Set {
-		is := q.Minus(q.And(q.asked, which(q)), q.mapped())
-		for _, gone := range q.gone {
-			is = q.Minus(is, gone)
-		}
+		is := q.Minus(q.And(q.asked, which(q)), q.Or(q.mapped(), q.gone))
 		if is = q.Minus(is, q.w.Surely(q.Way, rules.Accept)); is == space.None {
 			return space.None
 		}
@@ -251,10 +248,7 @@ func (q *question) untold() space.Set {
 	if q.w.Alone() {
 		leaks = space.None
 	}
-	is := q.And(q.asked, q.Minus(q.Or(leaks, restricted), q.Or(q.IPsecOfHost(), q.mapped())))
-	for _, gone := range q.gone {
-		is = q.Minus(is, gone)
-	}
+	is := q.And(q.asked, q.Minus(q.Or(leaks, restricted), q.Union(q.IPsecOfHost(), q.mapped(), q.gone)))
 	if is == space.None {
 		return space.None
 	}
@@ -290,10 +284,7 @@ func (q *question) untagged() space.Set {
 	if q.w.Alone() {
 		return space.None
 	}
-	is := q.Minus(q.And(q.asked, q.Outer()), q.BareOuter())
-	for _, gone := range q.gone {
-		is = q.Minus(is, gone)
-	}
+	is := q.Minus(q.And(q.asked, q.Outer()), q.Or(q.BareOuter(), q.gone))
 	tagged, _ := q.w.MarksBehind(q.Way, "INPUT", is)
 	return q.Minus(is, tagged)
 }
@@ -306,7 +297,7 @@ func (q *question) wiped() space.Set {
 	is := q.And(q.asked, q.InSelectors())
 	in := q.w.Run(q.Way, is).Accepted
 	cut := q.Minus(in, q.w.Tampered(q.Way, in, false, false).Accepted)
-	gone := q.And(q.Decrypted, q.Union(q.gone...))
+	gone := q.And(q.Decrypted, q.gone)
 	f := q.w.Tampered(q.Way, gone, false, false)
 	return q.Union(cut, f.Accepted, f.Left)
 }
@@ -316,7 +307,7 @@ func (q *question) forged() space.Set {
 	if q.w.Alone() || q.PacketOffload {
 		return space.None
 	}
-	gone := q.Minus(q.Union(q.gone...), q.Or(q.Decrypted, q.FromOverlays()))
+	gone := q.Minus(q.gone, q.Or(q.Decrypted, q.FromOverlays()))
 	result := space.None
 	for _, tag := range []bool{false, true} {
 		f := q.w.Tampered(q.Way, gone, tag, true)
@@ -362,10 +353,7 @@ func (q *question) mapped() space.Set {
 
 // surplus are packets that are dropped, and that no property before names.
 func (q *question) surplus() space.Set {
-	is := q.Minus(q.And(q.asked, q.w.MayEnd(q.Way)), q.Or(q.BetweenRemotes(), q.mapped()))
-	for _, gone := range q.gone {
-		is = q.Minus(is, gone)
-	}
+	is := q.Minus(q.And(q.asked, q.w.MayEnd(q.Way)), q.Union(q.BetweenRemotes(), q.mapped(), q.gone))
 	if is == space.None {
 		return space.None
 	}

@@ -72,7 +72,7 @@ func pickOf(r *rand.Rand, list ...int) int { return list[r.IntN(len(list))] }
 
 // A value that the space does not know is an error.
 func TestOddValues(t *testing.T) {
-	s := New(xfrm.IPv4, &firewall.Facts{}, Values{}, Options{})
+	s := New(xfrm.IPv4, &firewall.Facts{}, Values{}, false)
 	s.LiesIn(s.Src, netip.MustParsePrefix("127.0.0.0/8"))
 	if err := s.Odd(); err != nil {
 		t.Errorf("a known value: %v", err)

@@ -35,11 +35,13 @@ type SA struct {
 	Reqid, Source, Destination Classed
 }
 
-// Space is all packets of one family. The SA of a packet decides first, its source next,
-// because that follows from the tunnel, and then the SA ahead, from which its destination
-// follows; all that few rules ask for comes last. With the SAs side by side a set would
-// have a part for each two tunnels. Addresses and reqids are told apart as far as the
-// Values of the space do.
+// Space is all packets of one family. The bits of a packet that many rules ask for decide
+// first, because each of their values has few sets below; the SA of a packet stands in
+// front of its source, and the SA ahead in front of its destination, because an address
+// follows from the tunnel: with both SAs in front a set has a part for each two tunnels.
+// Fields that questions compare with each other decide bit by bit in turn. All that few
+// rules ask for comes last. Addresses and reqids are told apart as far as the Values of the
+// space do.
 type Space struct {
 	*bdd.Space
 	Family xfrm.Family
@@ -66,19 +68,9 @@ type Space struct {
 	Related, Established, Reply, SNAT, DNAT int
 }
 
-// Options are those of a space.
-type Options struct {
-	// NoNAT is true if no packet is changed by DNAT.
-	NoNAT bool
-	// ComparesEnds is true if questions compare the ends of a packet with those of its flow,
-	// as those about a table of nftables do. Fields that are compared then decide bit by bit
-	// in turn.
-	ComparesEnds bool
-}
-
 // New returns the packets of a family on a host. Besides the facts of the host, rules may
-// ask for some values.
-func New(family xfrm.Family, f *firewall.Facts, values Values, o Options) *Space {
+// ask for some values. With noNAT no packet is changed by DNAT.
+func New(family xfrm.Family, f *firewall.Facts, values Values, noNAT bool) *Space {
 	values.Add(factsValues(f))
 	names := slices.Compact(slices.Sorted(slices.Values(append(values.Names, f.VRFs...))))
 	s := &Space{Space: bdd.New(), Family: family, Marks: f.Marks, Names: names, vrfs: f.VRFs}
@@ -89,33 +81,27 @@ func New(family xfrm.Family, f *firewall.Facts, values Values, o Options) *Space
 		s.classed(outer, &at.Source)
 		s.classed(outer, &at.Destination)
 	}
+	for _, b := range []*int{
+		&s.Tagged, &s.Verified, &s.Reply, &s.Established, &s.Related, &s.SrcLocal, &s.SNAT, &s.DNAT, &s.Misrouted,
+	} {
+		*b = s.bit()
+	}
+	s.Proto, s.ICMPType, s.ICMPCode = s.field(8), s.field(8), s.field(8)
+	s.In, s.Out = s.field(bdd.Bits(len(names)+1)), s.field(bdd.Bits(len(names)+1))
 	sa(&s.Path)
 	s.classed(addresses, &s.Src)
 	sa(&s.Ahead)
-	if o.ComparesEnds {
-		s.classed(addresses, &s.Dst, &s.RoutedDst)
-		s.classed(addresses, &s.OrigSrc)
-		s.classed(addresses, &s.ReplySrc, &s.OrigDst)
-	} else {
-		for _, f := range []*Classed{&s.OrigSrc, &s.ReplySrc, &s.Dst, &s.RoutedDst, &s.OrigDst} {
-			s.classed(addresses, f)
-		}
-	}
+	s.classed(addresses, &s.Dst, &s.RoutedDst)
+	s.classed(addresses, &s.OrigSrc)
+	s.classed(addresses, &s.ReplySrc, &s.OrigDst)
 	s.classed(addresses, &s.ReplyDst)
+	s.FlowProto = s.field(8)
 	for _, f := range []*Field{&s.SPort, &s.DPort, &s.RoutedDPort, &s.OrigSPort, &s.OrigDPort} {
 		*f = s.field(16)
 	}
-	if o.NoNAT {
+	s.DstLocal = s.bit()
+	if noNAT {
 		s.RoutedDst, s.RoutedDPort = s.Dst, s.DPort
-	}
-	for _, f := range []*Field{&s.Proto, &s.FlowProto, &s.ICMPType, &s.ICMPCode} {
-		*f = s.field(8)
-	}
-	s.In, s.Out = s.field(bdd.Bits(len(names)+1)), s.field(bdd.Bits(len(names)+1))
-	for _, b := range []*int{
-		&s.Tagged, &s.Verified, &s.SrcLocal, &s.DstLocal, &s.Misrouted, &s.Reply, &s.SNAT, &s.DNAT, &s.Related, &s.Established,
-	} {
-		*b = s.bit()
 	}
 	s.FWMark = s.field(32)
 	return s

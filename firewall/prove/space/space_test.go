@@ -17,7 +17,7 @@ func TestPacketsAreVectors(t *testing.T) {
 	maker := fake.NewPassages(rand.New(rand.NewPCG(1, 7)), in, &facts)
 	for range 300 {
 		p := maker.Next()
-		s := New(xfrm.FamilyOf(p.Received.Src), &facts, Values{Names: fake.Links(in.Host)}, Options{})
+		s := New(xfrm.FamilyOf(p.Received.Src), &facts, Values{Names: fake.Links(in.Host)}, false)
 		v := s.vector(p)
 		if again := s.vector(s.packet(p.Way, v)); fmt.Sprint(again) != fmt.Sprint(v) {
 			t.Fatalf("%+v became %+v", p, s.packet(p.Way, v))

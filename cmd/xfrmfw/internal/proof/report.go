@@ -40,15 +40,20 @@ func (s Subject) Stands() bool {
 	return len(s.Table.Chains) > 0 || slices.ContainsFunc(s.Rules, func(rs rules.Ruleset) bool { return len(rs.Hooks) > 0 })
 }
 
-// jobs are the proofs of a subject, one a family.
+// jobs are the proofs of a subject, one for each family and way.
 func (s Subject) jobs(f *firewall.Facts, in firewall.Input) []job {
 	var jobs []job
 	more := prove.Values(in)
 	for _, others := range s.Others {
 		more.Add(evaluate.OthersValues(others))
 	}
+	add := func(family xfrm.Family, make func() *evaluate.Firewall) {
+		for _, way := range prove.Ways() {
+			jobs = append(jobs, job{subject: s.Name, family: family, way: way, others: s.Others[family], make: make})
+		}
+	}
 	for _, rs := range s.Rules {
-		jobs = append(jobs, job{subject: s.Name, family: rs.Family, others: s.Others[rs.Family], make: func() *evaluate.Firewall { return evaluate.NewBeside(rs, s.Table, f, more) }})
+		add(rs.Family, func() *evaluate.Firewall { return evaluate.NewBeside(rs, s.Table, f, more) })
 	}
 	if s.Rules != nil {
 		return jobs
@@ -58,7 +63,7 @@ func (s Subject) jobs(f *firewall.Facts, in firewall.Input) []job {
 		families = families[:1]
 	}
 	for _, family := range families {
-		jobs = append(jobs, job{subject: s.Name, family: family, others: s.Others[family], make: func() *evaluate.Firewall { return evaluate.NewTable(s.Table, family, f, more, false) }})
+		add(family, func() *evaluate.Firewall { return evaluate.NewTable(s.Table, family, f, more, false) })
 	}
 	return jobs
 }
@@ -97,7 +102,11 @@ type Finding struct {
 	Explain string `json:"explain"`
 }
 
-// Make asks all subjects, both families at once. In is the host as it was read; Make
+// atOnce is how many proofs run at once: two make use of a small gateway's processors, and
+// more would need more memory.
+const atOnce = 2
+
+// Make asks all subjects. In is the host as it was read; Make
 // calls progress, which must be safe for concurrent use, with the number of steps done
 // and of all.
 func Make(f *firewall.Facts, in firewall.Input, subjects []Subject, progress func(done, all int)) Report {
@@ -106,7 +115,9 @@ func Make(f *firewall.Facts, in firewall.Input, subjects []Subject, progress fun
 	for _, s := range subjects {
 		for _, j := range s.jobs(f, in) {
 			jobs = append(jobs, j)
-			r.Rules = append(r.Rules, fmt.Sprintf("%s %s", s.Name, j.family))
+			if name := fmt.Sprintf("%s %s", s.Name, j.family); !slices.Contains(r.Rules, name) {
+				r.Rules = append(r.Rules, name)
+			}
 		}
 	}
 	var lock sync.Mutex
@@ -118,11 +129,22 @@ func Make(f *firewall.Facts, in firewall.Input, subjects []Subject, progress fun
 		progress(done, len(jobs)*prove.Steps())
 	}
 	var group sync.WaitGroup
-	for i := range jobs {
+	work := make(chan *job, len(jobs))
+	for _, first := range []bool{true, false} { // the longest first, so that none is left to one processor
+		for i := range jobs {
+			if first == (jobs[i].way == firewall.Through) {
+				work <- &jobs[i]
+			}
+		}
+	}
+	close(work)
+	for range atOnce {
 		group.Go(func() {
-			w := jobs[i].make()
-			jobs[i].found = prove.Prove(w, f, in, jobs[i].others, step)
-			jobs[i].odd = w.Odd()
+			for j := range work {
+				w := j.make()
+				j.found = prove.ProveOn(j.way, w, f, in, j.others, step)
+				j.odd = w.Odd()
+			}
 		})
 	}
 	group.Wait()
@@ -130,6 +152,8 @@ func Make(f *firewall.Facts, in firewall.Input, subjects []Subject, progress fun
 	for _, j := range jobs {
 		if j.odd != nil {
 			r.Holds = false
+		}
+		if j.odd != nil && !slices.Contains(r.Warnings, j.odd.Error()) {
 			r.Warnings = append(r.Warnings, j.odd.Error())
 		}
 		for _, found := range j.found {
@@ -153,6 +177,7 @@ func Make(f *firewall.Facts, in firewall.Input, subjects []Subject, progress fun
 type job struct {
 	subject string
 	family  xfrm.Family
+	way     firewall.Way
 	others  []live.Other
 	make    func() *evaluate.Firewall
 	found   []prove.Finding
