@@ -145,7 +145,16 @@ func (s *Space) And(a, b Set) Set {
 	bit := min(s.nodes[a>>1].bit, s.nodes[b>>1].bit)
 	a0, a1 := s.halves(a, bit)
 	b0, b1 := s.halves(b, bit)
-	result := s.make(bit, s.And(a0, b0), s.And(a1, b1))
+	zero, one := s.And(a0, b0), s.And(a1, b1)
+	var result Set
+	switch { // often one lies in the other, and no node need be found
+	case zero == a0 && one == a1:
+		result = a
+	case zero == b0 && one == b1:
+		result = b
+	default:
+		result = s.make(bit, zero, one)
+	}
 	s.cache[hash(uint32(a), uint32(b), 0)&uint32(len(s.cache)-1)] = product{a, b, result}
 	return result
 }
