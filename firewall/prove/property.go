@@ -117,7 +117,7 @@ func Properties() []Property {
 			ways:   inward, broken: (*question).wiped,
 		},
 		{
-			Name: "forged", Says: "A rule of others that sets the bits of xfrmfw behind mangle PREROUTING lets no packet pass in clear that another property drops.",
+			Name: "forged", Says: "A rule of others that sets the bits of xfrmfw behind mangle PREROUTING lets no packet pass in clear that another property drops, and the rest of the firewall sees VERIFIED on none.",
 			Exempt: []string{"packets in by overlay devices, which their carriers' mark alone tells", "hosts with packet offload, which loses all but the mark", "a table of nftables"},
 			ways:   inward, broken: (*question).forged,
 		},
@@ -307,13 +307,10 @@ func (q *question) forged() space.Set {
 	if q.w.Alone() || q.PacketOffload {
 		return space.None
 	}
-	gone := q.Minus(q.gone, q.Or(q.Decrypted, q.FromOverlays()))
-	result := space.None
-	for _, tag := range []bool{false, true} {
-		f := q.w.Tampered(q.Way, gone, tag, true)
-		result = q.Union(result, f.Accepted, f.Left)
-	}
-	return result
+	clear := q.Minus(q.asked, q.Or(q.Decrypted, q.FromOverlays()))
+	gone, all := q.And(q.gone, clear), q.w.Tampered(q.Way, clear, false, true)
+	tagged := q.w.Tampered(q.Way, gone, true, true)
+	return q.Union(q.w.StillVerified(q.Way, &all), q.And(gone, q.Or(all.Accepted, all.Left)), tagged.Accepted, tagged.Left)
 }
 
 func (q *question) kernel() *kernel { return newKernel(q.Space, q.in) }

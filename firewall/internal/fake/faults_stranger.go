@@ -7,9 +7,8 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// strangerFaults are packets that come in by the uplink with a source of a local selector
-// wider than the LAN: the default route alone leads to it, so a stranger sent them. Where no
-// other interface has a part of the selector, the LAN itself may be behind the uplink.
+// strangerFaults are packets in by the uplink with a source of a local selector wider than the
+// LAN. Where no other interface has a part of the selector, the LAN may be behind the uplink.
 func strangerFaults() []Fault {
 	p := netip.MustParsePrefix
 	site := connection{reqid: 1, peer: moonWAN, local: "10.2.0.0/16", remote: moonLAN, mode: xfrm.TunnelMode}

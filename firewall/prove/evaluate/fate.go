@@ -165,6 +165,15 @@ func (w *Firewall) Tampered(way firewall.Way, from space.Set, tag, verified bool
 	return f
 }
 
+// StillVerified returns the packets of a fate that carry VERIFIED behind mangle INPUT or FORWARD.
+func (w *Firewall) StillVerified(way firewall.Way, f *Fate) space.Set {
+	at := mangleFwd
+	if way == firewall.ToHost {
+		at = mangleIn
+	}
+	return w.Or(f.after[at][verifiedBit], f.after[at][verifiedBit|tagBit])
+}
+
 // sort leaves in Accepted the packets that nothing drops, and puts the rest into Left.
 func (w *Firewall) sort(f *Fate, from space.Set) {
 	gone := w.Or(f.Dropped, f.Rejected)

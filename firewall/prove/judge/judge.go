@@ -195,6 +195,11 @@ func (q *Packets) ToldByTable() space.Set {
 	if q.Family == xfrm.IPv6 {
 		sets[2] = space.None
 	}
+	for i := range q.IPComp { // a carrier that DNAT takes to another host
+		c := &q.IPComp[i]
+		carrier := q.And(q.single(q.Src, c.Remote), q.And(q.single(q.Dst, c.Local), q.Number(q.Proto, uint64(ipInIP(q.Family)))))
+		sets = append(sets, q.Minus(carrier, q.single(q.RoutedDst, c.Local)))
+	}
 	for _, at := range q.EncapPorts { // an address of this host
 		sets = append(sets, q.Minus(q.single(q.Src, at.Addr()), q.Bit(q.SrcLocal)), q.Minus(q.single(q.Dst, at.Addr()), q.Bit(q.DstLocal)))
 		if q.Way == firewall.Through { // which no packet to this host goes
@@ -214,23 +219,25 @@ func (q *Packets) ToldByTable() space.Set {
 
 // beyondSelectors are packets into an SA of a tunnel that do not lie in its selectors,
 // which the kernel finds no policy for, and those out of an SA that has a tunnel's reqid
-// and is not the tunnel's. Where the family has claims of the reqid, they tell its SAs.
+// and is not the tunnel's.
+// An SA from a tunnel's peer ends at the tunnel's own address.
 func (q *Packets) beyondSelectors() space.Set {
-	var into, inside, outOf, own []space.Set
-	here := make(map[uint32]bool)
-	for _, c := range q.claims {
-		here[c.In.Reqid] = true
-	}
+	var into, inside, outOf, own, fromPeer, whole []space.Set
 	for i := range q.Claims {
 		c := &q.Claims[i]
 		into = append(into, q.ReqidIs(&q.Ahead, c.Out.Reqid))
 		outOf = append(outOf, q.ReqidIs(&q.Path, c.In.Reqid))
-		if c.Pair.Family() == q.Family || !here[c.In.Reqid] {
-			own = append(own, q.cameOutOf(c.In))
+		own = append(own, q.cameOutOf(c.In))
+		if c.In.Src.IsValid() {
+			from := q.And(q.ReqidIs(&q.Path, c.In.Reqid), q.Space.Outer(q.Path.Source, c.In.Src))
+			fromPeer, whole = append(fromPeer, from), append(whole, q.And(from, q.Space.Outer(q.Path.Destination, c.In.Dst)))
 		}
 		if c.Pair.Family() == q.Family {
 			inside = append(inside, q.And(q.GoesInto(c.Out), q.goesIn(c.Pair, q.routed)))
 		}
+	}
+	for i := range q.IPComp {
+		outOf, own = append(outOf, q.ReqidIs(&q.Path, q.IPComp[i].In.Reqid)), append(own, q.cameOutOf(q.IPComp[i].In))
 	}
 	for i := range q.Restrictions { // of a tunnel that has no claim within its cap
 		for _, d := range q.Restrictions[i].Destinations {
@@ -239,7 +246,7 @@ func (q *Packets) beyondSelectors() space.Set {
 		}
 	}
 	return q.Or(q.And(q.Encrypted(), q.Minus(q.Union(into...), q.Union(inside...))),
-		q.And(q.Decrypted, q.Minus(q.Union(outOf...), q.Union(own...))))
+		q.And(q.Decrypted, q.Or(q.Minus(q.Union(outOf...), q.Union(own...)), q.Minus(q.Union(fromPeer...), q.Union(whole...)))))
 }
 
 // incoherent are ICMP errors about flows without NAT of which the ends contradict each
