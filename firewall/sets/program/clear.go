@@ -175,15 +175,13 @@ func (b *builder) nated(f *family, r *relations) []sets.Rule {
 // no flow goes to no guarded network at all.
 func (b *builder) errors(f *family, r *relations) []sets.Rule {
 	var rules []sets.Rule
+	lan := "hit_leak_lan" + f.suffix
 	for _, k := range r.ranks {
 		rules = append(rules, excepted(k, f, f.to(), outbound)...)
-	}
-	lan := "hit_leak_lan" + f.suffix
-	rules = append(rules, each("case 8c: about no flow", r.remotes.lookups(f, f.to()), sets.NoBit(sets.CtState, sets.Related), leadTo(lan))...)
-	for _, local := range []sets.FieldKind{f.origSrc, f.origDst, f.replySrc} {
-		v := f.to()
-		v.local = local
-		for _, k := range r.ranks {
+		rules = append(rules, each("case 8c: about no flow", k.remotes.lookups(f, f.to()), sets.NoBit(sets.CtState, sets.Related), leadTo(lan))...)
+		for _, local := range []sets.FieldKind{f.origSrc, f.origDst, f.replySrc} {
+			v := f.to()
+			v.local = local
 			for _, g := range []*relation{k.guards, k.beside, k.stripped} {
 				for _, l := range g.plainLookups(f, v) {
 					for _, peer := range r.strippedPeers.lookups(f, v) {

@@ -129,6 +129,24 @@ func TestRanks(t *testing.T) {
 	}
 }
 
+// An ICMP error comes from any address, so an exception for a local network holds before a
+// guard of another one where it comes before it alone.
+func TestErrorsKeepTheOrderOfOtherNetworks(t *testing.T) {
+	remote := netip.MustParsePrefix("10.1.0.0/24")
+	pair := firewall.GuardFacts{Guard: guard.Guard{Local: netip.MustParsePrefix("10.2.0.0/24"), Remote: remote}}
+	bypass := firewall.GuardFacts{Guard: guard.Guard{Local: netip.MustParsePrefix("10.3.0.0/24"), Remote: remote, Exception: true, Dirs: 1 << xfrm.Out}}
+	ends := firewall.Ends{Src: netip.MustParseAddr("10.3.0.9"), Dst: netip.MustParseAddr("10.1.0.10")}
+	p := firewall.Passage{Way: firewall.Through, In: "eth1", Out: "eth0", Proto: xfrm.ICMP, ICMPType: 3, Received: ends, AfterDNAT: ends, Sent: ends}
+	for name, guards := range map[string][]firewall.GuardFacts{"the pair first": {pair, bypass}, "the exception first": {bypass, pair}} {
+		f := firewall.Facts{Marks: firewall.DefaultMarks(), Guards: guards}
+		want := firewall.Judge(&f, p)
+		got, _, trail := newEvaluator(Table(&f, Options{})).walk(&f, p)
+		if (want.Case == firewall.Case8c) != (name == "the pair first") || (want.Action == firewall.Discard) != (got == dropped) {
+			t.Errorf("%s: %v, Judge %v %v\n%s", name, got, want.Action, want.Case, strings.Join(trail, "\n"))
+		}
+	}
+}
+
 func TestPeersCanNotInflateTheRules(t *testing.T) {
 	f := firewall.Facts{Marks: firewall.DefaultMarks()}
 	for remote := 8; remote <= 32; remote++ {

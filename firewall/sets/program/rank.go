@@ -34,9 +34,9 @@ func ranks(guards []firewall.GuardFacts) []int {
 	return out
 }
 
-// overlap reports whether some packet may be of both guards.
+// overlap reports whether some packet may be of both guards. Local selectors tell none apart,
+// because an ICMP error about a packet from one comes from any address (case 8c).
 func overlap(x, y *firewall.GuardFacts) bool {
 	overlaps := func(p, q netip.Prefix) bool { return p.Addr().Is4() == q.Addr().Is4() && p.Overlaps(q) }
-	return overlaps(x.Remote, y.Remote) && (overlaps(x.Local, y.Local) || x.ByDestination || y.ByDestination) &&
-		(x.Proto == 0 || y.Proto == 0 || x.Proto == y.Proto)
+	return overlaps(x.Remote, y.Remote) && (x.Proto == 0 || y.Proto == 0 || x.Proto == y.Proto)
 }

@@ -18,8 +18,6 @@ type relations struct {
 	owners       []owners
 	// ranks are the guards in order, exceptions of a rank before its guards.
 	ranks []rank
-	// remotes are the remote prefixes that are guarded (case 8c).
-	remotes *relation
 	// gates are the few prefixes that hold all remote prefixes.
 	gates []netip.Prefix
 	// peers are own peers inside their own remote selector, with the protocol and the ports
@@ -37,6 +35,8 @@ type rank struct {
 	// marked are the exceptions for packets with a mark.
 	marked []markedExceptions
 	guards *relation
+	// remotes are the remote prefixes of guards (case 8c).
+	remotes *relation
 	// beside are guards over connected networks, which keep their traffic.
 	beside *relation
 	// stripped are guards of one protocol, without it: an ICMP error about a flow of
@@ -94,8 +94,8 @@ func (b *builder) guards(f *family, r *relations) {
 	type directions struct{ in, fwd, out []pair }
 	type lists struct {
 		directions
-		marked                                     map[xfrm.Mark]*directions
-		guards, beside, stripped, down, downBeside []pair
+		marked                                              map[xfrm.Mark]*directions
+		guards, remotes, beside, stripped, down, downBeside []pair
 	}
 	var all []lists
 	var remotes, peers, strippedPeers []pair
@@ -132,7 +132,8 @@ func (b *builder) guards(f *family, r *relations) {
 			}
 			continue
 		}
-		remotes = append(remotes, pair{remote: p.remote, local: netip.PrefixFrom(p.local.Addr(), 0).Masked(), comment: p.comment})
+		remote := pair{remote: p.remote, local: netip.PrefixFrom(p.local.Addr(), 0).Masked(), comment: p.comment}
+		remotes, l.remotes = append(remotes, remote), append(l.remotes, remote)
 		guards, down := &l.guards, &l.down
 		if len(g.Exempt) > 0 {
 			guards, down = &l.beside, &l.downBeside
@@ -167,11 +168,10 @@ func (b *builder) guards(f *family, r *relations) {
 		}
 		r.ranks = append(r.ranks, rank{
 			exceptions: exceptions{in: make("pi", k, l.in), fwd: make("pf", k, l.fwd), out: make("po", k, l.out)}, marked: marked,
-			guards: make("g", k, l.guards), beside: make("gl", k, l.beside), stripped: make("ge", k, l.stripped),
+			guards: make("g", k, l.guards), remotes: make("rem", k, l.remotes), beside: make("gl", k, l.beside), stripped: make("ge", k, l.stripped),
 			down: make("d", k, l.down), downBeside: make("dl", k, l.downBeside),
 		})
 	}
-	r.remotes = b.relate(relation{name: "rem", comment: "case 8c: guarded, for ICMP errors about no flow"}, f, remotes)
 	r.peers = b.relate(relation{name: "peer", comment: "a tunnel's own peer, within its remote"}, f, peers)
 	r.strippedPeers = r.peers
 	if slices.ContainsFunc(peers, func(p pair) bool { return p.proto != 0 }) {
@@ -185,6 +185,8 @@ func guardComment(kind string) string {
 	switch kind {
 	case "g":
 		return "cases 6 and 8: guarded pairs"
+	case "rem":
+		return "case 8c: guarded, for ICMP errors about no flow"
 	case "gl":
 		return "cases 6 and 8: guarded pairs over connected networks"
 	case "ge":
