@@ -320,7 +320,7 @@ func (j *joiner) finish() {
 		t := &j.tunnels[i]
 		slices.SortFunc(t.Pairs, Pair.Compare)
 		slices.SortFunc(t.SAs, func(a, b SA) int {
-			return cmp.Or(-cmpBool(a.Inbound, b.Inbound), cmp.Compare(a.SPI, b.SPI), a.Src.Compare(b.Src))
+			return cmp.Or(-CompareBool(a.Inbound, b.Inbound), cmp.Compare(a.SPI, b.SPI), a.Src.Compare(b.Src))
 		})
 		t.learnEndpoints()
 	}
@@ -364,14 +364,4 @@ func (t *Tunnel) learnEndpoints() {
 	if sa.Inbound {
 		t.Local, t.Remote = sa.Dst, sa.Src
 	}
-}
-
-func cmpBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }

@@ -79,3 +79,14 @@ func sortStates(s []State) {
 func (m Mark) compare(o Mark) int {
 	return cmp.Or(cmp.Compare(m.Value, o.Value), cmp.Compare(m.Mask, o.Mask))
 }
+
+// CompareBool compares like cmp.Compare, with false before true.
+func CompareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}

@@ -32,7 +32,7 @@ func compareGuards(a, b *Guard) int {
 	if n := compareSelectors(a, b); n != 0 {
 		return n
 	}
-	return cmp.Or(cmpBool(b.Exception, a.Exception), cmp.Compare(a.Tunnel, b.Tunnel))
+	return cmp.Or(xfrm.CompareBool(b.Exception, a.Exception), cmp.Compare(a.Tunnel, b.Tunnel))
 }
 
 // compareSelectors orders guards by priority, the most specific first.
@@ -104,20 +104,10 @@ func InForce(live, others []Guard) []Guard {
 	}
 	sortGuards(all, func(a, b *Guard) int {
 		return cmp.Or(
-			cmpBool(a.Source == FromConfig, b.Source == FromConfig),
+			xfrm.CompareBool(a.Source == FromConfig, b.Source == FromConfig),
 			cmp.Compare(a.Priority, b.Priority),
-			cmpBool(a.Source == FromMemory, b.Source == FromMemory),
+			xfrm.CompareBool(a.Source == FromMemory, b.Source == FromMemory),
 		)
 	})
 	return all
-}
-
-func cmpBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }

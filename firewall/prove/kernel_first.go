@@ -66,17 +66,7 @@ type turn struct {
 }
 
 func (a turn) compare(b turn) int {
-	return cmp.Or(cmp.Compare(a.priority, b.priority), compareBool(a.remembered, b.remembered), cmp.Compare(a.index, b.index))
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
+	return cmp.Or(cmp.Compare(a.priority, b.priority), xfrm.CompareBool(a.remembered, b.remembered), cmp.Compare(a.index, b.index))
 }
 
 // exceptions are those of the host in their order. A block policy is none, because
@@ -118,7 +108,7 @@ func (k *kernel) first(at side, pairs []guarded, of func(guarded) space.Set) spa
 		return k.Union(list...)
 	}
 	slices.SortStableFunc(pairs, func(a, b guarded) int {
-		return cmp.Or(compareBool(!a.live, !b.live), turn{a.Priority, false, a.Index}.compare(turn{b.Priority, false, b.Index}))
+		return cmp.Or(xfrm.CompareBool(!a.live, !b.live), turn{a.Priority, false, a.Index}.compare(turn{b.Priority, false, b.Index}))
 	})
 	result, before := space.None, space.None
 	var row []space.Set

@@ -219,15 +219,7 @@ func policyFaults() []putBack {
 		return slices.DeleteFunc(list, func(g firewall.GuardFacts) bool { return g.Exception })
 	})
 	exceptionsFirst := guards(func(list []firewall.GuardFacts) []firewall.GuardFacts {
-		slices.SortStableFunc(list, func(a, b firewall.GuardFacts) int {
-			switch {
-			case a.Exception == b.Exception:
-				return 0
-			case a.Exception:
-				return -1
-			}
-			return 1
-		})
+		slices.SortStableFunc(list, func(a, b firewall.GuardFacts) int { return xfrm.CompareBool(b.Exception, a.Exception) })
 		return list
 	})
 	host := func(peer string) xfrm.Pair {
