@@ -52,10 +52,10 @@ func lockdownFaults() []Fault {
 	}
 	all = append(all, bare.fault("lockdown and verified: return: out of its SA, from elsewhere",
 		outOf(1, xfrm.TunnelMode, moonWAN, toHost("eth0", "10.9.0.10", "10.2.0.1")), firewall.Discard, firewall.Case7))
-	bare.config.MarkOnly = true
 	hub, ports := *bare, under(newFaultHost())
-	hub.config.Lockdown = nil
 	hub.connect(connection{reqid: 2, peer: rainWAN, local: "0.0.0.0/0", remote: "10.2.0.0/24", mode: xfrm.TunnelMode})
+	all = append(all, hub.fault("lockdown and verified: return: out of a policy that no bit may be on, into a tunnel that takes any source", into(2, rainWAN, forwarded), firewall.Admit, firewall.Case2))
+	hub.config.Lockdown = nil
 	all = append(all, hub.fault("verified: return: out of a policy that no bit may be on, into a tunnel that takes any source", into(2, rainWAN, forwarded), firewall.Admit, firewall.Case2))
 	ports.connect(connection{reqid: 1, peer: moonWAN, local: "10.2.0.0/24", remote: "0.0.0.0/0", mode: xfrm.TunnelMode, down: true})
 	first, answer := toHost("eth0", moonWAN, "192.0.2.2"), fromHost("eth0", "192.0.2.2", moonWAN)

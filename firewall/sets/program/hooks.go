@@ -220,7 +220,7 @@ func (b *builder) forward(families []*family) {
 	rules = append(rules, b.restrictedIn()...)
 	rules = append(rules, b.restrictedOut()...)
 	rules = append(rules, b.mss(false)...)
-	rules = append(rules, b.admit()...)
+	rules = append(rules, b.admit(families)...)
 	rules = append(rules, b.lockdown(families)...)
 	b.base("forward_", "before filter: VERIFIED, and packets that DNAT led here", sets.Base{Type: sets.Filter, Hook: sets.Forward, Priority: -5}, rules...)
 }
@@ -253,11 +253,27 @@ func refusedFlow(src, dst sets.FieldKind) []sets.Field {
 }
 
 // admit sets VERIFIED on packets that may go into a tunnel, for the rule that accepts them.
-func (b *builder) admit() []sets.Rule {
-	rules := b.strangerFlows()
-	rules = append(rules, rule("may enter a tunnel", encrypted, b.setBits(b.verified())))
+// A packet out of another tunnel is no stranger (case 8e), though it may come without the bits.
+func (b *builder) admit(families []*family) []sets.Rule {
+	var rules []sets.Rule
+	if len(b.f.Strangers) > 0 {
+		for _, f := range families {
+			for depth := range uint8(2) {
+				for _, out := range b.of[f].bare.lookups(f, f.from().at(depth)) {
+					rules = append(rules, b.entering("case 2: may enter a tunnel", out...)...)
+				}
+			}
+		}
+	}
+	rules = append(rules, b.strangerFlows()...)
+	return append(rules, b.entering("may enter a tunnel")...)
+}
+
+// entering sets VERIFIED on packets that go into a tunnel.
+func (b *builder) entering(comment string, which ...sets.Term) []sets.Rule {
+	rules := []sets.Rule{rule(comment, append(and(which, encrypted), b.setBits(b.verified()))...)}
 	if names := b.deviceNames(); len(names) > 0 {
-		rules = append(rules, rule("may enter a tunnel", named(sets.OutName, names), b.setBits(b.verified())))
+		rules = append(rules, rule(comment, append(and([]sets.Term{named(sets.OutName, names)}, which...), b.setBits(b.verified()))...))
 	}
 	return rules
 }
@@ -267,10 +283,7 @@ func (b *builder) output(families []*family) {
 		rule("case 5", sets.AnyBit(sets.Mark, uint64(b.verified())), b.clearBits(b.verified())))
 	rules = append(rules, b.refusals(families)...)
 	rules = append(rules, b.restrictedOut()...)
-	rules = append(rules, rule("may enter a tunnel", encrypted, b.setBits(b.verified())))
-	if names := b.deviceNames(); len(names) > 0 {
-		rules = append(rules, rule("may enter a tunnel", named(sets.OutName, names), b.setBits(b.verified())))
-	}
+	rules = append(rules, b.entering("may enter a tunnel")...)
 	b.base("output_", "before filter: own packets", sets.Base{Type: sets.Filter, Hook: sets.Output, Priority: -5}, rules...)
 }
 
