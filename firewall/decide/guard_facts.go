@@ -67,7 +67,7 @@ func (d *decider) hasNoSource(local netip.Prefix) bool {
 		return none
 	}
 	here := slices.ContainsFunc(d.Host.Addresses, func(a xfrm.Address) bool { return local.Contains(a.Prefix.Addr()) })
-	routed := slices.ContainsFunc(d.routesIn(local), func(i int) bool { return !isInternet(d.Host.Routes[i].Dst) })
+	routed := slices.ContainsFunc(d.routesIn(local), func(i int) bool { return !device.IsInternet(d.Host.Routes[i].Dst) })
 	none := slices.ContainsFunc(d.NATSources, local.Overlaps) || !here && !routed
 	if d.noSource == nil {
 		d.noSource = make(map[netip.Prefix]bool)
@@ -95,7 +95,7 @@ func (d *decider) exempt(g *guard.Guard) []firewall.Network {
 	// route may come and go faster than rules follow it, so one that was seen before counts.
 	for _, i := range d.routesIn(g.Remote) {
 		r := &d.Host.Routes[i]
-		if isInternet(r.Dst) {
+		if device.IsInternet(r.Dst) {
 			continue
 		}
 		l, ok := d.Host.Link(r.Link)

@@ -52,7 +52,7 @@ func (d *decider) homes() []firewall.Network {
 	var homes []firewall.Network
 	for _, r := range d.Host.Routes {
 		l, ok := d.Host.Link(r.Link)
-		if !ok || isInternet(r.Dst) || l.Name == "lo" || d.isTunnelDevice(l.Name) {
+		if !ok || device.IsInternet(r.Dst) || l.Name == "lo" || d.isTunnelDevice(l.Name) {
 			continue
 		}
 		dst := r.Dst.Masked()

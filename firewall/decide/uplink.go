@@ -19,7 +19,7 @@ func (d *decider) uplinks() []string {
 		d.defaultLinks = []string{}
 		for _, r := range d.Host.Routes {
 			l, ok := d.Host.Link(r.Link)
-			if !isInternet(r.Dst) || !ok || l.Name == "lo" || d.isTunnelDevice(l.Name) {
+			if !device.IsInternet(r.Dst) || !ok || l.Name == "lo" || d.isTunnelDevice(l.Name) {
 				continue
 			}
 			d.defaultLinks = append(d.defaultLinks, device.WithMasters(d.Host, l)...)
@@ -28,13 +28,6 @@ func (d *decider) uplinks() []string {
 		d.defaultLinks = slices.Compact(d.defaultLinks)
 	}
 	return d.defaultLinks
-}
-
-// isInternet reports whether a route is one to the internet: to the whole address space, its
-// halves, or 2000::/3, which are all global addresses of IPv6 (RFC 4291, 2.4). fc00::/7 is
-// a site's own (RFC 4193).
-func isInternet(route netip.Prefix) bool {
-	return isWideSelector(route) && (route.Addr().Is4() || route.Bits() < 7)
 }
 
 // behind finds the local selectors of which a part lives behind this gateway, and the
@@ -53,7 +46,7 @@ func (d *decider) behind() {
 	}
 	for _, r := range d.Host.Routes {
 		l, ok := d.Host.Link(r.Link)
-		if isInternet(r.Dst) || !ok || l.Name == "lo" || d.isTunnelDevice(l.Name) {
+		if device.IsInternet(r.Dst) || !ok || l.Name == "lo" || d.isTunnelDevice(l.Name) {
 			continue
 		}
 		d.facts.Behind = append(d.facts.Behind, r.Dst.Masked())

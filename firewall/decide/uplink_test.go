@@ -30,16 +30,25 @@ func TestRoutesToTheInternet(t *testing.T) {
 	} {
 		remote := p(tt.remote)
 		local := map[bool]netip.Prefix{true: p("10.2.0.0/24"), false: p("2001:db8:2::/64")}[remote.Addr().Is4()]
-		f := Facts(firewall.Input{
+		in := firewall.Input{
 			Host: xfrm.Host{
 				Links:  []xfrm.Link{{Index: 1, Name: "lo"}, {Index: 2, Name: "eth0"}, {Index: 3, Name: "eth1"}, {Index: 4, Name: "line0"}},
 				Routes: []xfrm.Route{{Dst: p("0.0.0.0/0"), Link: 2}, {Dst: p("::/0"), Link: 2}, {Dst: local, Link: 3, Connected: true}, {Dst: p(tt.route), Link: 4}},
 			},
 			Guards: []guard.Guard{{Local: local, Remote: remote, Source: guard.FromMemory, Tunnel: "t0123456789", Dirs: 7, Expires: 1 << 40}},
 			Config: firewall.Config{Marks: firewall.DefaultMarks()},
-		})
+		}
+		f := Facts(in)
 		if uplink := slices.Contains(f.Uplinks, "line0"); uplink != tt.uplink {
 			t.Errorf("%s: an uplink: %t", tt.route, uplink)
+		}
+		// A tunnel that takes any source, to a peer by another route.
+		wide := netip.PrefixFrom(map[bool]netip.Addr{true: netip.IPv4Unspecified(), false: netip.IPv6Unspecified()}[remote.Addr().Is4()], 0)
+		tunnel := xfrm.Tunnel{ID: "t0123456789", Reqid: 1, Remote: p("192.0.2.1/32").Addr(), Pairs: []xfrm.Pair{{Local: wide, Remote: remote, Dirs: 7}}}
+		in.Set.Tunnels, in.Host.Routes = []xfrm.Tunnel{tunnel}, append(in.Host.Routes, xfrm.Route{Dst: p("192.0.2.1/32"), Link: 2})
+		strangers := Facts(in).Strangers
+		if among := slices.ContainsFunc(strangers, func(s firewall.Stranger) bool { return s.In == "line0" }); among != tt.uplink {
+			t.Errorf("%s: strangers come in by %+v", tt.route, strangers)
 		}
 		if gives := len(f.Guards[0].Exempt) > 0 || len(f.Lines) > 0; gives && tt.uplink || !gives && !tt.uplink {
 			t.Errorf("%s: the guard of %s gives way on %v, lines %v", tt.route, tt.remote, f.Guards[0].Exempt, f.Lines)

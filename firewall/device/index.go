@@ -19,9 +19,9 @@ type Index struct {
 	vtis                []int
 	vlans               map[int32][]int
 	names               map[string]int
-	// routes are the places of the routes by device, defaults those of the default routes.
+	// routes are the places of the routes by device, internet those of routes to the internet.
 	routes   map[int32][]int
-	defaults []int
+	internet []int
 	// ways is the index of the routes by destination, made when it is first needed.
 	ways *prefix.Index
 }

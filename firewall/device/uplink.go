@@ -10,8 +10,8 @@ import (
 
 // Uplinks names the interfaces by which a tunnel's peer is reached, where
 // strangers come in too: the configured ones, or those of the best route to the
-// peer, and those of the default routes: a host with two uplinks has strangers
-// behind both.
+// peer, and those of routes to the internet: a host with two uplinks has
+// strangers behind both.
 func (x *Index) Uplinks(peer netip.Addr, wan []string) []string {
 	if len(wan) > 0 {
 		return wan
@@ -19,12 +19,12 @@ func (x *Index) Uplinks(peer netip.Addr, wan []string) []string {
 	if x.ways == nil {
 		x.ways = prefix.NewIndex(len(x.host.Routes), func(i int) netip.Prefix { return x.host.Routes[i].Dst })
 		for i := range x.host.Routes {
-			if r := &x.host.Routes[i]; r.Dst.Bits() == 0 {
-				x.defaults = append(x.defaults, i)
+			if r := &x.host.Routes[i]; IsInternet(r.Dst) {
+				x.internet = append(x.internet, i)
 			}
 		}
 	}
-	places := slices.Clone(x.defaults)
+	places := slices.Clone(x.internet)
 	if xfrm.Specified(peer) {
 		best := 0
 		var ways []int
@@ -46,6 +46,13 @@ func (x *Index) Uplinks(peer netip.Addr, wan []string) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// IsInternet reports whether a route is one to the internet: to the whole address space, its
+// halves, or 2000::/3, which are all global addresses of IPv6 (RFC 4291, 2.4). fc00::/7 is
+// a site's own (RFC 4193).
+func IsInternet(route netip.Prefix) bool {
+	return route.Bits() < 8 && (route.Addr().Is4() || route.Bits() < 7)
 }
 
 // WithMasters returns the link's name and those of its masters, lowest first.

@@ -62,6 +62,24 @@ func TestWhatIsRemembered(t *testing.T) {
 	}
 }
 
+// Routes to the internet in halves lead to no site, by whichever interface.
+func TestHalvesOfTheInternetAreNoNetwork(t *testing.T) {
+	for _, pair := range [][2]string{{sunLAN, moonLAN}, {sun6LAN, "2001:db8:5::/48"}} {
+		host := sunHost()
+		host.Links = append(host.Links, xfrm.Link{Index: 4, Name: "line0", Up: true})
+		for _, half := range []string{"0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"} {
+			host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix(half), Link: 4})
+		}
+		// The peer is reached by another interface.
+		host.Routes = append(host.Routes, xfrm.Route{Dst: netip.MustParsePrefix(moonWAN + "/32"), Link: 2})
+		site := sunSite()
+		site.Pairs = [][2]string{pair}
+		if got := remember(nil, snapshotOf(host, site), 1000); len(got) != 1 {
+			t.Errorf("%s: remembered %+v", pair[1], got)
+		}
+	}
+}
+
 func TestMemoryAges(t *testing.T) {
 	host := sunHost()
 	memory := remember(nil, snapshotOf(host, sunSite()), 1000)
