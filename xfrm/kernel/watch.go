@@ -93,7 +93,8 @@ func (w *Watcher) SetBuffer(bytes int) error { return w.conn.socket.SetReceiveBu
 // until the channel is read, it is ready once.
 func (w *Watcher) Dirty() <-chan struct{} { return w.dirty }
 
-// Counts returns a copy of the counters. It may be called at any time.
+// Counts returns a copy of the counters. It may be called at any time. What it counts, Dirty
+// has told.
 func (w *Watcher) Counts() Counts {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -141,11 +142,10 @@ func (w *Watcher) events(b []byte) error {
 		}
 		w.mu.Lock()
 		w.counts.Seen++
-		look := w.look(m)
-		w.mu.Unlock()
-		if look {
+		if w.look(m) {
 			w.notify()
 		}
+		w.mu.Unlock()
 	}
 	return nil
 }
@@ -153,8 +153,8 @@ func (w *Watcher) events(b []byte) error {
 func (w *Watcher) lost() {
 	w.mu.Lock()
 	w.counts.Lost++
-	w.mu.Unlock()
 	w.notify()
+	w.mu.Unlock()
 }
 
 func (w *Watcher) notify() {

@@ -94,10 +94,10 @@ func TestCommitterOfNonsense(t *testing.T) {
 	}
 }
 
-// settle waits until nothing comes any more.
+// settle waits until nothing comes any more, also to a busy machine.
 func settle(w *Watcher) {
 	for seen := w.Counts().Seen; ; seen = w.Counts().Seen {
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond)
 		select {
 		case <-w.Dirty():
 		default:

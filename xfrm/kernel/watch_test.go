@@ -10,7 +10,7 @@ import (
 )
 
 // patience bounds the waiting for something that is bound to happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func TestWatch(t *testing.T) {
 	netns(t)
