@@ -89,7 +89,7 @@ func apply(ctx context.Context, g *gateway.Gateway, limit time.Duration) (reconc
 	for family, save := range rules {
 		c.Former[family] = string(save.Append(nil))
 	}
-	if err := c.begin(g, o); err != nil {
+	if err := c.begin(ctx, g, o); err != nil {
 		return reconcile.Outcome{}, err
 	}
 	// A daemon changes nothing while the file is there, and reads the new configuration
@@ -131,12 +131,11 @@ func reconcileOnce(ctx context.Context, g *gateway.Gateway, by string, interacti
 // which inherits the lock: as long as it lives, no other process has it. No rule changes
 // before that process is ready, because a signal that comes earlier ends it without a
 // rollback.
-func (c change) begin(g *gateway.Gateway, o gateway.Options) error {
+func (c change) begin(ctx context.Context, g *gateway.Gateway, o gateway.Options) error {
 	lock, err := o.TryLock(pending.Name)
-	for range 50 { // the process of a change that was just confirmed may be about to end
-		if !errors.Is(err, rundir.ErrLocked) {
-			break
-		}
+	// The process of a change that was just confirmed may be about to end, which takes the
+	// longer the busier the machine is.
+	for end := time.Now().Add(10 * time.Second); errors.Is(err, rundir.ErrLocked) && ctx.Err() == nil && time.Now().Before(end); {
 		time.Sleep(20 * time.Millisecond)
 		lock, err = o.TryLock(pending.Name)
 	}

@@ -1,7 +1,9 @@
 package nudge
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 )
@@ -15,15 +17,33 @@ func Reload(dirs rundir.Dirs) error {
 	}
 	err := dirs.Leave("daemon", ".reload")
 	if err == nil {
-		var socket string
-		if socket, err = dirs.Socket(); err == nil {
-			err = Send(socket)
-		}
+		err = wake(dirs)
 	}
 	if err != nil {
 		return fmt.Errorf("have the daemon read its configuration: %w: until then it works by the former one: systemctl reload xfrmfw", err)
 	}
 	return nil
+}
+
+// insistence is how long Reload tries to wake a daemon that does not answer: one on a busy
+// machine, or one that has just started and does not listen yet.
+const insistence = 5 * time.Second
+
+// wake nudges the daemon until it answers, or has ended.
+func wake(dirs rundir.Dirs) error {
+	socket, err := dirs.Socket()
+	if err != nil {
+		return err
+	}
+	for end := time.Now().Add(insistence); ; time.Sleep(20 * time.Millisecond) {
+		err := Send(socket)
+		if !errors.Is(err, ErrSilent) && !errors.Is(err, ErrNobody) || time.Now().After(end) {
+			return err
+		}
+		if pid, err := dirs.DaemonPID(); err != nil || pid == 0 {
+			return err
+		}
+	}
 }
 
 // Reloading reports, once, whether Reload was called.
