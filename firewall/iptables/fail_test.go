@@ -140,7 +140,7 @@ func TestLocked(t *testing.T) {
 		start := time.Now()
 		err = p.Apply(ctx, change)
 		t.Log(err)
-		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 10*time.Second {
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Minute {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 		if diff := cmp.Diff(before, printed(t, p, family)); diff != "" {
@@ -190,7 +190,7 @@ func TestKilled(t *testing.T) {
 				if !errors.As(err, &applied) || applied.Standing != Former || !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("got %#v", err)
 				}
-				if time.Since(start) > 10*time.Second {
+				if time.Since(start) > time.Minute {
 					t.Errorf("took %v", time.Since(start))
 				}
 				if diff := cmp.Diff(before, printed(t, p, family)); diff != "" {

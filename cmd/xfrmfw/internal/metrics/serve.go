@@ -26,6 +26,8 @@ const (
 	// which needs some for its own work.
 	maxConnections = 16
 	maxHeader      = 8 << 10
+	// headerTime is how long a client may take to send a request's header.
+	headerTime = 5 * time.Second
 )
 
 // Listen opens the address (see listen.Parse). A Unix socket may be used by the
@@ -102,6 +104,12 @@ func shareSocket(d *rundir.Dir, name string) error {
 // Serve answers GET /metrics on the listener until ctx is done, and then closes
 // it and returns nil.
 func Serve(ctx context.Context, l net.Listener, version string, r *Recorder, t *Tunnels) error {
+	return serveClients(ctx, l, headerTime, version, r, t)
+}
+
+// serveClients is Serve with another time for a request's header; its body may take as long
+// again.
+func serveClients(ctx context.Context, l net.Listener, header time.Duration, version string, r *Recorder, t *Tunnels) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	handler, err := handler(version, r, t)
@@ -110,8 +118,8 @@ func Serve(ctx context.Context, l net.Listener, version string, r *Recorder, t *
 	}
 	server := &http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
+		ReadHeaderTimeout: header,
+		ReadTimeout:       2 * header,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeader,

@@ -33,13 +33,13 @@ func TestServeBesideSilentClients(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond) // until the server has read the request
 			began := time.Now()
-			client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+			client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: silence}
 			res, err := client.Get("http://" + l.Addr().String() + "/metrics")
 			if err != nil {
 				t.Fatal(err)
 			}
 			_ = res.Body.Close()
-			if took := time.Since(began); took > 2*time.Second {
+			if took := time.Since(began); took > silence/2 {
 				t.Errorf("a scrape took %s", took)
 			}
 		})
@@ -74,7 +74,7 @@ func TestBoundedEvictsStalledReader(t *testing.T) {
 	if _, err := b.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took < stalled/2 || took > 5*stalled {
+	if took := time.Since(began); took < stalled/2 || took > time.Minute {
 		t.Errorf("another client waited %s", took)
 	}
 	if err := <-written; err == nil {

@@ -56,7 +56,7 @@ func written(t *testing.T, user *os.File, until string) string {
 	t.Helper()
 	var all strings.Builder
 	buf := make([]byte, 4096)
-	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(all.String(), until); {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(all.String(), until); {
 		if time.Now().After(deadline) {
 			t.Fatalf("%q, but never %q", all.String(), until)
 		}
@@ -118,7 +118,7 @@ func wait(t *testing.T, c <-chan struct{}, what string) {
 	t.Helper()
 	select {
 	case <-c:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s was not noticed", what)
 	}
 }
