@@ -106,6 +106,17 @@ func follow(ctx context.Context, s settings, engine string) error {
 	if err := v.clearAll(); err != nil {
 		return err
 	}
+	var gone, again []string
+	for i := range s.storm {
+		gone, again = append(gone, deletePolicies(one+i)...), append(again, addPolicies(one+i)...)
+	}
+	if err := batch(s, gone); err != nil {
+		return err
+	}
+	alone, err := timed(func() error { return batch(s, again) })
+	if err != nil {
+		return err
+	}
 	var stock []time.Duration
 	began := time.Now()
 	for i := range s.storm {
@@ -119,6 +130,7 @@ func follow(ctx context.Context, s settings, engine string) error {
 	row(one, name+", event to rules, one by one, median", middle(ours), "stock `_updown`", middle(stock[:min(one, len(stock))]), "")
 	row(one, name+", event to rules, one by one, worst", slices.Max(ours), "stock `_updown`, worst", slices.Max(stock[:min(one, len(stock))]), "")
 	row(s.storm, fmt.Sprintf("%s, all at once, %d commits", name, n), storm, "stock `_updown` for each", stockStorm, "0.01")
+	row(s.storm, name+", all at once, more than `ip` takes for the policies alone", max(0, storm-alone), "stock `_updown` for each", stockStorm, "0.01")
 	row(s.storm, name+", all at once, last notification to rules", behind, "stock `_updown` for each", stockStorm, "")
 	return v.clearAll()
 }
