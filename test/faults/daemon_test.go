@@ -26,7 +26,7 @@ import (
 // is killed, and the delay of a busy machine.
 const (
 	audit   = 5 * time.Second
-	allowed = audit + 10*time.Second + 10*time.Second
+	allowed = audit + 10*time.Second + 30*time.Second
 )
 
 // table stands for a variant: the rules are in the table of the nftables engine.
@@ -216,6 +216,16 @@ func (h *host) right(after string) {
 		case <-h.exited:
 			h.t.Fatalf("%s: the daemon has ended", after)
 		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// eventually waits until a condition holds, or fails the test by what is wrong.
+func (h *host) eventually(wrong string, ok func() bool) {
+	h.t.Helper()
+	for began := time.Now(); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > allowed {
+			h.t.Fatal(wrong)
 		}
 	}
 }

@@ -56,21 +56,25 @@ func TestStepsBesideLooks(t *testing.T) {
 		}
 		h.batch(many.String())
 		h.right("many tunnels came")
-		// The first event after a load has its step, before the look that follows.
-		h.kill(syscall.SIGTERM)
-		if h.tunnels[20] {
-			h.tunnel(20, false)
-		}
-		h.run(binary, h.args("clear")...)
-		h.start()
-		h.right("all is loaded")
-		applied := func() int { return strings.Count(h.log.String(), "applied:") }
-		before := applied()
-		for h.tunnel(20, true); h.missingElement() != ""; {
-			if applied() > before {
-				t.Error("a look came before the step")
-				break
+		// The first event after a load has its step, before the look that follows. On a busy machine
+		// the look may have ended before we see the step: then once more.
+		looks := 0
+		for tries := 1; tries == 1 || looks > 0 && tries <= 5; tries++ {
+			h.kill(syscall.SIGTERM)
+			if h.tunnels[20] {
+				h.tunnel(20, false)
 			}
+			h.run(binary, h.args("clear")...)
+			h.start()
+			h.right("all is loaded")
+			applied := func() int { return strings.Count(h.log.String(), "applied:") }
+			before := applied()
+			h.tunnel(20, true)
+			h.eventually("the tunnel is not in the table", func() bool { return h.missingElement() == "" })
+			looks = applied() - before
+		}
+		if looks > 0 {
+			t.Error("a look came before the step")
 		}
 		for range 12 {
 			// A new address has the daemon look at all.
@@ -110,27 +114,23 @@ func TestForeignFlush(t *testing.T) {
 		case way == 0:
 			for _, family := range []string{"iptables-", "ip6tables-"} {
 				for _, table := range []string{"filter", "nat", "mangle"} {
-					h.run(family+h.variant, "-t", table, "-F")
+					h.run(family+h.variant, "-w", "-t", table, "-F")
 				}
 			}
 		case way == 1:
 			for _, chain := range []string{"PREROUTING", "INPUT", "FORWARD", "POSTROUTING"} {
-				h.run("iptables-"+h.variant, "-t", "mangle", "-I", chain, "-j", "ACCEPT")
+				h.run("iptables-"+h.variant, "-w", "-t", "mangle", "-I", chain, "-j", "ACCEPT")
 			}
 		default:
 			if h.variant == "nft" {
 				h.run("nft", "flush", "ruleset")
 				break
 			}
-			h.run("iptables-"+h.variant, "-t", "mangle", "-D", "PREROUTING", "1")
+			h.run("iptables-"+h.variant, "-w", "-t", "mangle", "-D", "PREROUTING", "1")
 		}
 		h.right("others changed the rules")
 		// The page is made once a second at most.
-		for began := time.Now(); h.metric("xfrmfw_drift_repaired_total") == before; time.Sleep(100 * time.Millisecond) {
-			if time.Since(began) > allowed {
-				t.Fatal("the repair was not counted")
-			}
-		}
+		h.eventually("the repair was not counted", func() bool { return h.metric("xfrmfw_drift_repaired_total") != before })
 	})
 }
 
@@ -146,10 +146,8 @@ func TestRestoreFails(t *testing.T) {
 				if h.wrong() == "" {
 					t.Error("the rules are right though nothing could be restored")
 				}
-				for began := time.Now(); mode == "fail" && !strings.Contains(h.run(binary, h.args("status")...), "broken"); {
-					if time.Since(began) > allowed {
-						t.Fatal("status says nothing of the failure")
-					}
+				if mode == "fail" {
+					h.eventually("status says nothing of the failure", func() bool { return strings.Contains(h.run(binary, h.args("status")...), "broken") })
 				}
 				h.mode("work")
 				h.right("iptables-restore works again")
@@ -201,22 +199,15 @@ func TestDiskFull(t *testing.T) {
 		h.write("state/full", strings.Repeat("x", 4096))
 		h.storm()
 		h.right("the memory can't be written")
-		if said := h.log.String(); !strings.Contains(said, "until the next boot") {
-			t.Error("the daemon says nothing of it")
-		}
-		if err := unix.Unmount(state, 0); err != nil {
-			t.Fatal(err)
-		}
+		h.eventually("the daemon says nothing of it", func() bool { return strings.Contains(h.log.String(), "until the next boot") })
+		// The daemon may have it open for a moment.
+		h.eventually("the full disk can't be unmounted", func() bool { return unix.Unmount(state, 0) == nil })
 		h.storm()
 		h.right("there is room again")
-		for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-			if text, _ := os.ReadFile(h.path("state/memory.json")); strings.Count(string(text), `"remote"`) >= 5 {
-				break
-			}
-			if time.Since(began) > allowed {
-				t.Fatal("the memory is not written, now that it could be")
-			}
-		}
+		h.eventually("the memory is not written, now that it could be", func() bool {
+			text, _ := os.ReadFile(h.path("state/memory.json"))
+			return strings.Count(string(text), `"remote"`) >= 5
+		})
 	})
 }
 
