@@ -30,7 +30,7 @@ exec dockerd --containerd /run/containerd.sock --iptables=true --storage-driver 
 func (s *site) startDocker(t *testing.T) *lab.Process {
 	t.Helper()
 	daemon := s.Sun.Start(t, nil, "sh", "-ec", dockerd)
-	lab.Eventually(t, 30*lab.Patience, func() error {
+	lab.Eventually(t, 10*lab.Patience, func() error {
 		if !daemon.Running() {
 			t.Fatalf("dockerd ended: %s", daemon.Output())
 		}
@@ -149,7 +149,7 @@ func TestFail2ban(t *testing.T) {
 	write(t, "/run/auth.log", "")
 	// Without the option it gives up its own start after 30 s, and runs on without a jail.
 	daemon := s.Sun.Start(t, nil, "fail2ban-server", "-f", "--timeout", "600", "-s", "/run/fail2ban.sock", "-p", "/run/fail2ban.pid", "--logtarget", "STDOUT", "start")
-	lab.Eventually(t, 30*lab.Patience, func() error {
+	lab.Eventually(t, 10*lab.Patience, func() error {
 		if !daemon.Running() {
 			t.Fatalf("fail2ban ended: %s", daemon.Output())
 		}
@@ -160,7 +160,7 @@ func TestFail2ban(t *testing.T) {
 	})
 	t.Logf("versions: fail2ban %s", strings.TrimSpace(s.sh(t, "fail2ban-server --version | head -n 1")))
 	s.sh(t, fmt.Sprintf("fail2ban-client -s /run/fail2ban.sock set sshd banip %s", s.Alice.Inner(lab.IPv4)))
-	lab.Eventually(t, 15*lab.Patience, func() error {
+	lab.Eventually(t, 5*lab.Patience, func() error {
 		if rules := s.sh(t, "iptables -S INPUT 1"); !strings.Contains(rules, "-j f2b-sshd") {
 			return fmt.Errorf("fail2ban's chain is not first: %s\n%s", rules, daemon.Output())
 		}

@@ -38,7 +38,7 @@ func (s *site) startFirewalld(t *testing.T) {
 // one transaction.
 func (s *site) ready(t *testing.T, daemon *lab.Process) {
 	t.Helper()
-	lab.Eventually(t, 15*lab.Patience, func() error {
+	lab.Eventually(t, 5*lab.Patience, func() error {
 		if !daemon.Running() {
 			t.Fatalf("firewalld ended: %s", daemon.Output())
 		}

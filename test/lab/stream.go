@@ -55,10 +55,13 @@ func (s *Stream) Stop() {
 	<-s.done
 }
 
+// underWay is how long a packet may be on its way.
+const underWay = 20 * time.Second
+
 // Lost are the numbers that did not arrive, after a wait for packets on their way.
 func (s *Stream) Lost() []int {
 	lost := s.missing()
-	for deadline := time.Now().Add(Patience); len(lost) > 0 && time.Now().Before(deadline); lost = s.missing() {
+	for deadline := time.Now().Add(underWay); len(lost) > 0 && time.Now().Before(deadline); lost = s.missing() {
 		time.Sleep(100 * time.Millisecond)
 	}
 	return lost

@@ -236,7 +236,7 @@ func (c *comparison) run(t *testing.T, name string, count int, kinds ...func(lab
 		}
 		// Counters are read until they are as expected; more than expected shows with the next part.
 		var diff []string
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(lab.Patience)
 		for {
 			if diff = want.differences(before, c.read(t), c.rules); len(diff) == 0 || time.Now().After(deadline) {
 				break

@@ -131,9 +131,11 @@ func TestUpgrade(t *testing.T) {
 	}
 	close(end)
 	done.Wait()
-	time.Sleep(2 * time.Second) // for packets under way
 	for _, stream := range streams {
 		lost := stream.missing()
+		for deadline := time.Now().Add(lab.Patience); len(lost) > 0 && time.Now().Before(deadline); lost = stream.missing() {
+			time.Sleep(100 * time.Millisecond) // some are under way
+		}
 		t.Logf("upgrade: tunnel up: %s: %d packets sent, %d lost", stream.name, stream.sent, len(lost))
 		if len(lost) > 0 {
 			t.Errorf("%s: lost %.500s", stream.name, strings.Join(lost, " "))
