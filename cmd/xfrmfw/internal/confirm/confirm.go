@@ -71,6 +71,9 @@ func apply(ctx context.Context, g *gateway.Gateway, limit time.Duration) (reconc
 	if err := Settle(ctx, o); err != nil {
 		return reconcile.Outcome{}, err
 	}
+	if g, err = g.Current(ctx); err != nil {
+		return reconcile.Outcome{}, err
+	}
 	// Before the configuration is held back and the waiting process starts.
 	if err := reconcile.CheckTests(ctx, g); err != nil {
 		return reconcile.Outcome{}, err
@@ -122,6 +125,9 @@ func reconcileOnce(ctx context.Context, g *gateway.Gateway, by string, interacti
 	}
 	defer unlock()
 	if err := Settle(ctx, o); err != nil {
+		return reconcile.Outcome{}, err
+	}
+	if g, err = g.Current(ctx); err != nil {
 		return reconcile.Outcome{}, err
 	}
 	return reconcile.ApplyLocked(ctx, g, by, interactive)

@@ -99,6 +99,8 @@ type daemon struct {
 	failed string
 	// refused is the reason why the configuration as it is now is not in force.
 	refused error
+	// current is true once the lock was had, and the configuration is that of the latest apply.
+	current bool
 	// approved is true once rules of the configuration were in force, which is noted.
 	approved bool
 	// modules are the offload modules that were loaded.
@@ -339,6 +341,11 @@ func (d *daemon) audit(now time.Time) {
 func (d *daemon) reload(ctx context.Context) {
 	d.service.reloading()
 	defer func() { d.service.ready(d.state()) }()
+	d.reread(ctx)
+}
+
+// reread loads the configuration again. One that is refused leaves the former one in force.
+func (d *daemon) reread(ctx context.Context) {
 	if err := d.load(ctx); err != nil {
 		d.refused = fmt.Errorf("read configuration again: %w; the former one stays in force", err)
 		d.log.fail("%v", d.refused)

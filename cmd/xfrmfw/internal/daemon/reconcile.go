@@ -76,6 +76,11 @@ func (d *daemon) reconcile(ctx context.Context) (reconcile.Outcome, error) {
 	if nudge.Reloading(d.options.Gateway.Dirs) {
 		d.reload(ctx)
 	}
+	// One that was in force before this process was known as the daemon.
+	if !d.current && d.gateway.Outdated() {
+		d.reread(ctx)
+	}
+	d.current = true
 	if pending.Look(d.options.Gateway.Dirs).Pending {
 		d.source.Lost()
 	}

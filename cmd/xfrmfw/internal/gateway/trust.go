@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/approved"
@@ -23,24 +24,49 @@ const (
 	TrustFile
 )
 
-// loadConfig reads the configuration that counts.
-func (g *Gateway) loadConfig() error {
-	o := g.options
+// configText returns the text of the configuration that counts, and whether the file's own is
+// refused.
+func (o Options) configText() (text approved.Text, refused bool, err error) {
 	data, absent, err := config.Read(o.Config, o.Explicit)
 	if err != nil {
-		return err
+		return text, false, err
 	}
-	g.text = approved.Text{Absent: absent, Text: string(data)}
+	text = approved.Text{Absent: absent, Text: string(data)}
 	if o.Snapshot == "" && (o.Trust == TrustConfirmed || o.Trust == TrustInForce && !pending.Look(o.Dirs).Pending) {
 		// A state directory that can't be read holds no configuration back: its error is met,
 		// and told, where the memory is read.
-		before, held, _ := approved.In(o.State).Held(o.Config, g.text)
-		if g.refused = held; held {
-			g.text = approved.Text{Absent: true}
+		before, held, _ := approved.In(o.State).Held(o.Config, text)
+		if refused = held; held {
+			text = approved.Text{Absent: true}
 			if before != nil {
-				g.text = *before
+				text = *before
 			}
 		}
+	}
+	return text, refused, nil
+}
+
+// Outdated reports whether another configuration counts than the one that was read. Who
+// reads it before the lock asks once it has the lock: the command that held it may have put
+// a newer one in force.
+func (g *Gateway) Outdated() bool {
+	text, refused, err := g.options.configText()
+	return err != nil || text != g.text || refused != g.refused
+}
+
+// Current returns the gateway, or one that is opened anew if it is outdated.
+func (g *Gateway) Current(ctx context.Context) (*Gateway, error) {
+	if !g.Outdated() {
+		return g, nil
+	}
+	return Open(ctx, g.options)
+}
+
+// loadConfig reads the configuration that counts.
+func (g *Gateway) loadConfig() (err error) {
+	o := g.options
+	if g.text, g.refused, err = o.configText(); err != nil {
+		return err
 	}
 	if g.text.Absent {
 		g.config = config.Default()
