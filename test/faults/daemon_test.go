@@ -183,6 +183,32 @@ func (h *host) policies(n int, up bool) string {
 		verb, remote, tmpl("192.0.2.1", peer), tmpl(peer, "192.0.2.1"))
 }
 
+// trickle has one more tunnel come and go, until it is stopped.
+func (h *host) trickle(n int) (stop func()) {
+	texts := []string{h.policies(n, true), h.policies(n, false)}
+	delete(h.tunnels, n) // it is in none of the states that are looked for
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			for _, text := range texts {
+				cmd := exec.Command("ip", "-batch", "-")
+				cmd.Stdin = strings.NewReader(text)
+				_ = cmd.Run()
+			}
+			select {
+			case <-end:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		<-ended
+	}
+}
+
 // storm has tunnels come and go, hundreds of policies in all; those that stand in
 // the end are any of the first twenty.
 func (h *host) storm() {
