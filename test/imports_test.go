@@ -28,7 +28,7 @@ firewall/limit: firewall/device firewall/internal/prefix xfrm
 firewall/internal/fake: firewall firewall/guard firewall/internal/mirror firewall/rules firewall/rules/live firewall/rules/trace xfrm
 firewall/internal/mirror: xfrm
 firewall/internal/pinned:
-firewall/prove: firewall firewall/device firewall/guard firewall/internal/prefix firewall/prove/evaluate firewall/prove/expect firewall/prove/judge firewall/prove/space firewall/rules firewall/rules/live firewall/sets xfrm
+firewall/prove: firewall firewall/device firewall/foreign firewall/guard firewall/internal/prefix firewall/prove/evaluate firewall/prove/expect firewall/prove/judge firewall/prove/space firewall/rules firewall/rules/live firewall/sets xfrm
 firewall/prove/bdd:
 firewall/prove/evaluate: firewall firewall/internal/prefix firewall/prove/bdd firewall/prove/space firewall/rules firewall/rules/live firewall/sets xfrm
 firewall/prove/expect: firewall firewall/rules xfrm
@@ -74,7 +74,7 @@ cmd/xfrmfw/internal/nudge: cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/pace:
 cmd/xfrmfw/internal/peers: xfrm cmd/xfrmfw/internal/rundir golang.org/x/sys
 cmd/xfrmfw/internal/reconcile: firewall firewall/guard firewall/rules cmd/xfrmfw/internal/memory firewall/rules/live firewall/rules/plan xfrm firewall/iptables cmd/xfrmfw/internal/gateway cmd/xfrmfw/internal/nudge cmd/xfrmfw/internal/text xfrm/kernel firewall/sets cmd/xfrmfw/internal/engine firewall/prove
-cmd/xfrmfw/internal/proof: cmd/xfrmfw/internal/text firewall firewall/prove firewall/prove/evaluate firewall/rules firewall/rules/live firewall/sets xfrm golang.org/x/sys
+cmd/xfrmfw/internal/proof: cmd/xfrmfw/internal/text firewall firewall/foreign firewall/prove firewall/prove/evaluate firewall/rules firewall/rules/live firewall/sets xfrm golang.org/x/sys
 cmd/xfrmfw/internal/rundir: golang.org/x/sys
 cmd/xfrmfw/internal/screen: golang.org/x/sys
 cmd/xfrmfw/internal/status: firewall firewall/sets/purpose firewall/guard firewall/rules firewall/rules/live firewall/rules/plan xfrm cmd/xfrmfw/internal/text firewall/rules/compile cmd/xfrmfw/internal/engine firewall/sets firewall/sets/program

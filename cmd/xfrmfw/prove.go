@@ -1,8 +1,11 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
+	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor/gather"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/engine"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/proof"
@@ -27,10 +30,19 @@ func proveCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			list := []proof.Subject{wantedSubject(look)}
+			warnings := look.AllWarnings()
+			if live := liveSubject(look); !g.FromSnapshot() && live.Stands() {
+				tables, err := gather.Tables(cmd.Context(), append(gather.OfIP(), "bridge", "netdev"))
+				if err != nil {
+					warnings = append(warnings, fmt.Sprintf("the tables of nftables of other programs are no part of the proof: %v", err))
+				}
+				list = subjects(look, list[0], live.Beside(tables, look.Config.Marks))
+			}
 			step, end := proof.Progress(cmd.ErrOrStderr())
-			r := proof.Make(&look.Result.Facts, look.Input(), subjects(look, g.FromSnapshot()), step)
+			r := proof.Make(&look.Result.Facts, look.Input(), list, step)
 			end()
-			r.Warnings = append(r.Warnings, look.AllWarnings()...)
+			r.Warnings = append(r.Warnings, warnings...)
 			if asJSON {
 				err = text.WriteJSON(cmd.OutOrStdout(), r)
 			} else {
@@ -49,12 +61,11 @@ func proveCommand(o *options) *cobra.Command {
 	return cmd
 }
 
-// subjects are the wanted rules and, where some stand that differ, those too. Rules that
-// stand as wanted are asked once, as live ones if rules of others stand around them.
-func subjects(look gateway.Look, fromSnapshot bool) []proof.Subject {
-	wanted, live := wantedSubject(look), liveSubject(look)
+// subjects are the wanted rules and, where those that stand differ, those too. Rules that
+// stand as wanted are asked once, as live ones if others stand around them.
+func subjects(look gateway.Look, wanted, live proof.Subject) []proof.Subject {
 	switch {
-	case fromSnapshot, !live.Stands(), look.InSync() && len(live.Others) == 0:
+	case look.InSync() && len(live.Others) == 0:
 		return []proof.Subject{wanted}
 	case look.InSync():
 		return []proof.Subject{live}

@@ -67,10 +67,11 @@ func (w *walker) value(left any) any {
 			return absent{}
 		}
 	case "ct":
-		switch key {
-		case "state":
+		switch {
+		case w.anyFlow:
+		case key == "state":
 			return flags{"new"}
-		case "status":
+		case key == "status":
 			return flags{}
 		}
 	case "payload":

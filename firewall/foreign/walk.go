@@ -70,6 +70,8 @@ type walker struct {
 	packet Packet
 	by     string
 	handle int
+	// anyFlow is true if the packet may be of any flow, in place of a new one.
+	anyFlow bool
 }
 
 // deepest is how deep the kernel lets chains nest (NFT_JUMP_STACK_SIZE).

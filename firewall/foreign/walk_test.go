@@ -202,6 +202,64 @@ func TestMarks(t *testing.T) {
 	}
 }
 
+// TestEffect: the effect of a base chain is that of all rules that it may lead to, and of no
+// other.
+func TestEffect(t *testing.T) {
+	const all = ^uint32(0)
+	r, err := Parse([]byte(`{"nftables": [
+		{"map": {"family": "inet", "name": "zones", "table": "x", "elem": [["wan0", {"jump": {"target": "restores"}}], ["lan0", {"accept": null}]]}},
+		{"chain": {"family": "inet", "table": "x", "name": "restores"}}, {"chain": {"family": "inet", "table": "x", "name": "jumps"}},
+		{"rule": {"family": "inet", "table": "x", "chain": "restores", "expr": [{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "established"}},
+			{"mangle": {"key": {"meta": {"key": "mark"}}, "value": {"ct": {"key": "mark"}}}}]}},
+		{"rule": {"family": "inet", "table": "x", "chain": "jumps", "expr": [{"jump": {"target": "restores"}}]}},
+		{"rule": {"family": "inet", "table": "x", "chain": "restores", "expr": [{"jump": {"target": "jumps"}}]}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := r.Tables[0]
+	restored := Effect{Writes: all, Sets: all}
+	for _, tt := range []struct {
+		rule string
+		want Effect
+	}{
+		{`{"counter": null}, {"accept": null}`, Effect{}},
+		{`{"jump": {"target": "jumps"}}`, restored},
+		{`{"goto": {"target": "restores"}}`, restored},
+		{`{"vmap": {"key": {"meta": {"key": "iifname"}}, "data": "@zones"}}`, restored},
+		{`{"vmap": {"key": {"meta": {"key": "iifname"}}, "data": {"set": [["wan0", {"goto": {"target": "restores"}}]]}}}`, restored},
+		{match("==", payload("ip6", "saddr"), `"::1"`) + `, {"jump": {"target": "restores"}}`, Effect{}},
+		{match("==", payload("ip", "saddr"), `"10.0.0.1"`) + `, {"mangle": {"key": {"meta": {"key": "mark"}}, "value": 7}}`, Effect{Writes: all, Sets: 7}},
+		{`{"mangle": {"key": {"ct": {"key": "mark"}}, "value": {"meta": {"key": "mark"}}}}`, Effect{}},
+		{`{"mangle": {"key": {"tcp option": {"name": "maxseg", "field": "size"}}, "value": 1400}}`, Effect{}},
+		{`{"mangle": {"key": {"payload": {"protocol": "ip", "field": "ttl"}}, "value": 64}}`, Effect{}},
+		{`{"mangle": {"key": {"payload": {"protocol": "udp", "field": "dport"}}, "value": 53}}`, Effect{Remakes: true}},
+		{`{"mangle": {"key": {"payload": {"base": "nh", "offset": 96, "len": 32}}, "value": 1}}`, Effect{Remakes: true}},
+		{`{"masquerade": null}`, Effect{Rewrites: true}},
+		{`{"snat": {"addr": {"payload": {"protocol": "ip", "field": "saddr"}}}}`, Effect{}},
+		{`{"dnat": {"addr": "10.0.0.1"}}`, Effect{}},
+		{`{"notrack": null}`, Effect{Untracks: true}},
+		{match("==", `{"meta": {"key": "l4proto"}}`, `"udp"`) + `, {"notrack": null}`, Effect{}},
+		{`{"dup": {"dev": "lan0"}}`, Effect{Forwards: true}},
+		{`{"flow": {"op": "add", "flowtable": "@fast"}}`, Effect{Offloads: true}},
+		{match("==", `{"rt": {"key": "ipsec"}}`, "false") + `, {"flow": {"op": "add", "flowtable": "@fast"}}`, Effect{Offloads: true}},
+		{match("==", `{"rt": {"key": "ipsec"}}`, "false") + ", " + match("==", `{"meta": {"key": "ipsec"}}`, "false") + `, {"flow": {"op": "add", "flowtable": "@fast"}}`, Effect{}},
+		{`{"xt": null}`, Effect{Writes: all, Sets: all, Rewrites: true}},
+	} {
+		one, err := Parse([]byte(`{"nftables": [{"chain": {"family": "inet", "table": "x", "name": "f", "hook": "forward"}},
+			{"rule": {"family": "inet", "table": "x", "chain": "f", "expr": [` + tt.rule + `]}}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := x.Effect(one.Tables[0].Chains[0], false); got != tt.want {
+			t.Errorf("%s: got %+v, want %+v", tt.rule, got, tt.want)
+		}
+	}
+	v4 := Table{Family: "ip", Chains: []Chain{x.Chains[0]}}
+	if four, six := v4.Effect(v4.Chains[0], false), v4.Effect(v4.Chains[0], true); four.Writes != all || six.Writes != 0 {
+		t.Errorf("a table of IPv4: %+v, %+v", four, six)
+	}
+}
+
 // TestParseTrash: a text that is no list of nft is an error, and never a panic.
 func TestParseTrash(t *testing.T) {
 	for _, text := range []string{"", "{}x", `{"nftables": [{"chain": 5}]}`, `{"nftables": {}}`} {
@@ -222,6 +280,7 @@ func FuzzParse(f *testing.F) {
 			t.Marks()
 			t.MatchesMark(verified)
 			for _, c := range t.Chains {
+				t.Effect(c, false)
 				t.Walk(c, inner())
 			}
 		}

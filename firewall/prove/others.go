@@ -29,14 +29,20 @@ func (q *question) undone(property string) (space.Set, []string) {
 }
 
 func (q *question) with(property string, others []live.Other) space.Set {
-	if property == "nat" {
+	switch property {
+	case "nat":
 		return q.w.MayRewrite(q.Way, q.kept, others)
+	case "wiped":
+		return q.w.MayCut(q.Way, q.kept, others)
 	}
-	passes, marked := q.w.MayPass(q.Way, q.kept, others)
-	if property == "verified" {
-		return marked
+	u := q.w.May(q.Way, q.kept, others)
+	switch property {
+	case "verified":
+		return u.Verified
+	case "forged":
+		return u.Seen
 	}
-	return passes
+	return u.Passes
 }
 
 // rewritten are packets into tunnels that no rule exempts from the NAT of others.

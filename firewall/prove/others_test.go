@@ -37,12 +37,12 @@ func TestOthersCanUndo(t *testing.T) {
 			Table: rules.Mangle, Hook: "POSTROUTING", Before: true, Ends: true, Read: true, Matches: rules.Rule{Out: "lo"},
 		}, nil, nil},
 		{"accepts what arrives", live.Other{Table: rules.Mangle, Hook: "PREROUTING", Before: true, Ends: true}, []string{"verified", "crossed", "inject"}, nil},
-		{"writes VERIFIED", live.Other{Table: rules.Mangle, Hook: "PREROUTING", Writes: verified}, []string{"verified"}, []string{"verified"}},
+		{"writes VERIFIED", live.Other{Table: rules.Mangle, Hook: "PREROUTING", Writes: verified, Sets: verified}, []string{"verified"}, nil},
 		{"writes another bit", live.Other{Table: rules.Mangle, Hook: "PREROUTING", Writes: 1}, nil, nil},
 		{"rewrites sources first", live.Other{Table: rules.NAT, Hook: "POSTROUTING", Before: true, Rewrites: true}, []string{"nat"}, nil},
 		{"rewrites sources behind ours", live.Other{Table: rules.NAT, Hook: "POSTROUTING", Rewrites: true}, nil, nil},
 	} {
-		tt.other.Text = tt.name
+		tt.other.Text, tt.other.Priority = tt.name, live.PriorityOf(tt.other.Table, tt.other.Hook)
 		for engine, want := range map[string][]string{"iptables": tt.rules, "nftables": tt.table} {
 			w := evaluate.NewFirewall(ours, &facts, Values(in), false)
 			if engine == "nftables" {

@@ -44,10 +44,7 @@ func Properties() []Property {
 		{
 			Name: "verified", Says: "A packet that carries VERIFIED behind mangle PREROUTING came out of an SA of a tunnel and lies in its selectors, is an ICMP error about one of its flows, or came out of a device inside a tunnel.",
 			ways: through, broken: func(q *question) space.Set {
-				is := q.Minus(q.real, q.Verified)
-				if q.w.Alone() { // a table marks packets into a tunnel as well
-					is = q.Minus(is, q.Minus(q.LetOut(), q.NewFromStrangers()))
-				}
+				is := q.unmarked(q.Minus(q.real, q.Verified))
 				q.kept = is
 				verified, _ := q.w.VerifiedOf(q.Way, is)
 				return verified
@@ -289,13 +286,24 @@ func (q *question) untagged() space.Set {
 	return q.Minus(is, tagged)
 }
 
+// unmarked are the packets of a set but for those into a tunnel that a table marks as well.
+func (q *question) unmarked(is space.Set) space.Set {
+	if q.w.Alone() {
+		is = q.Minus(is, q.Minus(q.LetOut(), q.NewFromStrangers()))
+	}
+	return is
+}
+
 // wiped are packets out of tunnels that meet another verdict once their mark is lost.
 func (q *question) wiped() space.Set {
-	if q.w.Alone() || q.MarkOnly {
+	if q.MarkOnly {
 		return space.None
 	}
 	is := q.And(q.asked, q.InSelectors())
 	in := q.w.Run(q.Way, is).Accepted
+	if q.kept = in; q.w.Alone() {
+		return space.None
+	}
 	cut := q.Minus(in, q.w.Tampered(q.Way, in, false, false).Accepted)
 	gone := q.And(q.Decrypted, q.gone)
 	f := q.w.Tampered(q.Way, gone, false, false)
@@ -304,10 +312,13 @@ func (q *question) wiped() space.Set {
 
 // forged are packets in clear that pass with a mark that others set.
 func (q *question) forged() space.Set {
-	if q.w.Alone() || q.PacketOffload {
+	if q.PacketOffload {
 		return space.None
 	}
-	clear := q.Minus(q.asked, q.Or(q.Decrypted, q.FromOverlays()))
+	clear := q.unmarked(q.Minus(q.asked, q.Or(q.Decrypted, q.FromOverlays())))
+	if q.kept = clear; q.w.Alone() {
+		return space.None
+	}
 	gone, all := q.And(q.gone, clear), q.w.Tampered(q.Way, clear, false, true)
 	tagged := q.w.Tampered(q.Way, gone, true, true)
 	return q.Union(q.w.StillVerified(q.Way, &all), q.And(gone, q.Or(all.Accepted, all.Left)), tagged.Accepted, tagged.Left)

@@ -105,7 +105,7 @@ func newFirewall(rs rules.Ruleset, f *firewall.Facts, more space.Values, cases, 
 	r := newRuleset(rs)
 	more.Add(r.values())
 	return &Firewall{
-		model: model{space.New(rs.Family, f, more, noNAT)}, rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: space.All,
+		model: model{Space: space.New(rs.Family, f, more, noNAT)}, rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: space.All,
 	}
 }
 
@@ -127,7 +127,7 @@ func NewTable(t sets.Table, family xfrm.Family, f *firewall.Facts, more space.Va
 	alone := newTable(&t)
 	more.Add(alone.values())
 	return &Firewall{
-		model: model{space.New(family, f, more, noNAT)}, table: alone, tables: make(map[sight]*tableEvaluator), scope: space.All,
+		model: model{Space: space.New(family, f, more, noNAT)}, table: alone, tables: make(map[sight]*tableEvaluator), scope: space.All,
 	}
 }
 

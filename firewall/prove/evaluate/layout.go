@@ -22,7 +22,7 @@ func Pair(before, after Layout, family xfrm.Family, f *firewall.Facts, more spac
 		w[i] = l.prepare()
 		more.Add(w[i].values())
 	}
-	w[0].model = model{space.New(family, f, more, true)}
+	w[0].model = model{Space: space.New(family, f, more, true)}
 	w[1].model = w[0].model
 	return w
 }

@@ -96,6 +96,10 @@ func (s model) policy(c *space.Condition, m rules.PolicyMatch, at sight) {
 }
 
 func (s model) conntrack(c *space.Condition, m rules.CtMatch) {
+	if s.untracked { // the state alone is asked for then, and is none of those (conntrack_mt)
+		c.And(space.TruthOf(m == rules.CtMatch{} || m.NotState))
+		return
+	}
 	if m.State != 0 {
 		states := space.None
 		for _, st := range []struct {

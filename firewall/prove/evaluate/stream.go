@@ -16,8 +16,11 @@ const (
 var nothing = stream{space.None, space.None, space.None, space.None}
 
 // model is the packets of a space as an engine sees them: divided by their mark, and at a
-// hook.
-type model struct{ *space.Space }
+// hook. Conntrack may not know them.
+type model struct {
+	*space.Space
+	untracked bool
+}
 
 func (s model) join(a, b stream) stream {
 	for i := range a {

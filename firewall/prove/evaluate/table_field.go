@@ -122,6 +122,8 @@ func maskOf(bits, size int) sets.Value {
 	return sets.Bytes(b)
 }
 
+const untracked = 64 // NF_CT_STATE_UNTRACKED_BIT
+
 // parts are the values of a field at a base chain, and false for a field that has no model.
 // Mark is not among them: its value is that of a stream.
 func (s model) parts(f sets.Field, at sight) ([]part, bool) {
@@ -186,7 +188,12 @@ func (s model) parts(f sets.Field, at sight) ([]part, bool) {
 	case sets.EtherDst: // frames that a bridge only passes on are no packets here
 		return nil, true
 	}
-	if parts, ok := s.flowParts(f); ok {
+	switch parts, ok := s.flowParts(f); {
+	case ok && s.untracked && f.Kind == sets.CtState:
+		return []part{{in: space.All, value: sets.Number(sets.TypeCtState, untracked)}}, true
+	case ok && s.untracked:
+		return nil, true
+	case ok:
 		return parts, true
 	}
 	return s.saParts(f, at)

@@ -31,7 +31,7 @@ func ForeignMarks(have map[xfrm.Family]Tables, bits uint32) []ForeignMark {
 	var found []ForeignMark
 	eachForeign(have, func(family xfrm.Family, table rules.Table, chain string, r Rule) {
 		value, mask, ok := written(r)
-		if !ok || mask&bits == 0 {
+		if !ok || (value|mask)&bits == 0 {
 			return
 		}
 		found = append(found, ForeignMark{family, table, chain, r.Raw, value&bits != 0})
@@ -57,7 +57,11 @@ func written(r Rule) (value, mask uint32, ok bool) {
 				mask = m
 			}
 		}
-		return mask, mask, true
+		value = mask
+		if m, _, ok := option(r.Raw, "--ctmask "); ok {
+			value = m
+		}
+		return value, mask, true
 	case "SET":
 		if strings.Contains(r.Raw, "--map-mark") {
 			return ^uint32(0), ^uint32(0), true

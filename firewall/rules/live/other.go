@@ -9,26 +9,54 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Other is a rule of another program on a packet's way, and the most that it may do. The
-// rules that lead to it are not asked, so it may meet more packets here than in the kernel.
+// Other is a rule of another program on a packet's way, or a base chain of nftables, and the
+// most that it may do. The rules that lead to it are not asked, so it may meet more packets
+// here than in the kernel.
 type Other struct {
+	// Table is empty for a chain of nftables.
 	Table rules.Table
 	// Hook is the builtin chain from which the rule is reached, Before is true if packets
-	// meet it before the rules of xfrmfw there.
+	// meet it before the rules of xfrmfw there. A chain of nftables may also be at Ingress
+	// or Egress, before and behind all hooks.
 	Hook   string
 	Before bool
+	// Priority is the kernel's for the table at the hook, by which packets meet several in
+	// turn. Late is true if no program asks for VERIFIED at the hook any more.
+	Priority int32
+	Late     bool
 	// Matches has the matches of the rule where Read is true. Otherwise it may match any
 	// packet.
 	Matches rules.Rule
 	Read    bool
 	// Ends is true if the rest of the hook may not see the packets that it matches, Writes
-	// are the bits of the mark that it may change, and Rewrites is true if it may rewrite
-	// sources.
-	Ends     bool
-	Writes   uint32
-	Rewrites bool
+	// are the bits of the mark that it may change, Sets those of them that it may set, and
+	// Rewrites is true if it may rewrite sources.
+	Ends         bool
+	Writes, Sets uint32
+	Rewrites     bool
+	// Remakes is true if it may write other addresses into packets without NAT, Untracks if it
+	// may keep them from conntrack. With Forwards packets may pass by all rules, with Offloads
+	// those of known flows.
+	Remakes, Untracks, Forwards, Offloads bool
 	// Text is the rule with its table and chain, as iptables takes it.
 	Text string
+}
+
+// The places of chains at no hook of IP.
+const (
+	Ingress = "INGRESS"
+	Egress  = "EGRESS"
+)
+
+// priorities are those of the tables (NF_IP_PRI_*), in nat those of sources.
+var priorities = map[rules.Table]int32{"raw": -300, rules.Mangle: -150, rules.Filter: 0, "security": 50, rules.NAT: 100}
+
+// PriorityOf returns the priority of a table at a hook.
+func PriorityOf(table rules.Table, hook string) int32 {
+	if table == rules.NAT && (hook == "PREROUTING" || hook == "OUTPUT") {
+		return -100
+	}
+	return priorities[table]
 }
 
 // Others returns the rules of other programs that may do more than drop packets: in the
@@ -75,6 +103,11 @@ type others struct {
 	list   []Other
 }
 
+func (o *Other) at(hook string, before bool) {
+	o.Hook, o.Before, o.Priority = hook, before, PriorityOf(o.Table, hook)
+	o.Late = o.Priority > priorities[rules.Filter]
+}
+
 func (o *others) rule(chain string, r Rule, builtin bool) {
 	if to, ok := o.table.Chain(r.Target); ok && to.Policy == "-" {
 		if !o.seen[to.Name] && !to.Ours() {
@@ -86,7 +119,7 @@ func (o *others) rule(chain string, r Rule, builtin bool) {
 		return
 	}
 	if other, ok := effect(o.table.Name, chain, r, builtin); ok {
-		other.Hook, other.Before = o.hook, o.before
+		other.at(o.hook, o.before)
 		o.list = append(o.list, other)
 	}
 }
@@ -108,7 +141,7 @@ func added(family xfrm.Family, t Table, c Chain) []Other {
 		}
 		for _, builtin := range t.Chains {
 			if builtin.Policy != "-" {
-				other.Hook, other.Before = builtin.Name, true
+				other.at(builtin.Name, true)
 				list = append(list, other)
 			}
 		}
@@ -118,7 +151,7 @@ func added(family xfrm.Family, t Table, c Chain) []Other {
 
 // harmless are targets that neither end a packet's way nor change its mark or addresses.
 var harmless = []string{
-	"", "LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "TCPMSS", "TCPOPTSTRIP", "CLASSIFY", "DSCP", "TOS", "ECN", "TTL", "HL", "CHECKSUM", "CT", "NOTRACK",
+	"", "LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "TCPMSS", "TCPOPTSTRIP", "CLASSIFY", "DSCP", "TOS", "ECN", "TTL", "HL", "CHECKSUM",
 	"SECMARK", "CONNSECMARK", "RATEEST", "IDLETIMER", "LED", "TEE",
 }
 
@@ -126,7 +159,7 @@ var harmless = []string{
 // to them. Destinations that it rewrites are among the packets that a proof is about.
 func effect(table rules.Table, chain string, r Rule, builtin bool) (Other, bool) {
 	o := Other{Table: table, Text: fmt.Sprintf("-t %s -A %s %s", table, chain, r.Raw)}
-	o.Matches, o.Read = readRule(r.Raw)
+	o.Matches, o.Read = readRule(strings.TrimSuffix(r.Raw, " --notrack"))
 	o.Read = o.Read && !strings.ContainsAny(o.Matches.In+o.Matches.Out, "+") // eth+ is many interfaces
 	switch r.Target {
 	case "DROP", "REJECT", "DNAT", "REDIRECT":
@@ -137,13 +170,18 @@ func effect(table rules.Table, chain string, r Rule, builtin bool) (Other, bool)
 		o.Ends = true
 	case "SNAT", "MASQUERADE", "NETMAP":
 		o.Rewrites = true
+	case "NOTRACK":
+		o.Untracks = true
+	case "CT":
+		o.Untracks = strings.Contains(r.Raw, "--notrack")
 	case "MARK", "CONNMARK", "SET":
-		_, o.Writes, _ = written(r)
+		value, mask, _ := written(r)
+		o.Writes, o.Sets = value|mask, value // a value beyond the mask is a bit that changes
 	default:
 		if slices.Contains(harmless, r.Target) {
 			return o, false
 		}
-		o.Ends, o.Writes, o.Rewrites = true, ^uint32(0), true
+		o.Ends, o.Writes, o.Sets, o.Rewrites = true, ^uint32(0), ^uint32(0), true
 	}
-	return o, o.Ends || o.Writes != 0 || o.Rewrites
+	return o, o.Ends || o.Writes != 0 || o.Rewrites || o.Untracks
 }

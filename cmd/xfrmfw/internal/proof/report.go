@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/foreign"
 	"github.com/xfrmfw/xfrmfw/firewall/prove"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
@@ -31,13 +32,23 @@ type Subject struct {
 	Rules []rules.Ruleset
 	// Table stands beside rules, and may be empty then.
 	Table sets.Table
-	// Others are the rules of other programs that stand around them.
+	// Others are the rules and chains of other programs that stand around them.
 	Others map[xfrm.Family][]live.Other
 }
 
 // Stands reports whether packets meet the subject at all.
 func (s Subject) Stands() bool {
 	return len(s.Table.Chains) > 0 || slices.ContainsFunc(s.Rules, func(rs rules.Ruleset) bool { return len(rs.Hooks) > 0 })
+}
+
+// Beside returns the subject with the base chains of nftables of other programs.
+func (s Subject) Beside(tables foreign.Ruleset, m firewall.Marks) Subject {
+	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
+		if chains := prove.Chains(tables, family, m); len(chains) > 0 {
+			s.Others[family] = append(s.Others[family], chains...)
+		}
+	}
+	return s
 }
 
 // jobs are the proofs of a subject, one for each family and way.

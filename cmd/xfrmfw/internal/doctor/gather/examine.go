@@ -42,7 +42,7 @@ func Examine(ctx context.Context, o gateway.Options, daemon status.Daemon, inter
 	e.Denials, e.Saved = host.Denials(begin), host.Saved()
 	e.Config, e.Engine = g.Config().Firewall, string(g.Engine().Name())
 	e.gateway(ctx, g)
-	if e.NFT, err = Tables(ctx); err != nil {
+	if e.NFT, err = Tables(ctx, OfIP()); err != nil {
 		e.minor("look at the tables of nftables", err, errors.Is(err, ErrNoNFT))
 	}
 	e.Sysctl = host.Sysctl(e.Snapshot.Host.Links)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,10 +23,13 @@ var ErrNoNFT = errors.New("there is no nft program: install nftables to have the
 // nftLimit is when nft is killed.
 const nftLimit = time.Minute
 
-// Tables lists the tables of nftables with a base chain, without table inet xfrmfw and
-// without those of iptables-nft, because iptables-save prints their rules. The others are
-// not read, because they are large with many tunnels.
-func Tables(ctx context.Context) (foreign.Ruleset, error) {
+// OfIP are the families of tables that packets meet at the hooks of IP.
+func OfIP() []string { return []string{"ip", "ip6", "inet"} }
+
+// Tables lists the tables of nftables of some families with a base chain, without table inet
+// xfrmfw and without those of iptables-nft, because iptables-save prints their rules. The
+// others are not read, because they are large with many tunnels.
+func Tables(ctx context.Context, families []string) (foreign.Ruleset, error) {
 	path := ""
 	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/run/current-system/sw/bin"} {
 		if p, err := exec.LookPath(dir + "/nft"); err == nil {
@@ -44,7 +48,7 @@ func Tables(ctx context.Context) (foreign.Ruleset, error) {
 	}
 	var all foreign.Ruleset
 	for _, t := range chains.Tables {
-		if t.IPTables() || t.Family == "inet" && t.Name == program.Name || t.Family != "ip" && t.Family != "ip6" && t.Family != "inet" {
+		if t.IPTables() || t.Family == "inet" && t.Name == program.Name || !slices.Contains(families, t.Family) {
 			continue
 		}
 		base := false

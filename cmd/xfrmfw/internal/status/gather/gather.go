@@ -64,7 +64,7 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 	}
 	if host.HasFlowtables() || !evident.Exempt {
 		// Without nft no table is read, and doctor says so.
-		evident.NFT, _ = gather.Tables(ctx)
+		evident.NFT, _ = gather.Tables(ctx, gather.OfIP())
 	}
 	in.Warnings = append(in.Warnings, doctor.Evident(evident)...)
 	return status.Build(in), nil
