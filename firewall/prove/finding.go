@@ -16,7 +16,7 @@ type Finding struct {
 	Property Property
 	Family   xfrm.Family
 	Packet   firewall.Passage
-	// By are the rules of other programs by which the packet gets past those of xfrmfw.
+	// By are the rules and base chains of other programs that break the property.
 	By []string
 }
 

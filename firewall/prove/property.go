@@ -110,12 +110,12 @@ func Properties() []Property {
 		},
 		{
 			Name: "wiped", Says: "A rule of others that clears the bits of xfrmfw behind mangle PREROUTING cuts no tunnel off, and lets no packet out of a tunnel pass that another property drops.",
-			Exempt: []string{"packets of verified: return", "packets that DNAT takes out of the tunnel's selectors, and ICMP errors by other routers", "a table of nftables"},
+			Exempt: []string{"packets of verified: return", "packets that DNAT takes out of the tunnel's selectors, and ICMP errors by other routers", "a table of nftables, but for the chains of other programs that stand behind its own"},
 			ways:   inward, broken: (*question).wiped,
 		},
 		{
 			Name: "forged", Says: "A rule of others that sets the bits of xfrmfw behind mangle PREROUTING lets no packet pass in clear that another property drops, and the rest of the firewall sees VERIFIED on none.",
-			Exempt: []string{"packets in by overlay devices, which their carriers' mark alone tells", "hosts with packet offload, which loses all but the mark", "a table of nftables"},
+			Exempt: []string{"packets in by overlay devices, which their carriers' mark alone tells", "hosts with packet offload, which loses all but the mark", "a table of nftables, but for the chains of other programs that stand behind its own"},
 			ways:   inward, broken: (*question).forged,
 		},
 		{

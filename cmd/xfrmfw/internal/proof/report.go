@@ -105,7 +105,7 @@ type Finding struct {
 	// Rules are "wanted" or "live".
 	Rules  string      `json:"rules"`
 	Family xfrm.Family `json:"family"`
-	// By are the rules of other programs by which the packet gets past those of xfrmfw.
+	// By are the rules and base chains of other programs that break the property.
 	By []string `json:"by"`
 	// Packet says all of it; Explain is the command that explains it, as far as its words
 	// go.
