@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -10,6 +11,9 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/proof"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/text"
+	"github.com/xfrmfw/xfrmfw/firewall/foreign"
+	"github.com/xfrmfw/xfrmfw/firewall/iptables"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -33,11 +37,8 @@ func proveCommand(o *options) *cobra.Command {
 			list := []proof.Subject{wantedSubject(look)}
 			warnings := look.AllWarnings()
 			if live := liveSubject(look); !g.FromSnapshot() && live.Stands() {
-				tables, err := gather.Tables(cmd.Context(), append(gather.OfIP(), "bridge", "netdev"))
-				if err != nil {
-					warnings = append(warnings, fmt.Sprintf("the tables of nftables of other programs are no part of the proof: %v", err))
-				}
-				list = subjects(look, list[0], live.Beside(tables, look.Config.Marks))
+				live, missing := beside(cmd.Context(), g.Programs(), look, live)
+				list, warnings = subjects(look, list[0], live), append(warnings, missing...)
 			}
 			step, end := proof.Progress(cmd.ErrOrStderr())
 			r := proof.Make(&look.Result.Facts, look.Input(), list, step)
@@ -59,6 +60,29 @@ func proveCommand(o *options) *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON")
 	cmd.Flags().StringVar(&file, "snapshot", "", "read a `file` of xfrmfw snapshot in place of the kernel and the live rules")
 	return cmd
+}
+
+// beside adds to the live rules what other programs have beside the variant of iptables in use.
+func beside(ctx context.Context, p *iptables.Programs, look gateway.Look, live proof.Subject) (proof.Subject, []string) {
+	var missing []string
+	rival, saved := iptables.Rival{}, look.Live.Rules
+	if p != nil {
+		var err error
+		if rival, err = p.Other(ctx); err != nil {
+			missing = append(missing, fmt.Sprintf("the rules of the other iptables variant are no part of the proof: %v", err))
+		}
+		if p.Variant() == iptables.Legacy {
+			saved = rival.Live
+		}
+	}
+	tables, err := gather.Tables(ctx, append(gather.OfIP(), "bridge", "netdev"), func(t foreign.Table) bool {
+		family := map[string]xfrm.Family{"ip": xfrm.IPv4, "ip6": xfrm.IPv6}[t.Family]
+		return t.IPTables() && saved[family].Has(rules.Table(t.Name))
+	})
+	if err != nil {
+		missing = append(missing, fmt.Sprintf("the tables of nftables of other programs are no part of the proof: %v", err))
+	}
+	return live.Beside(tables, saved, rival.Live, "iptables-"+string(rival.Variant), look.Config.Marks), missing
 }
 
 // subjects are the wanted rules and, where those that stand differ, those too. Rules that

@@ -7,6 +7,9 @@ import "slices"
 type Effect struct {
 	// Writes are the bits of the mark that it may change, Sets those that it may set.
 	Writes, Sets uint32
+	// Ends is true if packets may pass by the chains behind it at its hook, which an accept of
+	// the chain does not let them.
+	Ends bool
 	// Rewrites is true if it may give a flow another source, Remakes if it may write other
 	// addresses, ports or protocols into packets, without NAT.
 	Rewrites, Remakes bool
@@ -46,7 +49,7 @@ func (w *walker) effect(to *Effect, c Chain, seen map[string]bool) {
 				break
 			}
 			w.statement(to, kind, v)
-			for _, name := range w.targets(e) {
+			for _, name := range w.targets(e, w.table.sets) {
 				if next, ok := w.table.chain(name); ok {
 					w.effect(to, next, seen)
 				}
@@ -76,9 +79,11 @@ func (w *walker) statement(to *Effect, kind string, v any) {
 		to.Forwards = true
 	case "flow":
 		to.Offloads = to.Offloads || w.packet.FromIPsec || w.packet.ToIPsec
-	default: // another program decides, or a statement that is not known
+	case "queue", "xt": // another program decides, or a target of iptables
+		to.Writes, to.Sets, to.Rewrites, to.Ends = ^uint32(0), ^uint32(0), true, true
+	default: // a statement that nft prints otherwise, such as a jump to a chain without a name
 		if !slices.Contains(harmless, kind) {
-			to.Writes, to.Sets, to.Rewrites = ^uint32(0), ^uint32(0), true
+			*to = Effect{^uint32(0), ^uint32(0), true, true, true, true, true, true}
 		}
 	}
 }
@@ -102,18 +107,18 @@ func (w *walker) mangle(to *Effect, v any) {
 }
 
 // targets are the chains to which a value leads, by itself or by the elements of named maps.
-func (w *walker) targets(v any) []string {
+func (w *walker) targets(v any, maps map[string][]any) []string {
 	var names []string
 	switch v := v.(type) {
 	case string:
 		if len(v) > 1 && v[0] == '@' {
-			for _, e := range w.table.sets[v[1:]] {
-				names = append(names, w.targets(e)...)
+			for _, e := range maps[v[1:]] {
+				names = append(names, w.targets(e, nil)...)
 			}
 		}
 	case []any:
 		for _, one := range v {
-			names = append(names, w.targets(one)...)
+			names = append(names, w.targets(one, maps)...)
 		}
 	case map[string]any:
 		for key, one := range v {
@@ -121,7 +126,7 @@ func (w *walker) targets(v any) []string {
 				names = append(names, name)
 				continue
 			}
-			names = append(names, w.targets(one)...)
+			names = append(names, w.targets(one, maps)...)
 		}
 	}
 	return names

@@ -6,6 +6,7 @@ package foreign
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // Ruleset is a list of tables.
@@ -47,24 +48,23 @@ type Rule struct {
 
 // IPTables reports whether the table is one of those that iptables-nft keeps.
 func (t Table) IPTables() bool {
-	if t.Family != "ip" && t.Family != "ip6" {
-		return false
-	}
-	switch t.Name {
-	case "filter", "mangle", "nat", "raw", "security":
-	default:
-		return false
-	}
+	of := false
 	for _, c := range t.Chains {
-		switch c.Name {
-		case "PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING":
-		default:
-			if c.Base() {
-				return false
-			}
+		if of = of || t.Builtin(c); c.Base() && !t.Builtin(c) {
+			return false
 		}
 	}
-	return true
+	return of
+}
+
+// Builtin reports whether a base chain is a builtin one of iptables-nft. iptables-save prints no
+// other base chain of the table.
+func (t Table) Builtin(c Chain) bool {
+	priority, ok := map[string]int{"raw": -300, "mangle": -150, "filter": 0, "security": 50, "nat": 100}[t.Name]
+	if t.Name == "nat" && (c.Hook == "prerouting" || c.Hook == "output") {
+		priority = -100
+	}
+	return ok && (t.Family == "ip" || t.Family == "ip6") && c.Base() && c.Name == strings.ToUpper(c.Hook) && c.Priority == priority
 }
 
 // chain finds a chain by its name.

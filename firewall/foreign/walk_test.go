@@ -208,6 +208,7 @@ func TestEffect(t *testing.T) {
 	const all = ^uint32(0)
 	r, err := Parse([]byte(`{"nftables": [
 		{"map": {"family": "inet", "name": "zones", "table": "x", "elem": [["wan0", {"jump": {"target": "restores"}}], ["lan0", {"accept": null}]]}},
+		{"map": {"family": "inet", "name": "loops", "table": "x", "elem": [[{"elem": {"val": "wan0", "comment": "@loops"}}, {"accept": null}]]}},
 		{"chain": {"family": "inet", "table": "x", "name": "restores"}}, {"chain": {"family": "inet", "table": "x", "name": "jumps"}},
 		{"rule": {"family": "inet", "table": "x", "chain": "restores", "expr": [{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "established"}},
 			{"mangle": {"key": {"meta": {"key": "mark"}}, "value": {"ct": {"key": "mark"}}}}]}},
@@ -243,7 +244,9 @@ func TestEffect(t *testing.T) {
 		{`{"flow": {"op": "add", "flowtable": "@fast"}}`, Effect{Offloads: true}},
 		{match("==", `{"rt": {"key": "ipsec"}}`, "false") + `, {"flow": {"op": "add", "flowtable": "@fast"}}`, Effect{Offloads: true}},
 		{match("==", `{"rt": {"key": "ipsec"}}`, "false") + ", " + match("==", `{"meta": {"key": "ipsec"}}`, "false") + `, {"flow": {"op": "add", "flowtable": "@fast"}}`, Effect{}},
-		{`{"xt": null}`, Effect{Writes: all, Sets: all, Rewrites: true}},
+		{`{"xt": null}`, Effect{Writes: all, Sets: all, Rewrites: true, Ends: true}},
+		{`"jump {\n\t\t\tmeta mark set ct mark\n\t\t}"`, Effect{Writes: all, Sets: all, Ends: true, Rewrites: true, Remakes: true, Untracks: true, Forwards: true, Offloads: true}},
+		{`{"vmap": {"key": {"meta": {"key": "iifname"}}, "data": "@loops"}}`, Effect{}},
 	} {
 		one, err := Parse([]byte(`{"nftables": [{"chain": {"family": "inet", "table": "x", "name": "f", "hook": "forward"}},
 			{"rule": {"family": "inet", "table": "x", "chain": "f", "expr": [` + tt.rule + `]}}]}`))

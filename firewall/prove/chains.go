@@ -6,19 +6,20 @@ import (
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/foreign"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
 // Chains returns the base chains of other programs that may do more to packets of a family
-// than drop them.
-func Chains(tables foreign.Ruleset, family xfrm.Family, m firewall.Marks) []live.Other {
+// than drop them, but for those whose rules iptables-save prints.
+func Chains(tables foreign.Ruleset, family xfrm.Family, saved live.Tables, m firewall.Marks) []live.Other {
 	var list []live.Other
 	asked := make(map[string]int32) // where VERIFIED is asked for last, by hook
 	for _, t := range tables.Tables {
 		for _, c := range t.Chains {
 			hook, priority := placeOf(t, c)
-			if hook == "" {
+			if hook == "" || t.Builtin(c) && saved.Has(rules.Table(t.Name)) {
 				continue
 			}
 			if t.MatchesMark(m.Verified) {
@@ -27,10 +28,10 @@ func Chains(tables foreign.Ruleset, family xfrm.Family, m firewall.Marks) []live
 			e := t.Effect(c, family == xfrm.IPv6)
 			o := live.Other{
 				Hook: hook, Priority: priority, Writes: e.Writes & m.Both(), Sets: e.Sets & m.Both(),
-				Rewrites: e.Rewrites && c.Type == "nat", Remakes: e.Remakes, Untracks: e.Untracks, Forwards: e.Forwards, Offloads: e.Offloads,
+				Ends: e.Ends, Rewrites: e.Rewrites && c.Type == "nat", Remakes: e.Remakes, Untracks: e.Untracks, Forwards: e.Forwards, Offloads: e.Offloads,
 				Text: fmt.Sprintf("nftables table %s %s, chain %s (hook %s, priority %d)", t.Family, t.Name, c.Name, c.Hook, c.Priority),
 			}
-			if o.Writes != 0 || o.Rewrites || o.Remakes || o.Untracks || o.Forwards || o.Offloads {
+			if o.Ends || o.Writes != 0 || o.Rewrites || o.Remakes || o.Untracks || o.Forwards || o.Offloads {
 				list = append(list, o)
 			}
 		}

@@ -3,11 +3,14 @@ package prove
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/foreign"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
+	"github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
 	"github.com/xfrmfw/xfrmfw/xfrm"
 	"github.com/xfrmfw/xfrmfw/xfrm/sample"
@@ -90,6 +93,10 @@ func TestChainsCanUndo(t *testing.T) {
 		{"clears it behind filter", &plain, chain{"inet", "filter", "forward", 10, clears}, false, nil, nil},
 		{"writes bits of its own", &plain, chain{"inet", "filter", "forward", -3, ownBits}, false, nil, nil},
 		{"is a program of its own", &plain, chain{"inet", "filter", "forward", -3, `{"queue": {"num": 0}}`}, false, []string{"forged"}, []string{"forged", "wiped"}},
+		{"is a program of its own, first", &plain, chain{"inet", "filter", "forward", -300, `{"queue": {"num": 0}}`}, false, []string{"inject-dnat"}, []string{"spoof", "verified"}},
+		{"is a program of its own, before all", &plain, chain{"inet", "filter", "prerouting", -300, `{"queue": {"num": 0}}`}, false, []string{"crossed", "inject"}, []string{"crossed", "inject"}},
+		{"is a program of its own, at the last hook", &plain, chain{"inet", "filter", "postrouting", -300, `{"queue": {"num": 0}}`}, false, []string{"leak", "kernel-out"}, []string{"leak", "kernel-out"}},
+		{"is a program of its own, behind the rules", &plain, chain{"inet", "filter", "postrouting", 300, `{"queue": {"num": 0}}`}, false, nil, nil},
 		{"masquerades first", &plain, chain{"inet", "nat", "postrouting", -195, masks}, false, []string{"nat"}, []string{"nat"}},
 		{"masquerades at the same priority", &plain, chain{"ip", "nat", "postrouting", -190, masks}, false, []string{"nat"}, []string{"nat"}},
 		{"masquerades", &plain, chain{"ip", "nat", "postrouting", -189, masks}, false, nil, nil},
@@ -110,7 +117,7 @@ func TestChainsCanUndo(t *testing.T) {
 		{"offloads flows but those of tunnels", &plain, chain{"inet", "filter", "forward", 0, spares + offload}, false, nil, nil},
 		{"accepts", &plain, chain{"inet", "filter", "prerouting", -300, `{"accept": null}`}, false, nil, nil},
 	} {
-		others := Chains(listed(t, tt.accepts, tt.chain), xfrm.IPv4, tt.on.facts.Marks)
+		others := Chains(listed(t, tt.accepts, tt.chain), xfrm.IPv4, live.Tables{}, tt.on.facts.Marks)
 		for engine, want := range map[string][]string{"iptables": tt.rules, "nftables": tt.table} {
 			w := evaluate.NewBeside(tt.on.sets[xfrm.IPv4], program.Companion(&tt.on.facts), &tt.on.facts, Values(tt.on.in))
 			if engine == "nftables" {
@@ -139,12 +146,66 @@ func match(header, field, is string) string {
 	return fmt.Sprintf(`{"match": {"op": "==", "left": {"payload": {"protocol": %q, "field": %q}}, "right": %s}}, `, header, field, is)
 }
 
+// The chains of iptables-nft are told by their rules where iptables-save prints them.
+func TestChainsThatAreSaved(t *testing.T) {
+	tables := listed(t, false, chain{"ip", "filter", "forward", -150, restores})
+	tables.Tables[0].Name, tables.Tables[0].Chains[0].Name = "mangle", "FORWARD"
+	m := firewall.DefaultMarks()
+	mangle := []live.Table{{Name: rules.Mangle}}
+	for _, tt := range []struct {
+		saved    live.Tables
+		priority int
+		want     int
+	}{
+		{live.Tables{Tables: mangle}, -150, 0},
+		{live.Tables{Tables: mangle}, -3, 1},
+		{live.Tables{Tables: mangle, Unreadable: []rules.Table{rules.Mangle}}, -150, 1},
+		{live.Tables{}, -150, 1},
+	} {
+		tables.Tables[0].Chains[0].Priority = tt.priority
+		if got := Chains(tables, xfrm.IPv4, tt.saved, m); len(got) != tt.want {
+			t.Errorf("%+v, priority %d: %+v", tt.saved, tt.priority, got)
+		}
+	}
+}
+
+// Rules in tables that hold none of xfrmfw stand at their priority.
+func TestRulesOfTheOtherVariant(t *testing.T) {
+	s := sample.Snapshot(sample.Sun(), sample.Site{Reqid: 11, Local: "192.0.2.2", Remote: "203.0.113.1", Pairs: [][2]string{{"10.2.0.0/24", "10.1.0.0/24"}}})
+	g := newGateway("plain", firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}}, xfrm.IPv4)
+	for rule, want := range map[string]string{
+		"*mangle\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j ACCEPT\nCOMMIT\n":                                   "",
+		"*mangle\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j MARK --set-xmark 0x1/0xffffffff\nCOMMIT\n":          "",
+		"*mangle\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j CONNMARK --restore-mark\nCOMMIT\n":                  "forged",
+		"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j CONNMARK --restore-mark\nCOMMIT\n":               "",
+		"*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n":                          "nat",
+		"*security\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j MARK --set-xmark 0x20000000/0x20000000\nCOMMIT\n": "",
+		"*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j MARK --set-xmark 0x20000000/0x20000000\nCOMMIT\n":   "forged",
+	} {
+		have, err := live.Parse([]byte(rule))
+		if err != nil {
+			t.Fatal(err)
+		}
+		others := live.Apart(live.Others(xfrm.IPv4, have), "iptables-legacy")
+		broken := ""
+		for _, f := range Prove(g.firewall(xfrm.IPv4), &g.facts, g.in, others, nil) {
+			broken = f.Property.Name
+			if len(f.By) != 1 || !strings.HasPrefix(f.By[0], "iptables-legacy -t ") {
+				t.Errorf("%s: %s fails by %v", rule, broken, f.By)
+			}
+		}
+		if broken != want {
+			t.Errorf("%s: %q fails, want %q", rule, broken, want)
+		}
+	}
+}
+
 // Without the table beside the rules, which is the first of all to exempt packets from NAT, each
 // chain of NAT comes before them.
 func TestChainsOfNATWithoutTheTable(t *testing.T) {
 	s := sample.Snapshot(sample.Sun(), sample.Site{Reqid: 11, Local: "192.0.2.2", Remote: "203.0.113.1", Pairs: [][2]string{{"10.2.0.0/24", "10.1.0.0/24"}}})
 	g := newGateway("plain", firewall.Input{Set: xfrm.Tunnels(s), Host: s.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}}, xfrm.IPv4)
-	others := Chains(listed(t, false, chain{"ip", "nat", "postrouting", 110, masks}), xfrm.IPv4, g.facts.Marks)
+	others := Chains(listed(t, false, chain{"ip", "nat", "postrouting", 110, masks}), xfrm.IPv4, live.Tables{}, g.facts.Marks)
 	if found := Prove(g.firewall(xfrm.IPv4), &g.facts, g.in, others, nil); len(found) == 0 || found[0].Property.Name != "nat" {
 		t.Errorf("found %+v", found)
 	}

@@ -50,19 +50,28 @@ func (w *Firewall) may(way firewall.Way, from space.Set, others []live.Other, cu
 	}
 	in := w.carried(way, w.arriving(way, from), others)
 	for _, hook := range netfilterHooks[way] {
-		low := int32(math.MinInt32)
+		low, around := int32(math.MinInt32), nothing
 		meet := func(high int32, late bool) stream {
 			return w.meet(way, from, in, others, func(o *live.Other) bool {
 				return o.Hook == builtin(hook) && o.Priority >= low && o.Priority <= high && (late || !o.Late)
 			})
 		}
+		ends := func(high int32) bool {
+			return slices.ContainsFunc(others, func(o live.Other) bool {
+				return o.Table == "" && o.Ends && o.Hook == builtin(hook) && o.Priority >= low && o.Priority <= high
+			})
+		}
 		for _, s := range w.stations(way, hook) {
 			in = meet(s.priority, true)
+			if ends(s.priority) {
+				around = w.join(around, in)
+			}
 			if cuts {
 				u.Cut = w.Or(u.Cut, w.lost(way, s, in))
 			}
 			in, low = w.through(way, s, in, others), s.priority
 		}
+		in = w.join(in, around)
 		told := meet(math.MaxInt32, false)
 		verified := w.Or(told[verifiedBit], told[verifiedBit|tagBit])
 		switch {

@@ -13,7 +13,8 @@ import (
 // most that it may do. The rules that lead to it are not asked, so it may meet more packets
 // here than in the kernel.
 type Other struct {
-	// Table is empty for a chain of nftables.
+	// Table is empty for a chain of nftables, and for rules of a variant of iptables that has
+	// none of xfrmfw.
 	Table rules.Table
 	// Hook is the builtin chain from which the rule is reached, Before is true if packets
 	// meet it before the rules of xfrmfw there. A chain of nftables may also be at Ingress
@@ -57,6 +58,16 @@ func PriorityOf(table rules.Table, hook string) int32 {
 		return -100
 	}
 	return priorities[table]
+}
+
+// Apart are rules of others as they stand in tables that hold none of xfrmfw, by a program.
+func Apart(others []Other, program string) []Other {
+	list := slices.Clone(others)
+	for i := range list {
+		o := &list[i]
+		o.Table, o.Ends, o.Text = "", false, program+" "+o.Text
+	}
+	return list
 }
 
 // Others returns the rules of other programs that may do more than drop packets: in the

@@ -2,6 +2,7 @@ package live
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -54,6 +55,11 @@ func (r Rule) Jump() bool {
 
 // Ours reports whether the chain belongs to xfrmfw.
 func (c Chain) Ours() bool { return rules.Ours(c.Name) }
+
+// Has reports whether all rules of a table were printed.
+func (s Tables) Has(name rules.Table) bool {
+	return slices.ContainsFunc(s.Tables, func(t Table) bool { return t.Name == name }) && !slices.Contains(s.Unreadable, name)
+}
 
 // Table returns the table of that name, empty if there is none.
 func (s Tables) Table(name rules.Table) Table {

@@ -41,11 +41,13 @@ func (s Subject) Stands() bool {
 	return len(s.Table.Chains) > 0 || slices.ContainsFunc(s.Rules, func(rs rules.Ruleset) bool { return len(rs.Hooks) > 0 })
 }
 
-// Beside returns the subject with the base chains of nftables of other programs.
-func (s Subject) Beside(tables foreign.Ruleset, m firewall.Marks) Subject {
+// Beside returns the subject with tables of nftables of other programs, and rules of theirs in
+// a program of iptables that is not in use. Saved are the tables of iptables-nft.
+func (s Subject) Beside(tables foreign.Ruleset, saved, rival map[xfrm.Family]live.Tables, program string, m firewall.Marks) Subject {
 	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-		if chains := prove.Chains(tables, family, m); len(chains) > 0 {
-			s.Others[family] = append(s.Others[family], chains...)
+		others := live.Apart(live.Others(family, rival[family]), program)
+		if others = append(others, prove.Chains(tables, family, saved[family], m)...); len(others) > 0 {
+			s.Others[family] = append(s.Others[family], others...)
 		}
 	}
 	return s

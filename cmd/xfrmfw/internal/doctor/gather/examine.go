@@ -9,6 +9,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/doctor"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/gateway"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
+	"github.com/xfrmfw/xfrmfw/firewall/foreign"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/plan"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
@@ -42,7 +43,7 @@ func Examine(ctx context.Context, o gateway.Options, daemon status.Daemon, inter
 	e.Denials, e.Saved = host.Denials(begin), host.Saved()
 	e.Config, e.Engine = g.Config().Firewall, string(g.Engine().Name())
 	e.gateway(ctx, g)
-	if e.NFT, err = Tables(ctx, OfIP()); err != nil {
+	if e.NFT, err = Tables(ctx, OfIP(), foreign.Table.IPTables); err != nil {
 		e.minor("look at the tables of nftables", err, errors.Is(err, ErrNoNFT))
 	}
 	e.Sysctl = host.Sysctl(e.Snapshot.Host.Links)

@@ -27,9 +27,9 @@ const nftLimit = time.Minute
 func OfIP() []string { return []string{"ip", "ip6", "inet"} }
 
 // Tables lists the tables of nftables of some families with a base chain, without table inet
-// xfrmfw and without those of iptables-nft, because iptables-save prints their rules. The
-// others are not read, because they are large with many tunnels.
-func Tables(ctx context.Context, families []string) (foreign.Ruleset, error) {
+// xfrmfw and without those whose rules iptables-save prints. Tables are read one by one, because
+// those are large with many tunnels.
+func Tables(ctx context.Context, families []string, saved func(foreign.Table) bool) (foreign.Ruleset, error) {
 	path := ""
 	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/run/current-system/sw/bin"} {
 		if p, err := exec.LookPath(dir + "/nft"); err == nil {
@@ -48,7 +48,7 @@ func Tables(ctx context.Context, families []string) (foreign.Ruleset, error) {
 	}
 	var all foreign.Ruleset
 	for _, t := range chains.Tables {
-		if t.IPTables() || t.Family == "inet" && t.Name == program.Name || !slices.Contains(families, t.Family) {
+		if saved(t) || t.Family == "inet" && t.Name == program.Name || !slices.Contains(families, t.Family) {
 			continue
 		}
 		base := false

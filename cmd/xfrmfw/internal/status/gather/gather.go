@@ -14,6 +14,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/pending"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/rundir"
 	"github.com/xfrmfw/xfrmfw/cmd/xfrmfw/internal/status"
+	"github.com/xfrmfw/xfrmfw/firewall/foreign"
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	ruleslive "github.com/xfrmfw/xfrmfw/firewall/rules/live"
 	"github.com/xfrmfw/xfrmfw/firewall/sets/program"
@@ -64,7 +65,7 @@ func Report(ctx context.Context, g *gateway.Gateway, daemon status.Daemon, terse
 	}
 	if host.HasFlowtables() || !evident.Exempt {
 		// Without nft no table is read, and doctor says so.
-		evident.NFT, _ = gather.Tables(ctx, gather.OfIP())
+		evident.NFT, _ = gather.Tables(ctx, gather.OfIP(), foreign.Table.IPTables)
 	}
 	in.Warnings = append(in.Warnings, doctor.Evident(evident)...)
 	return status.Build(in), nil
