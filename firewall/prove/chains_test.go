@@ -59,6 +59,7 @@ func listed(t *testing.T, accepts bool, list ...chain) foreign.Ruleset {
 func TestChainsCanUndo(t *testing.T) {
 	site := sample.Snapshot(sample.Sun(), sample.Site{Reqid: 11, Local: "192.0.2.2", Remote: "203.0.113.1", Pairs: [][2]string{{"10.2.0.0/24", "10.1.0.0/24"}}})
 	plain := newGateway("plain", firewall.Input{Set: xfrm.Tunnels(site), Host: site.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}}, xfrm.IPv4)
+	enforcing := newGateway("enforce", firewall.Input{Set: xfrm.Tunnels(site), Host: site.Host, Config: firewall.Config{Marks: firewall.DefaultMarks(), Enforce: true}}, xfrm.IPv4)
 	var vti gateway
 	for _, f := range faults() {
 		if f.Name == "out of a VTI, from what is routed into it" {
@@ -87,6 +88,9 @@ func TestChainsCanUndo(t *testing.T) {
 		{"sets it as a frame arrives", &plain, chain{"netdev", "filter", "ingress", 0, restores}, false, nil, nil},
 		{"sets it as a frame arrives, by a device", &vti, chain{"netdev", "filter", "ingress", 0, restores}, false, []string{"verified"}, []string{"verified"}},
 		{"sets it on outer packets, of a device", &vti, chain{"inet", "filter", "input", 10, restores}, false, []string{"verified"}, []string{"verified"}},
+		{"sets TAG before the rules", &enforcing, chain{"inet", "filter", "prerouting", -200, restores}, false, []string{"confirmed"}, []string{"confirmed"}},
+		{"sets TAG on outer packets", &enforcing, chain{"inet", "filter", "input", 10, restores}, false, []string{"confirmed"}, []string{"confirmed"}},
+		{"sets TAG behind the rules", &enforcing, chain{"inet", "filter", "forward", 10, restores}, false, nil, nil},
 		{"clears it behind mangle PREROUTING", &plain, chain{"inet", "filter", "prerouting", -140, clears}, false, nil, nil},
 		{"clears it before filter", &plain, chain{"inet", "filter", "forward", -3, clears}, false, nil, []string{"wiped"}},
 		{"clears it for this host", &plain, chain{"inet", "filter", "input", -3, clears}, false, nil, []string{"wiped"}},
