@@ -169,7 +169,7 @@ func Properties() []Property {
 			Exempt: []string{"ICMP errors, which any router may send", "devices without a route, and tunnels of a site:", "IP in IP between the ends of a tunnel with IPComp"},
 			ways:   through, broken: func(q *question) space.Set {
 				errors := q.Or(q.Quoting(), q.Bit(q.Related))
-				is := q.Minus(q.And(q.asked, q.kernel().unnamed()), q.Union(errors, q.EvidenceOf(firewall.Case1c), q.LetOut()))
+				is := q.And(q.Minus(q.asked, q.Union(errors, q.EvidenceOf(firewall.Case1c), q.LetOut())), q.kernel().unnamed())
 				verified, _ := q.w.VerifiedOf(q.Way, is)
 				return verified
 			},

@@ -30,7 +30,8 @@ func BenchmarkCost(b *testing.B) {
 	for range b.N {
 		for _, engine := range []string{"iptables", "nftables"} {
 			for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-				few, many := costOf(b, engine, family, n/10), costOf(b, engine, family, n)
+				own := os.Getenv("XFRMFW_OWN_LOCALS") != ""
+				few, many := costOf(b, engine, family, n/10, own, every...), costOf(b, engine, family, n, own, every...)
 				fmt.Fprintf(os.Stderr, "%s %s: %d tunnels, %.1f s, %d nodes, at most %d at once, %d MiB; of %d tunnels %.1f times the time, %.1f times the nodes\n",
 					engine, family, n, many.spent.Seconds(), many.nodes, many.most, many.memory, n/10,
 					many.spent.Seconds()/few.spent.Seconds(), float64(many.nodes)/float64(few.nodes))
@@ -47,12 +48,28 @@ type proofCost struct {
 	memory      uint64
 }
 
-func costOf(b *testing.B, engine string, family xfrm.Family, n int) proofCost {
+// Nodes grow as the tunnels do, with local networks in common or each its own: four times
+// the tunnels have at most five times the nodes, and not sixteen times.
+func TestCostGrowsWithTunnels(t *testing.T) {
+	for _, test := range []struct {
+		engine string
+		own    bool
+		way    firewall.Way
+	}{{"nftables", false, firewall.Through}, {"iptables", true, firewall.ToHost}} {
+		few, many := costOf(t, test.engine, xfrm.IPv4, 25, test.own, test.way), costOf(t, test.engine, xfrm.IPv4, 100, test.own, test.way)
+		if many.nodes > 5*few.nodes {
+			t.Errorf("%+v: 25 tunnels have %d nodes, 100 have %d", test, few.nodes, many.nodes)
+		}
+	}
+}
+
+// costOf proves the rules for n tunnels, which have one local network or each its own.
+func costOf(b testing.TB, engine string, family xfrm.Family, n int, own bool, ways ...firewall.Way) proofCost {
 	b.Helper()
 	var sites []sample.Site
 	for i := range n {
 		local4, local6 := "10.2.0.0/24", "fd00:2::/64"
-		if os.Getenv("XFRMFW_OWN_LOCALS") != "" {
+		if own {
 			local4, local6 = fmt.Sprintf("172.%d.%d.0/24", 16+i/256, i%256), fmt.Sprintf("fd00:2:%x::/64", i)
 		}
 		sites = append(sites, sample.Site{
@@ -75,7 +92,7 @@ func costOf(b *testing.B, engine string, family xfrm.Family, n int) proofCost {
 	}
 	began := time.Now()
 	var cost proofCost
-	for _, way := range Ways() {
+	for _, way := range ways {
 		w := make()
 		for _, f := range ProveOn(way, w, &facts, in, nil, nil) {
 			b.Errorf("%s: %+v", f.Property.Name, f.Packet)

@@ -36,12 +36,10 @@ type SA struct {
 }
 
 // Space is all packets of one family. The bits of a packet that many rules ask for decide
-// first, because each of their values has few sets below; the SA of a packet stands in
-// front of its source, and the SA ahead in front of its destination, because an address
-// follows from the tunnel: with both SAs in front a set has a part for each two tunnels.
-// Fields that questions compare with each other decide bit by bit in turn. All that few
-// rules ask for comes last. Addresses and reqids are told apart as far as the Values of the
-// space do.
+// first, because each of their values has few sets below. Addresses follow in one of two
+// orders (ends). Fields that questions compare with each other decide bit by bit in turn. All
+// that few rules ask for comes last. Addresses and reqids are told apart as far as the Values
+// of the space do.
 type Space struct {
 	*bdd.Space
 	Family xfrm.Family
@@ -75,12 +73,6 @@ func New(family xfrm.Family, f *firewall.Facts, values Values, noNAT bool) *Spac
 	names := slices.Compact(slices.Sorted(slices.Values(append(values.Names, f.VRFs...))))
 	s := &Space{Space: bdd.New(), Family: family, Marks: f.Marks, Names: names, vrfs: f.VRFs}
 	outer, reqids, addresses := values.classes(family)
-	sa := func(at *SA) {
-		at.Present, at.Proto, at.Tunnel = s.bit(), s.field(8), s.bit()
-		s.classed(reqids, &at.Reqid)
-		s.classed(outer, &at.Source)
-		s.classed(outer, &at.Destination)
-	}
 	for _, b := range []*int{
 		&s.Tagged, &s.Verified, &s.Reply, &s.Established, &s.Related, &s.SrcLocal, &s.SNAT, &s.DNAT, &s.Misrouted,
 	} {
@@ -88,10 +80,7 @@ func New(family xfrm.Family, f *firewall.Facts, values Values, noNAT bool) *Spac
 	}
 	s.Proto, s.ICMPType, s.ICMPCode = s.field(8), s.field(8), s.field(8)
 	s.In, s.Out = s.field(bdd.Bits(len(names)+1)), s.field(bdd.Bits(len(names)+1))
-	sa(&s.Path)
-	s.classed(addresses, &s.Src)
-	sa(&s.Ahead)
-	s.classed(addresses, &s.Dst, &s.RoutedDst)
+	s.ends(outer, reqids, addresses, !noNAT && shareLocals(f, family))
 	s.classed(addresses, &s.OrigSrc)
 	s.classed(addresses, &s.ReplySrc, &s.OrigDst)
 	s.classed(addresses, &s.ReplyDst)
@@ -105,6 +94,48 @@ func New(family xfrm.Family, f *firewall.Facts, values Values, noNAT bool) *Spac
 	}
 	s.FWMark = s.field(32)
 	return s
+}
+
+// ends gives the SAs and addresses of a packet their bits. The SA on the path stands in front
+// of the source, and the SA ahead in front of the destination behind DNAT, because an address
+// follows from the tunnel: with both SAs in front a set has a part for each two tunnels.
+//
+// An ICMP error ties the SA on its path to the flow that it quotes, behind all addresses, as
+// soon as its destination is local. With the destination first, the SA ahead is forgotten by
+// then, and a destination that is not local makes the SA on the path meaningless. A local
+// network that is a tunnel's own would be kept in mind as long as the SA on the path: then the
+// source goes first.
+func (s *Space) ends(outer, reqids, addresses *classes, destinationFirst bool) {
+	sa := func(at *SA) {
+		at.Present, at.Proto, at.Tunnel = s.bit(), s.field(8), s.bit()
+		s.classed(reqids, &at.Reqid)
+		s.classed(outer, &at.Source)
+		s.classed(outer, &at.Destination)
+	}
+	if destinationFirst {
+		sa(&s.Ahead)
+		s.classed(addresses, &s.RoutedDst)
+		s.classed(addresses, &s.Dst)
+		sa(&s.Path)
+		s.classed(addresses, &s.Src)
+		return
+	}
+	sa(&s.Path)
+	s.classed(addresses, &s.Src)
+	sa(&s.Ahead)
+	s.classed(addresses, &s.Dst, &s.RoutedDst)
+}
+
+// shareLocals reports whether a local network has many remote ones, as it has on most
+// gateways, or there are few.
+func shareLocals(f *firewall.Facts, family xfrm.Family) bool {
+	locals, remotes := make(map[netip.Prefix]bool), make(map[netip.Prefix]bool)
+	for i := range f.Guards {
+		if g := &f.Guards[i]; g.Family() == family {
+			locals[g.Local], remotes[g.Remote] = true, true
+		}
+	}
+	return 8*len(locals) <= max(len(remotes), 64)
 }
 
 func (s *Space) bit() int {

@@ -13,7 +13,11 @@ func (s *Space) Witness(way firewall.Way, set Set) firewall.Passage {
 			twins[f[i]] = of[i]
 		}
 	}
-	pair(s.RoutedDst.Bits, s.Dst.Bits)
+	first, second := s.Dst.Bits, s.RoutedDst.Bits
+	if second[0] < first[0] {
+		first, second = second, first
+	}
+	pair(second, first)
 	pair(s.RoutedDPort, s.DPort)
 	pair(s.OrigSrc.Bits, s.Src.Bits)
 	pair(s.OrigDst.Bits, s.Dst.Bits)
@@ -23,7 +27,8 @@ func (s *Space) Witness(way firewall.Way, set Set) firewall.Passage {
 	pair(s.FlowProto, s.Proto)
 	ofDst := make(map[int]int)
 	for i, bit := range s.RoutedDst.Bits {
-		ofDst[s.Dst.Bits[i]], ofDst[s.ReplySrc.Bits[i]] = bit, bit
+		ofDst[s.ReplySrc.Bits[i]] = bit
+		ofDst[first[i]] = second[i]
 	}
 	for i, bit := range s.RoutedDPort {
 		ofDst[s.DPort[i]] = bit
@@ -59,7 +64,7 @@ func (s *Space) Witness(way firewall.Way, set Set) firewall.Passage {
 			return likely[bit] || bit == s.Established && before[s.Reply]
 		})
 	}
-	// The destination behind DNAT is chosen after the one before it. A second packet has
-	// it from the start, and needs no DNAT then.
+	// Of the destinations before DNAT and behind it one is chosen after the other. A second
+	// packet has it from the start, and needs no DNAT then.
 	return s.packet(way, pick(pick(nil)))
 }
