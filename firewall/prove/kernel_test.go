@@ -302,11 +302,11 @@ func (c *kernelRun) batches(all []kernelPacket, wrong func([]kernelPacket) strin
 	}
 }
 
-// compare looks whether the rules counted as wanted, for up to a second: the kernel may
+// compare looks whether the rules counted as wanted, for up to ten seconds: the kernel may
 // decrypt a packet on another processor. It returns the counts, and the differences.
 func (c *kernelRun) compare(rs rules.Ruleset, before, want map[kernelRule]int) (now map[kernelRule]int, wrong string) {
 	c.Helper()
-	for range 6 {
+	for range 50 {
 		var differences []string
 		now = c.read(rs.Family)
 		c.Counters += len(now)
@@ -608,7 +608,7 @@ func (c *kernelRun) table(want sets.Table) (bool, error) {
 			c.expect(want, w, fates[w.Family][p.Way], marked[w.Family][p.Way], p)
 		}
 		var wrong []string
-		for range 6 {
+		for range 50 {
 			now := c.watched()
 			wrong = nil
 			for _, name := range []string{"in", "in_verified", "forward_verified", "out"} {

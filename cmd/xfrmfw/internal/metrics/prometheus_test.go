@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -75,21 +76,23 @@ func TestDashboardAndAlerts(t *testing.T) {
 		}
 	}()
 	server := prometheus.Server{Address: address, Client: &http.Client{Transport: &http.Transport{DialContext: new(net.Dialer).DialContext}}}
-	server.Check(t, time.Minute, prometheus.Expressions(t, shipped))
-	names, err := server.Alerts(ctx)
-	if err != nil || len(names) > 0 {
-		t.Errorf("alerts of a healthy gateway: %q, %v", names, err)
+	const patience = 3 * time.Minute
+	server.Check(t, patience, prometheus.Expressions(t, shipped))
+	// On a busy machine a scrape may take longer than its second, for which there is an alert too.
+	raises := func(want ...string) {
+		t.Helper()
+		lab.Eventually(t, patience, func() error {
+			names, err := server.Alerts(ctx)
+			if err != nil || slices.Equal(names, want) {
+				return err
+			}
+			return fmt.Errorf("alerts %q, want %q", names, want)
+		})
 	}
-
+	raises()
 	trouble.Store(true)
 	recorder.Reloaded(errors.New("x"))
-	want := []string{"XfrmfwConfigRefused", "XfrmfwRulesOutOfSync", "XfrmfwTunnelDown"}
-	lab.Eventually(t, time.Minute, func() error {
-		if names, err = server.Alerts(ctx); err != nil || slices.Equal(names, want) {
-			return err
-		}
-		return errors.New("alerts " + strings.Join(names, ", "))
-	})
+	raises("XfrmfwConfigRefused", "XfrmfwRulesOutOfSync", "XfrmfwTunnelDown")
 }
 
 // promtool knows the rules, and each alert is tested.
