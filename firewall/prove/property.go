@@ -80,7 +80,7 @@ func Properties() []Property {
 			"interfaces of guard: asymmetric", exemptXfrm),
 		{
 			Name: "told", Says: "The sender of a packet that a leak's guard, out: or remote: stops is told: xfrmfw rejects it.",
-			Exempt: []string{"packets that a property above has dropped", "packets of this host's own that the kernel holds for their tunnel", "the first leak of a flow, which a table of nftables drops: it rejects the next ones", "flows with NAT that such a table drops before"},
+			Exempt: []string{"packets that a property above has dropped", "packets of this host's own that the kernel holds for their tunnel", "the first leak of a flow, which a table of nftables drops: it rejects the next ones", "flows with NAT that such a table drops before", "packets that such a table drops by their destination alone, beside rules"},
 			ways:   outward, broken: (*question).untold,
 		},
 		dropped("leak", "No packet from a tunnel's local to its remote selector leaves in clear, be the tunnel up, down or remembered; where the local end says nothing while the tunnel is down, none to its remote selector.", outward, (*question).leak,
@@ -100,7 +100,7 @@ func Properties() []Property {
 		}, "replies, ICMP errors, neighbour discovery and DHCP"),
 		{
 			Name: "unmarked", Says: "A packet carries no bit of xfrmfw where the kernel looks for an SA or a policy whose mark covers it: behind mangle INPUT and PREROUTING. It is accepted without.",
-			Exempt: []string{"packets that DNAT takes out of the tunnel's selectors", "a table of nftables"},
+			Exempt: []string{"packets that DNAT takes out of the tunnel's selectors, and those that NAT leads into a tunnel", "a table of nftables"},
 			ways:   inward, broken: (*question).marked,
 		},
 		{
@@ -110,7 +110,7 @@ func Properties() []Property {
 		},
 		{
 			Name: "wiped", Says: "A rule of others that clears the bits of xfrmfw behind mangle PREROUTING cuts no tunnel off, and lets no packet out of a tunnel pass that another property drops.",
-			Exempt: []string{"packets of verified: return", "packets that DNAT takes out of the tunnel's selectors, and ICMP errors by other routers", "a table of nftables, but for the chains of other programs that stand behind its own"},
+			Exempt: []string{"packets of verified: return", "packets that DNAT takes out of the tunnel's selectors, those that NAT leads into a tunnel, and ICMP errors by other routers", "a table of nftables, but for the chains of other programs that stand behind its own"},
 			ways:   inward, broken: (*question).wiped,
 		},
 		{
@@ -197,10 +197,14 @@ type question struct {
 func ask(w *evaluate.Firewall, f *firewall.Facts, in firewall.Input, way firewall.Way, others []live.Other) *question {
 	q := &question{w: w, in: in, Packets: judge.New(w.Space, f, way), others: others, gone: space.None, kept: space.None}
 	q.real, q.asked = q.Possible(), q.Plain()
-	if w.Alone() {
-		told := q.Or(q.ToldByTable(), q.Contradictory())
-		q.real, q.asked = q.Minus(q.real, told), q.Minus(q.asked, told)
+	told := space.None
+	switch {
+	case w.Alone():
+		told = q.Or(q.ToldByTable(), q.Contradictory())
+	case w.Beside():
+		told = q.NotOfHost()
 	}
+	q.real, q.asked = q.Minus(q.real, told), q.Minus(q.asked, told)
 	return q
 }
 
@@ -242,8 +246,11 @@ func (q *question) crossed() space.Set {
 func (q *question) untold() space.Set {
 	leaks := q.RefusedLeaks()
 	restricted := q.Minus(q.RestrictedOut(), q.Or(q.RestrictedIn(), leaks))
-	if q.w.Alone() {
+	switch {
+	case q.w.Alone():
 		leaks = space.None
+	case q.w.Beside():
+		leaks = q.RefusedByRules()
 	}
 	is := q.And(q.asked, q.Minus(q.Or(leaks, restricted), q.Union(q.IPsecOfHost(), q.mapped(), q.gone)))
 	if is == space.None {
@@ -259,7 +266,7 @@ func (q *question) marked() space.Set {
 		return space.None
 	}
 	result := q.Or(q.w.MarksBehind(q.Way, "INPUT", q.And(q.real, q.BareOuter())))
-	is := q.And(q.real, q.BareInner())
+	is := q.Minus(q.And(q.real, q.BareInner()), q.mapped())
 	if is == space.None {
 		return result
 	}
@@ -299,7 +306,7 @@ func (q *question) wiped() space.Set {
 	if q.MarkOnly {
 		return space.None
 	}
-	is := q.And(q.asked, q.InSelectors())
+	is := q.Minus(q.And(q.asked, q.InSelectors()), q.mapped())
 	in := q.w.Run(q.Way, is).Accepted
 	if q.kept = in; q.w.Alone() {
 		return space.None

@@ -11,6 +11,9 @@ import (
 // Alone reports whether a table of nftables decides alone.
 func (w *Firewall) Alone() bool { return w.rules == nil }
 
+// Beside reports whether a table of nftables stands beside rules of iptables.
+func (w *Firewall) Beside() bool { return w.rules != nil && w.table != nil }
+
 // Surely returns the packets that meet one of the verbs in some hook whatever their mark
 // is there, if no hook before has dropped them. A packet's way through all hooks need not
 // be followed for them.

@@ -161,6 +161,9 @@ func (w *Firewall) Tampered(way firewall.Way, from space.Set, tag, verified bool
 		out[to] = w.Union(in[:]...)
 		return out
 	})
+	if w.table != nil {
+		w.runBeside(way, &f)
+	}
 	w.sort(&f, from)
 	return f
 }

@@ -200,18 +200,34 @@ func (q *Packets) ToldByTable() space.Set {
 		carrier := q.And(q.single(q.Src, c.Remote), q.And(q.single(q.Dst, c.Local), q.Number(q.Proto, uint64(ipInIP(q.Family)))))
 		sets = append(sets, q.Minus(carrier, q.single(q.RoutedDst, c.Local)))
 	}
-	for _, at := range q.EncapPorts { // an address of this host
-		sets = append(sets, q.Minus(q.single(q.Src, at.Addr()), q.Bit(q.SrcLocal)), q.Minus(q.single(q.Dst, at.Addr()), q.Bit(q.DstLocal)))
-		if q.Way == firewall.Through { // which no packet to this host goes
-			sets = append(sets, q.single(q.RoutedDst, at.Addr()))
-		}
-	}
+	sets = append(sets, q.NotOfHost())
 	for _, g := range q.guards { // an error about no flow, to a peer in a connected network
 		if len(g.Exempt) > 0 {
 			sets = append(sets, q.And(q.Minus(q.Quoting(), q.Bit(q.Related)), q.single(q.RoutedDst, g.Peer)))
 		}
 		if g.Local.Overlaps(g.Remote) { // an error for the near end, which the remote selector has too
 			sets = append(sets, q.And(q.Quoting(), q.LiesIn(q.RoutedDst, g.Local)))
+		}
+	}
+	return q.Union(sets...)
+}
+
+// RefusedByRules are the refused leaks but for those that rules leave to a table beside them:
+// the destination alone decides, while a policy stands.
+func (q *Packets) RefusedByRules() space.Set {
+	return q.And(q.RefusedLeaks(), q.deciding(exception(q.outbound), func(g *firewall.GuardFacts) space.Set {
+		return q.leaving(g, g.ByDestination && !g.Held)
+	}))
+}
+
+// NotOfHost are packets with an address of this host, as ports of encapsulation tell, that are
+// none of its own.
+func (q *Packets) NotOfHost() space.Set {
+	var sets []space.Set
+	for _, at := range q.EncapPorts {
+		sets = append(sets, q.Minus(q.single(q.Src, at.Addr()), q.Bit(q.SrcLocal)), q.Minus(q.single(q.Dst, at.Addr()), q.Bit(q.DstLocal)))
+		if q.Way == firewall.Through { // no packet to this host goes there
+			sets = append(sets, q.single(q.RoutedDst, at.Addr()))
 		}
 	}
 	return q.Union(sets...)

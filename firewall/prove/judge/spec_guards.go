@@ -308,9 +308,11 @@ func (q *Packets) outbound(g *firewall.GuardFacts) space.Set {
 
 // leakOf are a guard's packets that must not leave in clear. In case 8d the local end
 // says nothing.
-func (q *Packets) leakOf(g *firewall.GuardFacts) space.Set {
+func (q *Packets) leakOf(g *firewall.GuardFacts) space.Set { return q.leaving(g, g.ByDestination) }
+
+func (q *Packets) leaving(g *firewall.GuardFacts, byDestination bool) space.Set {
 	pair := g.Pair()
-	if g.ByDestination {
+	if byDestination {
 		pair.Local, pair.LocalPort = netip.PrefixFrom(pair.Local.Addr(), 0).Masked(), localAny(pair)
 	}
 	return q.Minus(q.goesIn(pair, q.routed), q.exemptAt(g, q.GoesOutBy, q.RoutedDst))
