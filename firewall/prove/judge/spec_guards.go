@@ -309,7 +309,6 @@ func (q *Packets) outbound(g *firewall.GuardFacts) space.Set {
 // leakOf are a guard's packets that must not leave in clear. In case 8d the local end
 // says nothing.
 func (q *Packets) leakOf(g *firewall.GuardFacts) space.Set { return q.leaving(g, g.ByDestination) }
-
 func (q *Packets) leaving(g *firewall.GuardFacts, byDestination bool) space.Set {
 	pair := g.Pair()
 	if byDestination {
