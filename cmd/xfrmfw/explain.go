@@ -69,6 +69,7 @@ func explainPacket(ctx context.Context, o *options, snapshot string, q explain.Q
 	}
 	world := explain.World{Snapshot: look.Snapshot, Set: look.Set, Result: look.Result, Marks: look.Config.Marks, Warnings: look.Warnings}
 	world.Result.Rulesets = look.ProvableRules()
+	world.Beside = look.Engine == engine.IPTables && len(look.Table.Chains) > 0
 	if !g.FromSnapshot() {
 		if look.Engine == engine.IPTables { // the table of nftables is laid out as rules, which are not live
 			world.Live, world.Differences = look.Live.Rules, look.Change.Differences

@@ -278,6 +278,11 @@ func (w World) verdict(k walker, p passage, judged firewall.Verdict) Verdict {
 		}
 	}
 	_, decided := trace.CaseOf(k.trace)
+	if k.by != Kernel && v.Action == Dropped && k.byRules == Returned {
+		v.Name = rules.PurposeLeak
+		v.Text = "case 8d (leak): " + reason(v.Name, v.Case) + "; dropped in table inet xfrmfw, behind all NAT"
+		return v
+	}
 	if v.Name = decided.Rule.Purpose; v.Name != "" {
 		v.Rule = rules.ID(k.family, decided.Table, decided.Chain, decided.Rule)
 	}

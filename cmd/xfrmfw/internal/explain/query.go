@@ -64,6 +64,9 @@ type World struct {
 	Set      xfrm.Set
 	Result   compile.Result
 	Marks    firewall.Marks
+	// Beside is true if a table of nftables stands beside the rules, which leave to it the
+	// packets that the destination alone decides while a policy stands (case 8d).
+	Beside bool
 	// Live are the saves of all families, nil for a snapshot.
 	Live map[xfrm.Family]live.Tables
 	// Differences are plan.Make's.
