@@ -52,6 +52,8 @@ func written(v any) (keeps, sets uint32) {
 		return keeps & n, sets & n
 	case "|":
 		return keeps | n, sets | n
+	case "^":
+		return keeps &^ n, sets | n
 	}
 	return 0, ^uint32(0)
 }

@@ -193,6 +193,8 @@ func TestMarks(t *testing.T) {
 		{`{"ct": {"key": "mark"}}`, ^uint32(0), ^uint32(0)},
 		{`{"|": [{"&": [{"meta": {"key": "mark"}}, 4294967040]}, 2]}`, 0xff, 2},
 		{`{"|": [{"meta": {"key": "mark"}}, 4]}`, 4, 4},
+		{`{"^": [{"&": [{"meta": {"key": "mark"}}, 4278255615]}, 262144]}`, 0xff0000, 0x40000},
+		{`{"^": [{"meta": {"key": "mark"}}, 4]}`, 4, 4},
 	}
 	for _, tt := range tests {
 		tb, _ := table(t, "accept", fmt.Sprintf(key, tt.value), `{"mangle": {"key": {"ct": {"key": "mark"}}, "value": {"meta": {"key": "mark"}}}}`)
