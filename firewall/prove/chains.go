@@ -28,10 +28,10 @@ func Chains(tables foreign.Ruleset, family xfrm.Family, saved live.Tables, m fir
 			e := t.Effect(c, family == xfrm.IPv6)
 			o := live.Other{
 				Hook: hook, Priority: priority, Writes: e.Writes & m.Both(), Sets: e.Sets & m.Both(),
-				Ends: e.Ends, Rewrites: e.Rewrites && c.Type == "nat", Remakes: e.Remakes, Untracks: e.Untracks, Forwards: e.Forwards, Offloads: e.Offloads,
+				Stops: e.Ends, Rewrites: e.Rewrites && c.Type == "nat", Remakes: e.Remakes, Untracks: e.Untracks, Forwards: e.Forwards, Offloads: e.Offloads,
 				Text: fmt.Sprintf("nftables table %s %s, chain %s (hook %s, priority %d)", t.Family, t.Name, c.Name, c.Hook, c.Priority),
 			}
-			if o.Ends || o.Writes != 0 || o.Rewrites || o.Remakes || o.Untracks || o.Forwards || o.Offloads {
+			if o.Stops || o.Writes != 0 || o.Rewrites || o.Remakes || o.Untracks || o.Forwards || o.Offloads {
 				list = append(list, o)
 			}
 		}

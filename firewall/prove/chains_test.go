@@ -60,6 +60,12 @@ func TestChainsCanUndo(t *testing.T) {
 	site := sample.Snapshot(sample.Sun(), sample.Site{Reqid: 11, Local: "192.0.2.2", Remote: "203.0.113.1", Pairs: [][2]string{{"10.2.0.0/24", "10.1.0.0/24"}}})
 	plain := newGateway("plain", firewall.Input{Set: xfrm.Tunnels(site), Host: site.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}}, xfrm.IPv4)
 	enforcing := newGateway("enforce", firewall.Input{Set: xfrm.Tunnels(site), Host: site.Host, Config: firewall.Config{Marks: firewall.DefaultMarks(), Enforce: true}}, xfrm.IPv4)
+	offloaded := site
+	offloaded.States = slices.Clone(site.States)
+	for i := range offloaded.States {
+		offloaded.States[i].Offload = xfrm.Offload{Ifindex: 2, Flags: 4}
+	}
+	offloading := newGateway("packet offload", firewall.Input{Set: xfrm.Tunnels(offloaded), Host: site.Host, Config: firewall.Config{Marks: firewall.DefaultMarks()}}, xfrm.IPv4)
 	var vti gateway
 	for _, f := range faults() {
 		if f.Name == "out of a VTI, from what is routed into it" {
@@ -88,6 +94,7 @@ func TestChainsCanUndo(t *testing.T) {
 		{"sets it as a frame arrives", &plain, chain{"netdev", "filter", "ingress", 0, restores}, false, nil, nil},
 		{"sets it as a frame arrives, by a device", &vti, chain{"netdev", "filter", "ingress", 0, restores}, false, []string{"verified"}, []string{"verified"}},
 		{"sets it on outer packets, of a device", &vti, chain{"inet", "filter", "input", 10, restores}, false, []string{"verified"}, []string{"verified"}},
+		{"sets it where the kernel has dropped the path", &offloading, chain{"inet", "filter", "prerouting", 20, restores}, false, []string{"forged"}, []string{"verified", "forged"}},
 		{"sets TAG before the rules", &enforcing, chain{"inet", "filter", "prerouting", -200, restores}, false, []string{"confirmed"}, []string{"confirmed"}},
 		{"sets TAG on outer packets", &enforcing, chain{"inet", "filter", "input", 10, restores}, false, []string{"confirmed"}, []string{"confirmed"}},
 		{"sets TAG behind the rules", &enforcing, chain{"inet", "filter", "forward", 10, restores}, false, nil, nil},
@@ -184,6 +191,7 @@ func TestRulesOfTheOtherVariant(t *testing.T) {
 		"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j CONNMARK --restore-mark\nCOMMIT\n":               "",
 		"*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n":                          "nat",
 		"*security\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j MARK --set-xmark 0x20000000/0x20000000\nCOMMIT\n": "",
+		"*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j NFQUEUE --queue-num 1\nCOMMIT\n":                    "forged",
 		"*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j MARK --set-xmark 0x20000000/0x20000000\nCOMMIT\n":   "forged",
 	} {
 		have, err := live.Parse([]byte(rule))

@@ -39,6 +39,9 @@ func TestOthersCanUndo(t *testing.T) {
 		{"accepts what arrives", live.Other{Table: rules.Mangle, Hook: "PREROUTING", Before: true, Ends: true}, []string{"verified", "crossed", "inject"}, nil},
 		{"writes VERIFIED", live.Other{Table: rules.Mangle, Hook: "PREROUTING", Writes: verified, Sets: verified}, []string{"verified"}, nil},
 		{"writes another bit", live.Other{Table: rules.Mangle, Hook: "PREROUTING", Writes: 1}, nil, nil},
+		{"hands packets to a program before ours", live.Other{Table: rules.Mangle, Hook: "PREROUTING", Before: true, Ends: true, Stops: true}, []string{"crossed", "inject"}, nil},
+		{"hands packets to a program behind ours", live.Other{Table: rules.Mangle, Hook: "PREROUTING", Ends: true, Stops: true}, nil, nil},
+		{"hands packets to a program before all", live.Other{Table: "raw", Hook: "PREROUTING", Ends: true, Stops: true}, []string{"crossed", "inject"}, []string{"crossed", "inject"}},
 		{"rewrites sources first", live.Other{Table: rules.NAT, Hook: "POSTROUTING", Before: true, Rewrites: true}, []string{"nat"}, nil},
 		{"rewrites sources behind ours", live.Other{Table: rules.NAT, Hook: "POSTROUTING", Rewrites: true}, nil, nil},
 	} {

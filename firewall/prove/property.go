@@ -319,11 +319,8 @@ func (q *question) wiped() space.Set {
 
 // forged are packets in clear that pass with a mark that others set.
 func (q *question) forged() space.Set {
-	if q.PacketOffload {
-		return space.None
-	}
 	clear := q.unmarked(q.Minus(q.asked, q.Or(q.Decrypted, q.FromOverlays())))
-	if q.kept = clear; q.w.Alone() {
+	if q.kept = clear; q.w.Alone() || q.PacketOffload {
 		return space.None
 	}
 	gone, all := q.And(q.gone, clear), q.w.Tampered(q.Way, clear, false, true)

@@ -56,14 +56,15 @@ func (w *Firewall) may(way firewall.Way, from space.Set, others []live.Other, cu
 				return o.Hook == builtin(hook) && o.Priority >= low && o.Priority <= high && (late || !o.Late)
 			})
 		}
-		ends := func(high int32) bool {
+		stops := func(s station) bool {
 			return slices.ContainsFunc(others, func(o live.Other) bool {
-				return o.Table == "" && o.Ends && o.Hook == builtin(hook) && o.Priority >= low && o.Priority <= high
+				behind := o.Priority > s.priority || o.Table != "" && o.Table == s.at.table && !o.Before
+				return o.Stops && o.Hook == builtin(hook) && o.Priority >= low && !behind
 			})
 		}
 		for _, s := range w.stations(way, hook) {
 			in = meet(s.priority, true)
-			if ends(s.priority) {
+			if stops(s) {
 				around = w.join(around, in)
 			}
 			if cuts {

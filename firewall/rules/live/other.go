@@ -29,10 +29,10 @@ type Other struct {
 	// packet.
 	Matches rules.Rule
 	Read    bool
-	// Ends is true if the rest of the hook may not see the packets that it matches, Writes
-	// are the bits of the mark that it may change, Sets those of them that it may set, and
-	// Rewrites is true if it may rewrite sources.
-	Ends         bool
+	// Ends is true if the rest of the table may not see the packets that it matches at the
+	// hook, Stops if no other table may. Writes are the bits of the mark that it may change,
+	// Sets those of them that it may set, and Rewrites is true if it may rewrite sources.
+	Ends, Stops  bool
 	Writes, Sets uint32
 	Rewrites     bool
 	// Remakes is true if it may write other addresses into packets without NAT, Untracks if it
@@ -177,8 +177,10 @@ func effect(table rules.Table, chain string, r Rule, builtin bool) (Other, bool)
 		return o, false
 	case "RETURN":
 		o.Ends = builtin
-	case "ACCEPT", "QUEUE", "NFQUEUE", "SYNPROXY":
+	case "ACCEPT", "SYNPROXY":
 		o.Ends = true
+	case "QUEUE", "NFQUEUE": // another program decides
+		o.Ends, o.Stops, o.Writes, o.Sets = true, true, ^uint32(0), ^uint32(0)
 	case "SNAT", "MASQUERADE", "NETMAP":
 		o.Rewrites = true
 	case "NOTRACK":
