@@ -77,6 +77,7 @@ func TestForgetRewritten(t *testing.T) {
 	}
 	add("10.2.0.5", "10.1.0.5", "10.1.0.5", "192.0.2.2", 5000) // masqueraded on its way into the tunnel
 	add("10.2.0.6", "10.1.0.5", "10.1.0.5", "10.2.0.6", 5001)  // as it is
+	defer func() { _ = exec.Command("conntrack", "-F").Run() }() // for the test that runs next
 	load := exec.Command("conntrack", "--load-file", "-")
 	load.Stdin = strings.NewReader(lines.String())
 	if out, err := load.CombinedOutput(); err != nil {

@@ -135,6 +135,7 @@ func TestReadAddressesAndRoutes(t *testing.T) {
 	ip(t, "route add 10.0.0.0/8 via inet6 fe80::1 dev x0")
 	ip(t, "route add 10.9.0.0/16 table 220 nexthop via 192.0.2.3 dev x0 nexthop via 192.0.2.4 dev x0")
 	ip(t, "route add blackhole 10.8.0.0/16")
+	defer ip(t, "route del blackhole 10.8.0.0/16")
 	ip(t, "route add default via 2001:db8::fe dev x0")
 	ip(t, "route add fd00::/8 dev x0 table 100000")
 	s := read(t)
