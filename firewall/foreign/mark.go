@@ -1,5 +1,10 @@
 package foreign
 
+import (
+	"slices"
+	"strings"
+)
+
 // Mark is a statement that writes the packet's mark.
 type Mark struct {
 	Chain  string
@@ -71,6 +76,41 @@ func (t Table) MatchesMark(bit uint32) bool {
 				if b, ok := w.value(field(v, "left")).(bits); ok && asksMark(field(v, "left")) && b.value == bit && w.match(v) == yes {
 					return true
 				}
+			}
+		}
+	}
+	return false
+}
+
+// MayAskMark reports whether a rule of the table may decide by a bit of the mark.
+func (t Table) MayAskMark(bit uint32) bool {
+	for _, c := range t.Chains {
+		for _, r := range c.Rules {
+			for _, e := range r.expr {
+				// A jump to a chain without a name is a text.
+				if kind, v := only(e); kind != "mangle" && readsMark(v, bit) || strings.Contains(kind, " mark ") {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// readsMark reports whether a bit of the mark is a part of a value.
+func readsMark(v any, bit uint32) bool {
+	switch v := v.(type) {
+	case []any:
+		return slices.ContainsFunc(v, func(one any) bool { return readsMark(one, bit) })
+	case map[string]any:
+		for key, value := range v {
+			if pair, _ := value.([]any); key == "&" && len(pair) == 2 {
+				if mask, ok := number(pair[1]); ok && mask&bit == 0 {
+					continue
+				}
+			}
+			if key == "meta" && field(value, "key") == "mark" || readsMark(value, bit) {
+				return true
 			}
 		}
 	}

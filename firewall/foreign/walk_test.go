@@ -265,6 +265,25 @@ func TestEffect(t *testing.T) {
 	}
 }
 
+// TestMayAskMark: a rule may decide by a bit of the mark that it compares, by itself or as a key.
+func TestMayAskMark(t *testing.T) {
+	const whole = `{"meta": {"key": "mark"}}`
+	for rule, want := range map[string]bool{
+		match("==", whole, "5"): true,
+		`"jump {\n\t\tmeta mark & 0x20000000 == 0x20000000 accept\n\t}"`:                             true,
+		match("==", `{"&": [`+whole+`, 805306368]}`, "805306368"):                                    true,
+		match("==", `{"&": [`+whole+`, 255]}`, "1"):                                                  false,
+		match("==", `{"meta": {"key": "iifname"}}`, `"wan0"`):                                        false,
+		`{"vmap": {"key": ` + whole + `, "data": "@marks"}}`:                                         true,
+		`{"vmap": {"key": {"concat": [{"meta": {"key": "iifname"}}, ` + whole + `]}, "data": "@m"}}`: true,
+		`{"mangle": {"key": {"ct": {"key": "mark"}}, "value": ` + whole + `}}`:                       false,
+	} {
+		if tb, _ := table(t, "accept", rule); tb.MayAskMark(verified) != want {
+			t.Errorf("%s: %t", rule, !want)
+		}
+	}
+}
+
 // TestParseTrash: a text that is no list of nft is an error, and never a panic.
 func TestParseTrash(t *testing.T) {
 	for _, text := range []string{"", "{}x", `{"nftables": [{"chain": 5}]}`, `{"nftables": {}}`} {
@@ -284,6 +303,7 @@ func FuzzParse(f *testing.F) {
 		for _, t := range r.Tables {
 			t.Marks()
 			t.MatchesMark(verified)
+			t.MayAskMark(verified)
 			for _, c := range t.Chains {
 				t.Effect(c, false)
 				t.Walk(c, inner())

@@ -22,7 +22,7 @@ func Chains(tables foreign.Ruleset, family xfrm.Family, saved live.Tables, m fir
 			if hook == "" || t.Builtin(c) && saved.Has(rules.Table(t.Name)) {
 				continue
 			}
-			if t.MatchesMark(m.Verified) {
+			if t.MayAskMark(m.Verified) {
 				asked[hook] = max(asked[hook], priority)
 			}
 			e := t.Effect(c, family == xfrm.IPv6)

@@ -40,7 +40,7 @@ type chain struct {
 func listed(t *testing.T, accepts bool, list ...chain) foreign.Ruleset {
 	t.Helper()
 	if accepts {
-		list = append(list, chain{"inet", "filter", "forward", 20, `{"match": {"op": "==", "left": {"&": [{"meta": {"key": "mark"}}, 536870912]}, "right": 536870912}}, {"accept": null}`})
+		list = append(list, chain{"inet", "filter", "forward", 20, `{"vmap": {"key": {"&": [{"meta": {"key": "mark"}}, 536870912]}, "data": {"set": [[536870912, {"accept": null}]]}}}`})
 	}
 	text := `{"nftables": [{"metainfo": {"json_schema_version": 1}}`
 	for i, c := range list {
