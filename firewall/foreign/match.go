@@ -77,6 +77,9 @@ func (w *walker) value(left any) any {
 	case "payload":
 		protocol, _ := field(v, "protocol").(string)
 		name, _ := field(v, "field").(string)
+		if field(v, "tunnel") != nil { // of the packet inside
+			return unknown{}
+		}
 		return w.payload(protocol, name)
 	case "&":
 		pair, _ := v.([]any)
@@ -123,6 +126,9 @@ func (w *walker) meta(key string) any {
 	case "nfproto":
 		return map[bool]string{false: "ipv4", true: "ipv6"}[p.Six]
 	case "protocol":
+		if w.table.Family == "bridge" || w.table.Family == "netdev" { // a frame of a VLAN has that of VLANs
+			return unknown{}
+		}
 		return map[bool]string{false: "ip", true: "ip6"}[p.Six]
 	case "ipsec", "secpath":
 		return p.FromIPsec

@@ -231,6 +231,8 @@ func TestEffect(t *testing.T) {
 		{`{"vmap": {"key": {"meta": {"key": "iifname"}}, "data": "@zones"}}`, restored},
 		{`{"vmap": {"key": {"meta": {"key": "iifname"}}, "data": {"set": [["wan0", {"goto": {"target": "restores"}}]]}}}`, restored},
 		{match("==", payload("ip6", "saddr"), `"::1"`) + `, {"jump": {"target": "restores"}}`, Effect{}},
+		{match("==", `{"payload": {"tunnel": "vxlan", "protocol": "ip6", "field": "saddr"}}`, `"::1"`) + `, {"jump": {"target": "restores"}}`, restored},
+		{match("==", `{"meta": {"key": "protocol"}}`, `"vlan"`) + `, {"jump": {"target": "restores"}}`, Effect{}},
 		{match("==", payload("ip", "saddr"), `"10.0.0.1"`) + `, {"mangle": {"key": {"meta": {"key": "mark"}}, "value": 7}}`, Effect{Writes: all, Sets: 7}},
 		{`{"mangle": {"key": {"ct": {"key": "mark"}}, "value": {"meta": {"key": "mark"}}}}`, Effect{}},
 		{`{"mangle": {"key": {"tcp option": {"name": "maxseg", "field": "size"}}, "value": 1400}}`, Effect{}},
@@ -258,6 +260,13 @@ func TestEffect(t *testing.T) {
 		if got := x.Effect(one.Tables[0].Chains[0], false); got != tt.want {
 			t.Errorf("%s: got %+v, want %+v", tt.rule, got, tt.want)
 		}
+	}
+	frames := Table{Family: "netdev", Chains: []Chain{{Name: "in", Rules: []Rule{{expr: []any{
+		map[string]any{"match": map[string]any{"op": "==", "left": map[string]any{"meta": map[string]any{"key": "protocol"}}, "right": "vlan"}},
+		map[string]any{"fwd": map[string]any{"dev": "lan0"}},
+	}}}}}}
+	if got := frames.Effect(frames.Chains[0], false); !got.Forwards {
+		t.Errorf("frames of a VLAN: %+v", got)
 	}
 	v4 := Table{Family: "ip", Chains: []Chain{x.Chains[0]}}
 	if four, six := v4.Effect(v4.Chains[0], false), v4.Effect(v4.Chains[0], true); four.Writes != all || six.Writes != 0 {
