@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/xfrmfw/xfrmfw/firewall"
+	"github.com/xfrmfw/xfrmfw/firewall/device"
 	"github.com/xfrmfw/xfrmfw/firewall/guard"
 	"github.com/xfrmfw/xfrmfw/firewall/internal/prefix"
 	"github.com/xfrmfw/xfrmfw/xfrm"
@@ -94,7 +95,7 @@ func (d *decider) leadsToAnother(t *xfrm.Tunnel, network netip.Prefix) bool {
 	for _, i := range d.routesIn(network) {
 		r := &d.Host.Routes[i]
 		l, ok := d.Host.Link(r.Link)
-		if !ok || r.Dst.Bits() == 0 || !d.isTunnelDevice(l.Name) {
+		if !ok || device.IsInternet(r.Dst) || !d.isTunnelDevice(l.Name) {
 			continue
 		}
 		if own, _ := d.devicePairs(t, l); len(own) == 0 && !d.unwraps(t, l.Name) {

@@ -98,12 +98,12 @@ func Unhonoured(p xfrm.Pair) string {
 }
 
 // deviceGuards returns the guards of a pair that belongs to a device: of the prefixes
-// that are routed there. The selectors say nothing then, and the peer may have chosen
-// them.
+// that are routed there, but not of the internet, because that would cut the host off. The
+// selectors say nothing then, and the peer may have chosen them.
 func deviceGuards(g Guard, p xfrm.Pair, links *device.Index) []Guard {
 	var guards []Guard
 	for _, dst := range links.RoutedInto(links.LinksOf(p), p.Family()) {
-		if dst.Bits() == 0 || NeverJudged(dst.Addr()) {
+		if device.IsInternet(dst) || NeverJudged(dst.Addr()) {
 			continue
 		}
 		for _, remote := range prefix.Intersect(p.Remote, []netip.Prefix{dst}) {

@@ -19,8 +19,7 @@ func lockdownFaults() []Fault {
 	wide.connect(connection{reqid: 1, peer: moonWAN, local: "0.0.0.0/0", remote: moonLAN, mode: xfrm.TunnelMode})
 	stranger := into(1, moonWAN, through("eth0", "eth0", "198.51.100.9", "10.1.0.10"))
 	reply, dhcp := stranger, stranger
-	reply.Flow.Established = true
-	dhcp.Proto, dhcp.Received.SPort, dhcp.Received.DPort = xfrm.UDP, 67, 68
+	reply.Flow.Established, dhcp.Proto, dhcp.Received.SPort, dhcp.Received.DPort = true, xfrm.UDP, 67, 68
 	dhcp.AfterDNAT, dhcp.Sent = dhcp.Received, dhcp.Received
 	other := through("eth0", "eth1", "192.0.2.254", "10.2.0.10")
 	other.Proto, other.Received.SPort, other.Received.DPort = xfrm.UDP, 67, 68
@@ -33,12 +32,13 @@ func lockdownFaults() []Fault {
 		wide.fault("lockdown: the LAN into it", into(1, moonWAN, through("eth1", "eth0", "10.2.0.10", "10.1.0.10")), firewall.Admit, firewall.NoCase),
 	}
 	device := under(newFaultHost())
-	device.link(xfrm.Link{Name: "ipsec0", Kind: "xfrm", IfID: 7}, moonLAN)
+	device.link(xfrm.Link{Name: "ipsec0", Kind: "xfrm", IfID: 7}, moonLAN, "0.0.0.0/1", "128.0.0.0/1")
 	device.connect(connection{reqid: 1, peer: moonWAN, local: "0.0.0.0/0", remote: "0.0.0.0/0", mode: xfrm.TunnelMode, ifID: 7})
 	toDevice := through("eth0", "ipsec0", "198.51.100.9", "10.1.0.10")
 	all = append(all, device.fault("lockdown: a stranger into an xfrm interface", toDevice, firewall.Discard, firewall.NoCase))
 	device.config.Lockdown = nil
-	all = append(all, device.fault("a stranger into an xfrm interface", toDevice, firewall.Leave, firewall.Case8e))
+	all = append(all, device.fault("a stranger into an xfrm interface", toDevice, firewall.Leave, firewall.Case8e),
+		device.fault("the internet in halves is routed into an xfrm interface: from there in clear", toHost("eth0", "198.51.100.9", "192.0.2.2"), firewall.Leave, firewall.Case9))
 	bare := under(newFaultHost())
 	bare.connect(connection{reqid: 1, peer: moonWAN, local: "10.2.0.0/24", remote: moonLAN, mode: xfrm.TunnelMode, mark: xfrm.Mark{Value: 7, Mask: 0xffffffff}})
 	forwarded := outOf(1, xfrm.TunnelMode, moonWAN, through("eth0", "eth1", "10.1.0.10", "10.2.0.10"))
