@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -22,7 +23,6 @@ import (
 	"github.com/xfrmfw/xfrmfw/firewall/iptables"
 	"github.com/xfrmfw/xfrmfw/firewall/nftables"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
-	"github.com/xfrmfw/xfrmfw/firewall/prove/expect"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/space"
 	"github.com/xfrmfw/xfrmfw/firewall/rules"
 	"github.com/xfrmfw/xfrmfw/firewall/rules/compile"
@@ -37,9 +37,10 @@ import (
 
 // The kernel treats a packet of each path through the rules of random gateways as the
 // model says: each rule of iptables counts it or not, and a table of nftables drops it,
-// marks it as verified or lets it pass. The paths are those of packets that the test can
-// send: new flows without NAT, in clear or out of an SA. XFRMFW_PATHS is the number of
-// gateways, from the seed XFRMFW_SEED on.
+// marks it as verified or lets it pass. Packets come in clear by each link, out of an SA, or
+// from the gateway. They are of new flows, or of those that conntrack is told of before:
+// established, expected, with and without NAT, in either direction, and ICMP errors about
+// them. XFRMFW_PATHS is the number of gateways, from the seed XFRMFW_SEED on.
 func TestKernelIsTheModel(t *testing.T) {
 	if os.Getenv("XFRMFW_PATHS") == "" {
 		return // scripts/soak paths sets it
@@ -73,23 +74,40 @@ func TestKernelIsTheModel(t *testing.T) {
 
 // kernelCounts are numbers of a run.
 type kernelCounts struct {
-	// Paths are those through rules of iptables, Unsent those without a packet that the test
-	// can send.
+	// Paths are those through rules of iptables by an arrival, Unsent those of which the
+	// kernel can have no packet. A path has a packet of each kind.
 	Paths, Unsent int
 	// Decrypted are the packets out of an SA, Encrypted those into one.
 	Packets, Decrypted, Encrypted, TablePackets int
 	Counters, Differences                       int
+	// Kinds are the packets sent, and the paths unsent, by their kind.
+	Kinds map[string]int
+}
+
+func (c *kernelCounts) count(kind string) {
+	if c.Kinds == nil {
+		c.Kinds = make(map[string]int)
+	}
+	c.Kinds[kind]++
 }
 
 func (c *kernelCounts) add(o kernelCounts) {
 	c.Paths, c.Unsent, c.Packets, c.TablePackets = c.Paths+o.Paths, c.Unsent+o.Unsent, c.Packets+o.Packets, c.TablePackets+o.TablePackets
 	c.Decrypted, c.Encrypted = c.Decrypted+o.Decrypted, c.Encrypted+o.Encrypted
 	c.Counters, c.Differences = c.Counters+o.Counters, c.Differences+o.Differences
+	for kind, n := range o.Kinds {
+		c.count(kind)
+		c.Kinds[kind] += n - 1
+	}
 }
 
 func (c kernelCounts) String() string {
-	return fmt.Sprintf("%d paths, %d of them sent (%d decrypted, %d encrypted), %d counters compared, %d packets to a table of nftables, %d differences",
-		c.Paths, c.Packets, c.Decrypted, c.Encrypted, c.Counters, c.TablePackets, c.Differences)
+	text := fmt.Sprintf("%d paths, %d of them without a packet, %d packets (%d decrypted, %d encrypted), %d counters compared, %d packets to a table of nftables, %d differences",
+		c.Paths, c.Unsent, c.Packets, c.Decrypted, c.Encrypted, c.Counters, c.TablePackets, c.Differences)
+	for _, kind := range slices.Sorted(maps.Keys(c.Kinds)) {
+		text += fmt.Sprintf("; %s: %d", kind, c.Kinds[kind])
+	}
+	return text
 }
 
 func kernelHasESP(t *testing.T) bool {
@@ -110,7 +128,9 @@ type kernelRun struct {
 	wires    map[string]int
 	macs     map[string]net.HardwareAddr
 	sequence uint32
-	sent     []kernelPacket
+	// port is the last client's port.
+	port int
+	sent []kernelPacket
 }
 
 // kernelPacket is a packet of a path.
@@ -174,18 +194,17 @@ func (c *kernelRun) rules(wanted []rules.Ruleset) {
 	c.must(c.gateway.Do(func() error { return c.programs.Apply(ctx, change) }))
 	for _, rs := range wanted {
 		evaluator := trace.NewEvaluator(rs)
-		w := evaluate.NewWithoutNAT(rs, &c.facts, space.Values{Names: append(slices.Clone(kernelLinks), "lo")})
+		w := evaluate.NewFirewall(rs, &c.facts, c.values(), false)
 		fates := make(map[firewall.Way]evaluate.Fate)
 		for _, way := range ways {
 			fates[way] = w.Run(way, space.All)
 		}
-		var all []kernelPacket
-		for p := range c.packets(w, evaluator) {
+		all := c.packets(rs, evaluator)
+		for _, p := range all {
 			c.agrees(w, fates[p.Way], evaluator, p)
-			all = append(all, p)
 		}
 		before := c.read(rs.Family)
-		c.batches(all, func(batch []kernelPacket) (wrong string) {
+		c.batches(all, kernelPacket.tuples, func() {}, func(batch []kernelPacket) (wrong string) {
 			want := make(map[kernelRule]int)
 			for _, p := range batch {
 				for _, s := range c.steps(evaluator, p) {
@@ -265,41 +284,84 @@ func (c *kernelRun) steps(e trace.Evaluator, p kernelPacket) []trace.Step {
 	return steps
 }
 
-// together is how many packets are sent before their sum is compared.
-const together = 32
+// mostDifferences are those of a gateway that are worth the time: each takes ten seconds.
+const mostDifferences = 20
 
-// batches sends packets, some at once, and calls wrong with each batch. No packet of a batch
-// is an answer to another. A batch that differs is sent again, one by one.
-func (c *kernelRun) batches(all []kernelPacket, wrong func([]kernelPacket) string) {
+// together is how many packets are sent before their sum is compared.
+const together = 64
+
+// batches sends packets, some at once that have no key in common, and calls prepare before
+// and wrong with each batch. A batch that differs is sent again, one by one.
+func (c *kernelRun) batches(all []kernelPacket, keys func(kernelPacket) []kernelTuple, prepare func(), wrong func([]kernelPacket) string) {
 	c.Helper()
 	try := func(batch []kernelPacket) string {
-		c.flush()
+		var flows []kernelFlow
+		for _, p := range batch {
+			if k, _ := flowOf(p.Passage); isKnown(p.Passage) {
+				flows = append(flows, k)
+			}
+		}
+		c.know(flows)
+		prepare()
 		for _, p := range batch {
 			c.send(p)
 		}
 		return wrong(batch)
 	}
 	for len(all) > 0 {
-		seen := make(map[[2]netip.Addr]bool)
-		n := 0
-		for n < min(together, len(all)) {
-			e := all[n].Received
-			if seen[[2]netip.Addr{e.Dst, e.Src}] {
-				break
+		var batch, rest []kernelPacket
+		tuples := make(map[kernelTuple]bool)
+		for _, p := range all {
+			of := keys(p)
+			if len(batch) == together || slices.ContainsFunc(of, func(t kernelTuple) bool { return tuples[t] }) {
+				rest = append(rest, p)
+				continue
 			}
-			seen[[2]netip.Addr{e.Src, e.Dst}] = true
-			n++
+			batch = append(batch, p)
+			for _, t := range of {
+				tuples[t] = true
+			}
 		}
-		if batch := all[:n]; try(batch) != "" {
+		if try(batch) != "" {
 			for i := range batch {
 				if text := try(batch[i : i+1]); text != "" {
-					c.Differences++
+					if c.Differences++; c.Differences > mostDifferences {
+						c.Fatal("too many differences")
+					}
 					c.Errorf("%s\n\t%s", Describe(batch[i].Passage), text)
 				}
 			}
 		}
-		all = all[n:]
+		all = rest
 	}
+}
+
+// tuples are those that no other packet of a batch may have: it would be of one flow with
+// the packet, or the kernel would map it to another port.
+func (p kernelPacket) tuples() []kernelTuple {
+	e := p.Received
+	k, _ := flowOf(p.Passage)
+	list := []kernelTuple{k.orig, k.orig.inverse(), k.reply, k.reply.inverse()}
+	if isError(p.Passage) {
+		t := kernelTuple{p.Proto, netip.AddrPortFrom(e.Src, 0), netip.AddrPortFrom(e.Dst, 0), p.ICMPType, p.ICMPCode}
+		list = append(list, t, t.inverse())
+	}
+	return list
+}
+
+// remembered are tuples, and the key by which a table of nftables remembers a flow that would
+// have left in clear: it tells the sender of the next packet with that key.
+func (p kernelPacket) remembered() []kernelTuple {
+	key := kernelTuple{proto: p.Proto, kind: p.ICMPType, code: p.ICMPCode}
+	port := uint16(0)
+	if p.Proto == xfrm.TCP || p.Proto == xfrm.UDP {
+		port = p.Received.SPort
+	}
+	key.src, key.dst = netip.AddrPortFrom(p.Flow.OrigSrc, port), netip.AddrPortFrom(p.AfterDNAT.Dst, 0)
+	key.kind |= 0x80 // none that tuples has
+	received := key
+	received.src = netip.AddrPortFrom(p.Received.Src, port)
+	return append(p.tuples(), key, received)
 }
 
 // compare looks whether the rules counted as wanted, for up to ten seconds: the kernel may
@@ -334,144 +396,35 @@ func ruleAt(rs rules.Ruleset, at kernelRule) string {
 	return "no such rule"
 }
 
-// packets are one of each path that the test can send a packet on.
-func (c *kernelRun) packets(w *evaluate.Firewall, e trace.Evaluator) func(yield func(kernelPacket) bool) {
-	h := host{w.Space, c.snapshot, c.in.Set}
-	return func(yield func(kernelPacket) bool) {
-		for _, way := range ways {
-			for _, of := range c.kinds(&h, e, way) {
-				for path := range w.Paths(way, of.packets) {
-					c.Paths++
-					p := kernelPacket{Passage: w.Witness(way, path.Packets), outer: of.outer, sa: of.sa}
-					if !c.coherent(p.Passage) {
-						c.Unsent++
-						continue
-					}
-					c.Packets++
-					c.Decrypted += len(p.Path)
-					c.Encrypted += len(p.Ahead)
-					if !yield(p) {
-						return
-					}
-				}
-			}
-		}
-	}
-}
-
-// kernelKind is packets that arrive in one way.
-type kernelKind struct {
-	packets space.Set
-	outer   *firewall.Passage
-	sa      lab.SA
-}
-
-// kinds are the packets that the test can send on a way: in clear by each link, and out of
-// each SA.
-func (c *kernelRun) kinds(h *host, e trace.Evaluator, way firewall.Way) []kernelKind {
-	var kinds []kernelKind
-	add := func(t expect.Test, outer *firewall.Passage, sa lab.SA) {
-		set := h.And(h.packets(t, way), c.sendable(h, way))
-		if way == firewall.ToHost {
-			set = h.Minus(set, h.Bit(h.Ahead.Present))
-		} else {
-			set, _ = h.encrypted(way, set)
-		}
-		kinds = append(kinds, kernelKind{set, outer, sa})
-	}
-	if way == firewall.FromHost {
-		add(expect.Test{}, nil, lab.SA{})
-		return kinds
-	}
-	for _, link := range kernelLinks {
-		add(expect.Test{In: link}, nil, lab.SA{})
-	}
-	for reqid, sa := range c.inbound {
-		if (lab.FamilyOf(sa.Src) == lab.IPv6) != (h.Family == xfrm.IPv6) {
-			continue // the outer packet is the other family's
-		}
-		outer := &firewall.Passage{
-			Way: firewall.ToHost, In: "wan0", Proto: xfrm.ESP, Received: firewall.Ends{Src: sa.Src, Dst: sa.Dst}, AfterDNAT: firewall.Ends{Src: sa.Src, Dst: sa.Dst}, DstLocal: true,
-			Flow: firewall.Flow{Proto: xfrm.ESP, OrigSrc: sa.Src, OrigDst: sa.Dst, ReplySrc: sa.Dst, ReplyDst: sa.Src},
-		}
-		_, steps := fake.Walk(e, &c.facts, *outer)
-		mark := uint32(0)
-		for _, s := range steps {
-			if s.Rule.Target.Verb == rules.SetMark {
-				mark = mark&^s.Rule.Target.Mask ^ s.Rule.Target.Value
-			}
-		}
-		add(expect.Test{In: "wan0", Reqid: reqid, HasReqid: true, Tag: mark&c.facts.Marks.Tag != 0}, outer, sa)
-	}
-	return kinds
-}
-
-// sendable are packets that the kernel takes for others than those of a link, and that it
-// does not refuse before the rules see them.
-func (c *kernelRun) sendable(h *host, way firewall.Way) space.Set {
-	p := netip.MustParsePrefix
-	odd := []netip.Prefix{
-		p("0.0.0.0/8"), p("127.0.0.0/8"), p("224.0.0.0/3"), p("169.254.0.0/16"), p("::/96"), p("::ffff:0:0/96"), p("fe80::/10"), p("ff00::/8"),
-	}
-	for _, a := range c.snapshot.Host.Addresses { // broadcasts, and anycasts of routers
-		first, last := a.Prefix.Masked().Addr(), a.Prefix.Masked().Addr()
-		b := last.AsSlice()
-		for i := a.Prefix.Bits(); i < 8*len(b); i++ {
-			b[i/8] |= 1 << (7 - i%8)
-		}
-		last, _ = netip.AddrFromSlice(b)
-		odd = append(odd, netip.PrefixFrom(first, first.BitLen()), netip.PrefixFrom(last, last.BitLen()))
-	}
-	set := h.Or(h.LiesInAny(h.Src, odd), h.LiesInAny(h.Dst, odd)).Not()
-	var protos []space.Set
-	for _, proto := range []xfrm.Proto{xfrm.TCP, xfrm.UDP, h.ICMP(), xfrm.ESP, xfrm.GRE, 253} {
-		protos = append(protos, h.Number(h.Proto, uint64(proto)))
-	}
-	if h.Family == xfrm.IPv4 { // AH is an extension header of IPv6
-		protos = append(protos, h.Number(h.Proto, uint64(xfrm.AH)))
-	}
-	set = h.And(set, h.Union(protos...))
-	if way == firewall.FromHost { // a raw socket's lookup of policies has neither protocol nor ports
-		for _, policy := range c.snapshot.Policies {
-			if policy.Dir == xfrm.Out && policy.Selector.Proto != 0 {
-				set = h.Minus(set, h.And(h.LiesIn(h.Src, policy.Selector.Src), h.LiesIn(h.Dst, policy.Selector.Dst)))
-			}
-		}
-	}
-	return set
-}
-
-// coherent reports whether the flow of a packet is its own.
-func (c *kernelRun) coherent(p firewall.Passage) bool {
-	f := p.Flow
-	return p.AfterDNAT == p.Received && f.OrigSrc == p.Received.Src && f.OrigDst == p.Received.Dst && f.ReplySrc == f.OrigDst && f.ReplyDst == f.OrigSrc && f.Proto == p.Proto
-}
-
 // forged is the packet on the wire.
-func (c *kernelRun) forged(p firewall.Passage) lab.Packet {
+func forged(p firewall.Passage) lab.Packet {
 	e := p.Received
-	switch p.Proto {
-	case xfrm.TCP:
-		return lab.TCPSynPacket(netip.AddrPortFrom(e.Src, e.SPort), netip.AddrPortFrom(e.Dst, e.DPort))
-	case xfrm.UDP:
-		return lab.UDPPacket(netip.AddrPortFrom(e.Src, e.SPort), netip.AddrPortFrom(e.Dst, e.DPort), "path")
-	case xfrm.ICMP, xfrm.ICMPv6:
-		return lab.ICMPPacket(e.Src, e.Dst, p.ICMPType, p.ICMPCode)
-	case xfrm.ESP:
-		return lab.ESPPacket(e.Src, e.Dst, 0xbad, 1)
+	k, _ := flowOf(p)
+	if isError(p) {
+		quoted := k.orig.inverse().packet(true)
+		if p.Flow.Reply {
+			quoted = k.reply.inverse().packet(false)
+		}
+		return lab.ICMPPacket(e.Src, e.Dst, p.ICMPType, p.ICMPCode, append(make([]byte, 4), quoted...)...)
 	}
-	return lab.IPPacket(e.Src, e.Dst, byte(p.Proto), make([]byte, 32))
+	if isKnown(p) {
+		if p.Flow.Reply {
+			return k.reply.packet(true)
+		}
+		return k.orig.packet(false)
+	}
+	return kernelTuple{p.Proto, netip.AddrPortFrom(e.Src, e.SPort), netip.AddrPortFrom(e.Dst, e.DPort), p.ICMPType, p.ICMPCode}.packet(false)
 }
 
 // send sends a packet to the gateway, or from it.
 func (c *kernelRun) send(p kernelPacket) {
 	c.Helper()
-	packet := c.forged(p.Passage)
+	packet := forged(p.Passage)
 	if p.Way == firewall.FromHost {
-		own := p.Proto == xfrm.ESP || p.Proto == xfrm.AH || p.Proto == xfrm.UDP && (p.Received.SPort == firewall.IKE || p.Received.SPort == firewall.NATT)
-		err := c.gateway.Do(func() error { return sendMarked(packet, own) })
-		if err != nil && !errors.Is(err, unix.EPERM) { // rules refuse it
-			c.Fatal(err)
+		err := c.gateway.Do(func() error { return sendMarked(packet, passesPolicies(p.Passage)) })
+		// Rules refuse it, or a policy holds it with the source that NAT gives it.
+		if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EREMOTE) {
+			c.Fatalf("%s: %v", Describe(p.Passage), err)
 		}
 		return
 	}
@@ -521,37 +474,6 @@ func passPolicies(fd int, src unix.Sockaddr) error {
 	return unix.SetsockoptString(fd, level, name, string(policy))
 }
 
-// flush forgets all flows, so that each packet begins one.
-func (c *kernelRun) flush() {
-	c.Helper()
-	c.must(c.gateway.Do(func() error {
-		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		message := make([]byte, unix.SizeofNlMsghdr+4)
-		binary.NativeEndian.PutUint32(message, uint32(len(message)))
-		binary.NativeEndian.PutUint16(message[4:], unix.NFNL_SUBSYS_CTNETLINK<<8|2) // IPCTNL_MSG_CT_DELETE
-		binary.NativeEndian.PutUint16(message[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK)
-		if err := unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-			return err
-		}
-		answer := make([]byte, 512)
-		n, _, err := unix.Recvfrom(fd, answer, 0)
-		if err != nil {
-			return err
-		}
-		if n < unix.SizeofNlMsghdr+4 {
-			return fmt.Errorf("flush flows: short answer")
-		}
-		if code := int32(binary.NativeEndian.Uint32(answer[unix.SizeofNlMsghdr:])); code != 0 {
-			return fmt.Errorf("flush flows: %w", unix.Errno(-code))
-		}
-		return nil
-	}))
-}
-
 // watch is a table of nftables behind all others, that counts the packets which pass.
 const watch = `table inet watch {
 	counter in { }
@@ -588,24 +510,34 @@ func (c *kernelRun) table(want sets.Table) (bool, error) {
 	}
 	defer conn.Close()
 	c.gateway.RunInput(c.T, fmt.Sprintf(watch, c.facts.Marks.Verified), "nft", "-f", "-")
-	walls := make(map[xfrm.Family]*evaluate.Firewall)
-	fates, marked := make(map[xfrm.Family]map[firewall.Way]evaluate.Fate), make(map[xfrm.Family]map[firewall.Way]space.Set)
+	walls := make(map[kernelWall]kernelFate)
 	for _, family := range []xfrm.Family{xfrm.IPv4, xfrm.IPv6} {
-		walls[family], fates[family] = evaluate.NewTable(want, family, &c.facts, space.Values{Names: append(slices.Clone(kernelLinks), "lo")}, true), make(map[firewall.Way]evaluate.Fate)
-		marked[family] = make(map[firewall.Way]space.Set)
+		w := evaluate.NewTable(want, family, &c.facts, c.values(), false)
 		for _, way := range ways {
-			fates[family][way] = walls[family].Run(way, space.All)
-			marked[family][way], _ = walls[family].VerifiedOf(way, space.All)
+			f := w.Run(way, space.All)
+			fate := kernelFate{Firewall: w, gone: w.Or(f.Dropped, f.Rejected), leaving: w.DroppedAt(way, sets.Postrouting)}
+			fate.verified, _ = w.VerifiedOf(way, space.All)
+			for _, hook := range []sets.Hook{sets.Prerouting, sets.Forward, sets.Output} {
+				if (hook == sets.Output) == (way == firewall.FromHost) {
+					fate.before = append(fate.before, w.DroppedAt(way, hook))
+				}
+			}
+			walls[kernelWall{family, way}] = fate
 		}
-		c.must(walls[family].Odd())
+		c.must(w.Odd())
 	}
 	before := c.watched()
 	c.TablePackets = len(c.sent)
-	c.batches(c.sent, func(batch []kernelPacket) string {
+	forget := func() {
+		c.gateway.RunInput(c.T, fmt.Sprintf("flush set inet %[1]s refused4\nflush set inet %[1]s refused6\n", want.Name), "nft", "-f", "-")
+	}
+	if !slices.ContainsFunc(want.Sets, func(s sets.Set) bool { return s.Name == "refused4" }) {
+		forget = func() {}
+	}
+	c.batches(c.sent, kernelPacket.remembered, forget, func(batch []kernelPacket) string {
 		want := make(map[string]int)
 		for _, p := range batch {
-			w := walls[xfrm.FamilyOf(p.Received.Src)]
-			c.expect(want, w, fates[w.Family][p.Way], marked[w.Family][p.Way], p)
+			c.expect(want, walls[kernelWall{xfrm.FamilyOf(p.Received.Src), p.Way}], p)
 		}
 		var wrong []string
 		for range 50 {
@@ -628,15 +560,46 @@ func (c *kernelRun) table(want sets.Table) (bool, error) {
 	return true, nil
 }
 
+// kernelWall is packets of a family on a way, and kernelFate those that a table drops on all of
+// the way, at each hook before postrouting, and there.
+type kernelWall struct {
+	family xfrm.Family
+	way    firewall.Way
+}
+
+type kernelFate struct {
+	*evaluate.Firewall
+	gone, verified, leaving space.Set
+	before                  []space.Set
+}
+
+// drops reports whether a packet does not pass. Behind NAT the table sees the source that NAT
+// gives it, for which the space has no field.
+func (c *kernelRun) drops(f *kernelFate, p firewall.Passage) bool {
+	source, mapped := c.sentFrom(p)
+	if !mapped {
+		return f.Has(f.gone, p)
+	}
+	for _, set := range f.before {
+		if f.Has(set, p) {
+			return true
+		}
+	}
+	sent := p
+	sent.Verified, sent.Received.Src, sent.Received.SPort = f.Has(f.verified, p), source.Addr(), source.Port()
+	sent.SrcLocal = slices.ContainsFunc(c.snapshot.Host.Addresses, func(a xfrm.Address) bool { return a.Prefix.Addr() == source.Addr() })
+	return f.Has(f.leaving, sent) || c.held(p, source)
+}
+
 // expect adds the counts of watch for a packet. A packet that is forwarded is marked before
 // it leaves, so it may be dropped after.
-func (c *kernelRun) expect(want map[string]int, w *evaluate.Firewall, f evaluate.Fate, marked space.Set, p kernelPacket) {
+func (c *kernelRun) expect(want map[string]int, f kernelFate, p kernelPacket) {
 	p.Tagged = false // rules of iptables had set it
-	gone, verified := w.Has(w.Or(f.Dropped, f.Rejected), p.Passage), w.Has(marked, p.Passage)
+	gone, verified := c.drops(&f, p.Passage), f.Has(f.verified, p.Passage)
 	if p.outer != nil {
 		want["in"]++
 		tagged := p.Passage
-		if tagged.Tagged = true; w.Has(w.Or(f.Dropped, f.Rejected), tagged) != gone || w.Has(marked, tagged) != verified {
+		if tagged.Tagged = true; c.drops(&f, tagged) != gone || f.Has(f.verified, tagged) != verified {
 			c.Errorf("a table of nftables asks for TAG: %s", Describe(tagged))
 		}
 	}
@@ -650,6 +613,45 @@ func (c *kernelRun) expect(want map[string]int, w *evaluate.Firewall, f evaluate
 	case p.Way == firewall.Through:
 		want["forward_verified"]++
 	}
+}
+
+// sentFrom is the source that NAT gives to a packet that leaves, and whether it gives one.
+func (c *kernelRun) sentFrom(p firewall.Passage) (netip.AddrPort, bool) {
+	k, _ := flowOf(p)
+	source, mapped := k.reply.dst, k.snat
+	if p.Flow.Reply {
+		source, mapped = k.orig.dst, k.dnat
+	}
+	if isError(p) || p.Proto != xfrm.TCP && p.Proto != xfrm.UDP {
+		source = netip.AddrPortFrom(source.Addr(), p.Received.SPort)
+	}
+	return source, mapped && p.Way != firewall.ToHost
+}
+
+// held reports whether the policy that a packet finds with another source holds or blocks it.
+// This host's own IKE and ESP pass all policies.
+func (c *kernelRun) held(p firewall.Passage, source netip.AddrPort) bool {
+	f := xfrm.Flow{Src: source.Addr(), Dst: p.AfterDNAT.Dst, Proto: p.Proto}
+	switch {
+	case p.Way == firewall.FromHost && passesPolicies(p):
+		return false
+	case p.Proto.IsICMP():
+		f.SPort, f.DPort = uint16(p.ICMPType), uint16(p.ICMPCode)
+	case p.Proto == xfrm.TCP || p.Proto == xfrm.UDP:
+		f.SPort, f.DPort = source.Port(), p.AfterDNAT.DPort
+	}
+	policy, ok := c.snapshot.Lookup(xfrm.Out, f)
+	if !ok || policy.Bypass() {
+		return false
+	}
+	at, ok := c.in.Set.Owner(policy)
+	return !ok || !slices.ContainsFunc(c.in.Set.Tunnels[at].SAs, func(sa xfrm.SA) bool { return !sa.Inbound })
+}
+
+// passesPolicies reports whether a packet from this host comes out of a socket like those of
+// IKE daemons.
+func passesPolicies(p firewall.Passage) bool {
+	return p.Proto == xfrm.ESP || p.Proto == xfrm.AH || p.Proto == xfrm.UDP && (p.Received.SPort == firewall.IKE || p.Received.SPort == firewall.NATT)
 }
 
 // watched are the counters of watch.

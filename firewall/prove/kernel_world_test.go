@@ -59,6 +59,7 @@ func (w *kernelWorld) links(t *testing.T) {
 		"net/ipv6/conf/all/accept_dad=0", "net/ipv6/conf/default/accept_dad=0",
 		"net/ipv6/conf/all/accept_ra=0", "net/ipv6/conf/default/accept_ra=0",
 		"net/ipv6/conf/all/router_solicitations=0", "net/ipv6/conf/default/router_solicitations=0",
+		"net/ipv4/conf/all/accept_redirects=0", "net/ipv6/conf/all/accept_redirects=0",
 		"net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1",
 	}
 	w.gateway.Sysctl(t, all...)
@@ -82,6 +83,9 @@ func (w *kernelWorld) links(t *testing.T) {
 		// a mark until here.
 		w.gateway.Iptables(t, f, "-t", "raw", "-A", "OUTPUT", "-m", "mark", "!", "--mark", fmt.Sprint(ownMark), "-j", "DROP")
 		w.gateway.Iptables(t, f, "-t", "raw", "-A", "OUTPUT", "-j", "MARK", "--set-mark", "0")
+		// A rule of nat has the kernel rewrite the packets of flows with NAT, and one that asks
+		// conntrack has it know flows.
+		w.gateway.Iptables(t, f, "-t", "nat", "-A", "PREROUTING", "-m", "conntrack", "--ctstate", "INVALID", "-j", "RETURN")
 	}
 }
 

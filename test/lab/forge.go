@@ -100,12 +100,15 @@ func UDPPacket(src, dst netip.AddrPort, payload string) Packet {
 }
 
 // TCPSynPacket is the first segment of a TCP connection.
-func TCPSynPacket(src, dst netip.AddrPort) Packet {
+func TCPSynPacket(src, dst netip.AddrPort) Packet { return TCPPacket(src, dst, 0x02) }
+
+// TCPPacket is a segment without data.
+func TCPPacket(src, dst netip.AddrPort, flags byte) Packet {
 	tcp := make([]byte, 20)
 	binary.BigEndian.PutUint16(tcp[0:], src.Port())
 	binary.BigEndian.PutUint16(tcp[2:], dst.Port())
 	binary.BigEndian.PutUint32(tcp[4:], 0x1ab)
-	tcp[12], tcp[13] = 5<<4, 0x02
+	tcp[12], tcp[13] = 5<<4, flags
 	binary.BigEndian.PutUint16(tcp[14:], 65535)
 	binary.BigEndian.PutUint16(tcp[16:], transportChecksum(src.Addr(), dst.Addr(), protoTCP, tcp))
 	return IPPacket(src.Addr(), dst.Addr(), protoTCP, tcp)
@@ -200,10 +203,11 @@ func checksum(data []byte, sum uint32) uint16 {
 	return ^uint16(sum)
 }
 
-// ICMPPacket is a message of ICMP or ICMPv6, with 12 bytes behind the checksum.
-func ICMPPacket(src, dst netip.Addr, kind, code byte) Packet {
-	icmp := make([]byte, 16)
+// ICMPPacket is a message of ICMP or ICMPv6, with a body of 12 bytes at least behind the checksum.
+func ICMPPacket(src, dst netip.Addr, kind, code byte, body ...byte) Packet {
+	icmp := make([]byte, max(16, 4+len(body)))
 	icmp[0], icmp[1] = kind, code
+	copy(icmp[4:], body)
 	if src.Is4() {
 		binary.BigEndian.PutUint16(icmp[2:], checksum(icmp, 0))
 		return IPPacket(src, dst, protoICMP, icmp)

@@ -268,13 +268,17 @@ type Literal struct {
 	Is  bool
 }
 
-// Cube returns the vectors in which all bits have their values. It sorts the literals,
-// in which no bit comes twice.
+// Cube returns the vectors in which all bits have their values. It sorts the literals.
 func (s *Space) Cube(literals []Literal) Set {
 	slices.SortFunc(literals, func(a, b Literal) int { return b.Bit - a.Bit })
 	set := All
-	for _, l := range literals {
-		set = s.literal(l.Bit, l.Is, set)
+	for i, l := range literals {
+		switch {
+		case i == 0 || literals[i-1].Bit != l.Bit:
+			set = s.literal(l.Bit, l.Is, set)
+		case literals[i-1].Is != l.Is:
+			return None
+		}
 	}
 	return set
 }

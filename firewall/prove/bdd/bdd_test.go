@@ -32,6 +32,8 @@ func TestSetsAreTheirTruthTables(t *testing.T) {
 	add(s.Range(field, 5, 40), func(v int) bool { return v >= 5 && v <= 40 })
 	add(s.Range(field, 0, 63), func(int) bool { return true })
 	add(s.Prefix(field, []byte{0b10110000}, 3), func(v int) bool { return v>>3 == 0b101 })
+	add(s.Cube([]Literal{{4, true}, {1, false}, {4, true}}), func(v int) bool { return bitOf(v)(4) && !bitOf(v)(1) })
+	add(s.Cube([]Literal{{4, true}, {1, false}, {4, false}}), func(int) bool { return false })
 	for range 3000 {
 		a, b := have[r.IntN(len(have))], have[r.IntN(len(have))]
 		switch r.IntN(6) {

@@ -92,20 +92,25 @@ type hookSight struct {
 
 // NewFirewall prepares a valid rule set. More are further values that questions ask for.
 func NewFirewall(rs rules.Ruleset, f *firewall.Facts, more space.Values, cases bool) *Firewall {
-	return newFirewall(rs, f, more, cases, false)
+	return newFirewall(rs, more, cases, func(v space.Values) *space.Space { return space.New(rs.Family, f, v, false) })
 }
 
 // NewWithoutNAT is NewFirewall with the cases of all packets, of which none is changed by
 // DNAT.
 func NewWithoutNAT(rs rules.Ruleset, f *firewall.Facts, more space.Values) *Firewall {
-	return newFirewall(rs, f, more, true, true)
+	return newFirewall(rs, more, true, func(v space.Values) *space.Space { return space.New(rs.Family, f, v, true) })
 }
 
-func newFirewall(rs rules.Ruleset, f *firewall.Facts, more space.Values, cases, noNAT bool) *Firewall {
+// NewOfFlow is NewFirewall for the packets of one kind.
+func NewOfFlow(rs rules.Ruleset, f *firewall.Facts, more space.Values, k space.Kind) *Firewall {
+	return newFirewall(rs, more, false, func(v space.Values) *space.Space { return space.NewOfFlow(rs.Family, f, v, k) })
+}
+
+func newFirewall(rs rules.Ruleset, more space.Values, cases bool, in func(space.Values) *space.Space) *Firewall {
 	r := newRuleset(rs)
 	more.Add(r.values())
 	return &Firewall{
-		model: model{Space: space.New(rs.Family, f, more, noNAT)}, rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: space.All,
+		model: model{Space: in(more)}, rules: r, hooks: make(map[hookSight]*evaluator), cases: cases, scope: space.All,
 	}
 }
 

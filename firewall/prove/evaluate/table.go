@@ -266,6 +266,13 @@ func (w *Firewall) runTable(way firewall.Way, hooks []sets.Hook, in stream) (*ta
 	return to, after
 }
 
+// DroppedAt returns the packets that a table drops at one hook, by the addresses and the bits
+// that they have there.
+func (w *Firewall) DroppedAt(way firewall.Way, hook sets.Hook) space.Set {
+	to, _ := w.runTable(way, []sets.Hook{hook}, w.arriving(way, space.All))
+	return w.Or(to.dropped, to.refused)
+}
+
 // runAlone sends packets through a table that decides. It accepts those that are verified
 // before filter, because the rule that accepts them asks for that bit.
 func (w *Firewall) runAlone(way firewall.Way, from space.Set) Fate {

@@ -67,7 +67,7 @@ type Space struct {
 }
 
 // New returns the packets of a family on a host. Besides the facts of the host, rules may
-// ask for some values. With noNAT no packet is changed by DNAT.
+// ask for some values. With noNAT no packet is changed by DNAT. NewOfFlow has fewer packets.
 func New(family xfrm.Family, f *firewall.Facts, values Values, noNAT bool) *Space {
 	values.Add(factsValues(f))
 	names := slices.Compact(slices.Sorted(slices.Values(append(values.Names, f.VRFs...))))
