@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -40,6 +42,7 @@ func proveCommand(o *options) *cobra.Command {
 				live, missing := beside(cmd.Context(), g.Programs(), look, live)
 				list, warnings = subjects(look, list[0], live), append(warnings, missing...)
 			}
+			defer collectOften()()
 			step, end := proof.Progress(cmd.ErrOrStderr())
 			r := proof.Make(&look.Result.Facts, look.Input(), list, step)
 			end()
@@ -60,6 +63,17 @@ func proveCommand(o *options) *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON")
 	cmd.Flags().StringVar(&file, "snapshot", "", "read a `file` of xfrmfw snapshot in place of the kernel and the live rules")
 	return cmd
+}
+
+// collectOften makes the process search for garbage more often, unless its environment says
+// how often, until the returned function is called. A proof leaves much behind and holds much
+// that has no pointers to follow: 1,000 tunnels take a third of the memory and no more time.
+func collectOften() (restore func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	before := debug.SetGCPercent(25)
+	return func() { debug.SetGCPercent(before) }
 }
 
 // beside adds to the live rules what other programs have beside the variant of iptables in use.
