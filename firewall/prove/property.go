@@ -225,7 +225,7 @@ func dropped(name, says string, ways []firewall.Way, which func(*question) space
 // before drops them.
 func accepted(name, says string, ways []firewall.Way, which func(*question) space.Set, exempt ...string) Property {
 	return Property{Name: name, Says: says, Exempt: exempt, ways: ways, broken: func(q *question) space.Set {
-		is := q.Minus(q.And(q.asked, which(q)), q.Or(q.mapped(), q.gone))
+		is := q.unmapped(q.but(q.And(q.asked, which(q)), q.gone))
 		if is = q.Minus(is, q.w.Surely(q.Way, rules.Accept)); is == space.None {
 			return space.None
 		}
@@ -235,6 +235,15 @@ func accepted(name, says string, ways []firewall.Way, which func(*question) spac
 		}
 		return q.Minus(is, f.Accepted)
 	}}
+}
+
+// but returns a set without others. One after the other they leave less and less of it, while
+// their union has parts that the set does not have.
+func (q *question) but(set space.Set, others ...space.Set) space.Set {
+	for _, other := range others {
+		set = q.Minus(set, other)
+	}
+	return set
 }
 
 func (q *question) crossed() space.Set {
@@ -252,8 +261,8 @@ func (q *question) untold() space.Set {
 	case q.w.Beside():
 		leaks = q.RefusedByRules()
 	}
-	is := q.And(q.asked, q.Minus(q.Or(leaks, restricted), q.Union(q.IPsecOfHost(), q.mapped(), q.gone)))
-	if is == space.None {
+	is := q.And(q.asked, q.Or(leaks, restricted))
+	if is = q.unmapped(q.but(is, q.gone, q.IPsecOfHost())); is == space.None {
 		return space.None
 	}
 	return q.Minus(is, q.w.Run(q.Way, is).Rejected)
@@ -266,7 +275,7 @@ func (q *question) marked() space.Set {
 		return space.None
 	}
 	result := q.Or(q.w.MarksBehind(q.Way, "INPUT", q.And(q.real, q.BareOuter())))
-	is := q.Minus(q.And(q.real, q.BareInner()), q.mapped())
+	is := q.unmapped(q.And(q.real, q.BareInner()))
 	if is == space.None {
 		return result
 	}
@@ -306,7 +315,7 @@ func (q *question) wiped() space.Set {
 	if q.MarkOnly {
 		return space.None
 	}
-	is := q.Minus(q.And(q.asked, q.InSelectors()), q.mapped())
+	is := q.unmapped(q.And(q.asked, q.InSelectors()))
 	in := q.w.Run(q.Way, is).Accepted
 	if q.kept = in; q.w.Alone() {
 		return space.None
@@ -353,19 +362,23 @@ func (q *question) leakNAT() space.Set {
 	return q.LeaksByNAT()
 }
 
-// mapped are packets that a table may drop, and Judge does not: those that NAT leads into
-// a tunnel, or out of it, and those of which the table sees more.
-func (q *question) mapped() space.Set {
-	may := q.w.TableMayEnd(q.Way)
-	if may == space.None {
-		return space.None
+// unmapped returns a set of packets asked for without those that a table may drop, and Judge
+// does not: those that NAT leads into a tunnel, or out of it, and those of which the table sees
+// more. Where it decides alone, none of the latter are asked for.
+func (q *question) unmapped(is space.Set) space.Set {
+	if is == space.None || !q.w.Alone() && !q.w.Beside() {
+		return is
 	}
-	return q.And(may, q.Union(q.Bit(q.SNAT), q.Bit(q.DNAT), q.ToldByTable()))
+	mapped := q.Or(q.Bit(q.SNAT), q.Bit(q.DNAT))
+	if !q.w.Alone() {
+		mapped = q.Or(mapped, q.ToldByTable())
+	}
+	return q.Minus(is, q.And(q.And(is, mapped), q.w.TableMayEnd(q.Way)))
 }
 
 // surplus are packets that are dropped, and that no property before names.
 func (q *question) surplus() space.Set {
-	is := q.Minus(q.And(q.asked, q.w.MayEnd(q.Way)), q.Union(q.BetweenRemotes(), q.mapped(), q.gone))
+	is := q.unmapped(q.but(q.And(q.asked, q.w.MayEnd(q.Way)), q.gone, q.BetweenRemotes()))
 	if is == space.None {
 		return space.None
 	}
