@@ -269,13 +269,14 @@ func (q *Packets) beyondSelectors() space.Set {
 // other: conntrack knows the answering end as the one that the flow went to, and has the
 // error go to one of both. It rewrites the destination of none.
 func (q *Packets) incoherent() space.Set {
-	var bad []space.Set
+	// Each sentence is joined apart, because sets about other addresses have nothing in common.
+	var flows, ends, sent []space.Set
 	seen := make(map[netip.Prefix]bool)
-	mapped := q.Or(q.Bit(q.SNAT), q.Bit(q.DNAT))
 	ask := func(in func(f space.Classed) space.Set) {
 		went, answers, began, to, routed := in(q.OrigDst), in(q.ReplySrc), in(q.OrigSrc), in(q.Dst), in(q.RoutedDst)
-		bad = append(bad, q.Minus(went, answers), q.Minus(answers, went), q.Minus(to, q.Or(answers, began)),
-			q.Minus(q.Or(q.Minus(to, routed), q.Minus(routed, to)), mapped))
+		flows = append(flows, q.Minus(went, answers), q.Minus(answers, went))
+		ends = append(ends, q.Minus(to, q.Or(answers, began)))
+		sent = append(sent, q.Minus(to, routed), q.Minus(routed, to))
 	}
 	for _, g := range q.guards {
 		for _, p := range []netip.Prefix{g.Local, g.Remote} {
@@ -288,7 +289,8 @@ func (q *Packets) incoherent() space.Set {
 			ask(func(f space.Classed) space.Set { return q.Minus(q.LiesIn(f, g.Remote), q.LiesIn(f, g.Local)) })
 		}
 	}
-	return q.And(q.And(q.isICMP, q.Bit(q.Related)), q.Union(bad...))
+	unmapped := q.Minus(q.Union(sent...), q.Or(q.Bit(q.SNAT), q.Bit(q.DNAT)))
+	return q.And(q.And(q.isICMP, q.Bit(q.Related)), q.Union(q.Union(flows...), q.Union(ends...), unmapped))
 }
 
 // otherErrors are ICMP errors out of a tunnel of one protocol, out of one of several
