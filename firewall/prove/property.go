@@ -1,6 +1,8 @@
 package prove
 
 import (
+	"sync"
+
 	"github.com/xfrmfw/xfrmfw/firewall"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/evaluate"
 	"github.com/xfrmfw/xfrmfw/firewall/prove/judge"
@@ -186,6 +188,8 @@ type question struct {
 	real, asked space.Set
 	// gone are the packets that are to be dropped by the properties so far.
 	gone space.Set
+	// told are the packets of which a table sees more than Judge. They are found once.
+	told func() space.Set
 	// in is the host as it was read.
 	in firewall.Input
 	// others are the rules of other programs, and kept the packets that none of them may do
@@ -196,11 +200,11 @@ type question struct {
 
 func ask(w *evaluate.Firewall, f *firewall.Facts, in firewall.Input, way firewall.Way, others []live.Other) *question {
 	q := &question{w: w, in: in, Packets: judge.New(w.Space, f, way), others: others, gone: space.None, kept: space.None}
-	q.real, q.asked = q.Possible(), q.Plain()
+	q.real, q.asked, q.told = q.Possible(), q.Plain(), sync.OnceValue(q.ToldByTable)
 	told := space.None
 	switch {
 	case w.Alone():
-		told = q.Or(q.ToldByTable(), q.Contradictory())
+		told = q.Or(q.told(), q.Contradictory())
 	case w.Beside():
 		told = q.NotOfHost()
 	}
@@ -369,11 +373,15 @@ func (q *question) unmapped(is space.Set) space.Set {
 	if is == space.None || !q.w.Alone() && !q.w.Beside() {
 		return is
 	}
-	mapped := q.Or(q.Bit(q.SNAT), q.Bit(q.DNAT))
-	if !q.w.Alone() {
-		mapped = q.Or(mapped, q.ToldByTable())
+	mapped, may := q.Or(q.Bit(q.SNAT), q.Bit(q.DNAT)), q.w.TableMayEnd(q.Way)
+	is = q.Minus(is, q.And(q.And(is, mapped), may))
+	if q.w.Alone() {
+		return is
 	}
-	return q.Minus(is, q.And(q.And(is, mapped), q.w.TableMayEnd(q.Way)))
+	if may = q.And(is, may); may != space.None {
+		is = q.Minus(is, q.And(may, q.told()))
+	}
+	return is
 }
 
 // surplus are packets that are dropped, and that no property before names.
