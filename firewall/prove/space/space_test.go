@@ -27,8 +27,8 @@ func TestPacketsAreVectors(t *testing.T) {
 	}
 }
 
-// A packet before DNAT has the destination that it has behind it, where a set leaves that
-// open: in both orders of a packet's bits.
+// A packet before DNAT has the destination that it has behind it and that answers, where a
+// set leaves that open: in both orders of a packet's bits.
 func TestWitnessNeedsNoDNAT(t *testing.T) {
 	var facts firewall.Facts
 	dst := netip.MustParsePrefix("10.1.0.0/24")
@@ -41,7 +41,7 @@ func TestWitnessNeedsNoDNAT(t *testing.T) {
 		}
 		s := New(xfrm.IPv4, &facts, values, false)
 		for _, f := range []Classed{s.Dst, s.RoutedDst} {
-			if p := s.Witness(firewall.Through, s.LiesIn(f, dst)); !dst.Contains(p.Received.Dst) || p.AfterDNAT.Dst != p.Received.Dst {
+			if p := s.Witness(firewall.Through, s.LiesIn(f, dst)); !dst.Contains(p.Received.Dst) || p.AfterDNAT.Dst != p.Received.Dst || p.Flow.ReplySrc != p.Received.Dst {
 				t.Errorf("%d local networks: %+v", own, p)
 			}
 		}

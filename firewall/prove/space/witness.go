@@ -21,14 +21,14 @@ func (s *Space) Witness(way firewall.Way, set Set) firewall.Passage {
 	pair(s.RoutedDPort, s.DPort)
 	pair(s.OrigSrc.Bits, s.Src.Bits)
 	pair(s.OrigDst.Bits, s.Dst.Bits)
+	pair(s.ReplySrc.Bits, s.RoutedDst.Bits)
 	pair(s.ReplyDst.Bits, s.Src.Bits)
 	pair(s.OrigSPort, s.SPort)
 	pair(s.OrigDPort, s.DPort)
 	pair(s.FlowProto, s.Proto)
 	ofDst := make(map[int]int)
-	for i, bit := range s.RoutedDst.Bits {
-		ofDst[s.ReplySrc.Bits[i]] = bit
-		ofDst[first[i]] = second[i]
+	for i, bit := range second {
+		ofDst[first[i]] = bit
 	}
 	for i, bit := range s.RoutedDPort {
 		ofDst[s.DPort[i]] = bit
