@@ -37,7 +37,7 @@ func TestManyHooksAtOnce(t *testing.T) {
 			calls.WriteString(word + " ")
 		}
 		// Each iptables-save is one look at the live rules.
-		calls.WriteString(script(t, "updown") + ` "$0" || echo failed &` + "\n")
+		calls.WriteString(updown(t) + " || echo failed &\n")
 	}
 	sun.AddPolicies(t, policies...)
 	dir := t.TempDir()
@@ -49,7 +49,7 @@ func TestManyHooksAtOnce(t *testing.T) {
 	}
 	begin := time.Now()
 	result := sun.Call(t, nil, "", "sh", "-c",
-		fmt.Sprintf("mount -t overlay -o lowerdir=%s:/usr/sbin overlay /usr/sbin || exit\n%swait", dir, calls.String()), lab.Binary(t))
+		fmt.Sprintf("mount -t overlay -o lowerdir=%s:/usr/sbin overlay /usr/sbin || exit\n%swait", dir, calls.String()))
 	if result != (lab.Result{}) {
 		t.Fatalf("hooks: %+v", result)
 	}
@@ -96,7 +96,7 @@ func TestHookTime(t *testing.T) {
 	times := make(map[string][]time.Duration)
 	for i := range calls {
 		env := environment("up-client", 11, "10.1.0.0/24", "moon.lab")
-		times["the hook"] = append(times["the hook"], measure(env, script(t, "updown"), lab.Binary(t)))
+		times["the hook"] = append(times["the hook"], measure(env, script(t, "updown"), strings.Fields(lab.HookCommand(t))...))
 		// Not while the hook's apply keeps the machine busy: that would count against the other.
 		lab.Eventually(t, 6*lab.Patience, func() error {
 			if left, _ := filepath.Glob(filepath.Join(n.Sun.RunDir(), "hook-*.[pt]*")); len(left) != 0 {

@@ -15,7 +15,7 @@ import (
 func TestHostileEnvironment(t *testing.T) {
 	lab.RunIn(t, lab.Soak)
 	n := lab.NewNetwork(t)
-	sun := n.Sun
+	sun, hook := n.Sun, strings.Fields(lab.HookCommand(t))
 	n.Up(t, lab.IPsec{})
 	sun.MustXfrmfw(t, "apply")
 	want := sun.Save(t, lab.IPv4) + sun.Save(t, lab.IPv6)
@@ -29,7 +29,7 @@ func TestHostileEnvironment(t *testing.T) {
 		env := environment("up-client", 11, "10.1.0.0/24", word, "PLUTO_CONNECTION="+word, "PLUTO_XAUTH_ID="+word,
 			"PLUTO_PEER_SOURCEIP4_1="+word, "PLUTO_INTERFACE="+word, "PLUTO_UDP_ENC="+word, "PLUTO_MY_ID="+word, "PLUTO_PEER_CA="+word,
 			"IFS=/", "ENV="+touched, "BASH_ENV="+touched, "LD_PRELOAD=", "PATH=/nonexistent")
-		if r := sun.Call(t, env, "", script(t, "updown"), lab.Binary(t)); r != (lab.Result{}) {
+		if r := sun.Call(t, env, "", script(t, "updown"), hook...); r != (lab.Result{}) {
 			t.Errorf("%.40q: %+v", word, r)
 		}
 		text := sun.MustXfrmfw(t, "status", "--all", "--verbose")
@@ -44,12 +44,12 @@ func TestHostileEnvironment(t *testing.T) {
 		if got := status(t, sun).up(); i == 0 && (len(got) != 1 || !strings.HasPrefix(got[0].PeerID, word[:40])) {
 			t.Errorf("%.40q: status shows %+v", word, got)
 		}
-		if r := sun.Call(t, env, "", script(t, "updown"), lab.Binary(t)); r != (lab.Result{}) {
+		if r := sun.Call(t, env, "", script(t, "updown"), hook...); r != (lab.Result{}) {
 			t.Errorf("%.40q, down: %+v", word, r)
 		}
 	}
 	for name, entry := range map[string]string{"reqid": "PLUTO_REQID=11\n-A INPUT -j ACCEPT", "selector": "PLUTO_PEER_CLIENT=0.0.0.0/0 -j ACCEPT", "verb": "PLUTO_VERB=up-client; reboot"} {
-		if r := sun.Call(t, append(environment("up-client", 11, "10.1.0.0/24", "x"), entry), "", script(t, "updown"), lab.Binary(t)); r != (lab.Result{}) {
+		if r := sun.Call(t, append(environment("up-client", 11, "10.1.0.0/24", "x"), entry), "", script(t, "updown"), hook...); r != (lab.Result{}) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}

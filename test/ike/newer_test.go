@@ -60,7 +60,9 @@ func TestOffloadedUDP(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("the tag rule of sun counted %d packets", n.Sun.Counter(t, lab.IPv4, "mangle", "/tag"))
+	if lab.Engine() == "iptables" {
+		t.Logf("the tag rule of sun counted %d packets", n.Sun.Counter(t, lab.IPv4, "mangle", "/tag"))
+	}
 	undisturbed(t, n)
 }
 
