@@ -75,8 +75,8 @@ func TestForgetRewritten(t *testing.T) {
 	for i := range flows {
 		add(fmt.Sprintf("10.%d.%d.%d", 9+i/62500, i/250%250, i%250+1), fmt.Sprintf("198.51.%d.7", i/60000), fmt.Sprintf("198.51.%d.7", i/60000), "192.0.2.2", 1024+i%60000) // masqueraded, to elsewhere
 	}
-	add("10.2.0.5", "10.1.0.5", "10.1.0.5", "192.0.2.2", 5000) // masqueraded on its way into the tunnel
-	add("10.2.0.6", "10.1.0.5", "10.1.0.5", "10.2.0.6", 5001)  // as it is
+	add("10.2.0.5", "10.1.0.5", "10.1.0.5", "192.0.2.2", 5000)   // masqueraded on its way into the tunnel
+	add("10.2.0.6", "10.1.0.5", "10.1.0.5", "10.2.0.6", 5001)    // as it is
 	defer func() { _ = exec.Command("conntrack", "-F").Run() }() // for the test that runs next
 	load := exec.Command("conntrack", "--load-file", "-")
 	load.Stdin = strings.NewReader(lines.String())
