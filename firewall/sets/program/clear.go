@@ -226,10 +226,10 @@ func (b *builder) hits(f *family, r *relations) {
 	b.chain("hit_inject"+s, "case 6b, after its exceptions", append(spared, b.fromNowhere(f, f.src)...)...)
 	inner := sets.In{Fields: []sets.Field{sets.F(sets.OutName), sets.F(f.src)}, Set: b.inside(f)}
 	leak := append([]sets.Rule{rule("stays behind its interface", inner, back)}, departing...)
-	leak = append(leak,
+	b.chain("hit_leak"+s, "case 8, after its exceptions", append(leak, rule("case 8", leadTo("tell_leak"+s)))...)
+	b.chain("tell_leak"+s, "case 8",
 		rule("the sender is told", original, sets.Update{Fields: refusedFlow(f.origSrc, f.dst), Set: "refused" + s}),
 		rule("case 8", leadTo("drop_leak")))
-	b.chain("hit_leak"+s, "case 8, after its exceptions", leak...)
 	b.chain("hit_leak_lan"+s, "case 8, beside connected networks",
 		append(peer(f.to(), "hit_leak"), lan(sets.OutName, f.dst), rule("", leadTo("hit_leak"+s)))...)
 }
@@ -252,7 +252,9 @@ func neighbours(local sets.Term) sets.Rule {
 }
 
 // spared spares packets that are never judged and those that this host itself needs before there
-// are tunnels: its own IKE, ESP, AH and DHCP, and the discovery of neighbours.
+// are tunnels: its own IKE, ESP, AH and DHCP, and the discovery of neighbours. A packet that it
+// forwards and to which NAT gives this host's source is not its own. The interface alone does
+// not tell that: ESP around a forwarded packet still has that packet's.
 func (b *builder) spared(f *family, arriving bool) []sets.Rule {
 	rules := b.never(f)
 	local, port, addr := num(sets.FibSrcType, sets.Local), sets.UDPSrc, f.src
@@ -261,6 +263,12 @@ func (b *builder) spared(f *family, arriving bool) []sets.Rule {
 	}
 	if f == &ipv6 {
 		rules = append(rules, neighbours(local))
+	}
+	if !arriving {
+		passing := sets.Match{Field: sets.F(sets.InIndex), Op: sets.Neq, Value: sets.Number(sets.TypeIndex, 0)}
+		rules = append(rules,
+			rule("not this host's own", passing, sets.AnyBit(sets.CtStatus, sets.SNATed), original, leadTo("tell_leak"+f.suffix)),
+			rule("not this host's own", passing, sets.AnyBit(sets.CtStatus, sets.DNATed), num(sets.CtDirection, 1), leadTo("tell_leak"+f.suffix)))
 	}
 	rules = append(rules,
 		rule("own ESP and AH", oneOf(sets.L4Proto, uint64(xfrm.ESP), uint64(xfrm.AH)), local, back),

@@ -44,9 +44,11 @@ type at struct {
 	mark    uint32
 	path    []xfrm.Transform
 	ahead   []xfrm.Transform
-	local   bool // the destination is this host's
-	vrfs    []string
-	trail   []string
+	// sourceLocal is true for a source of this host, behind NAT for the one that is sent, and
+	// local for a destination.
+	sourceLocal, local bool
+	vrfs               []string
+	trail              []string
 }
 
 type outcome uint8
@@ -279,7 +281,7 @@ func (p *at) number(f sets.Field) (uint64, bool) {
 	case sets.FibDstType:
 		return 1 + boolean(p.local), true
 	case sets.FibSrcType:
-		return 1 + boolean(p.SrcLocal), true
+		return 1 + boolean(p.sourceLocal), true
 	case sets.SrcPort:
 		if icmp {
 			return uint64(p.ICMPType)<<8 | uint64(p.ICMPCode), true
@@ -350,7 +352,7 @@ func index(name string) uint64 {
 // walk sends a passage through the base chains. It returns the outcome, and whether the
 // packet is verified when filter sees it.
 func (e *evaluator) walk(f *firewall.Facts, passage firewall.Passage) (o outcome, verified bool, trail []string) {
-	p := &at{Passage: &passage, ends: passage.Received, in: passage.In, path: passage.Path, local: passage.DstLocal, vrfs: f.VRFs}
+	p := &at{Passage: &passage, ends: passage.Received, in: passage.In, path: passage.Path, local: passage.DstLocal, sourceLocal: passage.SrcLocal, vrfs: f.VRFs}
 	p.mark = uint32(boolean(passage.Tagged))*f.Marks.Tag | uint32(boolean(passage.Verified))*f.Marks.Verified
 	chains := []string{"pre", "offload", "input_"}
 	switch passage.Way {
@@ -371,6 +373,9 @@ func (e *evaluator) walk(f *firewall.Facts, passage firewall.Passage) (o outcome
 		case "post":
 			verified = verified || p.mark&f.Marks.Verified != 0
 			p.ends, p.ahead = passage.Sent, passage.AheadSent
+			if passage.Sent.Src != passage.AfterDNAT.Src { // NAT gives this host's addresses
+				p.sourceLocal = true
+			}
 		}
 		if e.chains[name] == nil {
 			continue
