@@ -109,7 +109,8 @@ func flowOf(p firewall.Passage) (kernelFlow, bool) {
 	k.reply = k.orig.inverse()
 	k.reply.src, k.reply.dst = netip.AddrPortFrom(f.ReplySrc, from), netip.AddrPortFrom(f.ReplyDst, to)
 	plain := k.orig.inverse()
-	return k, (k.reply.dst != plain.dst) == k.snat && (k.reply.src != plain.src) == k.dnat
+	toItself := k.dnat && k.reply.src == k.orig.src // the kernel maps no end to its own source
+	return k, !toItself && (k.reply.dst != plain.dst) == k.snat && (k.reply.src != plain.src) == k.dnat
 }
 
 // isError reports whether a passage is an ICMP error about a flow.
