@@ -528,12 +528,13 @@ func (c *kernelRun) table(want sets.Table) (bool, error) {
 	}
 	before := c.watched()
 	c.TablePackets = len(c.sent)
-	forget := func() {
-		c.gateway.RunInput(c.T, fmt.Sprintf("flush set inet %[1]s refused4\nflush set inet %[1]s refused6\n", want.Name), "nft", "-f", "-")
+	var refused strings.Builder
+	for _, set := range want.Sets { // a family without guards has none
+		if strings.HasPrefix(set.Name, "refused") {
+			fmt.Fprintf(&refused, "flush set inet %s %s\n", want.Name, set.Name)
+		}
 	}
-	if !slices.ContainsFunc(want.Sets, func(s sets.Set) bool { return s.Name == "refused4" }) {
-		forget = func() {}
-	}
+	forget := func() { c.gateway.RunInput(c.T, refused.String(), "nft", "-f", "-") }
 	c.batches(c.sent, kernelPacket.remembered, forget, func(batch []kernelPacket) string {
 		want := make(map[string]int)
 		for _, p := range batch {
