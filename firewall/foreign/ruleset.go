@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/xfrmfw/xfrmfw/firewall/rules"
 )
 
 // Ruleset is a list of tables.
@@ -60,11 +62,8 @@ func (t Table) IPTables() bool {
 // Builtin reports whether a base chain is a builtin one of iptables-nft. iptables-save prints no
 // other base chain of the table.
 func (t Table) Builtin(c Chain) bool {
-	priority, ok := map[string]int{"raw": -300, "mangle": -150, "filter": 0, "security": 50, "nat": 100}[t.Name]
-	if t.Name == "nat" && (c.Hook == "prerouting" || c.Hook == "output") {
-		priority = -100
-	}
-	return ok && (t.Family == "ip" || t.Family == "ip6") && c.Base() && c.Name == strings.ToUpper(c.Hook) && c.Priority == priority
+	priority, ok := rules.Table(t.Name).Priority(c.Name)
+	return ok && (t.Family == "ip" || t.Family == "ip6") && c.Base() && c.Name == strings.ToUpper(c.Hook) && c.Priority == int(priority)
 }
 
 // chain finds a chain by its name.

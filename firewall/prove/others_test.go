@@ -45,7 +45,8 @@ func TestOthersCanUndo(t *testing.T) {
 		{"rewrites sources first", live.Other{Table: rules.NAT, Hook: "POSTROUTING", Before: true, Rewrites: true}, []string{"nat"}, nil},
 		{"rewrites sources behind ours", live.Other{Table: rules.NAT, Hook: "POSTROUTING", Rewrites: true}, nil, nil},
 	} {
-		tt.other.Text, tt.other.Priority = tt.name, live.PriorityOf(tt.other.Table, tt.other.Hook)
+		tt.other.Text = tt.name
+		tt.other.Priority, _ = tt.other.Table.Priority(tt.other.Hook)
 		for engine, want := range map[string][]string{"iptables": tt.rules, "nftables": tt.table} {
 			w := evaluate.NewFirewall(ours, &facts, Values(in), false)
 			if engine == "nftables" {

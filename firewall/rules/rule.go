@@ -19,6 +19,27 @@ const (
 	NAT    Table = "nat"
 )
 
+// Priority returns the kernel's priority of a table at the hook of a builtin chain (NF_IP_PRI_*),
+// by which packets meet several tables in turn. It is false for a table that iptables has not.
+func (t Table) Priority(hook string) (priority int32, ok bool) {
+	switch t {
+	case "raw":
+		return -300, true
+	case Mangle:
+		return -150, true
+	case Filter:
+		return 0, true
+	case "security":
+		return 50, true
+	case NAT: // of destinations, or of sources
+		if hook == "PREROUTING" || hook == "OUTPUT" {
+			return -100, true
+		}
+		return 100, true
+	}
+	return 0, false
+}
+
 // tables are the tables in the order of commits: a rule that accepts on a verdict must
 // not stand without the rules that reach it, and no tunnel traffic is accepted
 // before it is exempted from NAT.

@@ -103,7 +103,8 @@ func (w *Firewall) stations(way firewall.Way, hook sets.Hook) []station {
 	var list []station
 	for _, at := range routes[way] {
 		if w.rules != nil && at != natPost && at.hook == builtin(hook) {
-			list = append(list, station{priority: live.PriorityOf(at.table, at.hook), at: at})
+			priority, _ := at.table.Priority(at.hook)
+			list = append(list, station{priority: priority, at: at})
 		}
 	}
 	if w.table != nil {

@@ -49,17 +49,6 @@ const (
 	Egress  = "EGRESS"
 )
 
-// priorities are those of the tables (NF_IP_PRI_*), in nat those of sources.
-var priorities = map[rules.Table]int32{"raw": -300, rules.Mangle: -150, rules.Filter: 0, "security": 50, rules.NAT: 100}
-
-// PriorityOf returns the priority of a table at a hook.
-func PriorityOf(table rules.Table, hook string) int32 {
-	if table == rules.NAT && (hook == "PREROUTING" || hook == "OUTPUT") {
-		return -100
-	}
-	return priorities[table]
-}
-
 // Apart are rules of others as they stand in tables that hold none of xfrmfw, by a program.
 func Apart(others []Other, program string) []Other {
 	list := slices.Clone(others)
@@ -115,8 +104,10 @@ type others struct {
 }
 
 func (o *Other) at(hook string, before bool) {
-	o.Hook, o.Before, o.Priority = hook, before, PriorityOf(o.Table, hook)
-	o.Late = o.Priority > priorities[rules.Filter]
+	o.Hook, o.Before = hook, before
+	o.Priority, _ = o.Table.Priority(hook)
+	filter, _ := rules.Filter.Priority(hook)
+	o.Late = o.Priority > filter
 }
 
 func (o *others) rule(chain string, r Rule, builtin bool) {
