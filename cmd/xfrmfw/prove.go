@@ -76,7 +76,8 @@ func collectOften() (restore func()) {
 	return func() { debug.SetGCPercent(before) }
 }
 
-// beside adds to the live rules what other programs have beside the variant of iptables in use.
+// beside adds other programs' tables of nftables, and their rules of the other variant of iptables,
+// to the live rules.
 func beside(ctx context.Context, p *iptables.Programs, look gateway.Look, live proof.Subject) (proof.Subject, []string) {
 	var missing []string
 	rival, saved := iptables.Rival{}, look.Live.Rules

@@ -173,7 +173,7 @@ func (t kernelTuple) attributes() []byte {
 	return nested(nested(nil, ctaTupleIP, ip...), ctaTupleProto, proto...)
 }
 
-// mapping is what NAT makes of an end of a flow.
+// mapping is the address and port that NAT gives to an end of a flow.
 func mapping(proto xfrm.Proto, to netip.AddrPort) []byte {
 	at := uint16(1)
 	if to.Addr().Is6() {

@@ -246,7 +246,7 @@ func (h *host) right(after string) {
 	}
 }
 
-// eventually waits until a condition holds, or fails the test by what is wrong.
+// eventually waits until a condition holds, or fails the test with the condition's error.
 func (h *host) eventually(wrong string, ok func() bool) {
 	h.t.Helper()
 	for began := time.Now(); !ok(); time.Sleep(10 * time.Millisecond) {

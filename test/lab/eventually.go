@@ -6,7 +6,7 @@ import (
 )
 
 // Patience is how long a condition may take to come true: the lab is emulated, some things are ten times slower, and other
-// machines are emulated beside it. What it bounds comes sooner, unless it never does.
+// machines are emulated beside it. The condition comes sooner, unless it never does.
 const Patience = time.Minute
 
 // Eventually waits until the condition returns nil. When the time is over, the test fails with the last error. With a

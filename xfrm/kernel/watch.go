@@ -93,8 +93,8 @@ func (w *Watcher) SetBuffer(bytes int) error { return w.conn.socket.SetReceiveBu
 // until the channel is read, it is ready once.
 func (w *Watcher) Dirty() <-chan struct{} { return w.dirty }
 
-// Counts returns a copy of the counters. It may be called at any time. What it counts, Dirty
-// has told.
+// Counts returns a copy of the counters. It may be called at any time. Dirty has told of each
+// notification that is counted.
 func (w *Watcher) Counts() Counts {
 	w.mu.Lock()
 	defer w.mu.Unlock()

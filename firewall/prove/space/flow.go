@@ -5,7 +5,7 @@ import (
 	"github.com/xfrmfw/xfrmfw/xfrm"
 )
 
-// Kind is a kind of packet, by what conntrack knows of its flow. All packets of a kind have
+// Kind is a kind of packet, by conntrack's knowledge of its flow. All packets of a kind have
 // a flow that belongs to them.
 type Kind struct {
 	// Error is true for ICMP errors, the flow of which is that of the packet they quote. Any
@@ -16,8 +16,8 @@ type Kind struct {
 	Reply, SNAT, DNAT bool
 }
 
-// NewOfFlow is New with the packets of one kind. What the kernel holds equal in them is one
-// field of this space: the addresses of a packet and those of its flow.
+// NewOfFlow is New with the packets of one kind. The addresses of a packet and
+// those of its flow are one field of this space, because the kernel holds them equal.
 func NewOfFlow(family xfrm.Family, f *firewall.Facts, values Values, k Kind) *Space {
 	s := New(family, f, values, false)
 	// near is the tuple that the packet has as it arrives, far the one of the other direction.

@@ -46,9 +46,9 @@ func (o Options) configText() (text approved.Text, refused bool, err error) {
 	return text, refused, nil
 }
 
-// Outdated reports whether another configuration counts than the one that was read. Who
-// reads it before the lock asks once it has the lock: the command that held it may have put
-// a newer one in force.
+// Outdated reports whether another configuration counts than the one that was read. A
+// process that reads it before the lock asks once it has the lock, because the command that held
+// the lock may have put a newer one in force.
 func (g *Gateway) Outdated() bool {
 	text, refused, err := g.options.configText()
 	return err != nil || text != g.text || refused != g.refused
