@@ -133,6 +133,48 @@ func TestMappedIntoSelector(t *testing.T) {
 	}
 }
 
+// TestMappedIsNotOwn: masquerading gives a LAN host's IKE this gateway's address. With the tunnel down it leaves in clear
+// without xfrmfw and not at all with it, and the gateway's own IKE leaves.
+func TestMappedIsNotOwn(t *testing.T) {
+	lab.RunIn(t, lab.Newest)
+	lab.NotInUML(t, "nf_tables, and iptables no hook behind SNAT")
+	const f = lab.IPv4
+	n := lab.NewNetwork(t)
+	n.Sun.Iptables(t, f, "-t", "nat", "-A", "POSTROUTING", "-o", "wan0", "-j", "MASQUERADE")
+	wire := n.Wire(t)
+	leave := func(from *lab.Host, src netip.Addr, port uint16, payload string) int {
+		for range perAttack {
+			_ = from.Do(func() error {
+				return sendOne(netip.AddrPortFrom(src, 500), netip.AddrPortFrom(n.Alice.Inner(f), port), payload)
+			})
+		}
+		n.Bob.MustPing(t, n.Mallory.Outer(f), 1)
+		return wire.Count(t, func(frame lab.Frame) bool {
+			return frame.Link == "sun0" && strings.Contains(string(frame.Payload), payload)
+		})
+	}
+	if got := leave(n.Bob, n.Bob.Inner(f), 7000, "control"); got != perAttack {
+		t.Fatalf("without xfrmfw %d of %d left in clear", got, perAttack)
+	}
+	n.Sun.AddPolicies(t, policiesFor(n, n.Bob.InnerNet(f), n.Alice.InnerNet(f))...)
+	n.Sun.MustXfrmfw(t, "apply")
+	n.Sun.FlushXFRM(t)
+	for i, state := range []string{stateFlushed, stateMemory} {
+		if state == stateMemory {
+			n.Sun.MustXfrmfw(t, "apply")
+		}
+		if got := leave(n.Bob, n.Bob.Inner(f), 7000, "known flow, "+state); got != 0 {
+			t.Errorf("%s: %d packets of a known flow left in clear", state, got)
+		}
+		if got := leave(n.Bob, n.Bob.Inner(f), uint16(7001+i), "new flow, "+state); got != 0 {
+			t.Errorf("%s: %d packets of a new flow left in clear", state, got)
+		}
+		if got := leave(n.Sun, n.Sun.Outer(f), uint16(7003+i), "own, "+state); got != perAttack {
+			t.Errorf("%s: %d of %d packets of this host's own IKE left", state, got, perAttack)
+		}
+	}
+}
+
 // TestStrangerMappedIntoLAN: with the tunnel up source NAT without a source of its own maps a stranger's packet into the LAN.
 // It is encrypted for him without xfrmfw, and dropped with it. The LAN's pass.
 func TestStrangerMappedIntoLAN(t *testing.T) {
